@@ -1,0 +1,86 @@
+"""What every book of a shard can do: COMMAND records in, REPORT and TRADE records out.
+
+Two implementations keep the same rules (``engine.rules``): ``engine.reference``, short and plain,
+and the compiled ``engine.ladder``. They are equal in every report, trade and state hash.
+"""
+
+import hashlib
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Records = npt.NDArray[np.void]
+"""An array of records of one of the dtypes in ``ipc.records``."""
+
+
+class BookLimits(NamedTuple):
+    """One instrument as a book sees it: its number, its price band in ticks, its capacity."""
+
+    symbol: int
+    min_price: int
+    max_price: int
+    max_resting_orders: int
+
+
+class Progress(NamedTuple):
+    """How far ``Book.process`` came before the commands or a buffer ended."""
+
+    commands: int
+    reports: int
+    trades: int
+
+
+class Counters(NamedTuple):
+    """The last sequence numbers a book gave: of commands, accepted orders and trades."""
+
+    sequence: int
+    order_sequence: int
+    trade_sequence: int
+
+
+class Book(Protocol):
+    """All books of one shard. A pure function of its state and of the commands."""
+
+    def process(self, commands: Records, reports: Records, trades: Records) -> Progress:
+        """Match ``commands`` in order, filling ``reports`` and ``trades`` from their beginning.
+
+        Where a buffer is full before the commands are done, matching stops, in the midst of a
+        command if need be: ``Progress.commands`` counts the finished ones. The caller empties the
+        buffers and calls again with ``commands[progress.commands:]``; the unfinished command must
+        then be the first, and goes on where it was. ``reports`` must have room for at least two.
+        ``trades`` may be empty: then matching stops before the first trade.
+        """
+        ...
+
+    def counters(self) -> Counters:
+        """Return the last sequence numbers given."""
+        ...
+
+    def depth(self, symbol: int, side: int, levels: Records) -> int:
+        """Fill ``levels`` (LEVEL) with the best levels of one side; return how many."""
+        ...
+
+    def resting(self) -> Records:
+        """Return every resting order (RESTING): by symbol, bids then asks, best price, oldest."""
+        ...
+
+    def recent(self) -> Records:
+        """Return the remembered client_order_ids (RECENT) of the last orders accepted, oldest first.
+
+        Only those not 0, and only of orders among the last ``recent_orders`` accepted.
+        """
+        ...
+
+    def check(self) -> None:
+        """Verify every structural invariant; raise AssertionError where one does not hold."""
+        ...
+
+
+def state_hash(book: Book) -> str:
+    """Return a digest of all that decides a book's future: equal books, equal hashes."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(np.asarray(book.counters(), dtype="<u8").tobytes())
+    digest.update(book.resting().tobytes())
+    digest.update(book.recent().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,144 @@
+"""The trading rules that every book keeps, written down once.
+
+**Priority.** Price, then time of entry. A trade's price is the resting order's. Only a LIMIT order
+that is GTC rests; what is left of any other after matching is cancelled.
+
+**Commands** and the fields they use (others are ignored):
+
+| command | fields |
+| --- | --- |
+| NEW | account, symbol, side, order_type, time_in_force, flags (POST_ONLY), price, quantity, client_order_id |
+| CANCEL | account, order_id, or symbol and client_order_id |
+| REPLACE | as CANCEL, and price, quantity, flags (REINSERT) |
+| REDUCE | as CANCEL, and quantity |
+| MASS_CANCEL | account, symbol (0: every symbol of the shard) |
+
+``order_id`` wins over ``client_order_id`` where both are given; a symbol given with an order_id
+must be the order's. A client_order_id is unique per account and symbol among the live orders and
+the last ``recent_orders`` orders accepted by the shard; 0 means none.
+
+**Checks**, in this order; the first that fails rejects the command (a REJECTED report, nothing
+else changes):
+
+NEW: symbol, then ``check_new`` (side, order_type, time_in_force, post_only, quantity, price,
+price band), then DUPLICATE_CLIENT_ORDER_ID (the report carries the first order's id), BOOK_FULL (a
+GTC LIMIT order while ``max_resting_orders`` of its symbol rest, whether it would trade or not),
+POST_ONLY_WOULD_TRADE.
+
+CANCEL, REPLACE, REDUCE: INVALID_ORDER_ID where both ids are 0; UNKNOWN_SYMBOL where a symbol is
+given, or is needed, that the shard does not hold; for REPLACE ``check_price_quantity`` as of a
+LIMIT order but for the band, for REDUCE ``check_quantity``; UNKNOWN_ORDER where no such order rests
+or it is not the account's. Then for REPLACE the band of the order's symbol; ALREADY_FILLED where
+the new quantity (without REINSERT) is not above cum_qty; INVALID_QUANTITY where cum_qty and quantity
+(with REINSERT) exceed MAX_QUANTITY; POST_ONLY_WOULD_TRADE where the order is post-only and the new
+price crosses.
+
+**REPLACE.** Without REINSERT ``quantity`` is the order's new total. The same price and a smaller
+quantity: the order keeps its place. Anything else: it leaves the book and enters at the back of
+its queue under the same ids, trading first if it crosses. With REINSERT ``quantity`` is the new
+open quantity and the order always goes to the back; the total becomes cum_qty + quantity.
+
+**REDUCE** takes ``quantity`` off leaves_qty and off the total, keeping the place; where nothing
+would be left, the order is cancelled instead.
+
+**FOK.** An order that the opposite side cannot fill whole within its price is cancelled whole
+(FOK_UNFILLED) without a trade.
+
+**Reports**, in this order:
+
+1. The answer to the command, to its account: NEW, CANCELED, REPLACED (also to REDUCE), REJECTED.
+   It shows the order before any trade of this command: for NEW leaves_qty is the whole quantity.
+2. For each trade, in the order of the trades: one report for the taker, then one for the maker.
+   ``leaves_qty`` and ``cum_qty`` are those after the trade.
+3. CANCELED for what is left of an order that does not rest (IOC_REMAINDER, MARKET_REMAINDER; a FOK
+   order that was not filled: FOK_UNFILLED).
+
+A MASS_CANCEL gives a CANCELED report (reason MASS_CANCEL, request_id 0) for each order it takes, by
+symbol, bids before asks, best price first, oldest first, and then its answer: MASS_CANCELED, with
+the number of orders in ``quantity``.
+
+A CANCELED report shows in ``quantity`` the total before, in leaves_qty 0. A REJECTED report
+repeats the command's own symbol, side, order_type, time_in_force, flags, price, quantity, ids and
+account; cum_qty and leaves_qty are 0. ``request_id`` is the command's in every report on the
+command's own order (also a taker's trades), 0 in a maker's. ``price`` is the order's limit, 0 for
+market orders. ``flags`` of a report on an order are the order's POST_ONLY; of a REJECTED or
+MASS_CANCELED report, the command's. ``timestamp_ns`` is the command's. MASS_CANCELED carries the
+command's symbol, account, request_id and flags, and otherwise zeros; its ord_status is NEW (0).
+REJECTED has ord_status REJECTED. ``command_type`` is the causing command's in every report, a
+maker's too.
+
+**Trades**: TRADE records in matching order, trade_id dense per shard; ``sequence`` is the taker's
+command's.
+
+**Ids.** Every command handed to a book counts one ``sequence``; every accepted NEW one order
+sequence; every trade one trade sequence. All are dense per shard, and part of the state.
+
+Self-trades are allowed. Stop prices, display quantities and self-trade prevention have room in
+COMMAND and are ignored so far.
+"""
+
+from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, OrderType, Reason, Side, TimeInForce
+from ipc.vocabulary import Flag as _Flag
+
+_BUY, _SELL = int(Side.BUY), int(Side.SELL)
+_MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
+_GTC, _IOC, _FOK = int(TimeInForce.GTC), int(TimeInForce.IOC), int(TimeInForce.FOK)
+_POST_ONLY = int(_Flag.POST_ONLY)
+_OK = int(Reason.NONE)
+_SIDE = int(Reason.INVALID_SIDE)
+_ORDER_TYPE = int(Reason.INVALID_ORDER_TYPE)
+_TIME_IN_FORCE = int(Reason.INVALID_TIME_IN_FORCE)
+_INVALID_POST_ONLY = int(Reason.INVALID_POST_ONLY)
+_QUANTITY = int(Reason.INVALID_QUANTITY)
+_PRICE = int(Reason.INVALID_PRICE)
+_BAND = int(Reason.PRICE_OUT_OF_BAND)
+
+
+def check_quantity(quantity: int) -> int:
+    """Return 0, or the Reason why a quantity is not one."""
+    if quantity < 1 or quantity > MAX_QUANTITY:
+        return _QUANTITY
+    return _OK
+
+
+def check_price_quantity(order_type: int, price: int, quantity: int) -> int:
+    """Return 0, or the Reason why quantity or price cannot be those of an order of this type."""
+    if quantity < 1 or quantity > MAX_QUANTITY:
+        return _QUANTITY
+    if order_type == _MARKET:
+        return _OK if price == 0 else _PRICE
+    if price < 1 or price > MAX_PRICE:
+        return _PRICE
+    return _OK
+
+
+def check_band(order_type: int, price: int, min_price: int, max_price: int) -> int:
+    """Return 0, or PRICE_OUT_OF_BAND for a limit price outside the instrument's band."""
+    if order_type == _LIMIT and (price < min_price or price > max_price):
+        return _BAND
+    return _OK
+
+
+def check_new(
+    side: int,
+    order_type: int,
+    time_in_force: int,
+    flags: int,
+    price: int,
+    quantity: int,
+    min_price: int,
+    max_price: int,
+) -> int:
+    """Return 0, or the first Reason why a NEW command's own fields are not an order."""
+    if side not in (_BUY, _SELL):
+        return _SIDE
+    if order_type not in (_MARKET, _LIMIT):
+        return _ORDER_TYPE
+    if time_in_force not in (_GTC, _IOC, _FOK):
+        return _TIME_IN_FORCE
+    if flags & _POST_ONLY and (order_type != _LIMIT or time_in_force != _GTC):
+        return _INVALID_POST_ONLY
+    reason = check_price_quantity(order_type, price, quantity)
+    if reason != _OK:
+        return reason
+    return check_band(order_type, price, min_price, max_price)

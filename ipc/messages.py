@@ -1,0 +1,309 @@
+"""Every wire message, as the msgspec types that define it: MessagePack arrays led by a tag.
+
+A frame is an 8-byte header, body length (u32, little endian) and stream (u32), then one message.
+Clients send 0 as the stream and ignore it in answers; between frontend and matcher it is the
+frontend's number of the account. Every command is ``[tag, symbol, request_id, ...]``, so that a
+frontend finds the route without decoding. Prices are ticks, quantities lots, symbols the numbers
+that ``Welcome`` lists. Trailing fields with a default may be left out; others may not be added.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+from msgspec.msgpack import Decoder, Encoder
+
+from ipc.vocabulary import MAX_CLIENT_ID
+
+MAX_COMMAND_BODY = 1024
+"""Bytes of one message from a client."""
+MAX_BODY = 1 << 20
+"""Bytes of one message to a client, or between processes."""
+
+Id = Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)]
+Amount = Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)]
+Code = Annotated[int, Meta(ge=0, le=255)]
+SymbolNumber = Annotated[int, Meta(ge=0, le=65535)]
+UserId = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class Message(Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
+    """Base of all messages: an array, no field unknown."""
+
+
+# What a client sends ---------------------------------------------------------------------------
+
+
+class NewOrder(Message, tag=1):
+    """Enter an order. ``client_order_id`` 0: none, and so no protection against repetition."""
+
+    symbol: SymbolNumber
+    request_id: Id
+    client_order_id: Id
+    side: Code
+    order_type: Code
+    time_in_force: Code
+    price: Amount
+    quantity: Amount
+    post_only: bool = False
+
+
+class Cancel(Message, tag=2):
+    """Cancel by ``order_id`` (symbol may be 0), or where that is 0 by ``client_order_id``."""
+
+    symbol: SymbolNumber
+    request_id: Id
+    order_id: Id
+    client_order_id: Id = 0
+
+
+class Replace(Message, tag=3):
+    """Change price and total quantity (FIX OrderQty: filled lots count) of a resting order.
+
+    A smaller quantity at the same price keeps its place; anything else goes to the back of its
+    queue and may trade. With ``reinsert`` the quantity is the new open quantity, and the order
+    goes to the back whatever the change: a cancel and a new order under the same ids.
+    """
+
+    symbol: SymbolNumber
+    request_id: Id
+    order_id: Id
+    client_order_id: Id
+    price: Amount
+    quantity: Amount
+    reinsert: bool = False
+
+
+class Reduce(Message, tag=4):
+    """Take ``quantity`` off what is open, keeping the place; all of it or more cancels."""
+
+    symbol: SymbolNumber
+    request_id: Id
+    order_id: Id
+    client_order_id: Id
+    quantity: Amount
+
+
+class MassCancel(Message, tag=5):
+    """Cancel every order of the account in one symbol, or with symbol 0 in all."""
+
+    symbol: SymbolNumber
+    request_id: Id
+
+
+class OrderQuery(Message, tag=6):
+    """Ask for the state of one order of the account, by ``order_id``."""
+
+    symbol: SymbolNumber
+    request_id: Id
+    order_id: Id
+
+
+class TradesQuery(Message, tag=7):
+    """Ask for the last ``limit`` trades of a symbol, or with symbol 0 of all."""
+
+    symbol: SymbolNumber
+    request_id: Id
+    limit: Amount
+
+
+class BookQuery(Message, tag=8):
+    """Ask for the best ``depth`` levels of each side."""
+
+    symbol: SymbolNumber
+    request_id: Id
+    depth: Amount
+
+
+class Login(Message, tag=10):
+    """The first message of a connection: who trades."""
+
+    user_id: UserId
+
+
+class Ping(Message, tag=11):
+    """Answered with ``Pong`` by the frontend; keeps an idle connection open."""
+
+    request_id: Id
+
+
+# What a client gets ----------------------------------------------------------------------------
+
+
+class Report(Message, tag=20):
+    """What became of an order of the account; fields as in ``ipc.records.REPORT``."""
+
+    exec_type: int
+    ord_status: int
+    command_type: int
+    symbol: int
+    side: int
+    order_type: int
+    time_in_force: int
+    flags: int
+    liquidity: int
+    reason: int
+    request_id: int
+    order_id: int
+    client_order_id: int
+    price: int
+    quantity: int
+    cum_qty: int
+    leaves_qty: int
+    last_price: int
+    last_qty: int
+    trade_id: int
+    timestamp_ns: int
+    sequence: int
+
+
+class Reject(Message, tag=21):
+    """The command was not carried out: ``field`` breaks the rule in ``text``."""
+
+    command_type: int
+    symbol: int
+    request_id: int
+    order_id: int
+    client_order_id: int
+    code: int
+    code_name: str
+    field: str
+    text: str
+    timestamp_ns: int
+    sequence: int
+
+
+class MassCancelReport(Message, tag=22):
+    """The answer to ``MassCancel``, after the reports of the orders that it cancelled."""
+
+    symbol: int
+    request_id: int
+    canceled_orders: int
+    timestamp_ns: int
+    sequence: int
+
+
+class OrderState(Message, tag=23):
+    """The answer to ``OrderQuery``; fields as in ``ipc.records.ORDER``."""
+
+    request_id: int
+    order_id: int
+    client_order_id: int
+    symbol: int
+    side: int
+    order_type: int
+    time_in_force: int
+    flags: int
+    ord_status: int
+    reason: int
+    price: int
+    quantity: int
+    cum_qty: int
+    leaves_qty: int
+    created_ns: int
+    updated_ns: int
+
+
+class Trade(Struct, array_like=True, frozen=True, gc=False):
+    """One trade; fields as in ``ipc.records.TRADE``."""
+
+    trade_id: int
+    symbol: int
+    price: int
+    quantity: int
+    buy_order_id: int
+    sell_order_id: int
+    taker_side: int
+    timestamp_ns: int
+
+
+class TradeList(Message, tag=24):
+    """The answer to ``TradesQuery``, newest first."""
+
+    request_id: int
+    trades: list[Trade]
+
+
+class Level(Struct, array_like=True, frozen=True, gc=False):
+    """One price level."""
+
+    price: int
+    quantity: int
+    order_count: int
+
+
+class BookSnapshot(Message, tag=25):
+    """The answer to ``BookQuery``, best levels first, as of the shard's command ``sequence``."""
+
+    request_id: int
+    symbol: int
+    sequence: int
+    bids: list[Level]
+    asks: list[Level]
+
+
+class InstrumentInfo(Struct, array_like=True, frozen=True):
+    """One instrument: its number and name, and what one tick and one lot are, as decimals."""
+
+    number: int
+    symbol: str
+    tick_size: str
+    lot_size: str
+    min_price: int
+    max_price: int
+
+
+class Welcome(Message, tag=30):
+    """The answer to ``Login``. ``session`` is unique while the engine runs."""
+
+    session: int
+    user_id: str
+    version: str
+    instruments: list[InstrumentInfo]
+
+
+class Pong(Message, tag=31):
+    """The answer to ``Ping``."""
+
+    request_id: int
+
+
+class Closing(Message, tag=32):
+    """Why the frontend closes the connection, sent last."""
+
+    code: str
+    text: str
+
+
+# Between frontend and matcher or query worker --------------------------------------------------
+
+
+class OpenStream(Message, tag=40):
+    """Frames of ``stream`` are the account's from now on; a frontend sends it first."""
+
+    stream: int
+    account: int
+
+
+CLIENT_COMMANDS = NewOrder | Cancel | Replace | Reduce | MassCancel
+CLIENT_QUERIES = OrderQuery | TradesQuery | BookQuery
+CLIENT_MESSAGES = CLIENT_COMMANDS | CLIENT_QUERIES | Login | Ping
+BACKEND_MESSAGES = CLIENT_COMMANDS | CLIENT_QUERIES | OpenStream
+SERVER_MESSAGES = (
+    Report
+    | Reject
+    | MassCancelReport
+    | OrderState
+    | TradeList
+    | BookSnapshot
+    | Welcome
+    | Pong
+    | Closing
+)
+
+COMMAND_TAGS = frozenset({1, 2, 3, 4, 5})
+QUERY_TAGS = frozenset({6, 7, 8})
+
+encoder = Encoder()
+client_decoder = Decoder(CLIENT_MESSAGES)
+backend_decoder = Decoder(BACKEND_MESSAGES)
+server_decoder = Decoder(SERVER_MESSAGES)

@@ -1,0 +1,176 @@
+"""Every layout that two processes share: fixed-size little-endian records and the ids in them.
+
+A record is a numpy structured dtype without padding; its size is asserted below, and ``VERSION``
+changes with any of them, so that a reader of another version refuses the mapping or the file.
+Prices are ticks, quantities lots, times nanoseconds since the epoch; 0 means "none" in every id.
+"""
+
+import hashlib
+
+import numpy as np
+
+VERSION = 1
+
+SHARD_BITS = 8
+SEQUENCE_BITS = 45
+MAX_SHARDS = 1 << SHARD_BITS
+SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
+
+COMMAND = np.dtype(
+    [
+        ("command_type", "u1"),
+        ("side", "u1"),
+        ("order_type", "u1"),
+        ("time_in_force", "u1"),
+        ("flags", "u1"),
+        ("self_trade_prevention", "u1"),  # 0: the mode that exists
+        ("symbol", "<u2"),  # instrument number; 0: none given
+        ("request_id", "<u8"),
+        ("account", "<u8"),
+        ("order_id", "<u8"),
+        ("client_order_id", "<u8"),
+        ("price", "<u8"),
+        ("quantity", "<u8"),
+        ("timestamp_ns", "<u8"),
+        ("stop_price", "<u8"),  # 0: stop orders are not there yet
+        ("display_quantity", "<u8"),  # 0: nor are icebergs
+    ]
+)
+"""One command to a matcher. What a field means for each command: ``engine.rules``."""
+
+REPORT = np.dtype(
+    [
+        ("exec_type", "u1"),
+        ("ord_status", "u1"),
+        ("command_type", "u1"),  # of the command that caused the report
+        ("side", "u1"),
+        ("order_type", "u1"),
+        ("time_in_force", "u1"),
+        ("flags", "u1"),
+        ("liquidity", "u1"),
+        ("symbol", "<u2"),
+        ("reason", "<u2"),
+        ("reserved", "<u4"),
+        ("sequence", "<u8"),  # of the command, in its shard
+        ("request_id", "<u8"),  # of the command; 0 where the order is not the command's own
+        ("account", "<u8"),  # whom the report is for
+        ("order_id", "<u8"),
+        ("client_order_id", "<u8"),
+        ("price", "<u8"),
+        ("quantity", "<u8"),  # the order's total: cum_qty and what was open before its end
+        ("cum_qty", "<u8"),
+        ("leaves_qty", "<u8"),
+        ("last_price", "<u8"),
+        ("last_qty", "<u8"),
+        ("trade_id", "<u8"),
+        ("timestamp_ns", "<u8"),
+    ]
+)
+"""What became of an order or a command, for one account."""
+
+TRADE = np.dtype(
+    [
+        ("trade_id", "<u8"),
+        ("sequence", "<u8"),  # of the taker's command, in its shard
+        ("timestamp_ns", "<u8"),
+        ("price", "<u8"),
+        ("quantity", "<u8"),
+        ("buy_order_id", "<u8"),
+        ("sell_order_id", "<u8"),
+        ("symbol", "<u2"),
+        ("taker_side", "u1"),
+        ("reserved", "u1", (5,)),
+    ]
+)
+"""One trade, once for both sides."""
+
+LEVEL = np.dtype([("price", "<u8"), ("quantity", "<u8"), ("order_count", "<u8")])
+"""One price level of one side of a book."""
+
+RESTING = np.dtype(
+    [
+        ("order_id", "<u8"),
+        ("account", "<u8"),
+        ("client_order_id", "<u8"),
+        ("price", "<u8"),
+        ("leaves_qty", "<u8"),
+        ("cum_qty", "<u8"),
+        ("symbol", "<u2"),
+        ("side", "u1"),
+        ("flags", "u1"),
+        ("reserved", "<u4"),
+    ]
+)
+"""One resting order of a book: what a snapshot keeps and a state hash covers."""
+
+RECENT = np.dtype(
+    [
+        ("order_id", "<u8"),
+        ("account", "<u8"),
+        ("client_order_id", "<u8"),
+        ("symbol", "<u8"),
+    ]
+)
+"""One remembered client_order_id: of the last orders accepted, whether they still rest or not."""
+
+ORDER = np.dtype(
+    [
+        ("order_id", "<u8"),
+        ("account", "<u8"),
+        ("client_order_id", "<u8"),
+        ("price", "<u8"),
+        ("quantity", "<u8"),
+        ("cum_qty", "<u8"),
+        ("leaves_qty", "<u8"),
+        ("created_ns", "<u8"),
+        ("updated_ns", "<u8"),
+        ("symbol", "<u2"),
+        ("reason", "<u2"),
+        ("side", "u1"),
+        ("order_type", "u1"),
+        ("time_in_force", "u1"),
+        ("flags", "u1"),
+        ("ord_status", "u1"),
+        ("reserved", "u1", (7,)),
+    ]
+)
+"""The state of one order, live or ended, as the order table shows it to readers."""
+
+_SIZES = {
+    "COMMAND": (COMMAND, 80),
+    "REPORT": (REPORT, 120),
+    "TRADE": (TRADE, 64),
+    "LEVEL": (LEVEL, 24),
+    "RESTING": (RESTING, 56),
+    "RECENT": (RECENT, 32),
+    "ORDER": (ORDER, 88),
+}
+for _name, (_dtype, _size) in _SIZES.items():
+    assert _dtype.itemsize == _size, f"{_name} is {_dtype.itemsize} bytes, not {_size}"
+
+
+def make_id(shard: int, sequence: int) -> int:
+    """Return the id (order_id or trade_id, below 2^53) of a shard's dense sequence number."""
+    return shard << SEQUENCE_BITS | sequence
+
+
+def shard_of(identifier: int) -> int:
+    """Return the shard that assigned an order_id or a trade_id."""
+    return identifier >> SEQUENCE_BITS
+
+
+def sequence_of(identifier: int) -> int:
+    """Return an id's dense sequence number in its shard; the first is 1."""
+    return identifier & SEQUENCE_MASK
+
+
+def account_of(user_id: str) -> int:
+    """Return the account of a user: a 64-bit digest of the text, never 0."""
+    digest = hashlib.blake2b(user_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") or 1
+
+
+def fingerprint(dtype: np.dtype[np.void]) -> int:
+    """Return a 64-bit digest of a layout and of ``VERSION``, for the header of a mapping."""
+    text = f"{VERSION}:{dtype.descr}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
