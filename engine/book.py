@@ -66,7 +66,7 @@ class Book(Protocol):
         ...
 
     def recent(self) -> Records:
-        """Return the remembered client_order_ids (RECENT) of the last orders accepted, oldest first.
+        """Return the remembered client_order_ids (RECENT), oldest order first.
 
         Only those not 0, and only of orders among the last ``recent_orders`` accepted.
         """

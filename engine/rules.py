@@ -7,7 +7,7 @@ that is GTC rests; what is left of any other after matching is cancelled.
 
 | command | fields |
 | --- | --- |
-| NEW | account, symbol, side, order_type, time_in_force, flags (POST_ONLY), price, quantity, client_order_id |
+| NEW | account, symbol, client_order_id, and all that ``check_new`` takes (flags: POST_ONLY) |
 | CANCEL | account, order_id, or symbol and client_order_id |
 | REPLACE | as CANCEL, and price, quantity, flags (REINSERT) |
 | REDUCE | as CANCEL, and quantity |
@@ -29,9 +29,9 @@ CANCEL, REPLACE, REDUCE: INVALID_ORDER_ID where both ids are 0; UNKNOWN_SYMBOL w
 given, or is needed, that the shard does not hold; for REPLACE ``check_price_quantity`` as of a
 LIMIT order but for the band, for REDUCE ``check_quantity``; UNKNOWN_ORDER where no such order rests
 or it is not the account's. Then for REPLACE the band of the order's symbol; ALREADY_FILLED where
-the new quantity (without REINSERT) is not above cum_qty; INVALID_QUANTITY where cum_qty and quantity
-(with REINSERT) exceed MAX_QUANTITY; POST_ONLY_WOULD_TRADE where the order is post-only and the new
-price crosses.
+the new quantity (without REINSERT) is not above cum_qty; INVALID_QUANTITY where cum_qty and
+quantity (with REINSERT) exceed MAX_QUANTITY; POST_ONLY_WOULD_TRADE where the order is post-only and
+the new price crosses.
 
 **REPLACE.** Without REINSERT ``quantity`` is the order's new total. The same price and a smaller
 quantity: the order keeps its place. Anything else: it leaves the book and enters at the back of

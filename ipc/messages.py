@@ -26,7 +26,7 @@ SymbolNumber = Annotated[int, Meta(ge=0, le=65535)]
 UserId = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
-class Message(Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
+class Message(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     """Base of all messages: an array, no field unknown."""
 
 
@@ -203,7 +203,7 @@ class OrderState(Message, tag=23):
     updated_ns: int
 
 
-class Trade(Struct, array_like=True, frozen=True, gc=False):
+class Trade(Struct, array_like=True, gc=False):
     """One trade; fields as in ``ipc.records.TRADE``."""
 
     trade_id: int
@@ -223,7 +223,7 @@ class TradeList(Message, tag=24):
     trades: list[Trade]
 
 
-class Level(Struct, array_like=True, frozen=True, gc=False):
+class Level(Struct, array_like=True, gc=False):
     """One price level."""
 
     price: int
@@ -241,7 +241,7 @@ class BookSnapshot(Message, tag=25):
     asks: list[Level]
 
 
-class InstrumentInfo(Struct, array_like=True, frozen=True):
+class InstrumentInfo(Struct, array_like=True):
     """One instrument: its number and name, and what one tick and one lot are, as decimals."""
 
     number: int
