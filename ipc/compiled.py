@@ -1,21 +1,21 @@
 """One decorator for what runs compiled where numba is installed, and as plain Python where not."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 try:
-    import numba
-except ImportError:  # pragma: no cover - depends on the installation
-    numba = None
+    from numba import njit
 
-HAVE_NUMBA = numba is not None
+    HAVE_NUMBA = True
+except ImportError:
+    HAVE_NUMBA = False
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F) -> F:
     """Compile ``function`` on its first call, and keep the machine code in numba's cache."""
-    if numba is None:
+    if not HAVE_NUMBA:
         return function
-    result: F = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    return result
+    result: Any = njit(cache=True, nogil=True, error_model="numpy")(function)
+    return cast(F, result)
