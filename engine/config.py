@@ -1,0 +1,249 @@
+"""The configuration: one TOML file, checked whole before anything starts.
+
+``configs/default.toml`` shows every key with its meaning. An unknown key or a wrong value is a
+``ConfigError`` that names the key, the value and what is allowed.
+"""
+
+import re
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ipc.instruments import Instrument, Scale, ScaleError
+from ipc.records import MAX_SHARDS
+from ipc.sockets import Address, AddressError, parse_address
+from ipc.vocabulary import MAX_PRICE, MAX_RESTING_ORDERS
+
+Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[int, Meta(ge=0, le=86_400)]
+PowerOfTwo = Annotated[int, Meta(ge=16, le=1 << 26)]
+SYMBOL = re.compile(r"[A-Za-z0-9._/-]{1,24}")
+MAX_SOCKET_PATH = 107
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the text names key, value and what is allowed."""
+
+
+class Section(Struct, forbid_unknown_fields=True, frozen=True):
+    """Base of all sections: no key unknown."""
+
+
+class EngineSection(Section, frozen=True):
+    """``[engine]``: the matchers."""
+
+    book: Literal["reference"] = "reference"
+    matchers: Annotated[int, Meta(ge=1, le=MAX_SHARDS)] = 2
+    recent_orders: Annotated[int, Meta(ge=0, le=1 << 26)] = 65_536
+    ring_trades: PowerOfTwo = 65_536
+    batch_commands: Annotated[int, Meta(ge=1, le=65_536)] = 4_096
+    ended_orders: Annotated[int, Meta(ge=1, le=1 << 26)] = 65_536
+    depth_levels: Annotated[int, Meta(ge=1, le=1_024)] = 64
+    pin: bool = True
+
+
+class FrontendSection(Section, frozen=True):
+    """``[frontend]``: order entry."""
+
+    socket: str = ""
+    tcp: Annotated[str, Meta(pattern=r"^$|^[^:\s]+:[0-9]{1,5}$|^\[[0-9a-fA-F:]+\]:[0-9]{1,5}$")] = (
+        ""
+    )
+    login_timeout_s: Seconds = 10
+    idle_timeout_s: Seconds = 0
+    max_sessions: Positive = 4_096
+    max_accounts: Annotated[int, Meta(ge=1, le=1 << 30)] = 1 << 20
+    max_unread_bytes: Annotated[int, Meta(ge=4_096)] = 16 << 20
+    max_queued_bytes: Annotated[int, Meta(ge=4_096)] = 64 << 20
+
+
+class PersisterSection(Section, frozen=True):
+    """``[persister]``: the trade log."""
+
+    segment_bytes: Annotated[int, Meta(ge=4_096)] = 256 << 20
+    compress: bool = True
+    fsync: bool = False
+
+
+class QuerySection(Section, frozen=True):
+    """``[query]``: the query workers."""
+
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    max_trades: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
+
+
+class InstrumentSection(Section, frozen=True):
+    """``[[instruments]]``: one symbol. Prices and sizes are decimal texts."""
+
+    symbol: str
+    tick_size: str
+    lot_size: str = "1"
+    min_price: str | None = None
+    max_price: str | None = None
+    max_resting_orders: Annotated[int, Meta(ge=1, le=MAX_RESTING_ORDERS)] = 131_072
+    shard: Annotated[int, Meta(ge=0, lt=MAX_SHARDS)] | None = None
+
+
+class Config(Section, frozen=True):
+    """The whole file."""
+
+    instruments: Annotated[list[InstrumentSection], Meta(min_length=1, max_length=65_535)]
+    data_dir: str = "shardbook-data"
+    engine: EngineSection = EngineSection()
+    frontend: FrontendSection = FrontendSection()
+    persister: PersisterSection = PersisterSection()
+    query: QuerySection = QuerySection()
+
+    def listed(self) -> list[Instrument]:
+        """Return the instruments, numbered from 1 as they stand in the file, with their shards."""
+        return [
+            _instrument(position, section, self.engine.matchers)
+            for position, section in enumerate(self.instruments)
+        ]
+
+    def socket_path(self) -> Path:
+        """Return the path of the order-entry Unix socket."""
+        if self.frontend.socket:
+            return Path(self.frontend.socket)
+        return Path(self.data_dir) / "shardbook.sock"
+
+
+def load_config(path: Path | None = None) -> Config:
+    """Read and check a TOML file; without ``path`` the one that ships with the product."""
+    if path is None:
+        text = resources.files("configs").joinpath("default.toml").read_text()
+        return parse_config(text, "default.toml")
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return parse_config(text, str(path))
+
+
+def parse_config(text: str, source: str) -> Config:
+    """Check the text of a TOML file; ``source`` is its name in errors."""
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source}: not TOML: {error}") from None
+    try:
+        config = msgspec.convert(tree, Config)
+        check_config(config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(str(error), tree)}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    return config
+
+
+def check_config(config: Config) -> None:
+    """Verify what no single key shows. Raises ``ConfigError``."""
+    if config.frontend.tcp:
+        try:
+            address = parse_address(config.frontend.tcp)
+        except AddressError:
+            address = Address()
+        if not address.host:
+            raise ConfigError(f"frontend.tcp = {config.frontend.tcp!r}: must be HOST:PORT or empty")
+    ring = config.engine.ring_trades
+    if ring & (ring - 1):
+        raise ConfigError(f"engine.ring_trades = {ring}: must be a power of two")
+    seen: set[str] = set()
+    for position, section in enumerate(config.instruments):
+        if not SYMBOL.fullmatch(section.symbol):
+            raise ConfigError(
+                f"instruments[{position}].symbol = {section.symbol!r}: must be 1 to 24 letters, "
+                "digits or . _ / -"
+            )
+        if section.symbol in seen:
+            raise ConfigError(
+                f"instruments[{position}].symbol = {section.symbol!r}: must not be listed twice"
+            )
+        seen.add(section.symbol)
+    config.listed()
+    path = config.socket_path()
+    if len(str(path.absolute()).encode()) > MAX_SOCKET_PATH:
+        raise ConfigError(
+            f"frontend.socket = {str(path)!r}: the path of a Unix socket must have at most "
+            f"{MAX_SOCKET_PATH} bytes; name a shorter one"
+        )
+
+
+def _instrument(position: int, section: InstrumentSection, matchers: int) -> Instrument:
+    key = f"instruments[{position}]"
+    shard = position % matchers if section.shard is None else section.shard
+    if shard >= matchers:
+        raise ConfigError(f"{key}.shard = {shard}: must be below engine.matchers ({matchers})")
+    try:
+        tick = Scale.parse(section.tick_size, f"{key}.tick_size")
+        lot = Scale.parse(section.lot_size, f"{key}.lot_size")
+        low = 1
+        if section.min_price is not None:
+            low = tick.steps(section.min_price, f"{key}.min_price")
+        high = MAX_PRICE
+        if section.max_price is not None:
+            high = tick.steps(section.max_price, f"{key}.max_price")
+    except ScaleError as error:
+        raise ConfigError(str(error)) from None
+    if not 1 <= low <= high <= MAX_PRICE:
+        raise ConfigError(
+            f"{key}: min_price = {section.min_price} and max_price = {section.max_price}: must be "
+            f"1 tick or more, in order, and at most {MAX_PRICE} ticks"
+        )
+    return Instrument(
+        position + 1, section.symbol, tick, lot, low, high, section.max_resting_orders, shard
+    )
+
+
+def _explain(error: str, tree: dict[str, Any]) -> str:
+    """Turn msgspec's "... - at `$.engine.book`" into key, value and what is allowed."""
+    problem, _, where = error.partition(" - at `$")
+    keys = where.rstrip("`").replace("[", ".[").strip(".").split(".") if where else []
+    keys = [key for key in keys if key]
+    value: Any = tree
+    kind: Any = Config
+    for key in keys:
+        if key == "[...]":
+            return _explain_item(error, tree, keys)
+        value = value[int(key[1:-1])] if key.startswith("[") else value[key]
+        kind = _kind_of(kind, key)
+    name = ".".join(keys).replace(".[", "[")
+    if problem.startswith("Object contains unknown field"):
+        unknown = problem.split("`")[1]
+        allowed = ", ".join(kind.__struct_fields__)
+        full = f"{name}.{unknown}" if name else unknown
+        return f"{full} = {value[unknown]!r}: unknown key; allowed here: {allowed}"
+    if problem.startswith("Object missing required field"):
+        return f"{name + '.' if name else ''}{problem.split('`')[1]}: must be given"
+    return f"{name} = {value!r}: {_allowed(kind, problem)}"
+
+
+def _explain_item(error: str, tree: dict[str, Any], keys: list[str]) -> str:
+    """Find which instrument an error speaks of: msgspec names items of a list only as [...]."""
+    for position, item in enumerate(tree["instruments"]):
+        try:
+            msgspec.convert(item, InstrumentSection)
+        except msgspec.ValidationError as inner:
+            problem, _, where = str(inner).partition(" - at `$")
+            path = f"$.instruments[{position}]{where.rstrip('`')}"
+            return _explain(f"{problem} - at `{path}`", tree)
+    return f"{'.'.join(keys)}: {error}"
+
+
+def _kind_of(kind: Any, key: str) -> Any:
+    """Return the declared type of ``key`` within a section type, or of an item of a list."""
+    if key.startswith("["):
+        return InstrumentSection
+    return get_type_hints(kind, include_extras=True)[key]
+
+
+def _allowed(kind: Any, problem: str) -> str:
+    """Return what a value of ``kind`` may be, beside msgspec's own words."""
+    words = problem.replace("`", "")
+    if "Invalid enum value" in words:
+        return "must be one of " + ", ".join(repr(option) for option in get_args(kind))
+    return words[0].lower() + words[1:] if words else "is not allowed"

@@ -1,0 +1,125 @@
+"""What one running product consists of: its processes, their cores, and every path they share."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ipc.mapping import run_directory
+
+from engine.config import Config
+from ipc.instruments import Instrument
+from ipc.sockets import Address, parse_address
+
+Role = Literal["supervisor", "frontend", "matcher", "persister", "query"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One process: what it does, which of its kind it is, and the core it is pinned to."""
+
+    role: Role
+    index: int
+    core: int | None
+
+
+class Plan:
+    """The configuration as it is carried out in one data directory."""
+
+    def __init__(self, config: Config, data_dir: Path | None = None) -> None:
+        self.config = config
+        self.data_dir = (data_dir or Path(config.data_dir)).absolute()
+        self.run_dir = run_directory(self.data_dir)
+        self.instruments = config.listed()
+        self.shards = list(range(config.engine.matchers))
+        self.members = _members(config)
+
+    def instruments_of(self, shard: int) -> list[Instrument]:
+        """Return the instruments that a shard holds, by number."""
+        return [instrument for instrument in self.instruments if instrument.shard == shard]
+
+    def member(self, role: Role, index: int) -> Member:
+        """Return one process of the plan."""
+        return next(m for m in self.members if m.role == role and m.index == index)
+
+    def addresses(self) -> list[Address]:
+        """Return where clients connect: the Unix socket, and TCP where it is configured."""
+        socket = self.config.frontend.socket or str(self.data_dir / "shardbook.sock")
+        found = [Address(path=socket)]
+        if self.config.frontend.tcp:
+            found.append(parse_address(self.config.frontend.tcp))
+        return found
+
+    @property
+    def lock_path(self) -> Path:
+        """The file that a running supervisor holds locked."""
+        return self.data_dir / "lock"
+
+    @property
+    def log_dir(self) -> Path:
+        """The directory of trades.ndjson and its older segments."""
+        return self.data_dir / "log"
+
+    @property
+    def accounts_path(self) -> Path:
+        """The append-only list of user ids and their accounts."""
+        return self.data_dir / "accounts.ndjson"
+
+    @property
+    def status_path(self) -> Path:
+        """The mapping where every process shows its state."""
+        return self.run_dir / "status"
+
+    @property
+    def doorbell_path(self) -> Path:
+        """The datagram socket on which matchers wake the persister."""
+        return self.run_dir / "persister.bell"
+
+    def ring_path(self, shard: int) -> Path:
+        """The mapping of a shard's trade ring."""
+        return self.run_dir / f"trades-{shard}"
+
+    def table_path(self, shard: int) -> Path:
+        """The mapping of a shard's order table."""
+        return self.run_dir / f"orders-{shard}"
+
+    def board_path(self, shard: int) -> Path:
+        """The mapping of a shard's depth board."""
+        return self.run_dir / f"depth-{shard}"
+
+    def sequences_path(self, shard: int) -> Path:
+        """The file of the last ids that a shard gave, kept from one run to the next."""
+        return self.data_dir / f"sequences-{shard}"
+
+    def matcher_address(self, shard: int) -> Address:
+        """Where a matcher listens for frontends."""
+        return Address(path=str(self.run_dir / f"matcher-{shard}.sock"))
+
+    def query_address(self, index: int) -> Address:
+        """Where a query worker listens for frontends."""
+        return Address(path=str(self.run_dir / f"query-{index}.sock"))
+
+
+def _members(config: Config) -> list[Member]:
+    """Deal processes to cores: matchers own theirs, all else shares what is left.
+
+    With two cores the first serves frontend, persister and queries, the second the matchers; with
+    one everything shares it; with more each matcher has one of its own while there are enough.
+    """
+    cores: list[int | None] = sorted(os.sched_getaffinity(0))
+    if not config.engine.pin:
+        cores = [None]
+    matchers = config.engine.matchers
+    own = min(matchers, max(1, len(cores) - 1))
+    matcher_cores = cores[-own:]
+    shared = cores[:-own] or cores
+    side: list[tuple[Role, int]] = [("supervisor", 0), ("frontend", 0), ("persister", 0)]
+    side += [("query", index) for index in range(config.query.workers)]
+    members = [
+        Member(role, index, shared[place % len(shared)]) for place, (role, index) in enumerate(side)
+    ]
+    members += [
+        Member("matcher", shard, matcher_cores[shard % len(matcher_cores)])
+        for shard in range(matchers)
+    ]
+    return members

@@ -1,0 +1,78 @@
+"""Addresses and stream sockets: ``unix:PATH`` and ``tcp:HOST:PORT``."""
+
+import contextlib
+import os
+import socket
+from pathlib import Path
+from typing import NamedTuple
+
+
+class AddressError(ValueError):
+    """An address that cannot be one; the text says what is allowed."""
+
+
+class Address(NamedTuple):
+    """Where a stream socket listens: a Unix ``path``, or else ``host`` and ``port``."""
+
+    path: str = ""
+    host: str = ""
+    port: int = 0
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"tcp:{host}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """Read ``unix:PATH``, a path with a slash, ``tcp:HOST:PORT`` or ``HOST:PORT``."""
+    if text.startswith("unix:") or "/" in text:
+        path = text.removeprefix("unix:")
+        if not path:
+            raise AddressError(f"address {text!r}: the path is missing")
+        return Address(path=path)
+    host, _, port = text.removeprefix("tcp:").rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdigit() or int(port) > 65_535:
+        raise AddressError(f"address {text!r}: must be unix:PATH or tcp:HOST:PORT")
+    return Address(host=host, port=int(port))
+
+
+def connect(address: Address, timeout_s: float | None = None) -> socket.socket:
+    """Return a connected stream socket. Raises OSError."""
+    if address.path:
+        plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        plain.settimeout(timeout_s)
+        try:
+            plain.connect(address.path)
+        except BaseException:
+            plain.close()
+            raise
+        return plain
+    stream = socket.create_connection((address.host, address.port), timeout_s)
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return stream
+
+
+def listen(address: Address, backlog: int = 1024) -> socket.socket:
+    """Return a listening, non-blocking socket; a Unix path left by a dead process is replaced.
+
+    The caller holds the lock of the data directory, so that nobody living listens on that path.
+    """
+    if address.path:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(address.path)
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            server.bind(address.path)
+            Path(address.path).chmod(0o600)
+        except BaseException:
+            server.close()
+            raise
+    else:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        server = socket.create_server((address.host, address.port), family=family)
+    server.listen(backlog)
+    server.setblocking(False)
+    return server
