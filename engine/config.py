@@ -50,9 +50,7 @@ class FrontendSection(Section, frozen=True):
     """``[frontend]``: order entry."""
 
     socket: str = ""
-    tcp: Annotated[str, Meta(pattern=r"^$|^[^:\s]+:[0-9]{1,5}$|^\[[0-9a-fA-F:]+\]:[0-9]{1,5}$")] = (
-        ""
-    )
+    tcp: str = ""
     login_timeout_s: Seconds = 10
     idle_timeout_s: Seconds = 0
     max_sessions: Positive = 4_096
