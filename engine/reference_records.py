@@ -1,0 +1,163 @@
+"""The records that the reference book reads and writes, as Python tuples.
+
+A batch of records crosses between numpy and Python in one step, never field by field. All codes
+are plain integers here: an IntEnum member takes several times as long to store in a record.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ipc.records import COMMAND
+from ipc.vocabulary import ExecType, Liquidity, OrdStatus
+
+NEW, CANCELED, REPLACED = int(ExecType.NEW), int(ExecType.CANCELED), int(ExecType.REPLACED)
+REJECTED, MASS_CANCELED = int(ExecType.REJECTED), int(ExecType.MASS_CANCELED)
+TRADE = int(ExecType.TRADE)
+MAKER, TAKER = int(Liquidity.MAKER), int(Liquidity.TAKER)
+_NO_LIQUIDITY = int(Liquidity.NONE)
+_OPEN, _PARTIALLY_FILLED = int(OrdStatus.NEW), int(OrdStatus.PARTIALLY_FILLED)
+_FILLED, _CANCELED_STATUS = int(OrdStatus.FILLED), int(OrdStatus.CANCELED)
+_REJECTED_STATUS = int(OrdStatus.REJECTED)
+_NO_TRADE = (0, 0, 0)
+
+Row = tuple[int, ...]
+"""One record's fields in the order of its dtype."""
+
+
+class Command(NamedTuple):
+    """A record of COMMAND."""
+
+    command_type: int
+    side: int
+    order_type: int
+    time_in_force: int
+    flags: int
+    self_trade_prevention: int
+    symbol: int
+    request_id: int
+    account: int
+    order_id: int
+    client_order_id: int
+    price: int
+    quantity: int
+    timestamp_ns: int
+    stop_price: int
+    display_quantity: int
+
+
+assert Command._fields == COMMAND.names
+
+
+@dataclass(slots=True)
+class Order:
+    """A live order: resting, or being matched by the command at hand."""
+
+    order_id: int
+    account: int
+    client_order_id: int
+    symbol: int
+    side: int
+    order_type: int
+    time_in_force: int
+    flags: int  # POST_ONLY or 0
+    price: int
+    leaves_qty: int
+    cum_qty: int = 0
+
+
+def order_report(
+    command: Command,
+    sequence: int,
+    order: Order,
+    exec_type: int,
+    request_id: int,
+    liquidity: int = _NO_LIQUIDITY,
+    last: tuple[int, int, int] = _NO_TRADE,
+    reason: int = 0,
+) -> Row:
+    """Return the REPORT on an order; ``last`` is last_price, last_qty and trade_id.
+
+    With CANCELED, the order is as it was before its end.
+    """
+    cum_qty, leaves_qty = order.cum_qty, order.leaves_qty
+    quantity = cum_qty + leaves_qty
+    if exec_type == CANCELED:
+        ord_status, leaves_qty = _CANCELED_STATUS, 0
+    elif leaves_qty == 0:
+        ord_status = _FILLED
+    else:
+        ord_status = _PARTIALLY_FILLED if cum_qty else _OPEN
+    return (
+        exec_type,
+        ord_status,
+        command.command_type,
+        order.side,
+        order.order_type,
+        order.time_in_force,
+        order.flags,
+        liquidity,
+        order.symbol,
+        int(reason),
+        0,
+        sequence,
+        request_id,
+        order.account,
+        order.order_id,
+        order.client_order_id,
+        order.price,
+        quantity,
+        cum_qty,
+        leaves_qty,
+        *last,
+        command.timestamp_ns,
+    )
+
+
+def reject_report(command: Command, sequence: int, order_id: int, reason: int) -> Row:
+    """Return the REPORT of a command that was not carried out."""
+    return (
+        REJECTED,
+        _REJECTED_STATUS,
+        command.command_type,
+        command.side,
+        command.order_type,
+        command.time_in_force,
+        command.flags,
+        _NO_LIQUIDITY,
+        command.symbol,
+        int(reason),
+        0,
+        sequence,
+        command.request_id,
+        command.account,
+        order_id,
+        command.client_order_id,
+        command.price,
+        command.quantity,
+        0,
+        0,
+        *_NO_TRADE,
+        command.timestamp_ns,
+    )
+
+
+def mass_cancel_report(command: Command, sequence: int, canceled_orders: int) -> Row:
+    """Return the REPORT that answers a MASS_CANCEL."""
+    codes = (MASS_CANCELED, _OPEN, command.command_type, 0, 0, 0, command.flags, _NO_LIQUIDITY)
+    return (
+        *codes,
+        command.symbol,
+        0,
+        0,
+        sequence,
+        command.request_id,
+        command.account,
+        0,
+        0,
+        0,
+        canceled_orders,
+        0,
+        0,
+        *_NO_TRADE,
+        command.timestamp_ns,
+    )
