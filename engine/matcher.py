@@ -1,0 +1,157 @@
+"""A matcher: the process that owns one shard's books.
+
+Each round takes whatever has arrived, matches it as one batch, publishes what came of it (ids kept,
+trades to the ring, orders to the table, levels to the board) and only then answers, so that a
+read after the answer sees the write. Time enters here, once a round, and never goes back.
+"""
+
+import socket
+import time
+
+import numpy as np
+from msgspec import DecodeError, ValidationError
+
+from engine.book import BookLimits, Records
+from engine.books import make_book
+from engine.plan import Plan
+from engine.process import Wakeup, ring_doorbell
+from engine.sequences import SequenceFile
+from ipc.backend import Backend, Link
+from ipc.board import BoardWriter
+from ipc.codec import AGGREGATE_STREAM, CommandRow, command_array, command_row, report_frames
+from ipc.explain import explain
+from ipc.frames import frame
+from ipc.messages import OpenStream, backend_decoder
+from ipc.records import REPORT, TRADE
+from ipc.ring import RingWriter
+from ipc.status import StatusWriter
+from ipc.table import OrderTableWriter
+from ipc.vocabulary import ExecType, Side
+
+MAX_UNSENT_BYTES = 64 << 20
+"""Reports that wait for one frontend before its commands have to wait too."""
+RING_FULL_WAIT_S = 0.0005
+
+
+class Matcher:
+    """One shard: its books, and everything that it alone writes."""
+
+    def __init__(self, plan: Plan, shard: int, status: StatusWriter) -> None:
+        engine = plan.config.engine
+        self._status = status
+        self._sequences = SequenceFile(plan.sequences_path(shard))
+        limits = [
+            BookLimits(i.number, i.min_price, i.max_price, i.max_resting_orders)
+            for i in plan.instruments_of(shard)
+        ]
+        start = self._sequences.load()
+        self.book = make_book(engine.book, shard, limits, engine.recent_orders, start)
+        self._ring = RingWriter(plan.ring_path(shard))
+        self._table = OrderTableWriter(plan.table_path(shard))
+        self._board = BoardWriter(plan.board_path(shard))
+        self._batch = engine.batch_commands
+        self._reports = np.zeros(max(2, 4 * engine.batch_commands), REPORT)
+        self._trades = np.zeros(2 * engine.batch_commands, TRADE)
+        self._doorbell = plan.doorbell_path
+        self._bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._bell.setblocking(False)
+        self._clock_ns = 0
+
+    def handle(self, arrived: list[tuple[Link, bytes]], links: list[Link]) -> None:
+        """Carry out all whole frames that have arrived, and queue the answers on ``links``."""
+        self._clock_ns = max(self._clock_ns, time.time_ns())
+        rows: list[CommandRow] = []
+        for link, data in arrived:
+            self._decode(link, data, rows)
+        for first in range(0, len(rows), self._batch):
+            self._match(command_array(rows[first : first + self._batch]), links)
+
+    def _decode(self, link: Link, data: bytes, rows: list[CommandRow]) -> None:
+        """Append the commands in ``data``; answer at once what is none."""
+        for stream, body in link.splitter.feed(data):
+            try:
+                message = backend_decoder.decode(body)
+            except (ValidationError, DecodeError, UnicodeDecodeError) as error:
+                self._status.add("rejects_by_edge", 1)
+                link.send(frame(explain(body, error, self._clock_ns), stream))
+                continue
+            if isinstance(message, OpenStream):
+                link.open_stream(message.stream, message.account)
+                continue
+            account = link.account_of[stream & ~AGGREGATE_STREAM]
+            aggregate = bool(stream & AGGREGATE_STREAM)
+            rows.append(command_row(message, account, self._clock_ns, aggregate))
+
+    def _match(self, commands: Records, links: list[Link]) -> None:
+        """Match one batch to its end, publishing whenever a buffer is full."""
+        self._status.add("batches", 1)
+        done = 0
+        while done < len(commands):
+            room = self._ring.room()
+            progress = self.book.process(commands[done:], self._reports, self._trades[:room])
+            done += progress.commands
+            reports = self._reports[: progress.reports]
+            self._publish(reports, self._trades[: progress.trades])
+            for link in links:
+                link.send(report_frames(reports, link.stream_of))
+            if not progress.commands and not progress.reports:
+                self._wait_for_room()
+
+    def _publish(self, reports: Records, trades: Records) -> None:
+        """Show readers what a batch has changed, before any answer leaves."""
+        counters = self.book.counters()
+        self._sequences.store(counters)
+        if len(trades):
+            self._ring.publish(trades)
+            if self._ring.wakeups():
+                ring_doorbell(self._bell, self._doorbell)
+        self._table.apply(reports)
+        for symbol in np.unique(reports["symbol"][reports["exec_type"] != ExecType.REJECTED]):
+            if symbol:
+                self._publish_depth(int(symbol), counters.sequence)
+        self._count(reports, trades)
+
+    def _publish_depth(self, symbol: int, sequence: int) -> None:
+        board = self._board
+        board.open(symbol)
+        bids = self.book.depth(symbol, Side.BUY, board.bids(symbol))
+        asks = self.book.depth(symbol, Side.SELL, board.asks(symbol))
+        board.close(symbol, sequence, self._clock_ns, bids, asks)
+
+    def _count(self, reports: Records, trades: Records) -> None:
+        status, counters = self._status, self.book.counters()
+        status.set("commands", counters.sequence)
+        status.set("order_sequence", counters.order_sequence)
+        status.set("trade_sequence", counters.trade_sequence)
+        status.add("reports", len(reports))
+        status.add("trades", len(trades))
+        rejected = reports["reason"][reports["exec_type"] == ExecType.REJECTED]
+        for reason in rejected.tolist():
+            status.add_reject(reason)
+
+    def _wait_for_room(self) -> None:
+        """The ring is full of trades that are not logged yet: wait for the persister."""
+        self._status.add("ring_full_waits", 1)
+        ring_doorbell(self._bell, self._doorbell)
+        time.sleep(RING_FULL_WAIT_S)
+
+    def close(self) -> None:
+        """Release what is mapped."""
+        self._sequences.close()
+        self._bell.close()
+
+
+def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
+    """Serve shard ``index`` until told to stop and every frontend has gone."""
+    matcher = Matcher(plan, index, status)
+    backend = Backend(plan.matcher_address(index), wakeup, MAX_UNSENT_BYTES)
+    status.ready()
+    while not wakeup.stopping or backend.links:
+        arrived = backend.poll(None)
+        if wakeup.stopping:
+            backend.stop_listening()
+        if arrived:
+            matcher.handle(arrived, backend.links)
+        backend.flush()
+    backend.close()
+    matcher.close()

@@ -1,0 +1,101 @@
+"""The life of one process: pinned, stopped by signal, never outliving its parent.
+
+The supervisor starts every process through ``run_member``; what the process does is the function
+that ``ENTRIES`` names for its role, called with a ``Wakeup``.
+"""
+
+import contextlib
+import importlib
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import NoReturn
+
+from engine.config import Config
+from engine.plan import Plan, Role
+from ipc.status import StatusWriter
+
+ENTRIES: dict[Role, str] = {
+    "frontend": "frontend.server:run",
+    "matcher": "engine.matcher:run",
+    "persister": "engine.persister:run",
+    "query": "frontend.query_worker:run",
+}
+"""Where each role's work begins: ``module:function``, taking (plan, index, status, wakeup)."""
+
+
+class Wakeup:
+    """What a process waits on beside its own sockets: the stop signal, its parent, a doorbell."""
+
+    def __init__(self, doorbell: Path | None = None) -> None:
+        self.stopping = False
+        self._selector = selectors.DefaultSelector()
+        self._signal_reader, self._signal_writer = socket.socketpair()
+        for end in (self._signal_reader, self._signal_writer):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._signal_writer.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._selector.register(self._signal_reader, selectors.EVENT_READ)
+        parent = parent_process()
+        self.parent_fd: int | None = None if parent is None else int(parent.sentinel)
+        if self.parent_fd is not None:
+            self._selector.register(self.parent_fd, selectors.EVENT_READ)
+        self._doorbell: socket.socket | None = None
+        if doorbell is not None:
+            with contextlib.suppress(FileNotFoundError):
+                doorbell.unlink()
+            self._doorbell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._doorbell.bind(str(doorbell))
+            self._doorbell.setblocking(False)
+            self._selector.register(self._doorbell, selectors.EVENT_READ)
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when ``wait`` would return at once."""
+        return self._selector.fileno()  # type: ignore[attr-defined, no-any-return]
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Sleep until the doorbell, the stop signal, the parent's death or the timeout."""
+        for key, _ in self._selector.select(timeout_s):
+            if key.fd == self.parent_fd:
+                self.stopping = True
+                self._selector.unregister(key.fileobj)
+                self.parent_fd = None
+            else:
+                _empty(key.fileobj)  # type: ignore[arg-type]
+
+    def _stop(self, *_: object) -> None:
+        self.stopping = True
+
+
+def ring_doorbell(bell: socket.socket, path: Path) -> None:
+    """Wake the process that waits at ``path``; a full or absent doorbell is as good as rung."""
+    with contextlib.suppress(BlockingIOError, FileNotFoundError, ConnectionRefusedError):
+        bell.sendto(b"\0", str(path))
+
+
+def run_member(config: Config, data_dir: str, role: Role, index: int) -> NoReturn:
+    """Be one process of the product, from its start to its exit."""
+    plan = Plan(config, Path(data_dir))
+    member = plan.member(role, index)
+    if member.core is not None:
+        os.sched_setaffinity(0, {member.core})
+    wakeup = Wakeup(plan.doorbell_path if role == "persister" else None)
+    status = StatusWriter(plan.status_path, role, index)
+    status.start(os.getpid(), time.time_ns())
+    module, _, function = ENTRIES[role].partition(":")
+    getattr(importlib.import_module(module), function)(plan, index, status, wakeup)
+    status.stop()
+    sys.exit(0)
+
+
+def _empty(end: socket.socket) -> None:
+    """Read all that has come in on a non-blocking socket."""
+    with contextlib.suppress(BlockingIOError):
+        while end.recv(4096):
+            pass

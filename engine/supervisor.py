@@ -1,0 +1,217 @@
+"""The supervisor: makes what is shared, starts every process, watches them, and drains.
+
+It holds the lock of the data directory for as long as it lives. Children notice its death by
+themselves, finish what they have, and end.
+"""
+
+import contextlib
+import fcntl
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from engine.config import Config
+from engine.plan import Member, Plan
+from engine.process import run_member
+from engine.sequences import SequenceFile
+from engine.trade_log import last_sequences
+from ipc.board import create_board
+from ipc.ring import create_ring
+from ipc.status import ProcessSlot, StatusReader, StatusWriter, create_status
+from ipc.table import create_table
+
+START_S = 120.0
+"""How long processes may take to be ready, compiling for the first time included."""
+DRAIN_S = 30.0
+"""How long a process may take to finish what it has, before it is killed."""
+WATCH_S = 0.5
+
+Announce = Callable[[str], None]
+
+
+class ServeError(RuntimeError):
+    """The product cannot start or go on; the text is for its user."""
+
+
+class Supervisor:
+    """One running product. Use ``start``, ``watch``, ``stop``, in this order."""
+
+    def __init__(self, plan: Plan, announce: Announce) -> None:
+        self.plan = plan
+        self.stopping = False
+        self._announce = announce
+        self._processes: dict[Member, BaseProcess] = {}
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["engine.preload"])
+        self._lock = -1
+        self._status: StatusWriter | None = None
+
+    def start(self) -> None:
+        """Take the data directory, make what is shared, start everything; return when ready."""
+        self._take_directory()
+        self._make_shared()
+        for role in ("matcher", "query", "persister", "frontend"):
+            for member in self.plan.members:
+                if member.role == role:
+                    self._start(member)
+        self._until_ready()
+
+    def watch(self) -> None:
+        """Keep every process running until ``stopping``; restart what may be restarted.
+
+        Raises ``ServeError`` where a matcher has died: its book is gone.
+        """
+        while not self.stopping:
+            wait([process.sentinel for process in self._processes.values()], WATCH_S)
+            for member, process in list(self._processes.items()):
+                if self.stopping or process.exitcode is None:
+                    continue
+                name = f"{member.role} {member.index}"
+                if member.role == "matcher":
+                    raise ServeError(f"{name} died (exit code {process.exitcode})")
+                self._announce(f"{name} died (exit code {process.exitcode}); restarting it")
+                self._start(member)
+
+    def stop(self) -> None:
+        """Drain: frontends first, then matchers, then what reads them. Leaves nothing behind."""
+        with contextlib.suppress(ProcessLookupError):
+            for role in ("frontend", "matcher", "query", "persister"):
+                self._stop_all(role)
+        if self._status is not None:
+            self._status.stop()
+        shutil.rmtree(self.plan.run_dir, ignore_errors=True)
+        for address in self.plan.addresses():
+            if address.path:
+                Path(address.path).unlink(missing_ok=True)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _take_directory(self) -> None:
+        plan = self.plan
+        try:
+            plan.data_dir.mkdir(parents=True, exist_ok=True)
+            plan.log_dir.mkdir(exist_ok=True)
+            self._lock = os.open(plan.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ServeError(f"data directory {plan.data_dir}: {error.strerror}") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(self._lock, 32, 0).decode().strip()
+            os.close(self._lock)
+            self._lock = -1
+            raise ServeError(
+                f"data directory {plan.data_dir} is in use by process {owner or 'unknown'}"
+            ) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _make_shared(self) -> None:
+        """Make every mapping anew; what a killed product left is replaced."""
+        plan, engine = self.plan, self.plan.config.engine
+        shutil.rmtree(plan.run_dir, ignore_errors=True)
+        plan.run_dir.mkdir(parents=True, mode=0o700)
+        logged = last_sequences(plan.log_dir)
+        for shard in plan.shards:
+            instruments = plan.instruments_of(shard)
+            sequences = SequenceFile(plan.sequences_path(shard))
+            counters = sequences.load()
+            last = max(counters.trade_sequence, logged.get(shard, 0))
+            sequences.store(counters._replace(trade_sequence=last))
+            sequences.close()
+            create_ring(plan.ring_path(shard), shard, engine.ring_trades, last)
+            resting = sum(instrument.max_resting_orders for instrument in instruments)
+            create_table(plan.table_path(shard), shard, resting + engine.ended_orders)
+            symbols = [instrument.number for instrument in instruments]
+            create_board(plan.board_path(shard), shard, symbols, engine.depth_levels)
+        slots = [ProcessSlot(m.role, m.index, m.core) for m in plan.members]
+        create_status(plan.status_path, slots)
+        self._status = StatusWriter(plan.status_path, "supervisor", 0)
+        self._status.start(os.getpid(), time.time_ns())
+        self._status.ready()
+
+    def _start(self, member: Member) -> None:
+        process = self._context.Process(
+            target=run_member,
+            args=(self.plan.config, str(self.plan.data_dir), member.role, member.index),
+            name=f"shardbook-{member.role}-{member.index}",
+        )
+        process.start()
+        self._processes[member] = process
+
+    def _until_ready(self) -> None:
+        """Wait until every process says that it serves."""
+        reader = StatusReader(self.plan.status_path)
+        deadline = time.monotonic() + START_S
+        while any(process.state != "ready" for process in reader.processes()):
+            if self.stopping:
+                raise ServeError("stopped before it was ready")
+            for member, process in self._processes.items():
+                if process.exitcode is not None:
+                    raise ServeError(
+                        f"{member.role} {member.index} did not start "
+                        f"(exit code {process.exitcode}); its error is above"
+                    )
+            if time.monotonic() > deadline:
+                raise ServeError(f"not ready after {START_S:.0f} s")
+            wait([process.sentinel for process in self._processes.values()], 0.01)
+
+    def _stop_all(self, role: str) -> None:
+        """Tell every process of a role to finish, and wait; kill what does not."""
+        members = [m for m in self._processes if m.role == role]
+        for member in members:
+            self._processes[member].terminate()
+        deadline = time.monotonic() + DRAIN_S
+        for member in members:
+            process = self._processes[member]
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.exitcode is None:
+                self._announce(f"{role} {member.index} did not finish; killing it")
+                process.kill()
+                process.join()
+            process.close()
+            del self._processes[member]
+
+
+def serve(config: Config, data_dir: Path | None, announce: Announce) -> int:
+    """Run the product until SIGINT or SIGTERM; return the exit code. Raises ``ServeError``."""
+    plan = Plan(config, data_dir)
+    supervisor = Supervisor(plan, announce)
+
+    def on_signal(*_: object) -> None:
+        supervisor.stopping = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    try:
+        supervisor.start()
+        for line in describe(plan):
+            announce(line)
+        announce("ready")
+        supervisor.watch()
+        announce("draining")
+    finally:
+        supervisor.stop()
+    announce("stopped")
+    return 0
+
+
+def describe(plan: Plan) -> list[str]:
+    """Return the plan in lines: processes, cores, symbols, addresses, directories."""
+    lines = [f"data directory {plan.data_dir}"]
+    for member in plan.members:
+        core = "any core" if member.core is None else f"core {member.core}"
+        symbols = ""
+        if member.role == "matcher":
+            names = (instrument.symbol for instrument in plan.instruments_of(member.index))
+            symbols = f": {', '.join(names) or 'no symbols'}"
+        lines.append(f"{member.role} {member.index} on {core}{symbols}")
+    lines += [f"listening on {address}" for address in plan.addresses()]
+    return lines

@@ -1,0 +1,127 @@
+"""The frontend's links to matchers and query workers: bytes out in batches, frames back by stream.
+
+A link reconnects by itself. While it is down, or more waits for it than the bound, commands for
+it are refused (SHARD_DOWN, BUSY) and nobody else is affected.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from ipc.frames import HEADER, HEADER_BYTES, frame
+from ipc.messages import OpenStream
+from ipc.sockets import Address
+from ipc.vocabulary import Reason
+
+RETRY_S = 0.05
+
+
+class Deliver(Protocol):
+    """What takes the frames that come back."""
+
+    def __call__(self, stream: int, frames: memoryview) -> None:
+        """Take one or more whole frames, all of one stream."""
+        ...
+
+
+class BackendLink(asyncio.Protocol):
+    """One link, to the process that listens at ``address``."""
+
+    def __init__(
+        self,
+        address: Address,
+        max_queued_bytes: int,
+        deliver: Deliver,
+        open_accounts: Callable[[], list[tuple[int, int]]],
+    ) -> None:
+        self.connected = False
+        self.closed = asyncio.Event()
+        self._address = address
+        self._max_queued_bytes = max_queued_bytes
+        self._deliver = deliver
+        self._open_accounts = open_accounts
+        self._transport: asyncio.WriteTransport | None = None
+        self._rest = b""
+        self._closing = False
+        self._retry: asyncio.Task[None] | None = None
+
+    async def connect(self) -> None:
+        """Connect, trying again until it works or the link is closed."""
+        loop = asyncio.get_running_loop()
+        while not self._closing:
+            try:
+                await loop.create_unix_connection(lambda: self, self._address.path)
+            except OSError:
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
+
+    def refusal(self) -> Reason | None:
+        """Return why a command cannot be taken now, or None where it can."""
+        if not self.connected or self._transport is None:
+            return Reason.SHARD_DOWN
+        if self._transport.get_write_buffer_size() > self._max_queued_bytes:
+            return Reason.BUSY
+        return None
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send whole frames; ``refusal`` has said that they can be taken."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def open_stream(self, stream: int, account: int) -> None:
+        """Tell the other side whose frames these will be."""
+        if self.connected:
+            self.write(frame(OpenStream(stream, account)))
+
+    def finish(self) -> None:
+        """Send what is queued and no more; the other side answers what it has, and closes."""
+        self._closing = True
+        if self._transport is not None and self.connected:
+            self._transport.write_eof()
+        else:
+            self.closed.set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Introduce every account before its first frame."""
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+        self.connected = True
+        for stream, account in self._open_accounts():
+            self.open_stream(stream, account)
+
+    def data_received(self, data: bytes) -> None:
+        """Cut into runs of whole frames of one stream, and deliver each run in one piece."""
+        if self._rest:
+            data = self._rest + data
+        view = memoryview(data)
+        end = len(data)
+        run_start = position = 0
+        run_stream = -1
+        while end - position >= HEADER_BYTES:
+            length, stream = HEADER.unpack_from(data, position)
+            stop = position + HEADER_BYTES + length
+            if stop > end:
+                break
+            if stream != run_stream:
+                if run_start < position:
+                    self._deliver(run_stream, view[run_start:position])
+                run_start, run_stream = position, stream
+            position = stop
+        if run_start < position:
+            self._deliver(run_stream, view[run_start:position])
+        self._rest = data[position:]
+
+    def eof_received(self) -> bool:
+        """The other side is done; close."""
+        return False
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Try again, unless the frontend is on its way out."""
+        self.connected = False
+        self._transport = None
+        self._rest = b""
+        if self._closing:
+            self.closed.set()
+        else:
+            self._retry = asyncio.get_running_loop().create_task(self.connect())

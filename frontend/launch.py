@@ -1,0 +1,83 @@
+"""A product started for the length of a ``with`` block, in a process of its own."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from engine.config import Config
+from engine.plan import Plan
+from engine.supervisor import ServeError, serve
+
+STOP_S = 60.0
+
+
+@contextmanager
+def running_engine(
+    config: Config, data_dir: Path, announce: Callable[[str], None] | None = None
+) -> Iterator[Plan]:
+    """Start the product and give its plan once it is ready; drain it at the end.
+
+    What it announces goes to ``announce``. Raises ``ServeError`` where it does not start, or does
+    not end well.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_serve, args=(config, data_dir, theirs), name="shardbook")
+    process.start()
+    theirs.close()
+    try:
+        _until_ready(ours, announce)
+        yield Plan(config, data_dir)
+    finally:
+        if process.exitcode is None and process.pid is not None:
+            os.kill(process.pid, signal.SIGTERM)
+        lines = _drain(ours, announce)
+        process.join(STOP_S)
+        code = process.exitcode
+        if code is None:
+            process.kill()
+            process.join()
+    if code != 0:
+        raise ServeError(lines or f"the engine ended with exit code {code}")
+
+
+def _serve(config: Config, data_dir: Path, lines: Connection) -> None:
+    """Run in the process of its own; every announcement goes through the pipe."""
+    try:
+        code = serve(config, data_dir, lines.send)
+    except ServeError as error:
+        lines.send(f"error: {error}")
+        code = 1
+    raise SystemExit(code)
+
+
+def _until_ready(lines: Connection, announce: Callable[[str], None] | None) -> None:
+    while True:
+        try:
+            line = lines.recv()
+        except EOFError:
+            raise ServeError("the engine ended before it was ready") from None
+        if line.startswith("error: "):
+            raise ServeError(line.removeprefix("error: "))
+        if announce is not None:
+            announce(line)
+        if line == "ready":
+            return
+
+
+def _drain(lines: Connection, announce: Callable[[str], None] | None) -> str:
+    """Pass on what is still announced; return the error that was among it."""
+    error = ""
+    try:
+        while True:
+            line = lines.recv()
+            if line.startswith("error: "):
+                error = line.removeprefix("error: ")
+            elif announce is not None:
+                announce(line)
+    except EOFError:
+        return error

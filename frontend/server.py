@@ -1,0 +1,112 @@
+"""The frontend process: listens on the order-entry addresses, and drains when told to stop."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from importlib.metadata import PackageNotFoundError, version
+
+import uvloop
+
+from engine.plan import Plan
+from engine.process import Wakeup
+from frontend.accounts import AccountRegistry
+from frontend.backends import BackendLink
+from frontend.entry import ClientConnection
+from frontend.hall import Hall
+from frontend.router import Router
+from ipc.sockets import listen
+from ipc.status import StatusWriter
+
+DRAIN_S = 10.0
+"""How long answers may take to arrive and to be read once the product stops."""
+
+
+def product_version() -> str:
+    """Return the version of the installed distribution."""
+    try:
+        return version("shardbook")
+    except PackageNotFoundError:
+        return "0+source"
+
+
+def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
+    """Serve clients until told to stop."""
+    uvloop.run(_serve(plan, index, status, wakeup))
+
+
+async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
+    config = plan.config.frontend
+    registry = AccountRegistry(plan.accounts_path, config.max_accounts)
+    first_session = (os.getpid() << 8) % (1 << 27) + 1
+    hall = Hall(config, plan.instruments, registry, status, product_version(), first_session)
+    matchers = [
+        BackendLink(
+            plan.matcher_address(shard), config.max_queued_bytes, hall.deliver, hall.open_accounts
+        )
+        for shard in plan.shards
+    ]
+    workers = [
+        BackendLink(
+            plan.query_address(worker), config.max_queued_bytes, hall.deliver, hall.open_accounts
+        )
+        for worker in range(plan.config.query.workers)
+    ]
+    shards = {instrument.number: instrument.shard for instrument in plan.instruments}
+    hall.router = Router(shards, matchers, workers)
+    await asyncio.gather(*(link.connect() for link in hall.router.all()))
+    loop = asyncio.get_running_loop()
+    servers = [
+        await loop.create_server(lambda: ClientConnection(hall), sock=listen(address))
+        if address.host
+        else await loop.create_unix_server(lambda: ClientConnection(hall), sock=listen(address))
+        for address in plan.addresses()
+    ]
+    status.ready()
+    await _until_stopped(hall, wakeup)
+    for server in servers:
+        server.close()
+    await _drain(hall)
+    registry.close()
+
+
+async def _until_stopped(hall: Hall, wakeup: Wakeup) -> None:
+    """Return when the process is told to stop; sweep out silent sessions meanwhile."""
+    loop = asyncio.get_running_loop()
+    woken = asyncio.Event()
+
+    def stop() -> None:
+        wakeup.stopping = True
+        woken.set()
+
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    loop.add_reader(wakeup.fileno(), woken.set)
+    while not wakeup.stopping:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(woken.wait(), 1.0)
+        woken.clear()
+        wakeup.wait(0)
+        hall.close_silent(loop.time())
+    loop.remove_reader(wakeup.fileno())
+
+
+async def _drain(hall: Hall) -> None:
+    """Take no more commands, let every answer arrive, and see the clients off."""
+    for connection in hall.connections:
+        transport = connection.transport
+        if isinstance(transport, asyncio.Transport) and not transport.is_closing():
+            transport.pause_reading()
+    links = hall.router.all()
+    for link in links:
+        link.finish()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.gather(*(link.closed.wait() for link in links)), DRAIN_S)
+    for connection in hall.connections:
+        connection.close("SHUTTING_DOWN", "the engine is stopping")
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + DRAIN_S
+    while hall.connections and loop.time() < deadline:
+        await asyncio.sleep(0.01)
+    for connection in hall.connections:
+        if connection.transport is not None:
+            connection.transport.abort()

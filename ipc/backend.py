@@ -1,0 +1,179 @@
+"""The listening side of the links from frontends: what matchers and query workers share.
+
+One thread, one selector, no callbacks: ``poll`` returns whatever has arrived on every connection,
+the caller answers with ``Link.send`` and ``flush`` writes. A frontend that leaves too much unread
+is not read from until it has caught up, so that its own commands cannot fill memory; beyond four
+times that (others' commands can cause reports for it) it is cut off.
+"""
+
+import contextlib
+import os
+import selectors
+import socket
+from collections import deque
+from typing import Protocol
+
+from ipc.frames import FrameSplitter
+from ipc.messages import MAX_BODY
+from ipc.sockets import Address, listen
+
+READ_BYTES = 1 << 18
+"""Bytes taken from one connection at a time, so that none keeps the others waiting."""
+
+
+class Link:
+    """One frontend's connection to this process; ``streams`` are the accounts it has opened."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.splitter = FrameSplitter(MAX_BODY)
+        self.account_of: dict[int, int] = {}
+        self.stream_of: dict[int, int] = {}
+        self.unsent_bytes = 0
+        self.reading = True
+        self._out: deque[memoryview] = deque()
+
+    def open_stream(self, stream: int, account: int) -> None:
+        """Take frames of ``stream`` as the account's, and send its reports there."""
+        self.account_of[stream] = account
+        self.stream_of[account] = stream
+
+    def send(self, data: bytes) -> None:
+        """Queue bytes; ``Backend.flush`` writes them."""
+        if data:
+            self._out.append(memoryview(data))
+            self.unsent_bytes += len(data)
+
+    def write(self) -> None:
+        """Write what the socket takes. Raises OSError when the connection is lost."""
+        with contextlib.suppress(BlockingIOError):
+            while self._out:
+                pieces = [self._out[i] for i in range(min(len(self._out), 64))]
+                sent = self.sock.sendmsg(pieces)
+                self.unsent_bytes -= sent
+                while self._out and sent >= len(self._out[0]):
+                    sent -= len(self._out.popleft())
+                if sent:
+                    self._out[0] = self._out[0][sent:]
+
+
+class Waker(Protocol):
+    """What a backend waits on beside its sockets; see ``engine.process.Wakeup``."""
+
+    stopping: bool
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when there is something to look at."""
+        ...
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Take note of what woke it."""
+        ...
+
+
+class Backend:
+    """Accepts frontends on one Unix socket, and moves bytes between them and the caller."""
+
+    def __init__(self, address: Address, waker: Waker, max_unsent_bytes: int) -> None:
+        self.links: list[Link] = []
+        self.cut_off = 0
+        self.listening = True
+        self._address = address
+        self._waker = waker
+        self._max_unsent_bytes = max_unsent_bytes
+        self._selector = selectors.DefaultSelector()
+        self._server = listen(address)
+        self._selector.register(self._server, selectors.EVENT_READ)
+        self._selector.register(waker.fileno(), selectors.EVENT_READ)
+
+    def poll(self, timeout_s: float | None) -> list[tuple[Link, bytes]]:
+        """Wait for bytes, and return each connection's, those of the longest silent one first.
+
+        Returns early, maybe with nothing, when the waker has something to say.
+        """
+        arrived = []
+        for key, events in self._selector.select(timeout_s):
+            if key.fileobj is self._server:
+                self._accept()
+            elif isinstance(key.data, Link):
+                if events & selectors.EVENT_WRITE:
+                    self._flush(key.data)
+                if events & selectors.EVENT_READ and key.data in self.links:
+                    data = self._receive(key.data)
+                    if data:
+                        arrived.append((key.data, data))
+            else:
+                self._waker.wait(0)
+        return arrived
+
+    def flush(self) -> None:
+        """Write what has been queued, as far as the sockets take it."""
+        for link in list(self.links):
+            if link.unsent_bytes:
+                self._flush(link)
+
+    def stop_listening(self) -> None:
+        """Take no further connection; those that stand go on."""
+        if self.listening:
+            self.listening = False
+            self._selector.unregister(self._server)
+            self._server.close()
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._address.path)
+
+    def close(self) -> None:
+        """Close everything."""
+        self.stop_listening()
+        for link in list(self.links):
+            self.drop(link)
+        self._selector.close()
+
+    def drop(self, link: Link) -> None:
+        """Close one connection."""
+        self.links.remove(link)
+        self._selector.unregister(link.sock)
+        link.sock.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            sock, _ = self._server.accept()
+            sock.setblocking(False)
+            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                sock.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
+            link = Link(sock)
+            self.links.append(link)
+            self._selector.register(sock, selectors.EVENT_READ, link)
+
+    def _receive(self, link: Link) -> bytes:
+        try:
+            data = link.sock.recv(READ_BYTES)
+        except BlockingIOError:
+            return b""
+        except OSError:
+            data = b""
+        if not data:
+            self._finish(link)
+        return data
+
+    def _finish(self, link: Link) -> None:
+        """A frontend has said its last: send it what is left, waiting for it, and close."""
+        with contextlib.suppress(OSError):
+            link.sock.settimeout(5)
+            link.write()
+        self.drop(link)
+
+    def _flush(self, link: Link) -> None:
+        try:
+            link.write()
+        except OSError:
+            self.drop(link)
+            return
+        if link.unsent_bytes > 4 * self._max_unsent_bytes:
+            self.cut_off += 1
+            self.drop(link)
+            return
+        link.reading = link.unsent_bytes <= self._max_unsent_bytes
+        events = selectors.EVENT_READ if link.reading else 0
+        if link.unsent_bytes:
+            events |= selectors.EVENT_WRITE
+        self._selector.modify(link.sock, events, link)
