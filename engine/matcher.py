@@ -18,11 +18,10 @@ from engine.process import Wakeup, ring_doorbell
 from engine.sequences import SequenceFile
 from ipc.backend import Backend, Link
 from ipc.board import BoardWriter
-from ipc.codec import AGGREGATE_STREAM, CommandRow, command_array, command_row, report_frames
 from ipc.explain import explain
 from ipc.frames import frame
 from ipc.messages import OpenStream, backend_decoder
-from ipc.records import REPORT, TRADE
+from ipc.records import COMMAND, REPORT, TRADE
 from ipc.ring import RingWriter
 from ipc.status import StatusWriter
 from ipc.table import OrderTableWriter
@@ -49,7 +48,7 @@ class Matcher:
         self._ring = RingWriter(plan.ring_path(shard))
         self._table = OrderTableWriter(plan.table_path(shard))
         self._board = BoardWriter(plan.board_path(shard))
-        self._batch = engine.batch_commands
+        self._commands = np.zeros(engine.batch_commands, COMMAND)
         self._reports = np.zeros(max(2, 4 * engine.batch_commands), REPORT)
         self._trades = np.zeros(2 * engine.batch_commands, TRADE)
         self._doorbell = plan.doorbell_path
@@ -60,27 +59,32 @@ class Matcher:
     def handle(self, arrived: list[tuple[Link, bytes]], links: list[Link]) -> None:
         """Carry out all whole frames that have arrived, and queue the answers on ``links``."""
         self._clock_ns = max(self._clock_ns, time.time_ns())
-        rows: list[CommandRow] = []
+        count = 0
         for link, data in arrived:
-            self._decode(link, data, rows)
-        for first in range(0, len(rows), self._batch):
-            self._match(command_array(rows[first : first + self._batch]), links)
+            link.decoder.feed(data)
+            while True:
+                count, odd = link.decoder.read(self._commands, count, self._clock_ns)
+                if odd is not None:
+                    self._control(link, *odd)
+                elif count == len(self._commands):
+                    self._match(self._commands, links)
+                    count = 0
+                else:
+                    break
+        if count:
+            self._match(self._commands[:count], links)
 
-    def _decode(self, link: Link, data: bytes, rows: list[CommandRow]) -> None:
-        """Append the commands in ``data``; answer at once what is none."""
-        for stream, body in link.splitter.feed(data):
-            try:
-                message = backend_decoder.decode(body)
-            except (ValidationError, DecodeError, UnicodeDecodeError) as error:
-                self._status.add("rejects_by_edge", 1)
-                link.send(frame(explain(body, error, self._clock_ns), stream))
-                continue
-            if isinstance(message, OpenStream):
-                link.open_stream(message.stream, message.account)
-                continue
-            account = link.account_of[stream & ~AGGREGATE_STREAM]
-            aggregate = bool(stream & AGGREGATE_STREAM)
-            rows.append(command_row(message, account, self._clock_ns, aggregate))
+    def _control(self, link: Link, stream: int, body: bytes) -> None:
+        """Take a frame that is no command: an account is opened, or nothing that there is."""
+        try:
+            message = backend_decoder.decode(body)
+        except (ValidationError, DecodeError, UnicodeDecodeError) as error:
+            answer = explain(body, error, self._clock_ns)
+            self._status.add_reject(answer.code)
+            link.send(frame(answer, stream))
+        else:
+            assert isinstance(message, OpenStream), message
+            link.open_stream(message.stream, message.account)
 
     def _match(self, commands: Records, links: list[Link]) -> None:
         """Match one batch to its end, publishing whenever a buffer is full."""
@@ -93,7 +97,7 @@ class Matcher:
             reports = self._reports[: progress.reports]
             self._publish(reports, self._trades[: progress.trades])
             for link in links:
-                link.send(report_frames(reports, link.stream_of))
+                link.send(link.encoder.encode(reports))
             if not progress.commands and not progress.reports:
                 self._wait_for_room()
 

@@ -28,6 +28,7 @@ from ipc.messages import (
     Reduce,
     Replace,
     client_decoder,
+    tag_of,
 )
 from ipc.vocabulary import Reason
 
@@ -169,9 +170,7 @@ class ClientConnection(asyncio.Protocol):
             batches.clear()
             self.hall.cancel_everywhere(self, message)
         else:
-            tag = message.__struct_config__.tag
-            assert isinstance(tag, int)
-            link = self.hall.router.plain(tag, message.symbol, self.session)
+            link = self.hall.router.plain(tag_of(type(message)), message.symbol, self.session)
             if isinstance(message, Cancel | Replace | Reduce) and not message.symbol:
                 link = self.hall.router.by_order(message.order_id)
             if link is not None:

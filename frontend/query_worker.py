@@ -29,7 +29,7 @@ from ipc.messages import (
     TradesQuery,
     backend_decoder,
 )
-from ipc.records import TRADE, shard_of
+from ipc.records import COMMAND, TRADE, shard_of
 from ipc.ring import RingReader
 from ipc.status import StatusWriter
 from ipc.table import OrderTableReader
@@ -46,6 +46,7 @@ class QueryWorker:
     def __init__(self, plan: Plan, status: StatusWriter) -> None:
         self._status = status
         self._max_trades = plan.config.query.max_trades
+        self._no_commands = np.zeros(1, COMMAND)
         self._shard_of_symbol = {i.number: i.shard for i in plan.instruments}
         self._rings = [RingReader(plan.ring_path(shard)) for shard in plan.shards]
         self._tables = [OrderTableReader(plan.table_path(shard)) for shard in plan.shards]
@@ -53,7 +54,13 @@ class QueryWorker:
 
     def handle(self, link: Link, data: bytes) -> None:
         """Answer every whole frame that has arrived."""
-        for stream, body in link.splitter.feed(data):
+        link.decoder.feed(data)
+        while True:
+            count, odd = link.decoder.read(self._no_commands, 0, 0)
+            assert not count, "a command came to a query worker"
+            if odd is None:
+                return
+            stream, body = odd
             try:
                 message = backend_decoder.decode(body)
             except (ValidationError, DecodeError, UnicodeDecodeError) as error:
@@ -61,16 +68,18 @@ class QueryWorker:
                 continue
             if isinstance(message, OpenStream):
                 link.open_stream(message.stream, message.account)
-                continue
-            self._status.add("requests", 1)
-            if isinstance(message, OrderQuery):
-                answer = self._order(message, link.account_of[stream])
-            elif isinstance(message, TradesQuery):
-                answer = self._trades(message)
             else:
-                assert isinstance(message, BookQuery)
-                answer = self._book(message)
-            link.send(frame(answer, stream))
+                answer = self._answer(message, link.decoder.account_of(stream))
+                link.send(frame(answer, stream))
+
+    def _answer(self, message: Struct, account: int) -> Struct:
+        self._status.add("requests", 1)
+        if isinstance(message, OrderQuery):
+            return self._order(message, account)
+        if isinstance(message, TradesQuery):
+            return self._trades(message)
+        assert isinstance(message, BookQuery), message
+        return self._book(message)
 
     def _order(self, query: OrderQuery, account: int) -> Struct:
         shard = shard_of(query.order_id)

@@ -13,7 +13,7 @@ import socket
 from collections import deque
 from typing import Protocol
 
-from ipc.frames import FrameSplitter
+from ipc.codec import CommandDecoder, ReportEncoder
 from ipc.messages import MAX_BODY
 from ipc.sockets import Address, listen
 
@@ -22,21 +22,20 @@ READ_BYTES = 1 << 18
 
 
 class Link:
-    """One frontend's connection to this process; ``streams`` are the accounts it has opened."""
+    """One frontend's connection to this process, and the accounts that it has opened."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.splitter = FrameSplitter(MAX_BODY)
-        self.account_of: dict[int, int] = {}
-        self.stream_of: dict[int, int] = {}
+        self.decoder = CommandDecoder(MAX_BODY)
+        self.encoder = ReportEncoder()
         self.unsent_bytes = 0
         self.reading = True
         self._out: deque[memoryview] = deque()
 
     def open_stream(self, stream: int, account: int) -> None:
         """Take frames of ``stream`` as the account's, and send its reports there."""
-        self.account_of[stream] = account
-        self.stream_of[account] = stream
+        self.decoder.open_stream(stream, account)
+        self.encoder.open_stream(stream, account)
 
     def send(self, data: bytes) -> None:
         """Queue bytes; ``Backend.flush`` writes them."""

@@ -1,15 +1,18 @@
 """Bytes to COMMAND records and REPORT records to bytes: the matcher's two edges.
 
 msgspec's types in ``ipc.messages`` define the wire; here they meet the fixed-size records that a
-book takes and gives. What msgspec does not take is answered with a precise reject.
+book takes and gives. Plain frames go through compiled code (``ipc.scanner``,
+``ipc.report_encoder``), every other one, and all of them where numba is missing, through msgspec.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import DecodeError, ValidationError
 
-from ipc.frames import HEADER, frame
+from ipc.compiled import HAVE_NUMBA
+from ipc.frames import HEADER, HEADER_BYTES, FrameTooLongError, frame
 from ipc.messages import (
     CLIENT_COMMANDS,
     Cancel,
@@ -20,9 +23,12 @@ from ipc.messages import (
     Reject,
     Replace,
     Report,
+    backend_decoder,
     encoder,
 )
 from ipc.records import COMMAND
+from ipc.report_encoder import MAX_FRAME, REJECT_LENGTHS, REJECT_TEXTS, encode_reports
+from ipc.scanner import DONE, ODD, scan
 from ipc.vocabulary import RULES, CommandType, ExecType, Flag, Reason
 
 Records = npt.NDArray[np.void]
@@ -71,14 +77,152 @@ def command_array(rows: Iterable[CommandRow]) -> Records:
     return np.array(list(rows), COMMAND)
 
 
-def report_frames(reports: Records, streams: Mapping[int, int]) -> bytes:
-    """Return the frames of the reports whose account has a stream here, in order."""
-    out = bytearray()
-    for row in reports.tolist():
-        stream = streams.get(row[12])
-        if stream is not None:
-            out += _report_frame(row, stream)
-    return bytes(out)
+class CommandDecoder:
+    """One connection's bytes, as commands of the accounts that have been opened on it."""
+
+    def __init__(self, max_body: int) -> None:
+        self._max_body = max_body
+        self._accounts = np.zeros(64, np.uint64)
+        self._data = b""
+        self._view = np.zeros(0, np.uint8)
+        self._position = 0
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes fed and not read yet."""
+        return len(self._data) - self._position
+
+    def open_stream(self, stream: int, account: int) -> None:
+        """Take frames of ``stream`` as the account's from now on."""
+        if stream >= len(self._accounts):
+            grown = np.zeros(max(stream + 1, 2 * len(self._accounts)), np.uint64)
+            grown[: len(self._accounts)] = self._accounts
+            self._accounts = grown
+        self._accounts[stream] = account
+
+    def account_of(self, stream: int) -> int:
+        """Return the account of a stream, 0 where it is not open."""
+        return int(self._accounts[stream]) if stream < len(self._accounts) else 0
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes; what was not read yet stays in front of them."""
+        self._data = self._data[self._position :] + data if self.pending_bytes else data
+        self._view = np.frombuffer(self._data, np.uint8)
+        self._position = 0
+
+    def read(
+        self, commands: Records, count: int, timestamp_ns: int
+    ) -> tuple[int, tuple[int, bytes] | None]:
+        """Fill ``commands`` from ``count`` on; return how many there are then, and what stopped it.
+
+        That is a frame which is no command of an open stream, ``(stream, body)``; or None: the
+        bytes are used up, or ``commands`` is full. Raises ``FrameTooLongError``.
+        """
+        end = len(self._data)
+        while True:
+            if HAVE_NUMBA:
+                self._position, count, why = scan(
+                    self._view,
+                    self._position,
+                    end,
+                    self._accounts,
+                    np.uint64(timestamp_ns),
+                    commands,
+                    count,
+                )
+                if why != ODD:
+                    if why == DONE:
+                        self._check_length()
+                    return count, None
+            elif count >= len(commands):
+                return count, None
+            odd = self._next()
+            if odd is None:
+                return count, None
+            row = self._row(*odd, timestamp_ns)
+            if row is None:
+                return count, odd
+            commands[count] = row
+            count += 1
+
+    def _check_length(self) -> None:
+        """Refuse a header that announces more than a body may have."""
+        if self.pending_bytes >= HEADER_BYTES:
+            length, _ = HEADER.unpack_from(self._data, self._position)
+            if length > self._max_body:
+                raise FrameTooLongError(length, self._max_body)
+
+    def _next(self) -> tuple[int, bytes] | None:
+        """Take the next frame, if it is whole."""
+        self._check_length()
+        if self.pending_bytes < HEADER_BYTES:
+            return None
+        length, stream = HEADER.unpack_from(self._data, self._position)
+        start = self._position + HEADER_BYTES
+        if start + length > len(self._data):
+            return None
+        self._position = start + length
+        return stream, self._data[start : start + length]
+
+    def _row(self, stream: int, body: bytes, timestamp_ns: int) -> CommandRow | None:
+        """Decode one body with msgspec; None where it is no command of an open stream."""
+        account = self.account_of(stream & MAX_STREAM)
+        try:
+            message = backend_decoder.decode(body)
+        except (ValidationError, DecodeError, UnicodeDecodeError):
+            return None
+        if not account or not isinstance(message, CLIENT_COMMANDS):
+            return None
+        return command_row(message, account, timestamp_ns, bool(stream & AGGREGATE_STREAM))
+
+
+class ReportEncoder:
+    """Reports to frames, for the accounts that have been opened on one connection."""
+
+    def __init__(self) -> None:
+        self._streams: dict[int, int] = {}
+        self._keys = np.zeros(64, np.uint64)
+        self._values = np.zeros(64, np.uint64)
+        self._out = np.zeros(0, np.uint8)
+
+    def open_stream(self, stream: int, account: int) -> None:
+        """Send the account's reports as ``stream`` from now on."""
+        self._streams[account] = stream
+        if 4 * len(self._streams) > len(self._keys):
+            self._keys = np.zeros(4 * len(self._keys), np.uint64)
+            self._values = np.zeros(len(self._keys), np.uint64)
+            for known in self._streams:
+                self._place(known)
+        else:
+            self._place(account)
+
+    def encode(self, reports: Records) -> bytes:
+        """Return the frames of the reports whose account has a stream here, in order."""
+        if not HAVE_NUMBA:
+            return self._encode_plain(reports)
+        if len(self._out) < len(reports) * MAX_FRAME:
+            self._out = np.zeros(2 * len(reports) * MAX_FRAME, np.uint8)
+        size = encode_reports(
+            reports, self._keys, self._values, REJECT_TEXTS, REJECT_LENGTHS, self._out
+        )
+        return self._out[:size].tobytes()
+
+    def _place(self, account: int) -> None:
+        """Put an account into the open-addressed table; it is at most a quarter full."""
+        mask = len(self._keys) - 1
+        slot = account & mask
+        while self._keys[slot] not in (0, account):
+            slot = (slot + 1) & mask
+        self._keys[slot] = account
+        self._values[slot] = self._streams[account]
+
+    def _encode_plain(self, reports: Records) -> bytes:
+        out = bytearray()
+        for row in reports.tolist():
+            stream = self._streams.get(row[13])
+            if stream is not None:
+                out += _report_frame(row, stream)
+        return bytes(out)
 
 
 def _report_frame(row: tuple[int, ...], stream: int) -> bytes:

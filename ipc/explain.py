@@ -5,38 +5,15 @@ message as can be read (its request_id and ids) is repeated so that the sender f
 """
 
 import re
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 from msgspec import Struct
 
-from ipc.messages import (
-    BookQuery,
-    Cancel,
-    Login,
-    MassCancel,
-    NewOrder,
-    OrderQuery,
-    Ping,
-    Reduce,
-    Reject,
-    Replace,
-    TradesQuery,
-)
+from ipc.messages import CLIENT_MESSAGES, Reject, tag_of
 from ipc.vocabulary import MAX_CLIENT_ID, RULES, Reason
 
-_TYPES: dict[int, type[Struct]] = {
-    1: NewOrder,
-    2: Cancel,
-    3: Replace,
-    4: Reduce,
-    5: MassCancel,
-    6: OrderQuery,
-    7: TradesQuery,
-    8: BookQuery,
-    10: Login,
-    11: Ping,
-}
+_TYPES: dict[int, type[Struct]] = {tag_of(kind): kind for kind in get_args(CLIENT_MESSAGES)}
 _FIELD_REASONS = {
     "symbol": Reason.UNKNOWN_SYMBOL,
     "side": Reason.INVALID_SIDE,

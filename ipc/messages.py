@@ -30,6 +30,13 @@ class Message(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     """Base of all messages: an array, no field unknown."""
 
 
+def tag_of(kind: type[Struct]) -> int:
+    """Return the tag that leads a message of this type."""
+    tag = kind.__struct_config__.tag
+    assert isinstance(tag, int)
+    return tag
+
+
 # What a client sends ---------------------------------------------------------------------------
 
 
@@ -300,8 +307,8 @@ SERVER_MESSAGES = (
     | Closing
 )
 
-COMMAND_TAGS = frozenset({1, 2, 3, 4, 5})
-QUERY_TAGS = frozenset({6, 7, 8})
+COMMAND_TAGS = frozenset(map(tag_of, (NewOrder, Cancel, Replace, Reduce, MassCancel)))
+QUERY_TAGS = frozenset(map(tag_of, (OrderQuery, TradesQuery, BookQuery)))
 
 encoder = Encoder()
 client_decoder = Decoder(CLIENT_MESSAGES)

@@ -1,0 +1,189 @@
+"""REPORT records to frames in compiled code, without a Python object a report.
+
+A MessagePack message whose integers all have full width has a constant layout, so a report is a
+fixed number of bytes and a reject a copy of its rule's text with the numbers filled in. Any
+MessagePack decoder reads them; ``ipc.messages`` defines what they mean.
+"""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ipc.compiled import compiled
+from ipc.messages import MassCancelReport, Reject, Report, tag_of
+from ipc.vocabulary import RULES, ExecType, Flag, Reason
+
+Records = npt.NDArray[np.void]
+Bytes = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.uint64]
+Lengths = npt.NDArray[np.int64]
+
+_HEADER = 8
+_REJECTED, _MASS_CANCELED = int(ExecType.REJECTED), int(ExecType.MASS_CANCELED)
+_AGGREGATE = int(Flag.AGGREGATE)
+_AGGREGATE_BIT = np.uint64(1 << 31)
+_UINT16, _UINT64 = 0xCD, 0xCF
+_ARRAY16, _FIXARRAY = 0xDC, 0x90
+
+_REPORT_TAG = tag_of(Report)
+_REPORT_ITEMS = len(Report.__struct_fields__) + 1
+_MASS_CANCEL_TAG = tag_of(MassCancelReport)
+_MASS_CANCEL_ITEMS = len(MassCancelReport.__struct_fields__) + 1
+_REJECT_TAG = tag_of(Reject)
+_REJECT_ITEMS = len(Reject.__struct_fields__) + 1
+
+_REJECT_HEAD = 1 + 1 + 1 + 3 + 9 + 9 + 9
+"""Bytes of a reject before its code: array, tag, command_type, symbol, three ids."""
+
+
+def _reject_texts() -> tuple[Bytes, Lengths]:
+    """Return, by reason, the bytes from ``code`` to ``text``, and how many they are."""
+    encode = msgspec.msgpack.encode
+    texts = {
+        int(reason): b"".join(map(encode, (int(reason), reason.name, rule.field, rule.text)))
+        for reason, rule in RULES.items()
+    }
+    longest = max(map(len, texts.values()))
+    table = np.zeros((max(Reason) + 1, longest), np.uint8)
+    lengths = np.zeros(max(Reason) + 1, np.int64)
+    for reason, text in texts.items():
+        table[reason, : len(text)] = np.frombuffer(text, np.uint8)
+        lengths[reason] = len(text)
+    return table, lengths
+
+
+REJECT_TEXTS, REJECT_LENGTHS = _reject_texts()
+
+MAX_FRAME = _HEADER + max(3 + _REPORT_ITEMS * 9, _REJECT_HEAD + REJECT_TEXTS.shape[1] + 18)
+"""Bytes of the longest frame that one report can become."""
+
+
+@compiled
+def put_u64(out: Bytes, at: int, value: Any) -> int:
+    """Write a full-width integer; return where the next byte goes."""
+    out[at] = _UINT64
+    for place in range(8):
+        out[at + 1 + place] = value >> np.uint64(56 - 8 * place) & np.uint64(0xFF)
+    return at + 9
+
+
+@compiled
+def put_u16(out: Bytes, at: int, value: Any) -> int:
+    """Write a two-byte integer; return where the next byte goes."""
+    out[at] = _UINT16
+    out[at + 1] = value >> 8
+    out[at + 2] = value & 0xFF
+    return at + 3
+
+
+@compiled
+def put_header(out: Bytes, at: int, length: int, stream: Any) -> None:
+    """Write a frame's header: two little-endian words."""
+    size = np.uint64(length)
+    for place in range(4):
+        shift = np.uint64(8 * place)
+        out[at + place] = size >> shift & np.uint64(0xFF)
+        out[at + 4 + place] = stream >> shift & np.uint64(0xFF)
+
+
+@compiled
+def put_report(out: Bytes, at: int, report: Any) -> int:
+    """Write the body of a ``Report``; the codes are all below 128, so one byte each."""
+    out[at] = _ARRAY16
+    out[at + 1] = 0
+    out[at + 2] = _REPORT_ITEMS
+    out[at + 3] = _REPORT_TAG
+    out[at + 4] = report.exec_type
+    out[at + 5] = report.ord_status
+    out[at + 6] = report.command_type
+    at = put_u16(out, at + 7, report.symbol)
+    out[at] = report.side
+    out[at + 1] = report.order_type
+    out[at + 2] = report.time_in_force
+    out[at + 3] = report.flags
+    out[at + 4] = report.liquidity
+    out[at + 5] = report.reason
+    at = put_u64(out, at + 6, report.request_id)
+    at = put_u64(out, at, report.order_id)
+    at = put_u64(out, at, report.client_order_id)
+    at = put_u64(out, at, report.price)
+    at = put_u64(out, at, report.quantity)
+    at = put_u64(out, at, report.cum_qty)
+    at = put_u64(out, at, report.leaves_qty)
+    at = put_u64(out, at, report.last_price)
+    at = put_u64(out, at, report.last_qty)
+    at = put_u64(out, at, report.trade_id)
+    at = put_u64(out, at, report.timestamp_ns)
+    return put_u64(out, at, report.sequence)
+
+
+@compiled
+def put_reject(out: Bytes, at: int, report: Any, texts: Bytes, lengths: Lengths) -> int:
+    """Write the body of a ``Reject``."""
+    out[at] = _FIXARRAY | _REJECT_ITEMS
+    out[at + 1] = _REJECT_TAG
+    out[at + 2] = report.command_type & 0x7F
+    at = put_u16(out, at + 3, report.symbol)
+    at = put_u64(out, at, report.request_id)
+    at = put_u64(out, at, report.order_id)
+    at = put_u64(out, at, report.client_order_id)
+    reason = report.reason
+    length = lengths[reason]
+    for place in range(length):
+        out[at + place] = texts[reason, place]
+    at = put_u64(out, at + length, report.timestamp_ns)
+    return put_u64(out, at, report.sequence)
+
+
+@compiled
+def put_mass_cancel(out: Bytes, at: int, report: Any) -> int:
+    """Write the body of a ``MassCancelReport``."""
+    out[at] = _FIXARRAY | _MASS_CANCEL_ITEMS
+    out[at + 1] = _MASS_CANCEL_TAG
+    at = put_u16(out, at + 2, report.symbol)
+    at = put_u64(out, at, report.request_id)
+    at = put_u64(out, at, report.quantity)
+    at = put_u64(out, at, report.timestamp_ns)
+    return put_u64(out, at, report.sequence)
+
+
+@compiled
+def stream_of(account: Any, keys: Words, streams: Words) -> Any:
+    """Return the stream of an account in an open-addressed table, 0 where it has none."""
+    mask = np.uint64(len(keys) - 1)
+    slot = account & mask
+    while keys[slot] != np.uint64(0):
+        if keys[slot] == account:
+            return streams[slot]
+        slot = (slot + np.uint64(1)) & mask
+    return np.uint64(0)
+
+
+@compiled
+def encode_reports(
+    reports: Records, keys: Words, streams: Words, texts: Bytes, lengths: Lengths, out: Bytes
+) -> int:
+    """Write the frames of the reports whose account has a stream; return how many bytes.
+
+    ``out`` must have room for ``len(reports) * MAX_FRAME``.
+    """
+    end = 0
+    for index in range(len(reports)):
+        report = reports[index]
+        stream = stream_of(report.account, keys, streams)
+        if stream == np.uint64(0):
+            continue
+        start = end + _HEADER
+        if report.exec_type == _REJECTED:
+            stop = put_reject(out, start, report, texts, lengths)
+        elif report.exec_type == _MASS_CANCELED:
+            stop = put_mass_cancel(out, start, report)
+            if report.flags & _AGGREGATE:
+                stream = stream | _AGGREGATE_BIT
+        else:
+            stop = put_report(out, start, report)
+        put_header(out, end, stop - start, stream)
+        end = stop
+    return end

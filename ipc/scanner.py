@@ -1,0 +1,188 @@
+"""Frames to COMMAND records in compiled code, for the messages that are plain.
+
+Plain is what every client library writes: a short array of unsigned integers of any width, and
+booleans. Whatever else MessagePack can say (and whatever is wrong) is left to msgspec, frame by
+frame, so that there is one definition of the wire: a message means the same by either way.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ipc.compiled import compiled
+from ipc.records import COMMAND
+from ipc.vocabulary import MAX_CLIENT_ID, CommandType, Flag
+
+DONE = 0
+"""``scan`` stopped: no further frame is whole."""
+ODD = 1
+"""``scan`` stopped: the next frame is whole, and for msgspec."""
+FULL = 2
+"""``scan`` stopped: ``commands`` is full."""
+
+Records = npt.NDArray[np.void]
+Bytes = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.uint64]
+Lengths = npt.NDArray[np.int64]
+
+_HEADER = 8
+_AGGREGATE_BIT = np.uint64(1 << 31)
+_STREAM_MASK = np.uint64((1 << 31) - 1)
+_MAX_ID = np.uint64(MAX_CLIENT_ID)
+_MAX_CODE = np.uint64(255)
+_MAX_SYMBOL = np.uint64(65_535)
+_NONE = np.uint64(0)
+_BAD = np.uint64(1 << 63)
+
+_NEW, _CANCEL = int(CommandType.NEW), int(CommandType.CANCEL)
+_REPLACE, _REDUCE = int(CommandType.REPLACE), int(CommandType.REDUCE)
+_MASS_CANCEL = int(CommandType.MASS_CANCEL)
+_POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
+_AGGREGATE = int(Flag.AGGREGATE)
+
+_FALSE, _TRUE = 0xC2, 0xC3
+_FIXINT_END, _UINT8, _UINT16, _UINT32, _UINT64 = 0x80, 0xCC, 0xCD, 0xCE, 0xCF
+
+# Of each command, by its tag: items of the array with and without the optional one, tag included.
+_LEAST = np.array([0, 9, 4, 7, 6, 3], np.int64)
+_MOST = np.array([0, 10, 5, 8, 6, 3], np.int64)
+
+
+@compiled
+def read_word(data: Bytes, position: int) -> Any:
+    """Return ``(u32 little endian)`` at ``position``."""
+    return (
+        np.uint64(data[position])
+        | np.uint64(data[position + 1]) << np.uint64(8)
+        | np.uint64(data[position + 2]) << np.uint64(16)
+        | np.uint64(data[position + 3]) << np.uint64(24)
+    )
+
+
+@compiled
+def read_uint(data: Bytes, position: int, stop: int) -> tuple[Any, int]:
+    """Return ``(value, next position)`` of an unsigned integer; the value is above
+    ``MAX_CLIENT_ID`` where there is none."""
+    if position >= stop:
+        return _BAD, position
+    lead = data[position]
+    if lead < _FIXINT_END:
+        return np.uint64(lead), position + 1
+    if lead < _UINT8 or lead > _UINT64:
+        return _BAD, position
+    width = 1 << (int(lead) - _UINT8)
+    after = position + 1 + width
+    if after > stop:
+        return _BAD, position
+    value = _NONE
+    for place in range(position + 1, after):
+        value = value << np.uint64(8) | np.uint64(data[place])
+    return value, after
+
+
+@compiled
+def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
+    """Fill all but account and time of ``command`` from the body ``data[start:stop]``.
+
+    Returns whether the body is a plain command, whole and with nothing behind it.
+    """
+    if stop - start < 3 or data[start] & 0xF0 != 0x90:
+        return False
+    items = int(data[start]) & 0x0F
+    tag = int(data[start + 1])
+    if tag < _NEW or tag > _MASS_CANCEL or items < _LEAST[tag] or items > _MOST[tag]:
+        return False
+    symbol, at = read_uint(data, start + 2, stop)
+    request_id, at = read_uint(data, at, stop)
+    if symbol > _MAX_SYMBOL or request_id > _MAX_ID:
+        return False
+    order_id = client_order_id = price = quantity = side = order_type = time_in_force = _NONE
+    if tag == _NEW:
+        client_order_id, at = read_uint(data, at, stop)
+        side, at = read_uint(data, at, stop)
+        order_type, at = read_uint(data, at, stop)
+        time_in_force, at = read_uint(data, at, stop)
+        price, at = read_uint(data, at, stop)
+        quantity, at = read_uint(data, at, stop)
+    elif tag != _MASS_CANCEL:
+        order_id, at = read_uint(data, at, stop)
+        if items > 4:
+            client_order_id, at = read_uint(data, at, stop)
+        if tag == _REPLACE:
+            price, at = read_uint(data, at, stop)
+        if tag != _CANCEL:
+            quantity, at = read_uint(data, at, stop)
+    if order_id > _MAX_ID or client_order_id > _MAX_ID or price > _MAX_ID or quantity > _MAX_ID:
+        return False
+    if side > _MAX_CODE or order_type > _MAX_CODE or time_in_force > _MAX_CODE:
+        return False
+    flags = 0
+    if tag in (_NEW, _REPLACE) and items == _MOST[tag]:
+        if at >= stop or data[at] not in (_FALSE, _TRUE):
+            return False
+        if data[at] == _TRUE:
+            flags = _POST_ONLY if tag == _NEW else _REINSERT
+        at += 1
+    if at != stop:
+        return False
+    command.command_type = tag
+    command.side = side
+    command.order_type = order_type
+    command.time_in_force = time_in_force
+    command.flags = flags
+    command.self_trade_prevention = 0
+    command.symbol = symbol
+    command.request_id = request_id
+    command.order_id = order_id
+    command.client_order_id = client_order_id
+    command.price = price
+    command.quantity = quantity
+    command.stop_price = 0
+    command.display_quantity = 0
+    return True
+
+
+@compiled
+def scan(
+    data: Bytes,
+    position: int,
+    end: int,
+    accounts: Words,
+    timestamp_ns: Any,
+    commands: Records,
+    count: int,
+) -> tuple[int, int, int]:
+    """Read whole frames of ``data[position:end]`` into ``commands`` from ``count`` on.
+
+    ``accounts`` holds the account of each stream, 0 for none. Returns ``(position, count, why)``,
+    with the position of the first frame that was not read, and why: DONE, ODD or FULL.
+    """
+    while end - position >= _HEADER:
+        length = read_word(data, position)
+        if length > np.uint64(end - position - _HEADER):
+            break
+        if count >= len(commands):
+            return position, count, FULL
+        stop = position + _HEADER + int(length)
+        word = read_word(data, position + 4)
+        stream = word & _STREAM_MASK
+        if stream >= np.uint64(len(accounts)) or accounts[int(stream)] == _NONE:
+            return position, count, ODD
+        command = commands[count]
+        if not read_command(data, position + _HEADER, stop, command):
+            return position, count, ODD
+        if word & _AGGREGATE_BIT:
+            if command.command_type != _MASS_CANCEL:
+                return position, count, ODD
+            command.flags = _AGGREGATE
+        command.account = accounts[int(stream)]
+        command.timestamp_ns = timestamp_ns
+        count += 1
+        position = stop
+    return position, count, DONE
+
+
+def empty_commands(capacity: int) -> Records:
+    """Return zeroed COMMAND records for ``scan`` to fill."""
+    return np.zeros(capacity, COMMAND)
