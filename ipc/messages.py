@@ -7,7 +7,7 @@ frontend finds the route without decoding. Prices are ticks, quantities lots, sy
 that ``Welcome`` lists. Trailing fields with a default may be left out; others may not be added.
 """
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from msgspec import Meta, Struct
 from msgspec.msgpack import Decoder, Encoder
@@ -307,8 +307,8 @@ SERVER_MESSAGES = (
     | Closing
 )
 
-COMMAND_TAGS = frozenset(map(tag_of, (NewOrder, Cancel, Replace, Reduce, MassCancel)))
-QUERY_TAGS = frozenset(map(tag_of, (OrderQuery, TradesQuery, BookQuery)))
+COMMAND_TAGS = frozenset({tag_of(kind) for kind in get_args(CLIENT_COMMANDS)})
+QUERY_TAGS = frozenset({tag_of(kind) for kind in get_args(CLIENT_QUERIES)})
 
 encoder = Encoder()
 client_decoder = Decoder(CLIENT_MESSAGES)
