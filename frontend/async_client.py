@@ -1,0 +1,458 @@
+"""The client library for asyncio: ``AsyncClient``, the methods of ``Client`` as coroutines.
+
+    async with AsyncClient("tcp:127.0.0.1:9100", "alice") as client:
+        answer = await client.submit("AAPL", "buy", 100, "187.50")
+        async for execution in client.reports(timeout_s=1):
+            print(execution)
+
+Any number of tasks may use one client at once; what they send is pipelined.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from frontend.commands import Commands, Order, Request, ServerMessage
+from frontend.errors import (
+    AnswerTimeoutError,
+    ClientError,
+    ConnectError,
+    ConnectionLostError,
+    LoginRefusedError,
+    ProtocolError,
+)
+from frontend.listings import Listings, Number
+from frontend.results import BookView, Execution, OrderView, TradeView
+from frontend.session import MAX_REPORTS, RETRY_S, Session, chunks, outcome, outcome_error
+from ipc.frames import frame
+from ipc.messages import CLIENT_MESSAGES
+from ipc.sockets import Address, parse_address
+from ipc.vocabulary import OrderType, Side, TimeInForce
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """A connection of one user on an event loop.
+
+    Connects on ``connect()`` or on entering ``async with``. The parameters are ``Client``'s.
+    Messages are taken in as they come, whether they are read or not: ``max_reports`` bounds them.
+    An ended connection is told to the calls that wait, or else to the next reader of reports.
+    """
+
+    def __init__(
+        self,
+        address: str | Address,
+        user_id: str,
+        timeout_s: float = 10.0,
+        auto_reconnect: bool = False,
+        max_reports: int = MAX_REPORTS,
+        include_answers: bool = False,
+    ) -> None:
+        self.address = parse_address(address) if isinstance(address, str) else address
+        self.timeout_s = timeout_s
+        self.auto_reconnect = auto_reconnect
+        self._session = Session(user_id, max_reports, include_answers)
+        self._link: _Link | None = None
+        self._closed = False
+        self._loss_untold = False
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._connecting = asyncio.Lock()
+        self._news = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # The connection -----------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection has not ended as far as is known."""
+        return self._link is not None
+
+    @property
+    def instruments(self) -> Listings:
+        """The engine's instruments, as told at login."""
+        return self._session.commands.listings
+
+    @property
+    def server_version(self) -> str:
+        """The engine's version, as told at login."""
+        return self._session.version
+
+    @property
+    def missed_reports(self) -> int:
+        """How many messages were dropped so far because nobody read them."""
+        return self._session.missed_reports
+
+    async def connect(self) -> None:
+        """Connect and log in, once. Raises ``ConnectError``."""
+        async with self._connecting:
+            if self._link is None:
+                await self._connect(self.timeout_s)
+
+    async def close(self) -> None:
+        """End the connection; the account's orders stay."""
+        self._closed = True
+        link = self._link
+        if link is not None:
+            self._end(link, "closed by the client")
+            await link.close(self.timeout_s)
+
+    async def reconnect(self, timeout_s: float | None = None) -> None:
+        """Connect anew, trying until it works or ``timeout_s`` is over; see ``Client``."""
+        async with self._connecting:
+            if self._link is not None:
+                self._end(self._link, "closed to connect anew")
+            await self._retry(self.timeout_s if timeout_s is None else timeout_s)
+
+    # Orders -------------------------------------------------------------------------------------
+
+    async def submit(
+        self,
+        symbol: str,
+        side: Side | str,
+        quantity: Number,
+        price: Number | None = None,
+        order_type: OrderType | str | None = None,
+        time_in_force: TimeInForce | str = TimeInForce.GTC,
+        post_only: bool = False,
+        client_order_id: int = 0,
+    ) -> Execution:
+        """Enter an order; see ``Order``. Returns its acceptance: fills come as reports."""
+        order = Order(
+            symbol, side, quantity, price, order_type, time_in_force, post_only, client_order_id
+        )
+        return await self._ask((await self._commands()).new_order(order))
+
+    async def submit_batch(self, orders: Sequence[Order]) -> list[Execution | ClientError]:
+        """Enter many orders at once; return the outcome of each in its place; see ``Client``."""
+        return await self._ask_all((await self._commands()).new_orders(orders))
+
+    async def cancel(
+        self, order_id: int = 0, symbol: str | None = None, client_order_id: int = 0
+    ) -> Execution:
+        """Cancel a resting order, by ``order_id`` or by ``symbol`` and ``client_order_id``."""
+        return await self._ask((await self._commands()).cancel(order_id, symbol, client_order_id))
+
+    async def replace(
+        self,
+        order_id: int = 0,
+        *,
+        symbol: str,
+        price: Number,
+        quantity: Number,
+        client_order_id: int = 0,
+        reinsert: bool = False,
+    ) -> Execution:
+        """Change a resting order; see ``Client``."""
+        commands = await self._commands()
+        return await self._ask(
+            commands.replace(order_id, symbol, client_order_id, price, quantity, reinsert)
+        )
+
+    async def reduce(
+        self, order_id: int = 0, *, symbol: str, quantity: Number, client_order_id: int = 0
+    ) -> Execution:
+        """Take ``quantity`` off what is open, keeping the place; all of it or more cancels."""
+        commands = await self._commands()
+        return await self._ask(commands.reduce(order_id, symbol, client_order_id, quantity))
+
+    async def cancel_all(self, symbol: str | None = None) -> int:
+        """Cancel every order of the account, in one symbol or in all; return how many."""
+        return await self._ask((await self._commands()).cancel_all(symbol))
+
+    # Queries ------------------------------------------------------------------------------------
+
+    async def order(self, order_id: int) -> OrderView:
+        """Return the state of an order of the account, live or ended not long ago."""
+        return await self._ask((await self._commands()).order(order_id))
+
+    async def trades(self, symbol: str | None = None, limit: int = 100) -> list[TradeView]:
+        """Return the last trades of a symbol, or of all, newest first."""
+        return await self._ask((await self._commands()).trades(symbol, limit))
+
+    async def book(self, symbol: str, depth: int = 10) -> BookView:
+        """Return the best ``depth`` levels of each side."""
+        return await self._ask((await self._commands()).book(symbol, depth))
+
+    async def ping(self) -> None:
+        """Return when the engine has given a sign of life."""
+        await self._ask((await self._commands()).ping())
+
+    # Reports, and messages as they are ----------------------------------------------------------
+
+    async def reports(self, timeout_s: float | None = None) -> AsyncIterator[Execution]:
+        """Yield the account's reports, oldest first, but for answers already returned.
+
+        Ends when none has come for ``timeout_s`` (None: never; 0: take what is here). Raises
+        ``MissedReportsError`` where some were dropped unread, and can then be called again.
+        """
+        while True:
+            deadline = _deadline(timeout_s)
+            while (execution := self._session.pop_execution()) is None:
+                if not await self._arrived(deadline):
+                    return
+            yield execution
+
+    async def send(self, messages: Iterable[CLIENT_MESSAGES]) -> None:
+        """Send messages of ``ipc.messages`` as they are: nothing waits for their answers."""
+        await self.send_frames(b"".join([frame(message) for message in messages]))
+
+    async def send_frames(self, frames: bytes) -> None:
+        """Send whole frames as they are."""
+        await self._commands()
+        await self._write(frames)
+
+    async def receive(self, timeout_s: float | None = None) -> list[ServerMessage]:
+        """Return all messages that have come and that no call waited for; [] after ``timeout_s``.
+
+        For pipelining: answers to what ``send`` sent are among them, in the order they came.
+        """
+        await self._arrived(_deadline(timeout_s))
+        return self._session.pop_messages()
+
+    def new_request_id(self) -> int:
+        """Return the request_id for a message that ``send`` sends."""
+        return self._session.next_request_id()
+
+    # Requests and answers -----------------------------------------------------------------------
+
+    async def _commands(self) -> Commands:
+        """Return what writes requests, on a connection that is up as far as is known."""
+        if self._link is None:
+            if self._closed or not self.auto_reconnect:
+                raise self._session.loss()
+            async with self._connecting:
+                if self._link is None:
+                    await self._retry(self.timeout_s)
+        return self._session.commands
+
+    async def _ask(self, request: Request[T]) -> T:
+        (result,) = await self._ask_all([request])
+        if isinstance(result, ClientError):
+            raise result
+        return result
+
+    async def _ask_all(self, requests: Sequence[Request[T] | ClientError]) -> list[T | ClientError]:
+        """Send requests and gather their outcomes; what is an error already stays as it is."""
+        results: dict[int, T | ClientError] = {}
+        for chunk in chunks([item for item in requests if isinstance(item, Request)]):
+            await self._exchange(chunk, results)
+        return [
+            results[item.message.request_id] if isinstance(item, Request) else item
+            for item in requests
+        ]
+
+    async def _exchange(
+        self, requests: Sequence[Request[T]], results: dict[int, T | ClientError]
+    ) -> None:
+        """Send one chunk, and put the outcome of each request under its number."""
+        loop = asyncio.get_running_loop()
+        futures: dict[int, asyncio.Future[T | ClientError]] = {
+            request.message.request_id: loop.create_future() for request in requests
+        }
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                while self._session.room() < len(requests):
+                    self._news.clear()
+                    await self._news.wait()
+                self._waiting.update(futures)
+                await self._write(self._session.send(requests))
+                for future in futures.values():
+                    await future
+        except ConnectionLostError as cause:
+            results.update((number, cause) for number in futures)
+        except TimeoutError:
+            pass
+        finally:
+            for request in requests:
+                number = request.message.request_id
+                self._waiting.pop(number, None)
+                self._session.give_up(request)
+                future = futures[number]
+                if future.done() and not future.cancelled():
+                    results[number] = future.result()
+                elif number not in results:
+                    results[number] = AnswerTimeoutError(
+                        f"no answer to request {number} in {self.timeout_s} s"
+                    )
+
+    async def _arrived(self, deadline: float | None) -> bool:
+        """Wait until something is in the queue; False at the deadline."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                while not self._session.has_messages:
+                    if self._loss_untold:
+                        self._loss_untold = False
+                        raise self._session.loss()
+                    await self._commands()
+                    if not self._session.has_messages:
+                        self._news.clear()
+                        await self._news.wait()
+        except TimeoutError:
+            return self._session.has_messages
+        return True
+
+    # Moving bytes -------------------------------------------------------------------------------
+
+    async def _write(self, frames: bytes) -> None:
+        link = self._link
+        if link is None:
+            raise self._session.loss()
+        link.write(frames)
+        await link.writable.wait()
+
+    async def _retry(self, timeout_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while True:
+            try:
+                await self._connect(deadline - loop.time())
+            except LoginRefusedError:
+                raise
+            except ConnectError:
+                if loop.time() + RETRY_S >= deadline:
+                    raise
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
+
+    async def _connect(self, timeout_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        link = _Link(self._received, self._end)
+        path, host, port = self.address
+        try:
+            async with asyncio.timeout(max(0.001, timeout_s)):
+                if path:
+                    await loop.create_unix_connection(lambda: link, path)
+                else:
+                    await loop.create_connection(lambda: link, host, port)
+                self._closed = self._loss_untold = False
+                link.write(self._session.begin())
+                await link.welcome
+        except TimeoutError:
+            raise ConnectError(f"{self.address}: no welcome in time") from None
+        except (OSError, ConnectionLostError) as error:
+            raise ConnectError(f"{self.address}: {error}") from error
+        finally:
+            if not self._session.welcomed:
+                link.welcome.cancel()
+                self._end(link, "not logged in")
+                self._loss_untold = False
+                link.abort()
+        if link.active:
+            self._link = link
+
+    def _received(self, link: "_Link", data: bytes) -> None:
+        """Take in what came on the connection in use."""
+        try:
+            for answer in self._session.feed(data):
+                result = outcome(*answer)
+                self._tell(answer.request, result)
+                if isinstance(result, ProtocolError):
+                    raise result
+        except ClientError as error:
+            self._end(link, str(error), error)
+            link.abort()
+        if self._session.welcomed and not link.welcome.done():
+            link.welcome.set_result(None)
+        self._news.set()
+
+    def _end(self, link: "_Link", detail: str, cause: ClientError | None = None) -> None:
+        """Tell everybody who waits that the connection has ended, and how."""
+        if not link.active:
+            return
+        link.active = False
+        self._link = None
+        self._session.end(detail)
+        cause = cause or self._session.loss()
+        if not link.welcome.done():
+            link.welcome.set_exception(cause)
+        waiting = self._session.unanswered()
+        self._loss_untold = not waiting and not self._closed
+        for request in waiting:
+            self._tell(request, outcome_error(request, cause))
+        link.writable.set()
+        self._news.set()
+
+    def _tell(self, request: Request[Any], result: object) -> None:
+        future = self._waiting.pop(request.message.request_id, None)
+        if future is not None and not future.done():
+            future.set_result(result)
+
+
+class _Link(asyncio.Protocol):
+    """One connection: ``active`` until it has ended, ``welcome`` done when logged in."""
+
+    def __init__(
+        self,
+        received: Callable[["_Link", bytes], None],
+        ended: Callable[["_Link", str], None],
+    ) -> None:
+        self.active = True
+        self.welcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.writable = asyncio.Event()
+        self.writable.set()
+        self._received = received
+        self._ended = ended
+        self._gone = asyncio.Event()
+        self._transport: asyncio.Transport | None = None
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, or keep them until they can be sent."""
+        assert self._transport is not None
+        self._transport.write(data)
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def close(self, timeout_s: float) -> None:
+        """Close once everything is sent; at once after ``timeout_s``."""
+        if self._transport is not None:
+            self._transport.close()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._gone.wait()
+        except TimeoutError:
+            self.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what came, while the connection is in use."""
+        if self.active:
+            self._received(self, data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Pass on how it ended."""
+        self._gone.set()
+        how = str(error) if error else "the engine closed it without a word"
+        self._ended(self, f"connection lost: {how}")
+
+    def pause_writing(self) -> None:
+        """Let writers wait."""
+        self.writable.clear()
+
+    def resume_writing(self) -> None:
+        """Let writers go on."""
+        self.writable.set()
+
+
+def _deadline(timeout_s: float | None) -> float | None:
+    return None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s

@@ -1,0 +1,405 @@
+"""The client library: ``Client`` blocks, ``AsyncClient`` (from here too) awaits.
+
+    with Client("unix:shardbook-data/shardbook.sock", "alice") as client:
+        answer = client.submit("AAPL", "buy", 100, "187.50")
+        client.cancel(answer.order_id)
+        for execution in client.reports(timeout_s=1):
+            print(execution)
+
+Both have the same methods. A command returns its first answer, or raises what went wrong
+(``frontend.errors``); the fills that follow, and all that happens to the account's other orders,
+come out of ``reports()``. Prices and quantities go in as text, int or Decimal and come out as
+Decimal; floats are refused.
+"""
+
+import select
+import socket
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+from frontend.async_client import AsyncClient
+from frontend.commands import Commands, Order, Request, ServerMessage
+from frontend.errors import (
+    AnswerTimeoutError,
+    ClientError,
+    ConnectError,
+    ConnectionLostError,
+    LoginRefusedError,
+    ProtocolError,
+)
+from frontend.listings import Listings, Number
+from frontend.results import BookView, Execution, OrderView, TradeView
+from frontend.session import (
+    MAX_REPORTS,
+    RETRY_S,
+    Answer,
+    Session,
+    chunks,
+    outcome,
+    outcome_error,
+)
+from ipc.frames import frame
+from ipc.messages import CLIENT_MESSAGES
+from ipc.sockets import Address, connect, parse_address
+from ipc.vocabulary import OrderType, Side, TimeInForce
+
+__all__ = ["AsyncClient", "Client", "Order"]
+
+RECEIVE_BYTES = 1 << 18
+
+T = TypeVar("T")
+
+
+class Client:
+    """A blocking connection of one user; used by one thread at a time.
+
+    Connects when it is made, which raises ``ConnectError``. ``timeout_s`` bounds connecting and
+    the wait for each answer. ``auto_reconnect``: the call that meets an ended connection still
+    raises, and the next one connects anew. ``max_reports`` and ``include_answers``: see
+    ``frontend.session``.
+    """
+
+    def __init__(
+        self,
+        address: str | Address,
+        user_id: str,
+        timeout_s: float = 10.0,
+        auto_reconnect: bool = False,
+        max_reports: int = MAX_REPORTS,
+        include_answers: bool = False,
+    ) -> None:
+        self.address = parse_address(address) if isinstance(address, str) else address
+        self.timeout_s = timeout_s
+        self.auto_reconnect = auto_reconnect
+        self._session = Session(user_id, max_reports, include_answers)
+        self._buffer = memoryview(bytearray(RECEIVE_BYTES))
+        self._unsent = memoryview(b"")
+        self._socket: socket.socket | None = None
+        self._poll = select.poll()
+        self._closed = False
+        self._connect(time.monotonic() + timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # The connection -----------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection has not ended as far as is known."""
+        return self._socket is not None
+
+    @property
+    def instruments(self) -> Listings:
+        """The engine's instruments, as told at login."""
+        return self._session.commands.listings
+
+    @property
+    def server_version(self) -> str:
+        """The engine's version, as told at login."""
+        return self._session.version
+
+    @property
+    def missed_reports(self) -> int:
+        """How many messages were dropped so far because nobody read them."""
+        return self._session.missed_reports
+
+    def close(self) -> None:
+        """End the connection; the account's orders stay."""
+        self._closed = True
+        self._drop("closed by the client")
+
+    def reconnect(self, timeout_s: float | None = None) -> None:
+        """Connect anew, trying until it works or ``timeout_s`` is over.
+
+        Nothing is sent again. What was reported in between is gone: ask by ``order`` and
+        ``trades``. Raises ``ConnectError``.
+        """
+        self._drop("closed to connect anew")
+        deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
+        while True:
+            try:
+                self._connect(deadline)
+            except LoginRefusedError:
+                raise
+            except ConnectError:
+                if time.monotonic() + RETRY_S >= deadline:
+                    raise
+                time.sleep(RETRY_S)
+            else:
+                return
+
+    # Orders -------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        symbol: str,
+        side: Side | str,
+        quantity: Number,
+        price: Number | None = None,
+        order_type: OrderType | str | None = None,
+        time_in_force: TimeInForce | str = TimeInForce.GTC,
+        post_only: bool = False,
+        client_order_id: int = 0,
+    ) -> Execution:
+        """Enter an order; see ``Order``. Returns its acceptance: fills come as reports."""
+        order = Order(
+            symbol, side, quantity, price, order_type, time_in_force, post_only, client_order_id
+        )
+        return self._ask(self._commands().new_order(order))
+
+    def submit_batch(self, orders: Sequence[Order]) -> list[Execution | ClientError]:
+        """Enter many orders at once; return the outcome of each in its place.
+
+        Never raises for one order: its error stands in the list instead. Answers are awaited for
+        ``timeout_s`` after each ``BATCH_REQUESTS`` orders.
+        """
+        return self._ask_all(self._commands().new_orders(orders))
+
+    def cancel(
+        self, order_id: int = 0, symbol: str | None = None, client_order_id: int = 0
+    ) -> Execution:
+        """Cancel a resting order, by ``order_id`` or by ``symbol`` and ``client_order_id``."""
+        return self._ask(self._commands().cancel(order_id, symbol, client_order_id))
+
+    def replace(
+        self,
+        order_id: int = 0,
+        *,
+        symbol: str,
+        price: Number,
+        quantity: Number,
+        client_order_id: int = 0,
+        reinsert: bool = False,
+    ) -> Execution:
+        """Change a resting order; ``quantity`` is its new total, filled lots included.
+
+        A smaller quantity at the same price keeps its place; anything else goes to the back of
+        its queue and may trade. With ``reinsert`` the quantity is the new open quantity, and the
+        order goes to the back whatever the change.
+        """
+        return self._ask(
+            self._commands().replace(order_id, symbol, client_order_id, price, quantity, reinsert)
+        )
+
+    def reduce(
+        self, order_id: int = 0, *, symbol: str, quantity: Number, client_order_id: int = 0
+    ) -> Execution:
+        """Take ``quantity`` off what is open, keeping the place; all of it or more cancels."""
+        return self._ask(self._commands().reduce(order_id, symbol, client_order_id, quantity))
+
+    def cancel_all(self, symbol: str | None = None) -> int:
+        """Cancel every order of the account, in one symbol or in all; return how many."""
+        return self._ask(self._commands().cancel_all(symbol))
+
+    # Queries ------------------------------------------------------------------------------------
+
+    def order(self, order_id: int) -> OrderView:
+        """Return the state of an order of the account, live or ended not long ago."""
+        return self._ask(self._commands().order(order_id))
+
+    def trades(self, symbol: str | None = None, limit: int = 100) -> list[TradeView]:
+        """Return the last trades of a symbol, or of all, newest first."""
+        return self._ask(self._commands().trades(symbol, limit))
+
+    def book(self, symbol: str, depth: int = 10) -> BookView:
+        """Return the best ``depth`` levels of each side."""
+        return self._ask(self._commands().book(symbol, depth))
+
+    def ping(self) -> None:
+        """Return when the engine has given a sign of life."""
+        self._ask(self._commands().ping())
+
+    # Reports, and messages as they are ----------------------------------------------------------
+
+    def reports(self, timeout_s: float | None = None) -> Iterator[Execution]:
+        """Yield the account's reports, oldest first, but for answers already returned.
+
+        Ends when none has come for ``timeout_s`` (None: never; 0: take what is here). Raises
+        ``MissedReportsError`` where some were dropped unread, and can then be called again.
+        """
+        while True:
+            deadline = _deadline(timeout_s)
+            while (execution := self._session.pop_execution()) is None:
+                if not self._arrived(deadline):
+                    return
+            yield execution
+
+    def send(self, messages: Iterable[CLIENT_MESSAGES]) -> None:
+        """Send messages of ``ipc.messages`` as they are: nothing waits for their answers."""
+        self.send_frames(b"".join([frame(message) for message in messages]))
+
+    def send_frames(self, frames: bytes) -> None:
+        """Send whole frames as they are, and meanwhile take in what comes."""
+        self._commands()
+        self._enqueue(frames)
+        while self._unsent:
+            left, deadline = len(self._unsent), _deadline(self.timeout_s)
+            self._step(deadline)
+            if len(self._unsent) == left and _over(deadline):
+                self._drop(f"the engine took nothing for {self.timeout_s} s")
+                raise self._session.loss()
+
+    def receive(self, timeout_s: float | None = None) -> list[ServerMessage]:
+        """Return all messages that have come and that no call waited for; [] after ``timeout_s``.
+
+        For pipelining: answers to what ``send`` sent are among them, in the order they came.
+        """
+        self._arrived(_deadline(timeout_s))
+        return self._session.pop_messages()
+
+    def new_request_id(self) -> int:
+        """Return the request_id for a message that ``send`` sends."""
+        return self._session.next_request_id()
+
+    # Moving bytes -------------------------------------------------------------------------------
+
+    def _commands(self) -> Commands:
+        """Return what writes requests, on a connection that is up as far as is known."""
+        if self._socket is None:
+            if self._closed or not self.auto_reconnect:
+                raise self._session.loss()
+            self.reconnect()
+        return self._session.commands
+
+    def _ask(self, request: Request[T]) -> T:
+        (result,) = self._ask_all([request])
+        if isinstance(result, ClientError):
+            raise result
+        return result
+
+    def _ask_all(self, requests: Sequence[Request[T] | ClientError]) -> list[T | ClientError]:
+        """Send requests and gather their outcomes; what is an error already stays as it is."""
+        results: dict[int, T | ClientError] = {}
+        for chunk in chunks([item for item in requests if isinstance(item, Request)]):
+            self._exchange(chunk, results)
+        return [
+            results[item.message.request_id] if isinstance(item, Request) else item
+            for item in requests
+        ]
+
+    def _exchange(
+        self, requests: Sequence[Request[T]], results: dict[int, T | ClientError]
+    ) -> None:
+        """Send one chunk, and put the outcome of each request under its number."""
+        if self._socket is None:
+            results.update((r.message.request_id, self._session.loss()) for r in requests)
+            return
+        self._enqueue(self._session.send(requests))
+        deadline = _deadline(self.timeout_s)
+        missing = len(requests)
+        try:
+            while missing and not _over(deadline):
+                for answer in self._step(deadline):
+                    result = outcome(*answer)
+                    results[answer.request.message.request_id] = result
+                    missing -= 1
+                    if isinstance(result, ProtocolError):
+                        self._drop(str(result))
+                        raise result
+            if self._unsent:
+                self._drop(f"the engine took nothing for {self.timeout_s} s")
+                raise self._session.loss()
+        except (ConnectionLostError, ProtocolError) as cause:
+            for request in self._session.unanswered():
+                results[request.message.request_id] = outcome_error(request, cause)
+        for request in self._session.unanswered():
+            results[request.message.request_id] = AnswerTimeoutError(
+                f"no answer to request {request.message.request_id} in {self.timeout_s} s"
+            )
+
+    def _arrived(self, deadline: float | None) -> bool:
+        """Wait until something is in the queue; False at the deadline."""
+        while not self._session.has_messages:
+            self._commands()
+            self._step(deadline)
+            if _over(deadline):
+                return self._session.has_messages
+        return True
+
+    def _connect(self, deadline: float) -> None:
+        try:
+            self._socket = connect(self.address, max(0.001, deadline - time.monotonic()))
+        except OSError as error:
+            raise ConnectError(f"{self.address}: {error}") from error
+        self._socket.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+        self._unsent = memoryview(self._session.begin())
+        self._closed = False
+        try:
+            while not self._session.welcomed:
+                self._step(deadline)
+                if not self._session.welcomed and _over(deadline):
+                    raise ConnectError(f"{self.address}: no welcome in time")
+        except ConnectionLostError as error:
+            raise ConnectError(f"{self.address}: {error}") from error
+        finally:
+            if not self._session.welcomed:
+                self._drop("not logged in")
+
+    def _step(self, deadline: float | None) -> list[Answer]:
+        """Write and read as much as goes, waiting until the deadline if nothing does.
+
+        Raises ``ConnectionLostError``, ``ProtocolError`` and ``LoginRefusedError``; the
+        connection has ended then.
+        """
+        stream = self._socket
+        assert stream is not None
+        if self._unsent:
+            try:
+                self._unsent = self._unsent[stream.send(self._unsent) :]
+            except BlockingIOError:
+                pass
+            except OSError:
+                # The engine has closed, and may have said why: that is still to be read.
+                self._unsent = memoryview(b"")
+        self._poll.modify(stream, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+        wait_ms = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        if not any(events & ~select.POLLOUT for _, events in self._poll.poll(wait_ms)):
+            return []
+        try:
+            count = stream.recv_into(self._buffer)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            self._drop(f"connection lost: {error}")
+            raise self._session.loss() from error
+        if not count:
+            self._drop("connection lost: the engine closed it without a word")
+            raise self._session.loss()
+        try:
+            return self._session.feed(bytes(self._buffer[:count]))
+        except ClientError as error:
+            self._drop(str(error))
+            raise
+
+    def _enqueue(self, frames: bytes) -> None:
+        """Put frames behind what an interrupted call may have left half written."""
+        self._unsent = memoryview(bytes(self._unsent) + frames if self._unsent else frames)
+
+    def _drop(self, detail: str) -> None:
+        """Let go of the socket."""
+        self._session.end(detail)
+        self._unsent = memoryview(b"")
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def _deadline(timeout_s: float | None) -> float | None:
+    return None if timeout_s is None else time.monotonic() + timeout_s
+
+
+def _over(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline

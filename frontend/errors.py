@@ -1,0 +1,100 @@
+"""Each way the client library can fail has an exception here; all are ``ClientError``."""
+
+
+class ClientError(Exception):
+    """Base of everything that the client library raises on purpose."""
+
+
+class ConnectError(ClientError):
+    """No connection: nobody listens there, or no welcome came in time."""
+
+
+class LoginRefusedError(ConnectError):
+    """The engine answered the login by closing, and said why."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(f"login refused: {code}: {text}")
+        self.code = code
+        self.text = text
+
+
+class ConnectionLostError(ClientError):
+    """The connection ended, and with it the reports that were under way."""
+
+
+class ClosedError(ConnectionLostError):
+    """The engine closed the connection, and said why."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(f"closed by the engine: {code}: {text}")
+        self.code = code
+        self.text = text
+
+
+class UnknownOutcomeError(ConnectionLostError):
+    """The connection ended before a command was answered: it may have been carried out or not.
+
+    Nothing is sent again by itself. A new order with a ``client_order_id`` may be: where it had
+    arrived, the repetition is rejected as a duplicate and names the first one's order_id.
+    ``__cause__`` tells how the connection ended.
+    """
+
+    def __init__(self, request_id: int, client_order_id: int) -> None:
+        super().__init__(
+            f"the connection ended before command {request_id} was answered "
+            f"(client_order_id {client_order_id})"
+        )
+        self.request_id = request_id
+        self.client_order_id = client_order_id
+
+
+class AnswerTimeoutError(ClientError, TimeoutError):
+    """No answer in time. The command may still be carried out; its answer becomes a report."""
+
+
+class OrderRejectedError(ClientError):
+    """The engine did not carry out a command or a query: ``field`` breaks the rule in ``text``.
+
+    ``code`` is a value of ``ipc.vocabulary.Reason``. For a duplicate client_order_id ``order_id``
+    is the first order's.
+    """
+
+    def __init__(
+        self,
+        code: int,
+        code_name: str,
+        field: str,
+        text: str,
+        request_id: int = 0,
+        order_id: int = 0,
+        client_order_id: int = 0,
+    ) -> None:
+        super().__init__(f"{code_name}: {field} {text}")
+        self.code = code
+        self.code_name = code_name
+        self.field = field
+        self.text = text
+        self.request_id = request_id
+        self.order_id = order_id
+        self.client_order_id = client_order_id
+
+
+class InvalidOrderError(ClientError, ValueError):
+    """A command that cannot be written down for the engine; nothing was sent."""
+
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(f"{field}: {text}")
+        self.field = field
+        self.text = text
+
+
+class ProtocolError(ClientError):
+    """What came is not this protocol; the connection is closed."""
+
+
+class MissedReportsError(ClientError):
+    """Reports were dropped, the oldest first, because nobody read them: ``count`` of them."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"{count} reports were dropped unread")
+        self.count = count

@@ -1,0 +1,283 @@
+"""One client's side of the protocol without any input or output: bytes in, answers out.
+
+The blocking and the asynchronous client each move bytes and wait, in their own way; all else that
+they have in common is here: the login, the numbers of requests, which message answers which
+request, the bounded queue of what nobody waited for, and what an ended connection means.
+
+**Request numbers.** An account may have several sessions, and each sees all the account's
+reports, so a request_id carries its session: ``session << 25 | counter``, below 2^53. The session's
+lowest 28 bits are taken; the counter runs from 1 to 2^25 - 1 and then begins again at 1, leaving
+out what is still unanswered.
+
+**Bounds.** At most ``MAX_UNANSWERED`` requests wait for their answers. The queue keeps the newest
+``max_reports`` messages: older ones are dropped, counted, and told by ``MissedReportsError`` to
+whoever reads next.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from frontend.commands import Commands, Request, ServerMessage
+from frontend.errors import (
+    ClientError,
+    ClosedError,
+    ConnectError,
+    ConnectionLostError,
+    LoginRefusedError,
+    MissedReportsError,
+    ProtocolError,
+    UnknownOutcomeError,
+)
+from frontend.listings import Listings
+from frontend.results import Execution
+from ipc.frames import FrameSplitter, FrameTooLongError, frame
+from ipc.messages import (
+    CLIENT_COMMANDS,
+    MAX_BODY,
+    Closing,
+    InstrumentInfo,
+    Login,
+    Report,
+    UserId,
+    Welcome,
+    server_decoder,
+)
+
+COUNTER_BITS = 25
+SESSION_BITS = 28
+MAX_COUNTER = (1 << COUNTER_BITS) - 1
+MAX_UNANSWERED = 65_536
+"""Requests of one session that may wait for their answers at once."""
+BATCH_REQUESTS = 4_096
+"""Requests of a batch that are sent before the first of them is answered."""
+RETRY_S = 0.05
+"""Between two attempts to connect anew."""
+MAX_REPORTS = 65_536
+"""Messages that the queue of a client keeps, where it is not told otherwise."""
+
+
+T = TypeVar("T")
+
+
+class Answer(NamedTuple):
+    """The first answer to a request that waited."""
+
+    request: Request[Any]
+    message: ServerMessage
+
+
+def chunks(requests: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut a batch into what may be sent at once."""
+    for first in range(0, len(requests), BATCH_REQUESTS):
+        yield requests[first : first + BATCH_REQUESTS]
+
+
+class Session:
+    """The protocol of one user, over one connection after the other.
+
+    ``include_answers``: what answers a request stands in the queue as well. Raises ``ConnectError``
+    for a user_id that no engine takes.
+    """
+
+    def __init__(
+        self, user_id: str, max_reports: int = MAX_REPORTS, include_answers: bool = False
+    ) -> None:
+        try:
+            self._login = frame(Login(msgspec.convert(user_id, UserId)))
+        except msgspec.ValidationError as error:
+            raise ConnectError(f"user_id {user_id!r}: {error}") from None
+        self.user_id = user_id
+        self.include_answers = include_answers
+        self.version = ""
+        self.session = 0
+        self.commands = Commands(Listings(), self.next_request_id)
+        self.missed_reports = 0
+        self.closing: Closing | None = None
+        self._detail = "not connected yet"
+        self._instruments: list[InstrumentInfo] = []
+        self._welcomed = False
+        self._counter = 0
+        self._untold = 0
+        self._unanswered: dict[int, Request[Any]] = {}
+        self._max_reports = max_reports
+        self._queue: deque[ServerMessage] = deque()
+        self._splitter = FrameSplitter(MAX_BODY)
+
+    # The connection -----------------------------------------------------------------------------
+
+    def begin(self) -> bytes:
+        """Start on a new connection; return what to send first.
+
+        The queue stays as it is, unless the engine that answers has other instruments: then what
+        is in it cannot be told in decimals any more, and is dropped.
+        """
+        self._splitter = FrameSplitter(MAX_BODY)
+        self._unanswered = {}
+        self._welcomed = False
+        self.closing = None
+        return self._login
+
+    @property
+    def welcomed(self) -> bool:
+        """Whether the engine has answered the login."""
+        return self._welcomed
+
+    def feed(self, data: bytes) -> list[Answer]:
+        """Take what came; return the answers in it to requests that wait.
+
+        Raises ``ProtocolError``, and ``LoginRefusedError`` where the login was answered by a
+        Closing. After either the connection is of no use any more.
+        """
+        try:
+            decode = server_decoder.decode
+            messages = [decode(body) for _, body in self._splitter.feed(data)]
+        except (FrameTooLongError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ProtocolError(f"from the engine: {error}") from None
+        if messages and type(messages[-1]) is Closing:
+            self.closing = messages.pop()
+        if not self._welcomed:
+            if self.closing is not None and not messages:
+                raise LoginRefusedError(self.closing.code, self.closing.text)
+            if not messages:
+                return []
+            self._greet(messages.pop(0))
+        return self._sort(messages)
+
+    def _greet(self, message: ServerMessage) -> None:
+        if not isinstance(message, Welcome):
+            raise ProtocolError(f"a {type(message).__name__} where a Welcome was to come")
+        if message.instruments != self._instruments:
+            self._drop(len(self._queue))
+        self._instruments = message.instruments
+        self.session = message.session
+        self.version = message.version
+        self.commands = Commands(Listings(message.instruments), self.next_request_id)
+        self._counter = 0
+        self._welcomed = True
+
+    def end(self, detail: str) -> None:
+        """The connection has ended; ``detail`` is how, where the engine did not say why."""
+        self._detail = detail
+
+    def loss(self) -> ConnectionLostError:
+        """Return the error that says how the connection ended."""
+        if self.closing is not None:
+            return ClosedError(self.closing.code, self.closing.text)
+        return ConnectionLostError(self._detail)
+
+    def unanswered(self) -> list[Request[Any]]:
+        """Return the requests that wait for their answers, oldest first, and forget them."""
+        waiting = list(self._unanswered.values())
+        self._unanswered = {}
+        return waiting
+
+    # Requests -----------------------------------------------------------------------------------
+
+    def next_request_id(self) -> int:
+        """Return the number of a new request: unique among the sessions of the engine."""
+        base = (self.session & ((1 << SESSION_BITS) - 1)) << COUNTER_BITS
+        while True:
+            self._counter = self._counter % MAX_COUNTER + 1
+            number = base | self._counter
+            if number not in self._unanswered:
+                return number
+
+    def room(self) -> int:
+        """Return how many more requests may be sent before one is answered."""
+        return MAX_UNANSWERED - len(self._unanswered)
+
+    def send(self, requests: Iterable[Request[Any]]) -> bytes:
+        """Return the frames of requests, whose answers are awaited from now on."""
+        frames = []
+        for request in requests:
+            self._unanswered[request.message.request_id] = request
+            frames.append(frame(request.message))
+        return b"".join(frames)
+
+    def give_up(self, request: Request[Any]) -> None:
+        """Wait for an answer no more: if it still comes, it goes to the queue."""
+        self._unanswered.pop(request.message.request_id, None)
+
+    # The queue ----------------------------------------------------------------------------------
+
+    @property
+    def has_messages(self) -> bool:
+        """Whether anything is in the queue, or is missing from it and was not told."""
+        return bool(self._queue or self._untold)
+
+    def pop_messages(self) -> list[ServerMessage]:
+        """Return and take everything in the queue. Raises ``MissedReportsError``, once a gap."""
+        self._tell_missed()
+        messages = list(self._queue)
+        self._queue.clear()
+        return messages
+
+    def pop_execution(self) -> Execution | None:
+        """Return the oldest report in the queue, skipping all that is none; None: there is none.
+
+        Raises ``MissedReportsError``, once a gap.
+        """
+        self._tell_missed()
+        while self._queue:
+            message = self._queue.popleft()
+            if isinstance(message, Report):
+                return self.commands.execution(message)
+        return None
+
+    def _sort(self, messages: list[ServerMessage]) -> list[Answer]:
+        """Hand each message to the request that waits for it, or else to the queue."""
+        waiting = self._unanswered
+        if not waiting:
+            self._keep(messages)
+            return []
+        answers = []
+        others = []
+        for message in messages:
+            request = waiting.pop(getattr(message, "request_id", 0), None)
+            if request is None:
+                others.append(message)
+            else:
+                answers.append(Answer(request, message))
+        self._keep(messages if self.include_answers else others)
+        return answers
+
+    def _keep(self, messages: list[ServerMessage]) -> None:
+        self._queue.extend(messages)
+        if len(self._queue) > self._max_reports:
+            self._drop(len(self._queue) - self._max_reports)
+
+    def _drop(self, count: int) -> None:
+        """Take the oldest messages out of the queue, unread."""
+        for _ in range(count):
+            self._queue.popleft()
+        self.missed_reports += count
+        self._untold += count
+
+    def _tell_missed(self) -> None:
+        if self._untold:
+            count, self._untold = self._untold, 0
+            raise MissedReportsError(count)
+
+
+def outcome(request: Request[T], message: ServerMessage) -> T | ClientError:
+    """Return what an answer means to the caller: the result, or the error to raise."""
+    try:
+        return request.read(message)
+    except ClientError as error:
+        return error
+
+
+def outcome_error(request: Request[Any], cause: ClientError) -> ClientError:
+    """Return what the caller of an unanswered request is told when the connection has ended.
+
+    The outcome of a command is unknown; a query has none, so the cause itself is the error.
+    """
+    message = request.message
+    if not isinstance(message, CLIENT_COMMANDS):
+        return cause
+    error = UnknownOutcomeError(message.request_id, getattr(message, "client_order_id", 0))
+    error.__cause__ = cause
+    return error
