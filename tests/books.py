@@ -18,8 +18,12 @@ from ipc.vocabulary import (
     MAX_QUANTITY,
     MAX_RESTING_ORDERS,
     CommandType,
+    ExecType,
     Flag,
     OrderType,
+    OrdStatus,
+    Reason,
+    Side,
     TimeInForce,
 )
 
@@ -141,6 +145,14 @@ def run(book: Book, commands: Records, report_room: int = 4096, trade_room: int 
         all_trades.append(trades[: progress.trades].copy())
     assert done == len(commands), "more commands done than given"
     return Outcome(np.concatenate(all_reports), np.concatenate(all_trades))
+
+
+def rejected(reports: Sequence[Report]) -> Reason:
+    """Return the reason of a reject, which must be the only report."""
+    [report] = reports
+    assert (report.exec_type, report.ord_status) == (ExecType.REJECTED, OrdStatus.REJECTED)
+    assert (report.cum_qty, report.leaves_qty, report.trade_id) == (0, 0, 0)
+    return Reason(report.reason)
 
 
 def depth_of(book: Book, symbol: int, side: int, room: int = 64) -> list[tuple[int, int, int]]:
@@ -287,48 +299,59 @@ def command_batches(world: World = WORLD, max_size: int = 60) -> st.SearchStrate
 def random_commands(
     rng: np.random.Generator, count: int, world: World = WORLD, live_orders: int = 40
 ) -> Records:
-    """Return many random COMMAND records fast, each about as likely as from ``command_batches``.
+    """Return many random COMMAND records fast: mostly right, each field also wrong.
 
-    Commands that name an order name one of about the last ``live_orders`` accepted.
+    They go on from the counters in ``world.start``. Commands that name an order name one of about
+    the last ``live_orders`` entered; a client_order_id implies its account and symbol.
     """
     commands = np.zeros(count, dtype=COMMAND)
 
     def pick(*choices: int) -> Any:
         return rng.choice(np.array(choices, dtype=np.uint64), count)
 
-    def rarely(field: str, *values: int, share: float = 0.02) -> None:
+    def rarely(field: str, *values: int, share: float = 0.01) -> None:
         hit = rng.random(count) < share
         commands[field][hit] = pick(*values)[hit]
 
-    symbols = [limits.symbol for limits in world.limits]
-    lowest = min(limits.min_price for limits in world.limits)
-    highest = max(limits.max_price for limits in world.limits)
-    commands["command_type"] = pick(1, 1, 1, 1, 1, 1, 2, 2, 3, 3, 4)
-    commands["symbol"] = pick(*symbols)
+    commands["command_type"] = pick(1, 1, 1, 1, 1, 2, 3, 3, 4)
+    is_new = commands["command_type"] == CommandType.NEW
+    newest = world.start.sequence + 1 + np.arange(count)
+    named = np.maximum(1, newest - rng.integers(0, live_orders, count))
+    repeats = rng.random(count) < 0.02
+    commands["client_order_id"] = np.where(is_new & ~repeats, newest, named)
+    limits = np.array(world.limits, dtype=np.uint64)[
+        commands["client_order_id"] % len(world.limits)
+    ]
+    commands["symbol"] = limits[:, 0]
+    commands["account"] = commands["client_order_id"] % 3 + 1
     commands["side"] = pick(1, 2)
     commands["order_type"] = pick(2, 2, 2, 2, 2, 2, 2, 1)
-    commands["time_in_force"] = pick(1, 1, 1, 1, 1, 3, 4)
+    commands["time_in_force"] = pick(1, 1, 1, 1, 1, 1, 1, 1, 3, 4)
     commands["flags"] = pick(0, 0, 0, 0, 1, 2)
-    commands["account"] = pick(1, 2, 3)
     commands["request_id"] = np.arange(count)
-    commands["price"] = rng.integers(lowest, highest + 1, count)
+    # Buyers bid in the lower three quarters of the band and sellers ask in the upper: some cross.
+    width = (limits[:, 2] - limits[:, 1]).astype(np.int64)
+    above = commands["side"] == Side.SELL
+    shift = np.where(above, width // 4, 0)
+    commands["price"] = limits[:, 1].astype(np.int64) + shift + rng.integers(0, width * 3 // 4 + 1)
     commands["quantity"] = rng.integers(1, 20, count)
     commands["timestamp_ns"] = TIME_NS + np.arange(count)
-    commands["client_order_id"] = rng.integers(1, 2 * live_orders, count)
-    # About every second command is an accepted order: so these ids are near the newest.
-    newest = world.start.order_sequence + np.arange(count) // 2 + 1
-    sequences = np.maximum(1, newest - rng.integers(0, live_orders, count))
-    by_id = (rng.random(count) < 0.5) & (commands["command_type"] != CommandType.NEW)
-    commands["order_id"][by_id] = make_id(world.shard, 0) + sequences[by_id]
-    market = (commands["order_type"] == OrderType.MARKET) & (
-        commands["command_type"] == CommandType.NEW
-    )
+    market = is_new & (commands["order_type"] == OrderType.MARKET)
     commands["price"][market] = 0
-    commands["flags"][market] = 0
-    rarely("command_type", 0, 5, 5, 5, 6, share=0.01)
+    commands["flags"][market | (commands["time_in_force"] != TimeInForce.GTC)] &= ~np.uint8(1)
+    # About every second command is an accepted order: so these ids are near the newest.
+    newest_order = world.start.order_sequence + np.arange(count) // 2 + 1
+    sequences = np.maximum(1, newest_order - rng.integers(0, live_orders, count))
+    by_id = ~is_new & (rng.random(count) < 0.3)
+    commands["order_id"][by_id] = make_id(world.shard, 0) + sequences[by_id]
+    commands["symbol"][by_id] = 0
+    rarely("command_type", 0, 6)
+    rarely("command_type", 5, share=0.003)
     rarely("symbol", 0, 5, 65535)
-    rarely("client_order_id", 0, share=0.05)
+    rarely("client_order_id", 0, share=0.03)
+    rarely("account", 1, 2)
     rarely("price", 0, 1, MAX_PRICE, MAX_PRICE + 1)
+    rarely("quantity", 1, share=0.2)
     rarely("quantity", 0, 500, MAX_QUANTITY, MAX_QUANTITY + 1)
     rarely("side", 0, 3, 255)
     rarely("order_type", 0, 3, 255)

@@ -1,11 +1,25 @@
 """Fixtures that many tests share."""
 
 import os
+import secrets
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.books import BOOKS, WIDE, Desk, MakeBook
+
+# A run of a random test says how to repeat it; its speed is not a fault.
+settings.register_profile("shardbook", deadline=None, print_blob=True)
+settings.load_profile("shardbook")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """The seed of a random test; printed, with the command that repeats it, where it fails."""
+    seed = int(os.environ.get("SHARDBOOK_SEED") or secrets.randbits(32))
+    print(f"repeat: SHARDBOOK_SEED={seed} python -m pytest '{request.node.nodeid}'")
+    return seed
 
 
 @pytest.fixture(scope="session")
