@@ -210,7 +210,7 @@ class AsyncClient:
         await self.send_frames(b"".join([frame(message) for message in messages]))
 
     async def send_frames(self, frames: bytes) -> None:
-        """Send whole frames as they are."""
+        """Send whole frames as they are, waiting while the engine does not take them."""
         await self._commands()
         await self._write(frames)
 
@@ -290,18 +290,19 @@ class AsyncClient:
 
     async def _arrived(self, deadline: float | None) -> bool:
         """Wait until something is in the queue; False at the deadline."""
-        try:
-            async with asyncio.timeout_at(deadline):
-                while not self._session.has_messages:
-                    if self._loss_untold:
-                        self._loss_untold = False
-                        raise self._session.loss()
-                    await self._commands()
-                    if not self._session.has_messages:
-                        self._news.clear()
-                        await self._news.wait()
-        except TimeoutError:
-            return self._session.has_messages
+        while not self._session.has_messages:
+            if self._loss_untold:
+                self._loss_untold = False
+                raise self._session.loss()
+            await self._commands()
+            if self._session.has_messages:
+                break
+            self._news.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._news.wait()
+            except TimeoutError:
+                return self._session.has_messages
         return True
 
     # Moving bytes -------------------------------------------------------------------------------
@@ -311,7 +312,14 @@ class AsyncClient:
         if link is None:
             raise self._session.loss()
         link.write(frames)
-        await link.writable.wait()
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                await link.writable.wait()
+        except TimeoutError:
+            self._end(link, f"the engine took nothing for {self.timeout_s} s")
+            link.abort()
+        if not link.active:
+            raise self._session.loss()
 
     async def _retry(self, timeout_s: float) -> None:
         loop = asyncio.get_running_loop()
@@ -330,7 +338,7 @@ class AsyncClient:
 
     async def _connect(self, timeout_s: float) -> None:
         loop = asyncio.get_running_loop()
-        link = _Link(self._received, self._end)
+        link = _Link(self._session.begin(), self._received, self._end)
         path, host, port = self.address
         try:
             async with asyncio.timeout(max(0.001, timeout_s)):
@@ -338,21 +346,20 @@ class AsyncClient:
                     await loop.create_unix_connection(lambda: link, path)
                 else:
                     await loop.create_connection(lambda: link, host, port)
-                self._closed = self._loss_untold = False
-                link.write(self._session.begin())
                 await link.welcome
+            self._closed = False
+            if link.active:
+                self._link = link
         except TimeoutError:
             raise ConnectError(f"{self.address}: no welcome in time") from None
         except (OSError, ConnectionLostError) as error:
             raise ConnectError(f"{self.address}: {error}") from error
         finally:
-            if not self._session.welcomed:
+            if link.active and self._link is not link:
                 link.welcome.cancel()
                 self._end(link, "not logged in")
-                self._loss_untold = False
                 link.abort()
-        if link.active:
-            self._link = link
+            self._loss_untold = False
 
     def _received(self, link: "_Link", data: bytes) -> None:
         """Take in what came on the connection in use."""
@@ -397,6 +404,7 @@ class _Link(asyncio.Protocol):
 
     def __init__(
         self,
+        login: bytes,
         received: Callable[["_Link", bytes], None],
         ended: Callable[["_Link", str], None],
     ) -> None:
@@ -404,6 +412,7 @@ class _Link(asyncio.Protocol):
         self.welcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.writable = asyncio.Event()
         self.writable.set()
+        self._login = login
         self._received = received
         self._ended = ended
         self._gone = asyncio.Event()
@@ -430,9 +439,10 @@ class _Link(asyncio.Protocol):
             self.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Log in, before the engine can have closed: a write that fails hides what it said."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        transport.write(self._login)
 
     def data_received(self, data: bytes) -> None:
         """Pass on what came, while the connection is in use."""
