@@ -38,6 +38,20 @@ _MARKET, _LIMIT = map(int, OrderType)
 _GTC, _IOC, _FOK = map(int, TimeInForce)
 _POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
 _OK = int(Reason.NONE)
+_ALREADY_FILLED = int(Reason.ALREADY_FILLED)
+_BOOK_FULL = int(Reason.BOOK_FULL)
+_CANCEL_REQUESTED = int(Reason.CANCEL_REQUESTED)
+_DUPLICATE_CLIENT_ORDER_ID = int(Reason.DUPLICATE_CLIENT_ORDER_ID)
+_FOK_UNFILLED = int(Reason.FOK_UNFILLED)
+_INVALID_COMMAND = int(Reason.INVALID_COMMAND)
+_INVALID_ORDER_ID = int(Reason.INVALID_ORDER_ID)
+_INVALID_QUANTITY = int(Reason.INVALID_QUANTITY)
+_IOC_REMAINDER = int(Reason.IOC_REMAINDER)
+_MARKET_REMAINDER = int(Reason.MARKET_REMAINDER)
+_MASS_CANCELED = int(Reason.MASS_CANCEL)
+_POST_ONLY_WOULD_TRADE = int(Reason.POST_ONLY_WOULD_TRADE)
+_UNKNOWN_ORDER = int(Reason.UNKNOWN_ORDER)
+_UNKNOWN_SYMBOL = int(Reason.UNKNOWN_SYMBOL)
 _START = Counters(0, 0, 0)
 _FINISHED = object()
 
@@ -94,7 +108,7 @@ class ReferenceBook:
         self._reports, self._report_capacity = [], len(reports)
         self._trades, self._trade_capacity = [], len(trades)
         finished = 0
-        # A call gives a report for each command that it finishes: there is no room for more.
+        # Each command gives a report, so no more of them can be finished in this call.
         for row in commands[: len(reports)].tolist():
             steps = self._unfinished
             if steps is None:
@@ -128,7 +142,7 @@ class ReferenceBook:
             return self._change(command)
         if kind == _MASS_CANCEL:
             return self._mass_cancel(command)
-        return self._reject(command, Reason.INVALID_COMMAND)
+        return self._reject(command, _INVALID_COMMAND)
 
     def _new(self, command: Command) -> _Steps:
         book = self._books.get(command.symbol)
@@ -151,12 +165,12 @@ class ReferenceBook:
         self._remember(order)
         self._answer(command, order, NEW)
         if order.time_in_force == _FOK and not book.can_fill(order):
-            return self._cancel(command, order, Reason.FOK_UNFILLED, command.request_id)
+            return self._cancel(command, order, _FOK_UNFILLED, command.request_id)
         return self._enter(command, book, order)
 
     def _check_new(self, command: Command, book: PriceLevels | None) -> int:
         if book is None:
-            return Reason.UNKNOWN_SYMBOL
+            return _UNKNOWN_SYMBOL
         side, order_type, price = command.side, command.order_type, command.price
         time_in_force, flags = command.time_in_force, command.flags
         _, low, high, max_resting_orders = book.limits
@@ -166,12 +180,11 @@ class ReferenceBook:
         if reason != _OK:
             return reason
         if self._first_order_id(command):
-            return Reason.DUPLICATE_CLIENT_ORDER_ID
-        rests = order_type == _LIMIT and time_in_force == _GTC
-        if rests and book.resting_orders >= max_resting_orders:
-            return Reason.BOOK_FULL
+            return _DUPLICATE_CLIENT_ORDER_ID
+        if _rests(order_type, time_in_force) and book.resting_orders >= max_resting_orders:
+            return _BOOK_FULL
         if flags & _POST_ONLY and book.crosses(side, order_type, price):
-            return Reason.POST_ONLY_WOULD_TRADE
+            return _POST_ONLY_WOULD_TRADE
         return _OK
 
     def _change(self, command: Command) -> _Steps:
@@ -181,9 +194,9 @@ class ReferenceBook:
             return self._reject(command, reason)
         order = self._orders.get(command.order_id or self._first_order_id(command))
         if order is None or order.account != command.account:
-            return self._reject(command, Reason.UNKNOWN_ORDER)
+            return self._reject(command, _UNKNOWN_ORDER)
         if command.symbol not in (0, order.symbol):
-            return self._reject(command, Reason.UNKNOWN_ORDER)
+            return self._reject(command, _UNKNOWN_ORDER)
         book = self._books[order.symbol]
         if command.command_type == _REPLACE:
             return self._replace(command, book, order)
@@ -191,14 +204,14 @@ class ReferenceBook:
             book.take(order, command.quantity)
             return self._answer(command, order, REPLACED)
         book.remove(order)
-        return self._cancel(command, order, Reason.CANCEL_REQUESTED, command.request_id)
+        return self._cancel(command, order, _CANCEL_REQUESTED, command.request_id)
 
     def _check_change(self, command: Command) -> int:
         if command.order_id == 0 and command.client_order_id == 0:
-            return Reason.INVALID_ORDER_ID
+            return _INVALID_ORDER_ID
         symbol_matters = command.symbol != 0 or command.order_id == 0
         if symbol_matters and command.symbol not in self._books:
-            return Reason.UNKNOWN_SYMBOL
+            return _UNKNOWN_SYMBOL
         if command.command_type == _REPLACE:
             return check_price_quantity(_LIMIT, command.price, command.quantity)
         if command.command_type == _REDUCE:
@@ -226,11 +239,11 @@ class ReferenceBook:
         if reason != _OK:
             return reason
         if not reinsert and command.quantity <= order.cum_qty:
-            return Reason.ALREADY_FILLED
+            return _ALREADY_FILLED
         if reinsert and order.cum_qty + command.quantity > MAX_QUANTITY:
-            return Reason.INVALID_QUANTITY
+            return _INVALID_QUANTITY
         if order.flags & _POST_ONLY and book.crosses(order.side, _LIMIT, command.price):
-            return Reason.POST_ONLY_WOULD_TRADE
+            return _POST_ONLY_WOULD_TRADE
         return _OK
 
     def _mass_cancel(self, command: Command) -> _Steps:
@@ -238,7 +251,7 @@ class ReferenceBook:
             return self._cancel_all(command, list(self._books.values()))
         if command.symbol in self._books:
             return self._cancel_all(command, [self._books[command.symbol]])
-        return self._reject(command, Reason.UNKNOWN_SYMBOL)
+        return self._reject(command, _UNKNOWN_SYMBOL)
 
     def _cancel_all(self, command: Command, books: list[PriceLevels]) -> Iterator[None]:
         account = command.account
@@ -248,7 +261,7 @@ class ReferenceBook:
                 while not self._room(1):
                     yield
                 book.remove(order)
-                self._cancel(command, order, Reason.MASS_CANCEL, request_id=0)
+                self._cancel(command, order, _MASS_CANCELED, request_id=0)
                 canceled_orders += 1
         while not self._room(1):
             yield
@@ -267,8 +280,9 @@ class ReferenceBook:
             while not self._room(2, trades=1):
                 yield
             self._trade(command, book, taker, maker)
-        while not self._room(1):
-            yield
+        if taker.leaves_qty and not _rests(taker.order_type, taker.time_in_force):
+            while not self._room(1):
+                yield
         self._settle(command, book, taker)
 
     def _trade(self, command: Command, book: PriceLevels, taker: Order, maker: Order) -> None:
@@ -286,9 +300,10 @@ class ReferenceBook:
         ids = (bought.order_id, sold.order_id)
         self._trades.append((*amounts, *ids, taker.symbol, taker.side, (0, 0, 0, 0, 0)))
         last = (price, quantity, trade_id)
+        taken, made = (_OK, TAKER, *last), (_OK, MAKER, *last)
         self._reports += (
-            order_report(command, sequence, taker, TRADE, command.request_id, TAKER, last),
-            order_report(command, sequence, maker, TRADE, 0, MAKER, last),
+            order_report(command, sequence, taker, TRADE, command.request_id, *taken),
+            order_report(command, sequence, maker, TRADE, 0, *made),
         )
         if maker.leaves_qty == 0:
             self._end(maker)
@@ -297,12 +312,12 @@ class ReferenceBook:
         """Decide what becomes of what is left of an order after matching."""
         if order.leaves_qty == 0:
             self._end(order)
-        elif order.order_type == _MARKET:
-            self._cancel(command, order, Reason.MARKET_REMAINDER, command.request_id)
-        elif order.time_in_force != _GTC:
-            self._cancel(command, order, Reason.IOC_REMAINDER, command.request_id)
-        else:
+        elif _rests(order.order_type, order.time_in_force):
             book.add(order)
+        else:
+            market = order.order_type == _MARKET
+            reason = _MARKET_REMAINDER if market else _IOC_REMAINDER
+            self._cancel(command, order, reason, command.request_id)
         return None
 
     # Answers -------------------------------------------------------------------------------------
@@ -321,7 +336,7 @@ class ReferenceBook:
 
     def _reject(self, command: Command, reason: int) -> _Steps:
         order_id = command.order_id
-        if reason == Reason.DUPLICATE_CLIENT_ORDER_ID:
+        if reason == _DUPLICATE_CLIENT_ORDER_ID:
             order_id = self._first_order_id(command)
         self._reports.append(reject_report(command, self._sequence, order_id, reason))
         return None
@@ -420,3 +435,8 @@ class ReferenceBook:
             if order.client_order_id:
                 known[order.account, order.symbol, order.client_order_id] = order.order_id
         assert known == self._client_ids, "client_order_ids: not those of live and recent orders"
+
+
+def _rests(order_type: int, time_in_force: int) -> bool:
+    """Tell whether what is left of such an order after matching rests."""
+    return order_type == _LIMIT and time_in_force == _GTC

@@ -18,6 +18,7 @@ from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, OrderType, Side, TimeInForce
 BUY, SELL = int(Side.BUY), int(Side.SELL)
 _MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
 _GTC = int(TimeInForce.GTC)
+_NO_RANK = MAX_PRICE + 1  # beyond the reach of any order
 
 
 def _rank(side: int, price: int) -> int:
@@ -48,17 +49,19 @@ class PriceLevels:
         self.limits = limits
         self.resting_orders = 0
         self._sides: dict[int, SortedDict] = {BUY: SortedDict(), SELL: SortedDict()}
+        self._best_rank = {BUY: _NO_RANK, SELL: _NO_RANK}
 
     def crosses(self, side: int, order_type: int, price: int) -> bool:
         """Tell whether such an order would trade at once."""
-        opposite = self._sides[SELL if side == BUY else BUY]
-        return bool(opposite) and opposite.peekitem(0)[0] <= _reach(side, order_type, price)
+        best_rank = self._best_rank[SELL if side == BUY else BUY]
+        return best_rank <= _reach(side, order_type, price)
 
     def next_maker(self, taker: Order) -> Order | None:
         """Return the order that a taker would trade with first, or None."""
         if not self.crosses(taker.side, taker.order_type, taker.price):
             return None
-        level = self._sides[SELL if taker.side == BUY else BUY].peekitem(0)[1]
+        opposite = SELL if taker.side == BUY else BUY
+        level = self._sides[opposite][self._best_rank[opposite]]
         maker: Order = next(iter(level.orders.values()))
         return maker
 
@@ -81,6 +84,7 @@ class PriceLevels:
         level = levels.get(rank)
         if level is None:
             level = levels[rank] = _Level()
+            self._best_rank[order.side] = min(rank, self._best_rank[order.side])
         level.orders[order.order_id] = order
         level.quantity += order.leaves_qty
         self.resting_orders += 1
@@ -102,6 +106,8 @@ class PriceLevels:
         del level.orders[order.order_id]
         if not level.orders:
             del levels[rank]
+            if rank == self._best_rank[order.side]:
+                self._best_rank[order.side] = next(iter(levels), _NO_RANK)
         self.resting_orders -= 1
 
     def depth(self, side: int) -> Iterator[tuple[int, int, int]]:
@@ -123,14 +129,15 @@ class PriceLevels:
         assert count <= self.limits.max_resting_orders, f"{name}: more orders than its capacity"
         for side in (BUY, SELL):
             self._check_side(side)
-        bids, asks = self._sides[BUY], self._sides[SELL]
+        bids, asks = list(self._sides[BUY]), list(self._sides[SELL])
         if uncrossed and bids and asks:
-            assert -bids.peekitem(0)[0] < asks.peekitem(0)[0], f"{name}: the book is crossed"
+            assert -bids[0] < asks[0], f"{name}: the book is crossed"
 
     def _check_side(self, side: int) -> None:
         symbol, min_price, max_price, _ = self.limits
         levels = self._sides[side]
         assert list(levels) == sorted(levels), f"{symbol}: levels out of order"
+        assert self._best_rank[side] == min(levels, default=_NO_RANK), f"{symbol}: best level"
         for rank, level in levels.items():
             where = f"{symbol}: level {abs(rank)}"
             orders = level.orders.values()

@@ -18,7 +18,6 @@ _NO_LIQUIDITY = int(Liquidity.NONE)
 _OPEN, _PARTIALLY_FILLED = int(OrdStatus.NEW), int(OrdStatus.PARTIALLY_FILLED)
 _FILLED, _CANCELED_STATUS = int(OrdStatus.FILLED), int(OrdStatus.CANCELED)
 _REJECTED_STATUS = int(OrdStatus.REJECTED)
-_NO_TRADE = (0, 0, 0)
 
 Row = tuple[int, ...]
 """One record's fields in the order of its dtype."""
@@ -71,14 +70,13 @@ def order_report(
     order: Order,
     exec_type: int,
     request_id: int,
-    liquidity: int = _NO_LIQUIDITY,
-    last: tuple[int, int, int] = _NO_TRADE,
     reason: int = 0,
+    liquidity: int = _NO_LIQUIDITY,
+    last_price: int = 0,
+    last_qty: int = 0,
+    trade_id: int = 0,
 ) -> Row:
-    """Return the REPORT on an order; ``last`` is last_price, last_qty and trade_id.
-
-    With CANCELED, the order is as it was before its end.
-    """
+    """Return the REPORT on an order. With CANCELED, the order is as it was before its end."""
     cum_qty, leaves_qty = order.cum_qty, order.leaves_qty
     quantity = cum_qty + leaves_qty
     if exec_type == CANCELED:
@@ -97,7 +95,7 @@ def order_report(
         order.flags,
         liquidity,
         order.symbol,
-        int(reason),
+        reason,
         0,
         sequence,
         request_id,
@@ -108,7 +106,9 @@ def order_report(
         quantity,
         cum_qty,
         leaves_qty,
-        *last,
+        last_price,
+        last_qty,
+        trade_id,
         command.timestamp_ns,
     )
 
@@ -125,7 +125,7 @@ def reject_report(command: Command, sequence: int, order_id: int, reason: int) -
         command.flags,
         _NO_LIQUIDITY,
         command.symbol,
-        int(reason),
+        reason,
         0,
         sequence,
         command.request_id,
@@ -136,7 +136,9 @@ def reject_report(command: Command, sequence: int, order_id: int, reason: int) -
         command.quantity,
         0,
         0,
-        *_NO_TRADE,
+        0,
+        0,
+        0,
         command.timestamp_ns,
     )
 
@@ -158,6 +160,8 @@ def mass_cancel_report(command: Command, sequence: int, canceled_orders: int) ->
         canceled_orders,
         0,
         0,
-        *_NO_TRADE,
+        0,
+        0,
+        0,
         command.timestamp_ns,
     )
