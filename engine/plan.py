@@ -66,6 +66,11 @@ class Plan:
         return self.data_dir / "accounts.ndjson"
 
     @property
+    def config_path(self) -> Path:
+        """The configuration that the running product has, as JSON, for readers."""
+        return self.run_dir / "config.json"
+
+    @property
     def status_path(self) -> Path:
         """The mapping where every process shows its state."""
         return self.run_dir / "status"

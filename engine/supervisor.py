@@ -16,6 +16,8 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import msgspec
+
 from engine.config import Config
 from engine.plan import Member, Plan
 from engine.process import run_member
@@ -118,6 +120,7 @@ class Supervisor:
         plan, engine = self.plan, self.plan.config.engine
         shutil.rmtree(plan.run_dir, ignore_errors=True)
         plan.run_dir.mkdir(parents=True, mode=0o700)
+        plan.config_path.write_bytes(msgspec.json.encode(plan.config))
         logged = last_sequences(plan.log_dir)
         for shard in plan.shards:
             instruments = plan.instruments_of(shard)
