@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from frontend.frame_sorter import StreamSorter
+from ipc.compiled import HAVE_NUMBA
 from ipc.frames import HEADER, HEADER_BYTES, frame
 from ipc.messages import OpenStream
 from ipc.sockets import Address
@@ -19,7 +21,7 @@ RETRY_S = 0.05
 class Deliver(Protocol):
     """What takes the frames that come back."""
 
-    def __call__(self, stream: int, frames: memoryview) -> None:
+    def __call__(self, stream: int, frames: bytes) -> None:
         """Take one or more whole frames, all of one stream."""
         ...
 
@@ -41,6 +43,7 @@ class BackendLink(asyncio.Protocol):
         self._deliver = deliver
         self._open_accounts = open_accounts
         self._transport: asyncio.WriteTransport | None = None
+        self._sorter = StreamSorter()
         self._rest = b""
         self._closing = False
         self._retry: asyncio.Task[None] | None = None
@@ -71,6 +74,7 @@ class BackendLink(asyncio.Protocol):
 
     def open_stream(self, stream: int, account: int) -> None:
         """Tell the other side whose frames these will be."""
+        self._sorter.open_stream(stream)
         if self.connected:
             self.write(frame(OpenStream(stream, account)))
 
@@ -91,26 +95,31 @@ class BackendLink(asyncio.Protocol):
             self.open_stream(stream, account)
 
     def data_received(self, data: bytes) -> None:
-        """Cut into runs of whole frames of one stream, and deliver each run in one piece."""
+        """Deliver whole frames, those of one stream in one piece."""
         if self._rest:
             data = self._rest + data
-        view = memoryview(data)
-        end = len(data)
-        run_start = position = 0
-        run_stream = -1
-        while end - position >= HEADER_BYTES:
-            length, stream = HEADER.unpack_from(data, position)
-            stop = position + HEADER_BYTES + length
-            if stop > end:
+        while True:
+            sorted_bytes = 0
+            if HAVE_NUMBA:
+                sorted_bytes, pieces = self._sorter.sort(data)
+                for stream, frames in pieces:
+                    self._deliver(stream, frames)
+            taken = self._deliver_one(data, sorted_bytes)
+            data = data[sorted_bytes + taken :]
+            if not taken:
                 break
-            if stream != run_stream:
-                if run_start < position:
-                    self._deliver(run_stream, view[run_start:position])
-                run_start, run_stream = position, stream
-            position = stop
-        if run_start < position:
-            self._deliver(run_stream, view[run_start:position])
-        self._rest = data[position:]
+        self._rest = data
+
+    def _deliver_one(self, data: bytes, position: int) -> int:
+        """Deliver the frame at ``position`` by itself; return its size, 0 where it is not whole."""
+        if len(data) - position < HEADER_BYTES:
+            return 0
+        length, stream = HEADER.unpack_from(data, position)
+        size: int = HEADER_BYTES + length
+        if position + size > len(data):
+            return 0
+        self._deliver(stream, data[position : position + size])
+        return size
 
     def eof_received(self) -> bool:
         """The other side is done; close."""

@@ -14,21 +14,26 @@ from typing import TYPE_CHECKING
 from msgspec import DecodeError, ValidationError
 
 from frontend.backends import BackendLink
-from frontend.router import peek
+from frontend.frame_sorter import DONE, FULL, ODD
+from ipc.compiled import HAVE_NUMBA
 from ipc.explain import explain, reject, request_of
-from ipc.frames import HEADER, HEADER_BYTES, FrameTooLongError, frame
+from ipc.frames import HEADER, HEADER_BYTES, FrameSplitter, FrameTooLongError, frame
 from ipc.messages import (
+    CLIENT_COMMANDS,
+    CLIENT_QUERIES,
     MAX_COMMAND_BODY,
+    BookQuery,
     Cancel,
     Closing,
     Login,
     MassCancel,
+    OrderQuery,
     Ping,
     Pong,
     Reduce,
     Replace,
+    TradesQuery,
     client_decoder,
-    tag_of,
 )
 from ipc.vocabulary import Reason
 
@@ -69,22 +74,18 @@ class ClientConnection(asyncio.Protocol):
         self.hall.leave(self)
 
     def data_received(self, data: bytes) -> None:
-        """Route every whole frame; write once to each matcher that gets any."""
+        """Route every whole frame, in one piece for each matcher that gets any."""
         self.last_seen_s = asyncio.get_running_loop().time()
         self.hall.status.add("bytes_in", len(data))
-        buffer = bytearray(self._rest) + data if self._rest else bytearray(data)
-        self._rest = b""
-        batches: dict[BackendLink, bytearray] = {}
+        if self._rest:
+            data = self._rest + data
         try:
-            rest = self._route_all(buffer, batches)
+            position = self._route_all(data)
         except FrameTooLongError as error:
-            self._pass_on(batches)
             self.hall.status.add("closed_frame_too_long", 1)
             self.close("FRAME_TOO_LONG", str(error))
-            return
-        self._pass_on(batches)
-        if self.transport is not None and not self.transport.is_closing():
-            self._rest = bytes(buffer[rest:])
+        else:
+            self._rest = data[position:] if self._open() else b""
 
     def deliver(self, data: bytes | memoryview) -> None:
         """Send frames to the client; cut off one that does not read."""
@@ -103,50 +104,52 @@ class ClientConnection(asyncio.Protocol):
             transport.write(frame(Closing(code, text)))
             transport.close()
 
-    def _route_all(self, buffer: bytearray, batches: dict[BackendLink, bytearray]) -> int:
-        """Sort the whole frames of ``buffer`` into ``batches``; return where the rest begins."""
-        position, end, frames = 0, len(buffer), 0
+    def _open(self) -> bool:
+        return self.transport is not None and not self.transport.is_closing()
+
+    def _route_all(self, data: bytes) -> int:
+        """Route the whole frames of ``data``; return where the rest begins."""
         router = self.hall.router
-        while end - position >= HEADER_BYTES:
-            length, _ = HEADER.unpack_from(buffer, position)
-            if length > MAX_COMMAND_BODY:
-                raise FrameTooLongError(length, MAX_COMMAND_BODY)
-            start = position + HEADER_BYTES
-            stop = start + length
-            if stop > end:
+        position, frames = 0, 0
+        while self._open():
+            why = ODD
+            if HAVE_NUMBA and self.session:
+                position, why, count, pieces = router.sorter.sort(data, position, self.stream)
+                frames += count
+                for link, piece in pieces:
+                    self._forward(router.link(link, self.session), piece)
+            if why == DONE:
                 break
-            frames += 1
-            tag, symbol = peek(buffer, start, stop)
-            link = router.plain(tag, symbol, self.session) if self.session else None
-            if link is None:
-                self._odd(bytes(buffer[start:stop]), batches)
-                if self.transport is None or self.transport.is_closing():
+            if why != FULL:
+                body = self._next(data, position)
+                if body is None:
                     break
-            else:
-                self._forward(link, buffer[start:stop], batches)
-            position = stop
+                self._odd(body)
+                frames += 1
+                position += HEADER_BYTES + len(body)
         self.hall.status.add("frames_in", frames)
         return position
 
-    def _forward(
-        self, link: BackendLink, body: bytes | bytearray, batches: dict[BackendLink, bytearray]
-    ) -> None:
-        """Add one frame to what goes to ``link``, or refuse it."""
+    def _next(self, data: bytes, position: int) -> bytes | None:
+        """Return the body of the frame at ``position``, None where it is not whole."""
+        if len(data) - position < HEADER_BYTES:
+            return None
+        length, _ = HEADER.unpack_from(data, position)
+        if length > MAX_COMMAND_BODY:
+            raise FrameTooLongError(length, MAX_COMMAND_BODY)
+        start = position + HEADER_BYTES
+        return data[start : start + length] if start + length <= len(data) else None
+
+    def _forward(self, link: BackendLink, frames: bytes) -> None:
+        """Send frames to ``link``, or refuse every one of them."""
         refusal = link.refusal()
-        if refusal is not None:
-            self._reject(body, refusal)
+        if refusal is None:
+            link.write(frames)
             return
-        batch = batches.get(link)
-        if batch is None:
-            batch = batches[link] = bytearray()
-        batch += HEADER.pack(len(body), self.stream)
-        batch += body
+        for _, body in FrameSplitter(MAX_COMMAND_BODY).feed(frames):
+            self._reject(body, refusal)
 
-    def _pass_on(self, batches: dict[BackendLink, bytearray]) -> None:
-        for link, batch in batches.items():
-            link.write(batch)
-
-    def _odd(self, body: bytes, batches: dict[BackendLink, bytearray]) -> None:
+    def _odd(self, body: bytes) -> None:
         """Deal with a message that is not plainly for one matcher or worker."""
         try:
             message = client_decoder.decode(body)
@@ -166,22 +169,33 @@ class ClientConnection(asyncio.Protocol):
         elif isinstance(message, Ping):
             self.deliver(frame(Pong(message.request_id)))
         elif isinstance(message, MassCancel) and not message.symbol:
-            self._pass_on(batches)
-            batches.clear()
             self.hall.cancel_everywhere(self, message)
         else:
-            link = self.hall.router.plain(tag_of(type(message)), message.symbol, self.session)
-            if isinstance(message, Cancel | Replace | Reduce) and not message.symbol:
-                link = self.hall.router.by_order(message.order_id)
-            if link is not None:
-                self._forward(link, body, batches)
-            elif isinstance(message, Cancel | Replace | Reduce) and not message.symbol:
-                known = Reason.UNKNOWN_ORDER if message.order_id else Reason.INVALID_ORDER_ID
-                self._reject(body, known)
-            else:
-                self._reject(body, Reason.UNKNOWN_SYMBOL)
+            self._route(message, body)
 
-    def _reject(self, body: bytes | bytearray, reason: Reason) -> None:
+    def _route(self, message: CLIENT_COMMANDS | CLIENT_QUERIES, body: bytes) -> None:
+        """Forward one decoded message, or reject it because nothing serves it."""
+        router = self.hall.router
+        if isinstance(message, OrderQuery | TradesQuery | BookQuery):
+            link = router.worker(self.session)
+        elif isinstance(message, Cancel | Replace | Reduce) and not message.symbol:
+            if not message.order_id:
+                self._reject(body, Reason.INVALID_ORDER_ID)
+                return
+            found = router.by_order(message.order_id)
+            if found is None:
+                self._reject(body, Reason.UNKNOWN_ORDER)
+                return
+            link = found
+        else:
+            found = router.by_symbol(message.symbol)
+            if found is None:
+                self._reject(body, Reason.UNKNOWN_SYMBOL)
+                return
+            link = found
+        self._forward(link, HEADER.pack(len(body), self.stream) + body)
+
+    def _reject(self, body: bytes, reason: Reason) -> None:
         self.hall.status.add_reject(reason)
         self.deliver(frame(reject(request_of(body), reason, time.time_ns())))
 

@@ -14,9 +14,9 @@ from frontend.entry import ClientConnection
 from frontend.router import Router
 from ipc.codec import AGGREGATE_STREAM, MAX_STREAM
 from ipc.explain import reject, request_of
-from ipc.frames import HEADER_BYTES, frame
+from ipc.frames import FrameSplitter, frame
 from ipc.instruments import Instrument
-from ipc.messages import Login, MassCancel, MassCancelReport, Welcome, encoder
+from ipc.messages import MAX_BODY, Login, MassCancel, MassCancelReport, Welcome, encoder
 from ipc.status import StatusWriter
 
 MAX_SESSION = 1 << 28
@@ -31,7 +31,6 @@ class _Gathering:
     def __init__(self, shards: int) -> None:
         self.missing = shards
         self.canceled_orders = 0
-        self.sequence = 0
 
 
 class Hall:
@@ -110,16 +109,15 @@ class Hall:
         """Return ``(stream, account)`` of every account that has logged in."""
         return [(stream, account) for account, stream in self._stream_of.items()]
 
-    def deliver(self, stream: int, frames: memoryview) -> None:
+    def deliver(self, stream: int, frames: bytes) -> None:
         """Pass frames of one stream to every session of its account."""
         if stream & AGGREGATE_STREAM:
             self._gather(stream & ~AGGREGATE_STREAM, frames)
             return
         sessions = self._by_stream.get(stream)
         if sessions:
-            data = bytes(frames)
             for connection in list(sessions):
-                connection.deliver(data)
+                connection.deliver(frames)
         else:
             self.status.add("undelivered_bytes", len(frames))
 
@@ -152,14 +150,10 @@ class Hall:
                 self.status.add("closed_idle", 1)
                 connection.close("IDLE", "nothing came within idle_timeout_s")
 
-    def _gather(self, stream: int, frames: memoryview) -> None:
+    def _gather(self, stream: int, frames: bytes) -> None:
         """Add up the shards' answers to a mass cancel of everything."""
-        position = 0
-        while position < len(frames):
-            length = int.from_bytes(frames[position : position + 4], "little")
-            stop = position + HEADER_BYTES + length
-            answer = _mass_cancel_decoder.decode(frames[position + HEADER_BYTES : stop])
-            position = stop
+        for _, body in FrameSplitter(MAX_BODY).feed(frames):
+            answer = _mass_cancel_decoder.decode(body)
             key = (stream, answer.request_id)
             waiting = self._gathering.get(key)
             if waiting is None:
@@ -171,4 +165,4 @@ class Hall:
                 total = MassCancelReport(
                     0, answer.request_id, waiting.canceled_orders, answer.timestamp_ns, 0
                 )
-                self.deliver(stream, memoryview(frame(total)))
+                self.deliver(stream, frame(total))

@@ -1,0 +1,245 @@
+"""Sorting whole frames by where they go, in compiled code: no Python object a frame.
+
+Towards matchers a frame's destination follows from tag and symbol, and the account's stream is
+written into its header; back to clients it is the stream. Either way the frames of one
+destination end up in one piece, in the order in which they came.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ipc.compiled import compiled
+from ipc.messages import COMMAND_TAGS, QUERY_TAGS
+from ipc.scanner import read_uint, read_word
+
+Bytes = npt.NDArray[np.uint8]
+Numbers = npt.NDArray[np.int64]
+
+DONE = 0
+"""Sorting stopped: no further frame is whole."""
+ODD = 1
+"""Sorting stopped: the next frame is whole, and its destination is not plain."""
+TOO_LONG = 2
+"""Sorting stopped: the next header announces more than a body may have."""
+FULL = 3
+"""Sorting stopped: as many frames are sorted as fit the index."""
+
+MAX_FRAMES = 65_536
+"""Frames sorted at a time."""
+
+_HEADER = 8
+_FIRST_COMMAND, _LAST_COMMAND = min(COMMAND_TAGS), max(COMMAND_TAGS)
+_FIRST_QUERY, _LAST_QUERY = min(QUERY_TAGS), max(QUERY_TAGS)
+
+
+@compiled
+def destination(
+    data: Bytes, start: int, stop: int, link_of_symbol: Numbers, query_link: int
+) -> int:
+    """Return the link of the message in ``data[start:stop]``, -1 where it is not plain."""
+    if stop - start < 3 or data[start] & 0xF0 != 0x90:
+        return -1
+    tag = int(data[start + 1])
+    if _FIRST_QUERY <= tag <= _LAST_QUERY:
+        return query_link
+    if tag < _FIRST_COMMAND or tag > _LAST_COMMAND:
+        return -1
+    symbol, _ = read_uint(data, start + 2, stop)
+    if symbol >= np.uint64(len(link_of_symbol)):
+        return -1
+    return int(link_of_symbol[np.int64(symbol)])
+
+
+@compiled
+def copy_bytes(source: Bytes, start: int, stop: int, out: Bytes, at: int) -> None:
+    """Copy ``source[start:stop]`` to ``out[at:]``."""
+    for offset in range(stop - start):
+        out[at + offset] = source[start + offset]
+
+
+@compiled
+def sort_by_symbol(
+    data: Bytes,
+    position: int,
+    end: int,
+    max_body: int,
+    stream: Any,
+    link_of_symbol: Numbers,
+    query_link: int,
+    frames: Numbers,
+    ends: Numbers,
+    out: Bytes,
+) -> tuple[int, int, int]:
+    """Sort the plain frames of ``data[position:end]`` by link into ``out``.
+
+    ``frames`` is scratch of shape (MAX_FRAMES, 3); ``ends[link]`` becomes where the link's frames
+    end in ``out`` (they begin where the link's before it end). Returns the position of the first
+    frame that was not sorted, why (DONE, ODD, TOO_LONG, FULL), and how many frames were.
+    """
+    count = 0
+    why = DONE
+    ends[:] = 0
+    while end - position >= _HEADER:
+        length = int(read_word(data, position))
+        if length > max_body:
+            why = TOO_LONG
+            break
+        stop = position + _HEADER + length
+        if stop > end:
+            break
+        if count == len(frames):
+            why = FULL
+            break
+        link = destination(data, position + _HEADER, stop, link_of_symbol, query_link)
+        if link < 0:
+            why = ODD
+            break
+        frames[count, 0] = position
+        frames[count, 1] = stop
+        frames[count, 2] = link
+        ends[link] += stop - position
+        count += 1
+        position = stop
+    total = 0
+    for link in range(len(ends)):
+        size = ends[link]
+        ends[link] = total
+        total += size
+    for index in range(count):
+        link = frames[index, 2]
+        at = ends[link]
+        copy_bytes(data, frames[index, 0], frames[index, 1], out, at)
+        for place in range(4):
+            out[at + 4 + place] = stream >> np.uint64(8 * place) & np.uint64(0xFF)
+        ends[link] = at + frames[index, 1] - frames[index, 0]
+    return position, why, count
+
+
+@compiled
+def sort_by_stream(
+    data: Bytes, end: int, frames: Numbers, groups: Numbers, group_of: Numbers, out: Bytes
+) -> tuple[int, int]:
+    """Sort the whole frames at the beginning of ``data`` by stream into ``out``.
+
+    ``frames`` is scratch of shape (MAX_FRAMES, 3), ``group_of[stream]`` too: all -1 before and
+    after. A stream beyond it ends the sorting. ``groups`` of shape (MAX_FRAMES, 2) becomes, by
+    first appearance, stream and where its frames end in ``out``. Returns how many bytes were
+    sorted and how many groups there are.
+    """
+    position = count = used = 0
+    while end - position >= _HEADER and count < len(frames):
+        stop = position + _HEADER + int(read_word(data, position))
+        if stop > end:
+            break
+        stream = int(read_word(data, position + 4))
+        if stream >= len(group_of):
+            break
+        group = group_of[stream]
+        if group < 0:
+            group = used
+            group_of[stream] = group
+            groups[group, 0] = stream
+            groups[group, 1] = 0
+            used += 1
+        frames[count, 0] = position
+        frames[count, 1] = stop
+        frames[count, 2] = group
+        groups[group, 1] += stop - position
+        count += 1
+        position = stop
+    total = 0
+    for group in range(used):
+        size = groups[group, 1]
+        groups[group, 1] = total
+        total += size
+        group_of[groups[group, 0]] = -1
+    for index in range(count):
+        group = frames[index, 2]
+        at = groups[group, 1]
+        copy_bytes(data, frames[index, 0], frames[index, 1], out, at)
+        groups[group, 1] = at + frames[index, 1] - frames[index, 0]
+    return position, used
+
+
+class SymbolSorter:
+    """Sorts what clients send by link: matchers by their shard, then one query worker."""
+
+    def __init__(self, shard_of_symbol: dict[int, int], shards: int, max_body: int) -> None:
+        self._max_body = max_body
+        self._query_link = shards
+        self._link_of_symbol = np.full(max(shard_of_symbol, default=0) + 1, -1, np.int64)
+        for symbol, shard in shard_of_symbol.items():
+            self._link_of_symbol[symbol] = shard
+        self._frames = np.zeros((MAX_FRAMES, 3), np.int64)
+        self._ends = np.zeros(shards + 1, np.int64)
+        self._out = np.zeros(1 << 16, np.uint8)
+
+    def sort(
+        self, data: bytes, position: int, stream: int
+    ) -> tuple[int, int, int, list[tuple[int, bytes]]]:
+        """Sort the plain frames from ``position`` on, writing ``stream`` into their headers.
+
+        Returns the position of the first frame that was not sorted, why (see the codes above),
+        how many were sorted, and ``(link, frames)`` for every link that gets any.
+        """
+        if len(self._out) < len(data):
+            self._out = np.zeros(2 * len(data), np.uint8)
+        position, why, count = sort_by_symbol(
+            np.frombuffer(data, np.uint8),
+            position,
+            len(data),
+            self._max_body,
+            np.uint64(stream),
+            self._link_of_symbol,
+            self._query_link,
+            self._frames,
+            self._ends,
+            self._out,
+        )
+        pieces = []
+        start = 0
+        if count:
+            for link, end in enumerate(self._ends.tolist()):
+                if end > start:
+                    pieces.append((link, self._out[start:end].tobytes()))
+                    start = end
+        return position, why, count, pieces
+
+
+class StreamSorter:
+    """Sorts what a matcher or worker answers by the account that it is for."""
+
+    def __init__(self) -> None:
+        self._group_of = np.full(1024, -1, np.int64)
+        self._frames = np.zeros((MAX_FRAMES, 3), np.int64)
+        self._groups = np.zeros((MAX_FRAMES, 2), np.int64)
+        self._out = np.zeros(1 << 16, np.uint8)
+
+    def open_stream(self, stream: int) -> None:
+        """Make room for a stream."""
+        if stream >= len(self._group_of):
+            self._group_of = np.full(2 * stream, -1, np.int64)
+
+    def sort(self, data: bytes) -> tuple[int, list[tuple[int, bytes]]]:
+        """Return how many bytes were sorted, and ``(stream, frames)`` by first appearance.
+
+        Stops at a frame that is cut off, or of a stream that was not opened.
+        """
+        if len(self._out) < len(data):
+            self._out = np.zeros(2 * len(data), np.uint8)
+        position, used = sort_by_stream(
+            np.frombuffer(data, np.uint8),
+            len(data),
+            self._frames,
+            self._groups,
+            self._group_of,
+            self._out,
+        )
+        pieces = []
+        start = 0
+        for stream, end in self._groups[:used].tolist():
+            pieces.append((stream, self._out[start:end].tobytes()))
+            start = end
+        return position, pieces

@@ -1,0 +1,183 @@
+"""The status page: what every process of the product says about itself, for anyone to read.
+
+One slot a process, written by that process alone: who it is, its state, named counters, and
+rejects by code. All words are u64; a reader may see one counter newer than another.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ipc.mapping import create_mapping, open_mapping
+from ipc.vocabulary import Reason
+
+KIND = "status"
+STATES = ("absent", "starting", "ready", "stopped")
+ROLES = ("supervisor", "frontend", "matcher", "persister", "query")
+
+COUNTERS: dict[str, tuple[str, ...]] = {
+    "supervisor": ("restarts",),
+    "frontend": (
+        "connections",
+        "sessions",
+        "frames_in",
+        "bytes_in",
+        "rejects_message",
+        "refused_too_many_sessions",
+        "refused_login",
+        "closed_not_logged_in",
+        "closed_login_timeout",
+        "closed_frame_too_long",
+        "closed_slow_reader",
+        "closed_idle",
+        "undelivered_bytes",
+    ),
+    "matcher": (
+        "commands",
+        "order_sequence",
+        "trade_sequence",
+        "reports",
+        "trades",
+        "batches",
+        "ring_full_waits",
+        "links_cut_off",
+        "resting_orders",
+    ),
+    "persister": (
+        "trades",
+        "bytes",
+        "batches",
+        "segments",
+        "compressed_segments",
+        "write_errors",
+        "torn_bytes_cut",
+        "skipped_trades",
+    ),
+    "query": ("requests", "torn_copies", "lost_trades"),
+}
+"""The counters of each role, in the order of their words."""
+
+_ROLE, _INDEX, _CORE, _STATE, _PID, _STARTED_NS = range(6)
+_FIRST_COUNTER = 8
+_MAX_COUNTERS = 24
+_FIRST_REJECT = _FIRST_COUNTER + _MAX_COUNTERS
+_MAX_REASON = max(Reason)
+_SLOT_WORDS = (_FIRST_REJECT + _MAX_REASON + 1 + 7) // 8 * 8
+_NO_CORE = 2**64 - 1
+_LAYOUT = np.dtype([("words", "<u8", (_SLOT_WORDS,))])
+
+assert all(len(names) <= _MAX_COUNTERS for names in COUNTERS.values())
+
+
+class ProcessSlot(NamedTuple):
+    """One process that the page has room for."""
+
+    role: str
+    number: int
+    core: int | None
+
+
+class ProcessStatus(NamedTuple):
+    """What one process says: its counters by name, its rejects by Reason."""
+
+    role: str
+    number: int
+    core: int | None
+    state: str
+    pid: int
+    started_ns: int
+    counters: dict[str, int]
+    rejects: dict[int, int]
+
+
+def create_status(path: Path, processes: Sequence[ProcessSlot]) -> None:
+    """Make a page with a slot for each process, all absent."""
+    aside = path.with_name(path.name + ".making")
+    create_mapping(aside, KIND, _LAYOUT, len(processes), len(processes) * _SLOT_WORDS * 8)
+    words = open_mapping(aside, KIND, _LAYOUT, writable=True).words(0, len(processes) * _SLOT_WORDS)
+    for place, slot in enumerate(processes):
+        first = place * _SLOT_WORDS
+        words[first + _ROLE] = ROLES.index(slot.role)
+        words[first + _INDEX] = slot.number
+        words[first + _CORE] = _NO_CORE if slot.core is None else slot.core
+    aside.rename(path)
+
+
+class StatusWriter:
+    """The slot of the calling process; it is the only writer."""
+
+    def __init__(self, path: Path, role: str, number: int) -> None:
+        mapping = open_mapping(path, KIND, _LAYOUT, writable=True)
+        for place in range(mapping.capacity):
+            words = mapping.words(place * _SLOT_WORDS * 8, _SLOT_WORDS)
+            if (ROLES[words[_ROLE]], words[_INDEX]) == (role, number):
+                break
+        else:
+            raise LookupError(f"{path}: has no slot for {role} {number}")
+        self._words = words
+        self._place = {
+            name: _FIRST_COUNTER + position for position, name in enumerate(COUNTERS[role])
+        }
+
+    def start(self, pid: int, started_ns: int) -> None:
+        """Say that the process has begun; its counters begin at zero."""
+        words = self._words
+        for place in range(_FIRST_COUNTER, _SLOT_WORDS):
+            words[place] = 0
+        words[_PID], words[_STARTED_NS] = pid, started_ns
+        words[_STATE] = STATES.index("starting")
+
+    def ready(self) -> None:
+        """Say that the process serves."""
+        self._words[_STATE] = STATES.index("ready")
+
+    def stop(self) -> None:
+        """Say that the process has ended as it should."""
+        self._words[_STATE] = STATES.index("stopped")
+
+    def set(self, name: str, value: int) -> None:
+        """Give a counter its value."""
+        self._words[self._place[name]] = value
+
+    def add(self, name: str, count: int) -> None:
+        """Add to a counter."""
+        self._words[self._place[name]] += count
+
+    def add_reject(self, reason: int) -> None:
+        """Count one reject by its code."""
+        self._words[_FIRST_REJECT + reason] += 1
+
+
+class StatusReader:
+    """The page as anyone may read it."""
+
+    def __init__(self, path: Path) -> None:
+        self.mapping = open_mapping(path, KIND, _LAYOUT)
+
+    def processes(self) -> list[ProcessStatus]:
+        """Return what every process says, in the order of the slots."""
+        found = []
+        for place in range(self.mapping.capacity):
+            words = self.mapping.words(place * _SLOT_WORDS * 8, _SLOT_WORDS).tolist()
+            role = ROLES[words[_ROLE]]
+            counters = dict(zip(COUNTERS[role], words[_FIRST_COUNTER:], strict=False))
+            rejects = {
+                reason: words[_FIRST_REJECT + reason]
+                for reason in range(_MAX_REASON + 1)
+                if words[_FIRST_REJECT + reason]
+            }
+            found.append(
+                ProcessStatus(
+                    role,
+                    words[_INDEX],
+                    None if words[_CORE] == _NO_CORE else words[_CORE],
+                    STATES[words[_STATE]],
+                    words[_PID],
+                    words[_STARTED_NS],
+                    counters,
+                    rejects,
+                )
+            )
+        return found
