@@ -57,6 +57,14 @@ def test_a_new_order_is_answered_and_rests(desk: Desk) -> None:
     assert desk.book.resting().tolist() == [(1, 9, 77, 100, 10, 0, 1, BUY, POST_ONLY, 0)]
 
 
+def test_an_order_keeps_no_flag_but_post_only(desk: Desk) -> None:
+    [report] = desk.new(BUY, 10, 100, flags=0xFE)
+    assert report.flags == 0
+    assert desk.book.resting()["flags"].tolist() == [0]
+    [report] = desk.reduce(1, 1, flags=0xFF)
+    assert report.flags == 0
+
+
 def test_a_trade_is_reported_to_taker_then_maker(desk: Desk) -> None:
     desk.new(SELL, 10, 100, client_order_id=71, request_id=5, account=9, flags=POST_ONLY)
     answer, taker, maker = desk.new(
