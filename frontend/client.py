@@ -335,8 +335,8 @@ class Client:
         self._socket.setblocking(False)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
-        self._unsent = memoryview(self._session.begin())
         self._closed = False
+        self._enqueue(self._session.begin())
         try:
             while not self._session.welcomed:
                 self._step(deadline)
@@ -349,24 +349,18 @@ class Client:
                 self._drop("not logged in")
 
     def _step(self, deadline: float | None) -> list[Answer]:
-        """Write and read as much as goes, waiting until the deadline if nothing does.
+        """Wait until the engine takes or sends something, or the deadline; let it.
 
         Raises ``ConnectionLostError``, ``ProtocolError`` and ``LoginRefusedError``; the
         connection has ended then.
         """
         stream = self._socket
         assert stream is not None
-        if self._unsent:
-            try:
-                self._unsent = self._unsent[stream.send(self._unsent) :]
-            except BlockingIOError:
-                pass
-            except OSError:
-                # The engine has closed, and may have said why: that is still to be read.
-                self._unsent = memoryview(b"")
         self._poll.modify(stream, select.POLLIN | (select.POLLOUT if self._unsent else 0))
         wait_ms = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-        if not any(events & ~select.POLLOUT for _, events in self._poll.poll(wait_ms)):
+        found = [events for _, events in self._poll.poll(wait_ms)]
+        self._write()
+        if not any(events & ~select.POLLOUT for events in found):
             return []
         try:
             count = stream.recv_into(self._buffer)
@@ -385,8 +379,20 @@ class Client:
             raise
 
     def _enqueue(self, frames: bytes) -> None:
-        """Put frames behind what an interrupted call may have left half written."""
+        """Send frames, or what goes, behind what an interrupted call may have left half sent."""
         self._unsent = memoryview(bytes(self._unsent) + frames if self._unsent else frames)
+        self._write()
+
+    def _write(self) -> None:
+        """Send as much as goes without waiting."""
+        if self._unsent and self._socket is not None:
+            try:
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+            except BlockingIOError:
+                pass
+            except OSError:
+                # The engine has closed, and may have said why: that is still to be read.
+                self._unsent = memoryview(b"")
 
     def _drop(self, detail: str) -> None:
         """Let go of the socket."""

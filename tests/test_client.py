@@ -395,6 +395,23 @@ def test_sending_much_takes_in_what_comes_meanwhile(peer: Peer, connect: Connect
     assert received == [Pong(7)] * count + [Pong(8)]
 
 
+def test_sending_waits_for_no_answer(peer: Peer, connect: Connect) -> None:
+    sent = Event()
+
+    def script(caller: Caller) -> None:
+        caller.welcome()
+        ping = caller.read()
+        assert sent.wait(5)
+        caller.write(Pong(ping.request_id))
+        caller.read()
+
+    peer.play(script)
+    client = connect(peer.address, "alice", timeout_s=600)
+    client.send([Ping(3)])
+    sent.set()
+    assert client.receive() == [Pong(3)]
+
+
 def test_an_engine_that_takes_nothing(peer: Peer, connect: Connect) -> None:
     done = Event()
 
