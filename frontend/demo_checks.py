@@ -121,15 +121,19 @@ def check_quantities(orders: Records, log: Records) -> str | None:
     return None
 
 
-def check_ring(shard: int, ring: Records, log: Records) -> str | None:
-    """Compare the last trades in a shard's ``ring`` (TRADE, oldest first) with the ``log``.
+def check_ring(shard: int, ring: Records, asked: int, log: Records) -> str | None:
+    """Compare the last ``asked`` trades in a shard's ``ring`` (TRADE, oldest first) with the log.
 
-    The log may hold more and older trades, and those of other shards.
+    The ring shows fewer only where there were no more; the ``log`` may hold those of other shards.
     """
     logged = log[log["trade_id"] >> SEQUENCE_BITS == shard]
-    if len(ring) > len(logged) or (len(logged) and not len(ring)):
-        return f"shard {shard}: the ring shows {len(ring)} trades, the log holds {len(logged)}"
-    logged = logged[len(logged) - len(ring) :]
+    expected = min(asked, len(logged))
+    if len(ring) != expected:
+        return (
+            f"shard {shard}: the ring shows {len(ring)} trades, must be {expected} "
+            f"(the log holds {len(logged)})"
+        )
+    logged = logged[len(logged) - expected :]
     difference = _first_difference(ring, logged, _LOGGED)
     if difference is None:
         return None

@@ -1,13 +1,17 @@
 """What the clients of a demo were told, kept in numpy arrays: about 150 bytes an order."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from frontend.demo_checks import FILL
-from ipc.records import ORDER
-from ipc.vocabulary import CommandType, ExecType
+from ipc.messages import MassCancelReport, Reject, Report
+from ipc.records import ORDER, REPORT
+from ipc.vocabulary import CommandType, ExecType, Reason
 
 Records = npt.NDArray[np.void]
 
@@ -42,13 +46,10 @@ class Tally:
         self._fill_count = 0
         self.answers: Counter[tuple[CommandType, ExecType]] = Counter()
         """How often each command got each kind of first answer."""
-        self.last_sequences: dict[int, int] = {}
-        """The highest command sequence that was reported, by symbol."""
+        self.rejects: Counter[Reason] = Counter()
 
-    def add(self, reports: Records) -> None:
-        """Take reports (REPORT) in the order in which they came."""
-        if not len(reports):
-            return
+    def add(self, reports: Records) -> int:
+        """Take reports (REPORT) in the order they came; return how many answer a command."""
         exec_type = reports["exec_type"]
         is_trade = exec_type == ExecType.TRADE
         is_order = (exec_type != ExecType.REJECTED) & (exec_type != ExecType.MASS_CANCELED)
@@ -56,12 +57,11 @@ class Tally:
         is_remainder = (exec_type == ExecType.CANCELED) & (
             reports["command_type"] == CommandType.NEW
         )
-        self._count(reports[(reports["request_id"] != 0) & ~is_trade & ~is_remainder])
+        answers = reports[(reports["request_id"] != 0) & ~is_trade & ~is_remainder]
+        self._count(answers)
         self._add_orders(reports[is_order])
         self._add_fills(reports[is_trade])
-        for symbol in np.unique(reports["symbol"]).tolist():
-            highest = int(reports["sequence"][reports["symbol"] == symbol].max())
-            self.last_sequences[symbol] = max(self.last_sequences.get(symbol, 0), highest)
+        return len(answers)
 
     def orders(self) -> Records:
         """Return the last report of every accepted order, as ORDER without its times."""
@@ -76,6 +76,9 @@ class Tally:
         kinds = answers["command_type"].astype(np.int64) << 8 | answers["exec_type"]
         for kind, count in zip(*np.unique(kinds, return_counts=True), strict=True):
             self.answers[CommandType(kind >> 8), ExecType(kind & 255)] += int(count)
+        rejected = answers["reason"][answers["exec_type"] == ExecType.REJECTED]
+        for reason, count in zip(*np.unique(rejected, return_counts=True), strict=True):
+            self.rejects[Reason(reason)] += int(count)
 
     def _add_orders(self, reports: Records) -> None:
         if not len(reports):
@@ -93,6 +96,49 @@ class Tally:
             new[field] = reports[field]
         new["price"], new["quantity"] = reports["last_price"], reports["last_qty"]
         self._fill_count = end
+
+
+def report_records(messages: Sequence[Struct], account: int) -> Records:
+    """Return what one account was told as REPORT records: its reports, then all other answers.
+
+    Messages that are no answer to a command are left out.
+    """
+    rows = [astuple(message) for message in messages if type(message) is Report]
+    columns = np.array(rows, np.int64).reshape(-1, len(Report.__struct_fields__))
+    others = [_answer(message) for message in messages if type(message) is not Report]
+    answers = [answer for answer in others if answer is not None]
+    records = np.zeros(len(rows) + len(answers), REPORT)
+    for place, field in enumerate(Report.__struct_fields__):
+        records[field][: len(rows)] = columns[:, place]
+    for place, answer in enumerate(answers, len(rows)):
+        for field, value in answer.items():
+            records[field][place] = value
+    records["account"] = account
+    return records
+
+
+def _answer(message: Struct) -> dict[str, int] | None:
+    """Return the REPORT fields of a reject or of the answer to a mass cancel."""
+    if isinstance(message, Reject):
+        return {
+            "exec_type": ExecType.REJECTED,
+            "command_type": message.command_type,
+            "reason": message.code,
+            "symbol": message.symbol,
+            "request_id": message.request_id,
+            "client_order_id": message.client_order_id,
+            "sequence": message.sequence,
+        }
+    if isinstance(message, MassCancelReport):
+        return {
+            "exec_type": ExecType.MASS_CANCELED,
+            "command_type": CommandType.MASS_CANCEL,
+            "symbol": message.symbol,
+            "request_id": message.request_id,
+            "quantity": message.canceled_orders,
+            "sequence": message.sequence,
+        }
+    return None
 
 
 def _grown(array: Records, rows: int) -> Records:

@@ -1,0 +1,279 @@
+"""The command line: ``shardbook serve``, ``demo``, ``replay``, and what reads a running product.
+
+Each command's work is done in a room of its own, which is imported when the command is given: so
+that ``--help`` and mistakes answer at once. A mistake is one line on stderr and exit code 2, a
+failure one line and exit code 1; Ctrl-C ends with 130, a closed pipe with 0, both without a word.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from engine.config import Config
+    from frontend.reading import Reader
+
+USAGE, FAILURE, INTERRUPTED = 2, 1, 130
+MAX_LIMIT = 1_000_000
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"shardbook: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        code = run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has seen enough. What is still buffered must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        code = _expected(error)
+        if not code:
+            raise
+        print(f"shardbook: {error}", file=sys.stderr)
+    return code
+
+
+def _expected(error: Exception) -> int:
+    """Return the exit code of an error that is told in a line; 0: it is a defect of ours."""
+    from engine.config import ConfigError
+    from engine.supervisor import ServeError
+    from engine.trade_log import TradeLogError
+    from frontend.demo_load import DemoError
+    from frontend.errors import ClientError
+    from frontend.flow_file import FlowFileError
+    from frontend.reading import ReadError, UnknownSymbolError
+    from frontend.replay_run import ReplayError
+    from ipc.sockets import AddressError
+
+    if isinstance(
+        error, ConfigError | AddressError | FlowFileError | ReplayError | UnknownSymbolError
+    ):
+        return USAGE
+    if isinstance(error, ServeError | DemoError | ClientError | ReadError | TradeLogError):
+        return FAILURE
+    if isinstance(error, OSError) and error.filename is not None:
+        return FAILURE
+    return 0
+
+
+# The commands -----------------------------------------------------------------------------------
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from engine.supervisor import serve
+
+    return serve(_config(options), options.data_dir, _say)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from frontend.demo import run_demo
+
+    _end_on_sigterm()
+    return run_demo(options.seconds, options.symbols, options.seed, sys.stdout)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from frontend.replay import replay
+
+    _end_on_sigterm()
+    config = _config(options) if options.config else None
+    summary = replay(options.files, options.connect, config, options.fills, options.speed, _say)
+    for line in summary.lines():
+        _say(line)
+    return 0
+
+
+def _trades(options: argparse.Namespace) -> int:
+    from frontend.show import follow_trades, print_trades
+
+    with _reader(options) as reader:
+        if options.follow:
+            follow_trades(reader, options.symbol, options.limit, sys.stdout)
+        else:
+            trades = reader.trades(options.symbol, options.limit)
+            print_trades(trades, reader.instruments, sys.stdout)
+    return 0
+
+
+def _book(options: argparse.Namespace) -> int:
+    from frontend.show import print_book
+
+    with _reader(options) as reader:
+        print_book(reader.book(options.symbol, options.depth), sys.stdout)
+    return 0
+
+
+def _order(options: argparse.Namespace) -> int:
+    from frontend.show import print_order
+
+    with _reader(options) as reader:
+        order = reader.order(options.order_id)
+        if order is None:
+            print(f"shardbook: order {options.order_id} is not known here", file=sys.stderr)
+            return FAILURE
+        print_order(order, reader.instruments[int(order["symbol"])], sys.stdout)
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from frontend.show import print_status
+
+    with _reader(options) as reader:
+        print_status(reader.status(), sys.stdout)
+    return 0
+
+
+def _config(options: argparse.Namespace) -> "Config":
+    from engine.config import load_config
+
+    return load_config(options.config)
+
+
+def _reader(options: argparse.Namespace) -> "Reader":
+    from frontend.reading import Reader, running_plan
+
+    return Reader(running_plan(_config(options), options.data_dir))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _end_on_sigterm() -> None:
+    """Let SIGTERM unwind as Ctrl-C does, so that an engine that was started is also drained."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+# What they take ---------------------------------------------------------------------------------
+
+
+class _Version(argparse.Action):
+    """Prints the version, which is looked up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from frontend.server import product_version
+
+        print(f"shardbook {product_version()}")
+        parser.exit()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="shardbook",
+        description="A sharded limit order book matching engine.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show it and end")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
+        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added.set_defaults(run=run)
+        return added
+
+    _add_place(command("serve", _serve, "Run the engine until Ctrl-C or SIGTERM."))
+
+    demo = command("demo", _demo, "Run the engine under a simulated market, and check it.")
+    demo.add_argument("--seconds", type=_seconds, default=10.0, metavar="N", help="default 10")
+    demo.add_argument("--symbols", type=_whole(1, 1_000), default=4, metavar="N", help="default 4")
+    demo.add_argument("--seed", type=_whole(0, 2**63 - 1), metavar="N", help="default: a new one")
+
+    replay = command("replay", _replay, "Send recorded order flows to an engine.")
+    replay.add_argument("files", nargs="+", type=Path, metavar="FILE", help="CSV, plain or gzip")
+    where = replay.add_mutually_exclusive_group()
+    where.add_argument("--connect", metavar="ADDRESS", help="unix:PATH or tcp:HOST:PORT")
+    where.add_argument("--config", type=Path, metavar="FILE", help="of the engine to start")
+    replay.add_argument("--fills", type=Path, metavar="OUT.csv", help="where to write the fills")
+    replay.add_argument(
+        "--speed",
+        type=_speed,
+        default="max",
+        metavar="N|max",
+        help="times the recorded speed; default max",
+    )
+
+    trades = command("trades", _trades, "Show the last trades.")
+    trades.add_argument("--symbol", metavar="S", help="of one symbol; default: of all")
+    trades.add_argument(
+        "--limit", type=_whole(0, MAX_LIMIT), default=20, metavar="N", help="default 20"
+    )
+    trades.add_argument("--follow", action="store_true", help="and then every trade as it comes")
+    _add_place(trades)
+
+    book = command("book", _book, "Show the best price levels of a symbol.")
+    book.add_argument("symbol", metavar="SYMBOL")
+    book.add_argument(
+        "--depth", type=_whole(1, 1_024), default=10, metavar="N", help="levels a side; default 10"
+    )
+    _add_place(book)
+
+    order = command("order", _order, "Show one order.")
+    order.add_argument("order_id", type=_whole(1, 2**53 - 1), metavar="ID")
+    _add_place(order)
+
+    _add_place(command("status", _status, "Show each process: place, state, counters, lag."))
+    return parser
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which product is meant."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="default: the one that ships")
+    parser.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="default: data_dir of the configuration"
+    )
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def _seconds(text: str) -> float:
+    value = _number(text)
+    if not 0.1 <= value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r} must be 0.1 to 86400 seconds")
+    return value
+
+
+def _speed(text: str) -> float | str:
+    if text == "max":
+        return text
+    value = _number(text)
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} must be above 0, or max")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number") from None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

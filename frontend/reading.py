@@ -1,0 +1,322 @@
+"""Read-only views of a running product, out of its shared memory: no process is asked or slowed.
+
+``Reader`` maps what the product publishes. Where the product was stopped or started anew meanwhile
+the next call notices it: it reads from the new one, or raises ``NotRunningError``.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from engine.config import Config
+from engine.plan import Plan
+from ipc.board import BoardBusyError, BoardReader
+from ipc.instruments import Instrument
+from ipc.mapping import MappingError
+from ipc.records import ORDER, TRADE, shard_of
+from ipc.ring import RingReader
+from ipc.status import ProcessStatus, StatusReader
+from ipc.table import OrderTableReader, TableBusyError
+from ipc.vocabulary import Reason
+
+Records = npt.NDArray[np.void]
+
+POLL_S = 0.02
+"""How often ``follow`` looks for new trades."""
+BATCH_TRADES = 4_096
+"""Trades copied out of a ring in one go."""
+
+
+class ReadError(Exception):
+    """Base of what a reader's user must know."""
+
+
+class NotRunningError(ReadError):
+    """No product runs in the data directory."""
+
+
+class UnknownSymbolError(ReadError):
+    """A symbol that the product does not trade; the text names some that it does."""
+
+
+class BookView(NamedTuple):
+    """The best levels (LEVEL) of both sides, best first, after the shard's ``sequence``."""
+
+    instrument: Instrument
+    sequence: int
+    bids: Records
+    asks: Records
+
+
+class Followed(NamedTuple):
+    """New trades, oldest first, and how many before them were overwritten unread."""
+
+    trades: Records
+    lost_trades: int
+
+
+@dataclass(frozen=True)
+class ProcessView:
+    """What one process shows of itself.
+
+    ``state`` is one of ``ipc.status.STATES``, or "dead" where it ended without a word. ``uptime_s``
+    is 0 where it does not run. ``lag_trades``, of a process that reads rings in turn: by shard, the
+    trades that are published and that it is not done with.
+    """
+
+    role: str
+    index: int
+    pid: int
+    core: int | None
+    state: str
+    uptime_s: float
+    counters: Mapping[str, int]
+    rejects: Mapping[Reason, int]
+    lag_trades: Mapping[int, int]
+
+
+class Reader:
+    """Views of one running product. Raises ``NotRunningError`` where there is none."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.instruments = {instrument.number: instrument for instrument in plan.instruments}
+        self._by_symbol = {instrument.symbol: instrument for instrument in plan.instruments}
+        self._rings: list[RingReader] = []
+        self._tables: list[OrderTableReader] = []
+        self._boards: list[BoardReader] = []
+        self._open()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the mappings; the reader is of no use any more."""
+        self._rings.clear()
+        self._tables.clear()
+        self._boards.clear()
+
+    def instrument(self, symbol: str) -> Instrument:
+        """Return the instrument of a symbol. Raises ``UnknownSymbolError``."""
+        found = self._by_symbol.get(symbol)
+        if found is None:
+            some = ", ".join(sorted(self._by_symbol)[:12])
+            more = len(self._by_symbol) - 12
+            raise UnknownSymbolError(
+                f"symbol {symbol!r} is not traded here; there are {some}"
+                + (f" and {more} more" if more > 0 else "")
+            )
+        return found
+
+    def trades(self, symbol: str | None, limit: int) -> Records:
+        """Return the last trades (TRADE) that the rings hold, of one symbol or all, oldest first.
+
+        Trades of different shards are in the order of their times.
+        """
+        self._refresh()
+        if symbol is not None:
+            instrument = self.instrument(symbol)
+            return last_of_symbol(self._rings[instrument.shard], instrument.number, limit)
+        trades = np.concatenate([ring.last(limit) for ring in self._rings])
+        return _by_time(trades)[max(0, len(trades) - limit) :]
+
+    def trades_of_shard(self, shard: int, limit: int) -> Records:
+        """Return the last trades (TRADE) that one shard's ring holds, oldest first."""
+        self._refresh()
+        return self._rings[shard].last(limit)
+
+    def positions(self) -> list[int]:
+        """Return the sequence of the newest trade of each shard, for ``follow``."""
+        self._refresh()
+        return [ring.published for ring in self._rings]
+
+    def follow(
+        self, symbol: str | None = None, after: Sequence[int] | None = None
+    ) -> Iterator[Followed]:
+        """Yield trades as they appear, for ever; of one symbol or of all.
+
+        ``after`` holds, by shard, the sequence of the last trade that is known; without it only
+        what is new counts. Where the writers were faster than the caller by more than a ring, the
+        next item says how many trades were lost, those of other symbols included. Raises
+        ``NotRunningError`` once the product has stopped.
+        """
+        number = None if symbol is None else self.instrument(symbol).number
+        known = list(self.positions() if after is None else after)
+        shards = [shard for shard in self.plan.shards if self._is_wanted(shard, number)]
+        while True:
+            self._refresh()
+            found, lost = [], 0
+            for shard in shards:
+                result = self._rings[shard].read(known[shard], BATCH_TRADES)
+                known[shard] = result.first + len(result.trades) - 1
+                lost += result.lost_trades
+                found.append(result.trades)
+            trades = _by_time(np.concatenate(found))
+            if number is not None:
+                trades = trades[trades["symbol"] == number]
+            if len(trades) or lost:
+                yield Followed(trades, lost)
+            elif not any(map(len, found)):
+                time.sleep(POLL_S)
+
+    def book(self, symbol: str, depth: int) -> BookView:
+        """Return the best ``depth`` levels of each side, or as many as the board holds."""
+        self._refresh()
+        instrument = self.instrument(symbol)
+        try:
+            view = self._boards[instrument.shard].read(instrument.number)
+        except BoardBusyError as error:
+            raise ReadError(str(error)) from error
+        return BookView(instrument, view.sequence, view.bids[:depth], view.asks[:depth])
+
+    def order(self, order_id: int) -> np.void | None:
+        """Return one order (ORDER), live or ended not long ago; None where it is not known."""
+        self._refresh()
+        return self._order(order_id)
+
+    def orders(self, order_ids: Sequence[int]) -> Records:
+        """Return orders (ORDER) in their places; zeros stand for one that is not known."""
+        self._refresh()
+        found = np.zeros(len(order_ids), ORDER)
+        for place, order_id in enumerate(order_ids):
+            order = self._order(order_id)
+            if order is not None:
+                found[place] = order
+        return found
+
+    def status(self) -> list[ProcessView]:
+        """Return what every process of the plan shows of itself."""
+        self._refresh()
+        return [self._view(process) for process in self._status.processes()]
+
+    def _is_wanted(self, shard: int, number: int | None) -> bool:
+        return number is None or self.instruments[number].shard == shard
+
+    def _order(self, order_id: int) -> np.void | None:
+        shard = shard_of(order_id)
+        if shard >= len(self._tables):
+            return None
+        try:
+            entry = self._tables[shard].get(order_id)
+        except TableBusyError as error:
+            raise ReadError(str(error)) from error
+        if entry is None:
+            return None
+        row = tuple(entry[name] for name in ORDER.names or ())
+        order: np.void = np.array([row], ORDER)[0]
+        return order
+
+    def _open(self) -> None:
+        """Map everything. Raises ``NotRunningError``."""
+        plan = self.plan
+        try:
+            self._status = StatusReader(plan.status_path)
+            self._rings = [RingReader(plan.ring_path(shard)) for shard in plan.shards]
+            self._tables = [OrderTableReader(plan.table_path(shard)) for shard in plan.shards]
+            self._boards = [BoardReader(plan.board_path(shard)) for shard in plan.shards]
+        except MappingError as error:
+            if plan.status_path.exists():
+                raise ReadError(str(error)) from error
+            raise self._not_running() from error
+        supervisors = [p.pid for p in self._status.processes() if p.role == "supervisor"]
+        self._supervisor_pid = supervisors[0]
+        self._verify_alive()
+
+    def _refresh(self) -> None:
+        """Map anew what a restart has replaced. Raises ``NotRunningError``."""
+        if self._status.mapping.replaced:
+            self._open()
+        else:
+            self._verify_alive()
+
+    def _verify_alive(self) -> None:
+        """Look for the supervisor: where it was killed, its mappings stay behind."""
+        if not _is_alive(self._supervisor_pid):
+            raise self._not_running()
+
+    def _not_running(self) -> NotRunningError:
+        return NotRunningError(f"no product runs in {self.plan.data_dir}")
+
+    def _view(self, process: ProcessStatus) -> ProcessView:
+        alive = _is_alive(process.pid)
+        lost = not alive and process.state in ("starting", "ready")
+        lag_trades = {}
+        if process.role == "persister":
+            gated = [ring for ring in self._rings if ring.gating_readers]
+            lag_trades = {ring.shard: ring.published - ring.cursor_of(0) for ring in gated}
+        return ProcessView(
+            process.role,
+            process.number,
+            process.pid,
+            process.core,
+            "dead" if lost else process.state,
+            max(0.0, (time.time_ns() - process.started_ns) / 1e9) if alive else 0.0,
+            process.counters,
+            {Reason(code): count for code, count in process.rejects.items()},
+            lag_trades,
+        )
+
+
+def running_plan(config: Config, data_dir: Path | None = None) -> Plan:
+    """Return the plan of the product that runs in a data directory.
+
+    Its configuration is its own, whatever ``config`` says, as long as it has left it there;
+    ``config`` names the directory where ``data_dir`` does not.
+    """
+    plan = Plan(config, data_dir)
+    try:
+        own = msgspec.json.decode(plan.config_path.read_bytes(), type=Config)
+    except FileNotFoundError:
+        return plan
+    except msgspec.MsgspecError as error:
+        raise ReadError(f"{plan.config_path}: {error}") from error
+    return Plan(own, plan.data_dir)
+
+
+def last_of_symbol(ring: RingReader, symbol: int, limit: int) -> Records:
+    """Return the newest ``limit`` trades of one symbol that the ring holds, oldest first."""
+    found = [np.empty(0, TRADE)]
+    missing, before = limit, ring.published
+    while missing > 0 and before >= ring.oldest:
+        after = max(ring.oldest - 1, before - BATCH_TRADES)
+        result = ring.read(after, before - after)
+        # Where the writer came by, the result begins later and must still not pass its end.
+        trades = result.trades[: max(0, before - result.first + 1)]
+        mine = trades[trades["symbol"] == symbol]
+        found.append(mine[max(0, len(mine) - missing) :])
+        missing -= len(found[-1])
+        before = after
+    return np.concatenate(found[::-1])
+
+
+def _is_alive(pid: int) -> bool:
+    if not pid:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
+
+
+def _by_time(trades: Records) -> Records:
+    ordered: Records = trades[np.argsort(trades["timestamp_ns"], kind="stable")]
+    return ordered
