@@ -52,8 +52,10 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "segments",
         "compressed_segments",
         "write_errors",
+        "seal_errors",
         "torn_bytes_cut",
         "skipped_trades",
+        "missing_trades",
     ),
     "query": ("requests", "torn_copies", "lost_trades"),
 }
