@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ipc.mapping import run_directory
-
 from engine.config import Config
 from ipc.instruments import Instrument
+from ipc.mapping import run_directory
 from ipc.sockets import Address, parse_address
 
 Role = Literal["supervisor", "frontend", "matcher", "persister", "query"]

@@ -57,7 +57,7 @@ class Wakeup:
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when ``wait`` would return at once."""
-        return self._selector.fileno()  # type: ignore[attr-defined, no-any-return]
+        return self._selector.fileno()
 
     def wait(self, timeout_s: float | None) -> None:
         """Sleep until the doorbell, the stop signal, the parent's death or the timeout."""

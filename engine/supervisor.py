@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
@@ -22,7 +23,8 @@ from engine.config import Config
 from engine.plan import Member, Plan
 from engine.process import run_member
 from engine.sequences import SequenceFile
-from engine.trade_log import last_sequences
+from engine.trade_log import TradeLog, TradeLogError
+from engine.warm import BOOK_VARIABLE, PROGRESS_VARIABLE
 from ipc.board import create_board
 from ipc.ring import create_ring
 from ipc.status import ProcessSlot, StatusReader, StatusWriter, create_status
@@ -33,6 +35,8 @@ START_S = 120.0
 DRAIN_S = 30.0
 """How long a process may take to finish what it has, before it is killed."""
 WATCH_S = 0.5
+SLOW_WARM_S = 4.0
+"""Loading compiled code takes less; what takes longer compiles, and says so."""
 
 Announce = Callable[[str], None]
 
@@ -58,6 +62,7 @@ class Supervisor:
         """Take the data directory, make what is shared, start everything; return when ready."""
         self._take_directory()
         self._make_shared()
+        self._warm_up()
         for role in ("matcher", "query", "persister", "frontend"):
             for member in self.plan.members:
                 if member.role == role:
@@ -121,12 +126,12 @@ class Supervisor:
         shutil.rmtree(plan.run_dir, ignore_errors=True)
         plan.run_dir.mkdir(parents=True, mode=0o700)
         plan.config_path.write_bytes(msgspec.json.encode(plan.config))
-        logged = last_sequences(plan.log_dir)
+        logged = self._last_logged()
         for shard in plan.shards:
             instruments = plan.instruments_of(shard)
             sequences = SequenceFile(plan.sequences_path(shard))
             counters = sequences.load()
-            last = max(counters.trade_sequence, logged.get(shard, 0))
+            last = max(counters.trade_sequence, logged[shard])
             sequences.store(counters._replace(trade_sequence=last))
             sequences.close()
             create_ring(plan.ring_path(shard), shard, engine.ring_trades, last)
@@ -139,6 +144,36 @@ class Supervisor:
         self._status = StatusWriter(plan.status_path, "supervisor", 0)
         self._status.start(os.getpid(), time.time_ns())
         self._status.ready()
+
+    def _last_logged(self) -> dict[int, int]:
+        """Return the last trade of every shard in the log: no trade id is ever given twice."""
+        settings = self.plan.config.persister
+        try:
+            log = TradeLog(self.plan.log_dir, settings.segment_bytes, compress=settings.compress)
+        except (OSError, TradeLogError) as error:
+            raise ServeError(f"trade log: {error}") from None
+        with contextlib.closing(log):
+            return {shard: log.last_sequence(shard) for shard in self.plan.shards}
+
+    def _warm_up(self) -> None:
+        """Start the fork server, which compiles ahead, and pass on what it is at."""
+        progress = self.plan.run_dir / "warming"
+        os.environ[PROGRESS_VARIABLE] = str(progress)
+        os.environ[BOOK_VARIABLE] = self.plan.config.engine.book
+        begun = time.monotonic()
+        shown = ""
+        first = self._context.Process(target=_nothing)
+        starter = threading.Thread(target=first.start)
+        starter.start()
+        while starter.is_alive():
+            starter.join(0.1)
+            text = progress.read_text() if progress.exists() else ""
+            if text != shown and time.monotonic() - begun > SLOW_WARM_S:
+                if not shown:
+                    self._announce("compiling for this machine, on the first start only")
+                self._announce(f"compiling {text}")
+                shown = text
+        first.join()
 
     def _start(self, member: Member) -> None:
         process = self._context.Process(
@@ -181,6 +216,10 @@ class Supervisor:
                 process.join()
             process.close()
             del self._processes[member]
+
+
+def _nothing() -> None:
+    """Be the first process that the fork server makes."""
 
 
 def serve(config: Config, data_dir: Path | None, announce: Announce) -> int:

@@ -6,7 +6,7 @@ it are refused (SHARD_DOWN, BUSY) and nobody else is affected.
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from frontend.frame_sorter import StreamSorter
 from ipc.compiled import HAVE_NUMBA
@@ -88,8 +88,7 @@ class BackendLink(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Introduce every account before its first frame."""
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.WriteTransport, transport)
         self.connected = True
         for stream, account in self._open_accounts():
             self.open_stream(stream, account)

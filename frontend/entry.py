@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from msgspec import DecodeError, ValidationError
 
@@ -49,14 +49,13 @@ class ClientConnection(asyncio.Protocol):
         self.session = 0
         self.stream = 0
         self.last_seen_s = 0.0
-        self.transport: asyncio.WriteTransport | None = None
+        self.transport: asyncio.Transport | None = None
         self._rest = b""
         self._login_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock for the login."""
-        assert isinstance(transport, asyncio.WriteTransport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
         loop = asyncio.get_running_loop()
         self.last_seen_s = loop.time()
         if not self.hall.admit(self):

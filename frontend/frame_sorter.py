@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ipc.compiled import compiled
-from ipc.messages import COMMAND_TAGS, QUERY_TAGS
+from ipc.frames import frame
+from ipc.messages import COMMAND_TAGS, MAX_COMMAND_BODY, QUERY_TAGS, MassCancel
 from ipc.scanner import read_uint, read_word
 
 Bytes = npt.NDArray[np.uint8]
@@ -243,3 +244,10 @@ class StreamSorter:
             pieces.append((stream, self._out[start:end].tobytes()))
             start = end
         return position, pieces
+
+
+def warm() -> None:
+    """Compile or load what sorts."""
+    data = frame(MassCancel(1, 1), 1)
+    assert SymbolSorter({1: 0}, 1, MAX_COMMAND_BODY).sort(data, 0, 1)[1] == DONE
+    assert StreamSorter().sort(data)[0] == len(data)

@@ -126,16 +126,14 @@ class QueryWorker:
 def last_of_symbol(ring: RingReader, symbol: int, limit: int) -> Records:
     """Return the newest ``limit`` trades of one symbol that the ring holds, oldest first."""
     found: list[Records] = []
-    missing, before = limit, ring.published
-    while missing > 0 and before > ring.oldest:
-        first = max(ring.oldest, before - SCAN_TRADES)
-        result = ring.read(first, before - first)
-        if not len(result.trades):
-            break
-        mine = result.trades[result.trades["symbol"] == symbol][-missing:]
+    missing, newest = limit, ring.published
+    while missing > 0 and newest >= ring.oldest:
+        after = max(ring.oldest - 1, newest - SCAN_TRADES)
+        trades = ring.read(after, newest - after).trades
+        mine = trades[trades["symbol"] == symbol][-missing:]
         found.append(mine)
         missing -= len(mine)
-        before = first
+        newest = after
     return np.concatenate(found[::-1]) if found else np.empty(0, TRADE)
 
 

@@ -94,7 +94,7 @@ async def _drain(hall: Hall) -> None:
     """Take no more commands, let every answer arrive, and see the clients off."""
     for connection in hall.connections:
         transport = connection.transport
-        if isinstance(transport, asyncio.Transport) and not transport.is_closing():
+        if transport is not None and not transport.is_closing():
             transport.pause_reading()
     links = hall.router.all()
     for link in links:

@@ -14,6 +14,9 @@ settings.register_profile("shardbook", deadline=None, print_blob=True)
 settings.load_profile("shardbook")
 
 
+pytest_plugins = ["tests.product"]
+
+
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     """The seed of a random test; printed, with the command that repeats it, where it fails."""

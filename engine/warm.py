@@ -1,0 +1,94 @@
+"""Compiling ahead: every compiled function that a process needs is ready before it serves.
+
+The fork server imports ``engine.preload``, which calls ``warm`` once; processes made from it share
+the machine code. The first time on a machine this compiles, later it loads from numba's cache.
+"""
+
+import importlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from engine.book import BookLimits, Counters
+from engine.books import make_book
+from ipc.codec import CommandDecoder, ReportEncoder
+from ipc.compiled import HAVE_NUMBA
+from ipc.frames import frame
+from ipc.messages import MAX_BODY, NewOrder
+from ipc.records import COMMAND, LEVEL, REPORT, TRADE
+from ipc.table import OrderTableReader, OrderTableWriter, create_table
+from ipc.vocabulary import Side
+
+PROGRESS_VARIABLE = "SHARDBOOK_WARM_PROGRESS"
+"""Environment variable: the file in which ``warm`` says what it is at."""
+
+BOOK_VARIABLE = "SHARDBOOK_WARM_BOOK"
+"""Environment variable: the book that will match."""
+
+OTHERS = (("routing", "frontend.frame_sorter:warm"),)
+"""What is compiled in rooms that this one does not import."""
+
+Step = tuple[str, Callable[[], object]]
+
+
+def warm(book: str) -> None:
+    """Compile or load everything, telling the progress file about each step."""
+    if not HAVE_NUMBA:
+        return
+    with TemporaryDirectory(prefix="shardbook-") as directory:
+        steps = _steps(book, Path(directory))
+        for number, (name, step) in enumerate(steps, 1):
+            _tell(f"{number} of {len(steps)}: {name}")
+            step()
+
+
+def _steps(book: str, directory: Path) -> list[Step]:
+    commands = np.zeros(1, COMMAND)
+    reports, trades = np.zeros(4, REPORT), np.zeros(2, TRADE)
+
+    def decode() -> None:
+        decoder = CommandDecoder(MAX_BODY)
+        decoder.open_stream(1, 1)
+        decoder.feed(frame(NewOrder(1, 1, 1, 1, 2, 1, 1, 1), 1))
+        count, _ = decoder.read(commands, 0, 1)
+        assert count == 1
+
+    def match() -> None:
+        matched = make_book(book, 0, [BookLimits(1, 1, 100, 10)], 4, Counters(0, 0, 0))
+        progress = matched.process(commands, reports, trades)
+        assert progress.reports == 1
+        matched.depth(1, Side.BUY, np.zeros(1, LEVEL))
+
+    def encode() -> None:
+        encoder = ReportEncoder()
+        encoder.open_stream(1, 1)
+        assert encoder.encode(reports[:1])
+
+    def table() -> None:
+        path = directory / "orders"
+        create_table(path, 0, 4)
+        OrderTableWriter(path).apply(reports[:1])
+        assert OrderTableReader(path).get(int(reports["order_id"][0])) is not None
+
+    return [
+        ("reading commands", decode),
+        ("matching", match),
+        ("writing reports", encode),
+        ("the order table", table),
+        *((name, _other(entry)) for name, entry in OTHERS),
+    ]
+
+
+def _other(entry: str) -> Callable[[], object]:
+    module, _, function = entry.partition(":")
+    found: Callable[[], object] = getattr(importlib.import_module(module), function)
+    return found
+
+
+def _tell(text: str) -> None:
+    path = os.environ.get(PROGRESS_VARIABLE)
+    if path:
+        Path(path).write_text(text)
