@@ -110,9 +110,10 @@ def _members(config: Config) -> list[Member]:
     With two cores the first serves frontend, persister and queries, the second the matchers; with
     one everything shares it; with more each matcher has one of its own while there are enough.
     """
-    cores: list[int | None] = sorted(os.sched_getaffinity(0))
-    if not config.engine.pin:
-        cores = [None]
+    cores: list[int | None] = [None]
+    if config.engine.pin:
+        cores = []
+        cores += sorted(os.sched_getaffinity(0))
     matchers = config.engine.matchers
     own = min(matchers, max(1, len(cores) - 1))
     matcher_cores = cores[-own:]

@@ -83,10 +83,17 @@ class Supervisor:
                 if member.role == "matcher":
                     raise ServeError(f"{name} died (exit code {process.exitcode})")
                 self._announce(f"{name} died (exit code {process.exitcode}); restarting it")
+                self._count_restart()
+                StatusWriter(self.plan.status_path, member.role, member.index).forget()
+                process.close()
                 self._start(member)
+                self._until_ready()
+                self._announce(f"{name} is back")
 
     def stop(self) -> None:
         """Drain: frontends first, then matchers, then what reads them. Leaves nothing behind."""
+        if self._lock < 0:
+            return  # the directory is another's
         with contextlib.suppress(ProcessLookupError):
             for role in ("frontend", "matcher", "query", "persister"):
                 self._stop_all(role)
@@ -96,9 +103,8 @@ class Supervisor:
         for address in self.plan.addresses():
             if address.path:
                 Path(address.path).unlink(missing_ok=True)
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        os.close(self._lock)
+        self._lock = -1
 
     def _take_directory(self) -> None:
         plan = self.plan
@@ -154,6 +160,10 @@ class Supervisor:
             raise ServeError(f"trade log: {error}") from None
         with contextlib.closing(log):
             return {shard: log.last_sequence(shard) for shard in self.plan.shards}
+
+    def _count_restart(self) -> None:
+        if self._status is not None:
+            self._status.add("restarts", 1)
 
     def _warm_up(self) -> None:
         """Start the fork server, which compiles ahead, and pass on what it is at."""

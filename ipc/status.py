@@ -139,6 +139,10 @@ class StatusWriter:
         """Say that the process has ended as it should."""
         self._words[_STATE] = STATES.index("stopped")
 
+    def forget(self) -> None:
+        """Say, for a process that died, that it is not there; its successor starts anew."""
+        self._words[_STATE] = STATES.index("absent")
+
     def set(self, name: str, value: int) -> None:
         """Give a counter its value."""
         self._words[self._place[name]] = value

@@ -1,5 +1,6 @@
 """A running product for tests: real processes, sockets and shared memory."""
 
+import select
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from engine.plan import Plan
 from frontend.launch import running_engine
 from ipc.frames import FrameSplitter, frame
 from ipc.messages import MAX_BODY, Closing, Login, Message, Welcome, server_decoder
-from ipc.sockets import connect
+from ipc.sockets import Address, connect
 
 SYMBOLS = ["AA", "BB", "CC", "DD", "EE", "FF", "GG", "HH"]
 WAIT_S = 20.0
@@ -33,13 +34,12 @@ def make_config(matchers: int = 2, symbols: int = 4, extra: str = "") -> Config:
 
 
 @contextmanager
-def running(config: Config) -> Iterator[Plan]:
-    """Run a product in a short temporary directory (paths of Unix sockets are short)."""
-    with (
-        TemporaryDirectory(prefix="sb-") as directory,
-        running_engine(config, Path(directory)) as plan,
-    ):
-        yield plan
+def running(config: Config, directory: Path | None = None) -> Iterator[Plan]:
+    """Run a product, in a short temporary directory where none is given (socket paths are short)."""
+    with ExitStack() as stack:
+        if directory is None:
+            directory = Path(stack.enter_context(TemporaryDirectory(prefix="sb-")))
+        yield stack.enter_context(running_engine(config, directory))
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,10 @@ def product() -> Iterator[Plan]:
 class Wire:
     """A client that speaks frames and nothing else: for what a client library would never send."""
 
-    def __init__(self, plan: Plan, user_id: str | None = None) -> None:
-        self.sock = connect(plan.addresses()[0], WAIT_S)
+    def __init__(
+        self, plan: Plan, user_id: str | None = None, address: Address | None = None
+    ) -> None:
+        self.sock = connect(address or plan.addresses()[0], WAIT_S)
         self._splitter = FrameSplitter(MAX_BODY)
         self._waiting: list[Message] = []
         self.welcome: Welcome | None = None
@@ -107,6 +109,12 @@ def wires(product: Plan) -> Iterator[Callable[[str], Wire]]:
     """Open logged-in connections that are closed at the end of the test."""
     with ExitStack() as stack:
         yield lambda user_id: stack.enter_context(Wire(product, user_id))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition; the test's own time limit ends it."""
+    while not condition():
+        select.select([], [], [], 0.005)
 
 
 def refused(plan: Plan) -> bool:

@@ -1,0 +1,208 @@
+"""The life of the product: starts, ends, kills of its processes, and what they leave behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from engine.config import load_config
+from engine.plan import Plan
+from engine.trade_log import read_trades
+from ipc.messages import NewOrder, Ping, Pong, Report
+from ipc.records import sequence_of
+from ipc.status import ProcessStatus, StatusReader
+from ipc.vocabulary import ExecType
+from tests.product import Wire, config_text, refused, until
+
+
+class Served:
+    """``shardbook serve`` as a user starts it."""
+
+    def __init__(self, directory: Path, extra: str = "") -> None:
+        self.config = directory / "test.toml"
+        self.config.write_text(f'data_dir = "{directory}/data"\n' + config_text(2, 4, extra))
+        self.plan = Plan(load_config(self.config))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "frontend.cli", "serve", "--config", str(self.config)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines: list[str] = []
+
+    def until(self, word: str) -> str:
+        """Return the next line of output that contains ``word``."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if word in line:
+                return line
+        raise AssertionError(f"{word!r} never came: {self.lines}")
+
+    def end(self) -> int:
+        """Wait for the end; return the exit code."""
+        assert self.process.stdout is not None
+        self.lines += list(self.process.stdout)
+        return self.process.wait(60)
+
+    def member(self, role: str, number: int = 0) -> ProcessStatus:
+        """Return what a process says of itself."""
+        processes = StatusReader(self.plan.status_path).processes()
+        return next(p for p in processes if (p.role, p.number) == (role, number))
+
+
+@contextmanager
+def served(directory: Path, extra: str = "") -> Iterator[Served]:
+    serving = Served(directory, extra)
+    try:
+        serving.until("ready")
+        yield serving
+    finally:
+        if serving.process.poll() is None:
+            serving.process.send_signal(signal.SIGTERM)
+        serving.end()
+
+
+@pytest.fixture
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("s")
+
+
+def cross(wire: Wire, price: int = 100) -> int:
+    """Trade once with oneself; return the trade's id once both reports have come."""
+    wire.send(NewOrder(1, 1, 0, 1, 2, 1, price, 5), NewOrder(1, 2, 0, 2, 2, 1, price, 5))
+    trades = []
+    while len(trades) < 2:
+        report = wire.receive()
+        if isinstance(report, Report) and report.exec_type == ExecType.TRADE:
+            trades.append(report.trade_id)
+    assert trades[0] == trades[1]
+    return trades[0]
+
+
+def logged(plan: Plan) -> list[int]:
+    return [trade.trade_id for trade in read_trades(plan.log_dir)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_drains_and_leaves_nothing(directory: Path, number: signal.Signals) -> None:
+    with served(directory) as serving:
+        plan = serving.plan
+        with Wire(plan, "alice") as wire:
+            trade_ids = [cross(wire) for _ in range(50)]
+            serving.process.send_signal(number)
+            assert wire.closing().code == "SHUTTING_DOWN"
+        assert serving.end() == 0
+    assert logged(plan) == trade_ids
+    assert not plan.run_dir.exists()
+    assert refused(plan)
+
+
+def test_plan_of_processes_is_printed(directory: Path) -> None:
+    with served(directory) as serving:
+        text = "".join(serving.lines)
+        for words in ("frontend 0 on", "matcher 0 on", "matcher 1 on", "AA, CC", "BB, DD"):
+            assert words in text
+        assert f"listening on unix:{serving.plan.addresses()[0].path}" in text
+
+
+def test_second_start_says_the_directory_is_in_use(directory: Path) -> None:
+    with served(directory) as serving:
+        second = Served(directory)
+        assert second.end() == 1
+        text = "".join(second.lines)
+        assert "is in use by process" in text
+        assert str(serving.process.pid) in text
+        assert "Traceback" not in text
+        with Wire(serving.plan, "alice") as wire:
+            cross(wire)
+
+
+def test_start_after_everything_was_killed(directory: Path) -> None:
+    """What a kill leaves (socket, mappings) does not stop the next start; ids are not reused."""
+    with served(directory) as serving:
+        plan = serving.plan
+        with Wire(plan, "alice") as wire:
+            before = [cross(wire) for _ in range(20)]
+        pids = [p.pid for p in StatusReader(plan.status_path).processes()]
+        for pid in [serving.process.pid, *pids]:
+            with_pid_gone(pid)
+        serving.end()
+    assert plan.run_dir.exists()
+    assert Path(plan.addresses()[0].path).exists()
+    with served(directory) as serving, Wire(plan, "alice") as wire:
+        after = [cross(wire) for _ in range(20)]
+    assert min(after) > max(before)
+    found = logged(plan)
+    assert found == sorted(set(found))
+    assert set(after) <= set(found) <= set(before) | set(after)
+
+
+def with_pid_gone(pid: int) -> None:
+    """Kill a process that may be gone already."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def test_children_end_when_the_supervisor_is_killed(directory: Path) -> None:
+    with served(directory) as serving:
+        plan = serving.plan
+        with Wire(plan, "alice") as wire:
+            trade_ids = [cross(wire) for _ in range(20)]
+        pids = [p.pid for p in StatusReader(plan.status_path).processes()]
+        serving.process.kill()
+        serving.end()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+    assert logged(plan) == trade_ids
+
+
+@pytest.mark.parametrize("role", ["persister", "query", "frontend"])
+def test_killed_process_is_restarted(directory: Path, role: str) -> None:
+    with served(directory) as serving:
+        plan = serving.plan
+        with Wire(plan, "alice") as wire:
+            before = [cross(wire) for _ in range(20)]
+        pid = serving.member(role).pid
+        os.kill(pid, signal.SIGKILL)
+        assert "restarting" in serving.until(f"{role} 0 died")
+        serving.until(f"{role} 0 is back")
+        with Wire(plan, "alice") as wire:
+            after = [cross(wire) for _ in range(20)]
+            wire.send(Ping(7))
+            assert wire.receive() == Pong(7)
+        assert serving.member(role).pid != pid
+    assert logged(plan) == before + after
+    assert [sequence_of(trade_id) for trade_id in before + after] == list(range(1, 41))
+
+
+def test_death_of_a_matcher_stops_the_product(directory: Path) -> None:
+    with served(directory) as serving:
+        with Wire(serving.plan, "alice") as wire:
+            trade_ids = [cross(wire) for _ in range(20)]
+        os.kill(serving.member("matcher", 1).pid, signal.SIGKILL)
+        assert serving.end() == 1
+        assert "matcher 1 died" in "".join(serving.lines)
+    assert logged(serving.plan) == trade_ids
+    assert not serving.plan.run_dir.exists()
+
+
+def test_unwritable_data_directory_is_named(directory: Path) -> None:
+    (directory / "data").write_text("a file, not a directory")
+    serving = Served(directory)
+    assert serving.end() == 1
+    assert f"data directory {directory}/data" in "".join(serving.lines)
+
+
+def test_tcp_serves_as_the_unix_socket_does(directory: Path) -> None:
+    port = 20_000 + os.getpid() % 20_000
+    with served(directory, f'[frontend]\ntcp = "127.0.0.1:{port}"\n') as serving:
+        assert f"listening on tcp:127.0.0.1:{port}" in "".join(serving.lines)
+        with Wire(serving.plan, "alice", serving.plan.addresses()[1]) as wire:
+            cross(wire)
