@@ -81,7 +81,7 @@ def replay(
             announce(f"reading {file}")
         flows.append(read_flow(file))
     with ExitStack() as stack:
-        out = None if fills is None else stack.enter_context(fills.open("w"))
+        out = None if fills is None else stack.enter_context(fills.open("w", newline=""))
         if connect is not None:
             address = parse_address(connect)
         else:
