@@ -13,7 +13,8 @@ import numpy.typing as npt
 from ipc.compiled import compiled
 from ipc.frames import frame
 from ipc.messages import COMMAND_TAGS, MAX_COMMAND_BODY, QUERY_TAGS, MassCancel
-from ipc.scanner import read_uint, read_word
+from ipc.scanner import read_uint
+from ipc.unaligned import copy_bytes, load_u32, store_u32
 
 Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
@@ -54,13 +55,6 @@ def destination(
 
 
 @compiled
-def copy_bytes(source: Bytes, start: int, stop: int, out: Bytes, at: int) -> None:
-    """Copy ``source[start:stop]`` to ``out[at:]``."""
-    for offset in range(stop - start):
-        out[at + offset] = source[start + offset]
-
-
-@compiled
 def sort_by_symbol(
     data: Bytes,
     position: int,
@@ -83,7 +77,7 @@ def sort_by_symbol(
     why = DONE
     ends[:] = 0
     while end - position >= _HEADER:
-        length = int(read_word(data, position))
+        length = int(load_u32(data, position))
         if length > max_body:
             why = TOO_LONG
             break
@@ -111,9 +105,8 @@ def sort_by_symbol(
     for index in range(count):
         link = frames[index, 2]
         at = ends[link]
-        copy_bytes(data, frames[index, 0], frames[index, 1], out, at)
-        for place in range(4):
-            out[at + 4 + place] = stream >> np.uint64(8 * place) & np.uint64(0xFF)
+        copy_bytes(out, at, data, frames[index, 0], frames[index, 1] - frames[index, 0])
+        store_u32(out, at + 4, stream)
         ends[link] = at + frames[index, 1] - frames[index, 0]
     return position, why, count
 
@@ -131,10 +124,10 @@ def sort_by_stream(
     """
     position = count = used = 0
     while end - position >= _HEADER and count < len(frames):
-        stop = position + _HEADER + int(read_word(data, position))
+        stop = position + _HEADER + int(load_u32(data, position))
         if stop > end:
             break
-        stream = int(read_word(data, position + 4))
+        stream = int(load_u32(data, position + 4))
         if stream >= len(group_of):
             break
         group = group_of[stream]
@@ -159,7 +152,7 @@ def sort_by_stream(
     for index in range(count):
         group = frames[index, 2]
         at = groups[group, 1]
-        copy_bytes(data, frames[index, 0], frames[index, 1], out, at)
+        copy_bytes(out, at, data, frames[index, 0], frames[index, 1] - frames[index, 0])
         groups[group, 1] = at + frames[index, 1] - frames[index, 0]
     return position, used
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ipc.compiled import compiled
 from ipc.messages import MassCancelReport, Reject, Report, tag_of
+from ipc.unaligned import copy_bytes, store_big_u16, store_big_u64, store_u32
 from ipc.vocabulary import RULES, ExecType, Flag, Reason
 
 Records = npt.NDArray[np.void]
@@ -64,8 +65,7 @@ MAX_FRAME = _HEADER + max(3 + _REPORT_ITEMS * 9, _REJECT_HEAD + REJECT_TEXTS.sha
 def put_u64(out: Bytes, at: int, value: Any) -> int:
     """Write a full-width integer; return where the next byte goes."""
     out[at] = _UINT64
-    for place in range(8):
-        out[at + 1 + place] = value >> np.uint64(56 - 8 * place) & np.uint64(0xFF)
+    store_big_u64(out, at + 1, value)
     return at + 9
 
 
@@ -73,19 +73,8 @@ def put_u64(out: Bytes, at: int, value: Any) -> int:
 def put_u16(out: Bytes, at: int, value: Any) -> int:
     """Write a two-byte integer; return where the next byte goes."""
     out[at] = _UINT16
-    out[at + 1] = value >> 8
-    out[at + 2] = value & 0xFF
+    store_big_u16(out, at + 1, value)
     return at + 3
-
-
-@compiled
-def put_header(out: Bytes, at: int, length: int, stream: Any) -> None:
-    """Write a frame's header: two little-endian words."""
-    size = np.uint64(length)
-    for place in range(4):
-        shift = np.uint64(8 * place)
-        out[at + place] = size >> shift & np.uint64(0xFF)
-        out[at + 4 + place] = stream >> shift & np.uint64(0xFF)
 
 
 @compiled
@@ -131,8 +120,7 @@ def put_reject(out: Bytes, at: int, report: Any, texts: Bytes, lengths: Lengths)
     at = put_u64(out, at, report.client_order_id)
     reason = report.reason
     length = lengths[reason]
-    for place in range(length):
-        out[at + place] = texts[reason, place]
+    copy_bytes(out, at, texts, reason * texts.shape[1], length)
     at = put_u64(out, at + length, report.timestamp_ns)
     return put_u64(out, at, report.sequence)
 
@@ -184,6 +172,7 @@ def encode_reports(
                 stream = stream | _AGGREGATE_BIT
         else:
             stop = put_report(out, start, report)
-        put_header(out, end, stop - start, stream)
+        store_u32(out, end, stop - start)
+        store_u32(out, end + 4, stream)
         end = stop
     return end

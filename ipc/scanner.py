@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ipc.compiled import compiled
 from ipc.records import COMMAND
+from ipc.unaligned import load_u32
 from ipc.vocabulary import MAX_CLIENT_ID, CommandType, Flag
 
 DONE = 0
@@ -47,17 +48,6 @@ _FIXINT_END, _UINT8, _UINT16, _UINT32, _UINT64 = 0x80, 0xCC, 0xCD, 0xCE, 0xCF
 # Of each command, by its tag: items of the array with and without the optional one, tag included.
 _LEAST = np.array([0, 9, 4, 7, 6, 3], np.int64)
 _MOST = np.array([0, 10, 5, 8, 6, 3], np.int64)
-
-
-@compiled
-def read_word(data: Bytes, position: int) -> Any:
-    """Return ``(u32 little endian)`` at ``position``."""
-    return (
-        np.uint64(data[position])
-        | np.uint64(data[position + 1]) << np.uint64(8)
-        | np.uint64(data[position + 2]) << np.uint64(16)
-        | np.uint64(data[position + 3]) << np.uint64(24)
-    )
 
 
 @compiled
@@ -159,13 +149,13 @@ def scan(
     with the position of the first frame that was not read, and why: DONE, ODD or FULL.
     """
     while end - position >= _HEADER:
-        length = read_word(data, position)
+        length = load_u32(data, position)
         if length > np.uint64(end - position - _HEADER):
             break
         if count >= len(commands):
             return position, count, FULL
         stop = position + _HEADER + int(length)
-        word = read_word(data, position + 4)
+        word = load_u32(data, position + 4)
         stream = word & _STREAM_MASK
         if stream >= np.uint64(len(accounts)) or accounts[int(stream)] == _NONE:
             return position, count, ODD

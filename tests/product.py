@@ -35,7 +35,7 @@ def make_config(matchers: int = 2, symbols: int = 4, extra: str = "") -> Config:
 
 @contextmanager
 def running(config: Config, directory: Path | None = None) -> Iterator[Plan]:
-    """Run a product, in a short temporary directory where none is given (socket paths are short)."""
+    """Run a product; without ``directory`` in a temporary one, short as socket paths must be."""
     with ExitStack() as stack:
         if directory is None:
             directory = Path(stack.enter_context(TemporaryDirectory(prefix="sb-")))
