@@ -98,6 +98,8 @@ class LogTail:
                 self._closed = active_number(self._directory) > self._segment
                 if not self._closed:
                     return []
+            elif not self._offset:
+                raise self._damage(0, "a closed segment without a line")
             else:
                 self.close()
                 self._segment, self._offset = self._segment + 1, 0
@@ -179,7 +181,10 @@ class LogTail:
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise self._damage(self._offset, f"cannot be unpacked further: {error}") from None
         if lines and not lines[-1].endswith(b"\n"):
-            raise self._damage(self._offset, f"a line without an end: {lines[-1][:400]!r}")
+            torn = lines.pop()
+            if not lines:
+                raise self._damage(self._offset, f"a line without an end: {torn[:400]!r}")
+            file.seek(self._offset + sum(map(len, lines)))
         return lines
 
     def _damage(self, offset: int, problem: str) -> TradeLogError:
