@@ -16,6 +16,7 @@ from engine.books import make_book
 from engine.plan import Plan
 from engine.process import Wakeup, ring_doorbell
 from engine.sequences import SequenceFile
+from engine.summary import Summary
 from ipc.backend import Backend, Link
 from ipc.board import BoardWriter
 from ipc.explain import explain
@@ -25,7 +26,7 @@ from ipc.records import COMMAND, REPORT, TRADE
 from ipc.ring import RingWriter
 from ipc.status import StatusWriter
 from ipc.table import OrderTableWriter
-from ipc.vocabulary import ExecType, Side
+from ipc.vocabulary import Side
 
 MAX_UNSENT_BYTES = 64 << 20
 """Reports that wait for one frontend before its commands have to wait too."""
@@ -51,6 +52,7 @@ class Matcher:
         self._commands = np.zeros(engine.batch_commands, COMMAND)
         self._reports = np.zeros(max(2, 4 * engine.batch_commands), REPORT)
         self._trades = np.zeros(2 * engine.batch_commands, TRADE)
+        self._summary = Summary([limit.symbol for limit in limits])
         self._doorbell = plan.doorbell_path
         self._bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._bell.setblocking(False)
@@ -110,10 +112,10 @@ class Matcher:
             if self._ring.wakeups():
                 ring_doorbell(self._bell, self._doorbell)
         self._table.apply(reports)
-        for symbol in np.unique(reports["symbol"][reports["exec_type"] != ExecType.REJECTED]):
-            if symbol:
-                self._publish_depth(int(symbol), counters.sequence)
-        self._count(reports, trades)
+        symbols, rejects = self._summary.of(reports)
+        for symbol in symbols:
+            self._publish_depth(symbol, counters.sequence)
+        self._count(reports, trades, rejects)
 
     def _publish_depth(self, symbol: int, sequence: int) -> None:
         board = self._board
@@ -122,16 +124,16 @@ class Matcher:
         asks = self.book.depth(symbol, Side.SELL, board.asks(symbol))
         board.close(symbol, sequence, self._clock_ns, bids, asks)
 
-    def _count(self, reports: Records, trades: Records) -> None:
+    def _count(self, reports: Records, trades: Records, rejects: dict[int, int]) -> None:
         status, counters = self._status, self.book.counters()
         status.set("commands", counters.sequence)
         status.set("order_sequence", counters.order_sequence)
         status.set("trade_sequence", counters.trade_sequence)
+        status.set("resting_orders", self._table.live_orders)
         status.add("reports", len(reports))
         status.add("trades", len(trades))
-        rejected = reports["reason"][reports["exec_type"] == ExecType.REJECTED]
-        for reason in rejected.tolist():
-            status.add_reject(reason)
+        for reason, count in rejects.items():
+            status.add_reject(reason, count)
 
     def _wait_for_room(self) -> None:
         """The ring is full of trades that are not logged yet: wait for the persister."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from engine.book import BookLimits, Counters
 from engine.books import make_book
+from engine.summary import Summary
 from ipc.codec import CommandDecoder, ReportEncoder
 from ipc.compiled import HAVE_NUMBA
 from ipc.frames import frame
@@ -61,6 +62,7 @@ def _steps(book: str, directory: Path) -> list[Step]:
         progress = matched.process(commands, reports, trades)
         assert progress.reports == 1
         matched.depth(1, Side.BUY, np.zeros(1, LEVEL))
+        Summary([1]).of(reports)
 
     def encode() -> None:
         encoder = ReportEncoder()

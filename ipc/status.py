@@ -151,9 +151,9 @@ class StatusWriter:
         """Add to a counter."""
         self._words[self._place[name]] += count
 
-    def add_reject(self, reason: int) -> None:
-        """Count one reject by its code."""
-        self._words[_FIRST_REJECT + reason] += 1
+    def add_reject(self, reason: int, count: int = 1) -> None:
+        """Count rejects by their code."""
+        self._words[_FIRST_REJECT + reason] += count
 
 
 class StatusReader:
