@@ -280,7 +280,7 @@ def _limits(*symbols: int, orders: int = MAX_RESTING_ORDERS) -> tuple[BookLimits
     return tuple(BookLimits(symbol, 1, MAX_PRICE, orders) for symbol in symbols)
 
 
-_CALM = (50, 46, 2, 2, 0)
+_CALM = (80, 12, 4, 4, 0)
 """Commands of a book that grows large: little is taken away."""
 
 PROFILES: dict[str, Profile] = {
@@ -289,13 +289,13 @@ PROFILES: dict[str, Profile] = {
         (BookLimits(1, 9, 15, 4),), near(12, 4), recent_orders=3, accounts=2, reach=8, faults=0.1
     ),
     "capacity": Profile(_limits(1, 2, orders=60), near(10**6, 300), commands=(80, 10, 5, 4, 1)),
-    "one_price": Profile(_limits(1), only(777), buys=0.8, reach=300, commands=_CALM),
+    "one_price": Profile(_limits(1), only(777), buys=0.8, accounts=500, reach=300, commands=_CALM),
     "two_prices": Profile(_limits(1), only(1, MAX_PRICE), commands=(60, 20, 12, 7.9, 0.1)),
     "anywhere": Profile(_limits(1), anywhere, commands=(55, 25, 15, 4.99, 0.01)),
     "extremes": Profile(
         _limits(1), only(1, 2, 3, 2**32, MAX_PRICE - 2, MAX_PRICE - 1, MAX_PRICE), reach=200
     ),
-    "own_level": Profile(_limits(1), own_level, commands=_CALM, reach=50_000),
+    "own_level": Profile(_limits(1), own_level, accounts=500, commands=_CALM, reach=50_000),
     "drifting": Profile(_limits(1), drifting(10**6, 2 * 10**6, 50_000, 100), reach=2000),
     "jumping": Profile(_limits(1, 9), jumping(2**50, 700, 1000), reach=3000),
     "huge": Profile(
@@ -318,6 +318,7 @@ PROFILES: dict[str, Profile] = {
     "large_quantities": Profile(
         _limits(1),
         near(100, 5),
+        accounts=500,
         quantities=(MAX_QUANTITY - 5, MAX_QUANTITY),
         commands=_CALM,
         buys=0.7,

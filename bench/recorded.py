@@ -1,0 +1,57 @@
+"""Recorded order flows as COMMAND arrays, for the books that are run on them."""
+
+import numpy as np
+
+from engine.book import BookLimits, Records
+from frontend.flow_file import Flow, Op, Tif
+from ipc.records import COMMAND
+from ipc.vocabulary import MAX_RESTING_ORDERS, CommandType, Flag, OrderType, TimeInForce
+
+RECORDED = {"GOOG": "GOOG_merged_flow.csv.gz", "BTCUSD": "BTCUSD_flow.csv.gz"}
+"""The flows of a data directory: the file of each."""
+SYMBOL = 1
+ACCOUNT = 1
+
+_COMMAND_TYPES = {
+    Op.N: CommandType.NEW,
+    Op.L: CommandType.NEW,
+    Op.X: CommandType.NEW,
+    Op.C: CommandType.CANCEL,
+    Op.R: CommandType.REDUCE,
+    Op.M: CommandType.REPLACE,
+}
+
+
+def recorded_limits(flow: Flow) -> BookLimits:
+    """Return an instrument whose band covers the flow's prices."""
+    return BookLimits(SYMBOL, flow.min_price, flow.max_price, MAX_RESTING_ORDERS)
+
+
+def recorded_commands(flow: Flow) -> Records:
+    """Return what ``frontend.flow_file.message_of`` says of each row, as COMMAND records.
+
+    One account owns all orders; ``request_id`` is the row's place, from 1.
+    """
+    rows = flow.rows
+    commands = np.zeros(len(rows), COMMAND)
+    types = np.zeros(max(Op) + 1, np.uint8)
+    types[list(_COMMAND_TYPES)] = list(_COMMAND_TYPES.values())
+    commands["command_type"] = types[rows["op"]]
+    commands["symbol"] = SYMBOL
+    commands["account"] = ACCOUNT
+    commands["request_id"] = np.arange(1, len(rows) + 1)
+    commands["client_order_id"] = rows["id"]
+    commands["timestamp_ns"] = rows["ts_ns"]
+    new = commands["command_type"] == CommandType.NEW
+    market = new & (rows["tif"] == Tif.MKT)
+    immediate = (rows["op"] == Op.X) | np.isin(rows["tif"], (Tif.IOC, Tif.MKT))
+    replace, reduce = rows["op"] == Op.M, rows["op"] == Op.R
+    priced, counted = (new & ~market) | replace, new | replace | reduce
+    commands["side"][new] = rows["side"][new]
+    commands["order_type"][new] = np.where(market, OrderType.MARKET, OrderType.LIMIT)[new]
+    commands["time_in_force"][new] = np.where(immediate, TimeInForce.IOC, TimeInForce.GTC)[new]
+    commands["flags"][new & (rows["tif"] == Tif.PO)] = Flag.POST_ONLY
+    commands["flags"][replace] = Flag.REINSERT
+    commands["price"][priced] = rows["price"][priced]
+    commands["quantity"][counted] = rows["qty"][counted]
+    return commands
