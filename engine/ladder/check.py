@@ -1,0 +1,287 @@
+"""Every structural invariant of the compiled book, checked in plain Python."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from engine.ladder import identity, layout
+from engine.ladder.layout import FINISHED, LEAF, MATCHING, NO_KEY, WINDOW, WORD_BITS
+from engine.ladder.tables import Tables
+from ipc.records import SEQUENCE_MASK
+from ipc.vocabulary import MAX_QUANTITY, OrderType, Side, TimeInForce
+
+_RESTING_TERMS = int(OrderType.LIMIT) << 8 | int(TimeInForce.GTC) << 16
+
+
+def check(tables: Tables) -> None:
+    """Raise AssertionError, saying what is wrong and where, if an invariant does not hold."""
+    state = tables.state[0]
+    levels_seen: set[int] = set()
+    orders_seen: dict[int, int] = {}  # slot: side
+    forks_seen: set[int] = set()
+    for side in range(len(tables.sides)):
+        levels = _side_levels(tables, side, forks_seen)
+        assert levels_seen.isdisjoint(levels.values()), f"side {side}: another's level"
+        levels_seen.update(levels.values())
+        _check_best(tables, side, levels)
+        _check_queues(tables, side, levels, orders_seen)
+    for instrument in range(len(tables.instruments)):
+        _check_instrument(tables, instrument)
+    in_hand = set()
+    if state["unfinished"] == MATCHING:
+        in_hand.add(int(state["unfinished_slot"]))
+        assert in_hand.isdisjoint(orders_seen), "the order at hand rests"
+    live = orders_seen.keys() | in_hand
+    assert len(live) == state["live_orders"], "live_orders: not as many as there are"
+    assert len(live) <= state["order_capacity"], "live_orders: more than there is room for"
+    _check_free(tables.orders["next"], "order", state, live)
+    _check_free(tables.levels["oldest"], "level", state, levels_seen)
+    _check_free(tables.forks["low"], "fork", state, forks_seen)
+    order_ids = tables.orders["order_id"]
+    assert all(order_ids[slot] for slot in live), "a live order without an order_id"
+    assert np.count_nonzero(order_ids) == len(live), "a free node with an order_id"
+    _check_client_ids(tables, orders_seen, in_hand)
+    _check_order_ids(tables, live)
+    _check_recent(tables)
+
+
+# Levels ------------------------------------------------------------------------------------------
+
+
+def _side_levels(tables: Tables, side: int, forks_seen: set[int]) -> dict[int, int]:
+    """Return the levels of a side by key, in order, having checked the window and the tree."""
+    record = tables.sides[side]
+    near = _near_levels(tables, side)
+    assert len(near) == record["near_levels"], f"side {side}: near_levels"
+    far: dict[int, int] = {}
+    if record["far_root"]:
+        _walk_far(tables, int(record["far_root"]), WORD_BITS, far, forks_seen)
+    assert len(far) == record["far_levels"], f"side {side}: far_levels"
+    assert list(far) == sorted(far), f"side {side}: the far tree is out of order"
+    assert min(far, default=NO_KEY) == record["far_key"], f"side {side}: far_key"
+    window_key = int(record["window_key"])
+    assert window_key % WORD_BITS == 0, f"side {side}: window_key"
+    inside = [key for key in far if window_key <= key < window_key + WINDOW]
+    assert not inside, f"side {side}: far levels {inside} in the window"
+    return dict(sorted((near | far).items()))
+
+
+def _near_levels(tables: Tables, side: int) -> dict[int, int]:
+    words = tables.words["bits"][side * layout.WINDOW_WORDS :][: layout.WINDOW_WORDS]
+    groups = (words != 0).reshape(layout.WINDOW_SUMMARIES, WORD_BITS)
+    summaries = np.packbits(groups, axis=1, bitorder="little").view("<u8").ravel()
+    kept = tables.summaries["bits"][side * layout.WINDOW_SUMMARIES :][: layout.WINDOW_SUMMARIES]
+    assert (summaries == kept).all(), f"side {side}: a summary differs from its words"
+    window_key = int(tables.sides[side]["window_key"])
+    positions = np.flatnonzero(np.unpackbits(words.view("u1"), bitorder="little")).tolist()
+    near = tables.near["level"][side * WINDOW :][:WINDOW]
+    return {
+        window_key + (position - window_key) % WINDOW: int(near[position]) for position in positions
+    }
+
+
+def _walk_far(
+    tables: Tables, node: int, above: int, levels: dict[int, int], forks_seen: set[int]
+) -> None:
+    """Collect the levels below a node of a far tree, whose forks' bits must fall on the way."""
+    if node >= LEAF:
+        level = node - LEAF
+        levels[int(tables.levels["key"][level])] = level
+        return
+    assert node not in forks_seen, f"fork {node}: stands twice"
+    forks_seen.add(node)
+    fork = tables.forks[node]
+    bit = int(fork["bit"])
+    assert bit < above, f"fork {node}: bit"
+    for child, value in ((int(fork["low"]), 0), (int(fork["high"]), 1)):
+        below: dict[int, int] = {}
+        _walk_far(tables, child, bit, below, forks_seen)
+        assert all(key >> bit & 1 == value for key in below), f"fork {node}: key on the wrong side"
+        assert not levels.keys() & below.keys(), f"fork {node}: a key stands twice"
+        levels.update(below)
+
+
+def _check_best(tables: Tables, side: int, levels: dict[int, int]) -> None:
+    record = tables.sides[side]
+    best_key = next(iter(levels), NO_KEY)
+    assert record["best_key"] == best_key, f"side {side}: best_key"
+    assert record["best_level"] == levels.get(best_key, 0), f"side {side}: best_level"
+    assert record["flip"] == (0 if side % 2 else layout.KEY_MASK), f"side {side}: flip"
+
+
+def _check_queues(
+    tables: Tables, side: int, levels: dict[int, int], orders_seen: dict[int, int]
+) -> None:
+    """Check the queue of every level, and add its orders to those seen."""
+    count = 0
+    for key, level in levels.items():
+        row = tables.levels[level]
+        where = f"side {side}: level {level}"
+        assert row["key"] == key, f"{where}: key"
+        assert row["side"] == side, f"{where}: side"
+        quantity, length, older, slot = 0, 0, 0, int(row["oldest"])
+        assert slot, f"{where}: empty"
+        while slot:
+            assert slot not in orders_seen, f"{where}: order {slot} stands twice"
+            orders_seen[slot] = side
+            order: Any = tables.orders[slot]
+            _check_order(tables, side, key, slot)
+            assert order["level"] == level, f"{where}: order {slot}: level"
+            assert order["previous"] == older, f"{where}: order {slot}: previous"
+            quantity += int(order["leaves_qty"])
+            length += 1
+            older, slot = slot, int(order["next"])
+        assert row["youngest"] == older, f"{where}: youngest"
+        assert row["quantity"] == quantity, f"{where}: quantity"
+        assert row["order_count"] == length, f"{where}: order_count"
+        count += length
+    assert tables.sides[side]["order_count"] == count, f"side {side}: order_count"
+
+
+def _check_order(tables: Tables, side: int, key: int, slot: int) -> None:
+    order: Any = tables.orders[slot]
+    state = tables.state[0]
+    order_id, terms = int(order["order_id"]), int(order["terms"])
+    expected = _RESTING_TERMS | (Side.SELL if side % 2 else Side.BUY)
+    assert terms & 0xFFFFFF == expected, f"order {slot}: terms"
+    assert int(order["price"]) ^ int(tables.sides[side]["flip"]) == key, f"order {slot}: price"
+    assert order["leaves_qty"] > 0, f"order {slot}: nothing left"
+    assert order["cum_qty"] >= 0, f"order {slot}: cum_qty"
+    assert order["leaves_qty"] + order["cum_qty"] <= MAX_QUANTITY, f"order {slot}: quantity"
+    assert order_id & ~SEQUENCE_MASK == state["shard_bits"], f"order {slot}: shard of its id"
+    assert order_id & SEQUENCE_MASK <= state["order_sequence"], f"order {slot}: id not given yet"
+
+
+def _check_instrument(tables: Tables, instrument: int) -> None:
+    limits = tables.instruments[instrument]
+    bids, asks = tables.sides[2 * instrument], tables.sides[2 * instrument + 1]
+    symbol = int(limits["symbol"])
+    assert tables.symbols["instrument"][symbol] == instrument + 1, f"symbol {symbol}: instrument"
+    resting = bids["order_count"] + asks["order_count"]
+    assert resting <= limits["max_resting_orders"], f"symbol {symbol}: more orders than allowed"
+    for record in (bids, asks):
+        price = int(record["best_key"]) ^ int(record["flip"])
+        outside = record["best_key"] != NO_KEY and not (
+            limits["min_price"] <= price <= limits["max_price"]
+        )
+        assert not outside, f"symbol {symbol}: best price out of band"
+    if tables.state["unfinished"][0] == FINISHED and NO_KEY not in (
+        bids["best_key"],
+        asks["best_key"],
+    ):
+        best_bid = int(bids["best_key"]) ^ int(bids["flip"])
+        assert best_bid < asks["best_key"], f"symbol {symbol}: the book is crossed"
+
+
+# Nodes -------------------------------------------------------------------------------------------
+
+
+def _check_free(links: Any, kind: str, state: Any, used: Any) -> None:
+    """Check that each node of a kind is either used, or free, or was never used."""
+    free: set[int] = set()
+    node = int(state[f"free_{kind}"])
+    fresh = int(state[f"fresh_{kind}"])
+    while node:
+        assert node not in free, f"free {kind}s: {node} stands twice"
+        assert node < fresh, f"free {kind}s: {node} was never used"
+        free.add(node)
+        node = int(links[node])
+    assert free.isdisjoint(used), f"free {kind}s: some are in use"
+    assert len(free) + len(used) == fresh - 1, f"{kind}s: some are lost"
+
+
+# Indexes -----------------------------------------------------------------------------------------
+
+
+def _check_probes(taken: Any, homes: dict[int, int], table: str) -> None:
+    """Check that no gap lies between an entry's home and its place in a hash."""
+    for index, home in homes.items():
+        place = home
+        while place != index:
+            assert taken[place], f"{table}: entry {index} cannot be found"
+            place = (place + 1) % len(taken)
+
+
+def _check_client_ids(tables: Tables, orders: dict[int, int], in_hand: set[int]) -> None:
+    entries = tables.client_ids["entry"]
+    places = np.flatnonzero(entries).tolist()
+    slots = {int(entries[place]) & 0xFFFFFFFF for place in places}
+    assert len(slots) == len(places), "client_ids: an order stands twice"
+    known = {slot for slot in orders if tables.orders["client_order_id"][slot]}
+    assert known <= slots, "client_ids: a resting order is missing"
+    assert slots <= known | in_hand, "client_ids: an order that is not live"
+    homes = {}
+    for place in places:
+        entry = int(entries[place])
+        slot, hash32 = entry & 0xFFFFFFFF, entry >> 32
+        if slot in orders:
+            order = tables.orders[slot]
+            key = (int(order["account"]), orders[slot] // 2, int(order["client_order_id"]))
+            assert hash32 == _hash_client_id(*key), f"client_ids: hash of order {slot}"
+        homes[place] = hash32 * len(entries) >> 32
+    _check_probes(entries, homes, "client_ids")
+
+
+def _check_order_ids(tables: Tables, live: Any) -> None:
+    entries = tables.order_ids["slot"]
+    places = np.flatnonzero(entries).tolist()
+    last = int(tables.state["order_sequence"][0])
+    order_ids = {slot: int(tables.orders["order_id"][slot]) for slot in live}
+    old = {
+        slot
+        for slot, order_id in order_ids.items()
+        if last - (order_id & SEQUENCE_MASK) >= len(tables.recent)
+    }
+    assert sorted(entries[places].tolist()) == sorted(old), "order_ids: not the old live orders"
+    for slot in order_ids.keys() - old:
+        recent = tables.recent[order_ids[slot] & (len(tables.recent) - 1)]
+        assert recent["slot"] == slot, f"recent: not where order {slot} is"
+    homes = {
+        place: _hash_order_id(order_ids[int(entries[place])]) * len(entries) >> 32
+        for place in places
+    }
+    _check_probes(entries, homes, "order_ids")
+
+
+def _check_recent(tables: Tables) -> None:
+    """Check that the chain of its bucket leads to each recent order."""
+    state = tables.state[0]
+    last, recent_orders = int(state["order_sequence"]), int(state["recent_orders"])
+    mask, shift = len(tables.recent) - 1, int(state["bucket_shift"])
+    for sequence in range(max(0, last - recent_orders) + 1, last + 1):
+        recent = tables.recent[sequence & mask]
+        if not recent["client_order_id"]:
+            continue
+        key = (int(recent["account"]), int(recent["instrument"]), int(recent["client_order_id"]))
+        hash32 = _hash_client_id(*key)
+        bucket = tables.buckets[hash32 >> shift]
+        assert int(bucket["signature"]) >> (hash32 & 31) & 1, f"recent {sequence}: signature"
+        age, sought = last - int(bucket["newest"]) & 0xFFFFFFFF, last - sequence
+        while age < sought:
+            previous = int(tables.recent["previous"][(last - age) & mask])
+            older = last - previous & 0xFFFFFFFF
+            assert older > age, f"recent {sequence}: not in the chain of its bucket"
+            age = older
+        assert age == sought, f"recent {sequence}: not in the chain of its bucket"
+
+
+# The kernel's own hash functions, run as plain Python ---------------------------------------------
+
+
+def _hash_client_id(account: int, instrument: int, client_order_id: int) -> int:
+    function: Any = identity.client_id_hash
+    with np.errstate(over="ignore"):
+        hash32 = function.py_func(
+            SimpleNamespace(accounts=True),
+            np.uint64(account),
+            instrument,
+            np.uint64(client_order_id),
+        )
+    return int(hash32)
+
+
+def _hash_order_id(order_id: int) -> int:
+    function: Any = identity.order_id_hash
+    with np.errstate(over="ignore"):
+        return int(function.py_func(order_id))

@@ -1,0 +1,173 @@
+"""The compiled entry points: a batch of commands, the depth of a side, the growth of the hashes.
+
+``numba`` keeps machine code by the entry point's own source file only. So that a changed rule never
+runs as the old one, each entry point holds the digest of all sources it is made of as a constant,
+which is part of numba's key.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from engine import rules
+from engine.ladder import answers, identity, prices, sweep
+from engine.ladder import commands as book_commands
+from engine.ladder.layout import DONE, FINISHED, FULL, GROW, NO_KEY
+from engine.ladder.memory import (
+    Output,
+    address_of,
+    command_at,
+    entry,
+    instrument_at,
+    level_at,
+    open_book,
+    order_at,
+    side_at,
+    state_at,
+)
+from ipc import records, vocabulary
+
+REPORTS_OF_A_START = 2
+"""A command starts only where this many reports fit: all that one without trades can need."""
+
+
+def _source_digest() -> int:
+    """Return a number that changes with any source file that the machine code is made of."""
+    ours = sorted(Path(__file__).parent.glob("*.py"))
+    theirs = [Path(module.__file__ or "") for module in (rules, records, vocabulary)]
+    digest = hashlib.blake2b(digest_size=7)
+    for path in (*ours, *theirs):
+        digest.update(path.read_bytes())
+    return int.from_bytes(digest.digest(), "little")
+
+
+MAX_RECENT_ORDERS = 1 << 24
+
+
+SOURCE = _source_digest()
+_ZERO = np.uint64(0)
+
+
+class Features(NamedTuple):
+    """What a kernel does; a book has all, and a benchmark asks what each costs."""
+
+    accounts: bool = True
+    duplicates: bool = True
+
+
+def make_process(features: Features, source: int = SOURCE) -> Any:
+    """Return the kernel (state address, commands, reports, trades, resume) -> how far it came.
+
+    With ``resume`` 0 it starts, with 1 it goes on after GROW. It returns why it ended (DONE, FULL,
+    GROW) and how many commands, reports and trades are done since the start.
+    """
+    accounts, duplicates = features
+
+    def process(
+        address: int, commands: Any, reports: Any, trades: Any, resume: int
+    ) -> tuple[int, int, int, int]:
+        book = open_book(address, accounts, duplicates)
+        state = state_at(book.state)
+        state.source = source
+        output = Output(address_of(reports), len(reports), address_of(trades), len(trades))
+        first_command = address_of(commands)
+        count = len(commands)
+        if resume == 0:
+            state.commands = 0
+            state.reports = 0
+            state.trades = 0
+        done = state.commands
+        status = DONE
+        while done < count:
+            if state.unfinished == FINISHED:
+                if state.reports + REPORTS_OF_A_START > output.report_capacity:
+                    status = FULL
+                    break
+                if state.live_orders >= state.order_capacity:
+                    status = GROW
+                    break
+                state.sequence += 1
+            if not book_commands.carry_out(book, output, command_at(first_command, done)):
+                status = FULL
+                break
+            done += 1
+        state.commands = done
+        return status, done, state.reports, state.trades
+
+    return entry(process)
+
+
+def _make_depth(source: int) -> Any:
+    def depth(address: int, side: int, levels: Any) -> int:
+        book = open_book(address, True, True)
+        if source == 0:
+            return 0
+        key = side_at(book, side).best_key
+        flip = side_at(book, side).flip
+        count = 0
+        while key != NO_KEY and count < len(levels):
+            row = level_at(book, prices.find_level(book, side, key))
+            levels[count].price = key ^ flip
+            levels[count].quantity = row.quantity
+            levels[count].order_count = row.order_count
+            count += 1
+            key = prices.next_key(book, side, key + 1)
+        return count
+
+    return entry(depth)
+
+
+def _make_rebuild(source: int) -> Any:
+    def rebuild(address: int, client_ids: Any, order_ids: Any) -> int:
+        """Enter what stands in two former tables into the book's present, empty ones."""
+        book = open_book(address, True, True)
+        if source == 0:
+            return 0
+        for index in range(len(client_ids)):
+            entry = client_ids[index].entry
+            if entry != _ZERO:
+                identity.add_client_id(book, entry >> np.uint64(32), np.uint32(entry))
+        for index in range(len(order_ids)):
+            slot = order_ids[index].slot
+            if slot != 0:
+                identity.add_order_id(book, slot)
+        return len(client_ids)
+
+    return entry(rebuild)
+
+
+def _make_resting(source: int) -> Any:
+    def resting(address: int, orders: Any) -> int:
+        """Fill RESTING records with the resting orders in order; return how many."""
+        book = open_book(address, True, True)
+        state = state_at(book.state)
+        if source == 0:
+            return 0
+        count = 0
+        for side in range(2 * state.instrument_count):
+            slot = sweep.first_slot(book, side)
+            while slot != 0:
+                order = order_at(book, slot)
+                terms = np.int64(order.terms)
+                orders[count].order_id = order.order_id
+                orders[count].account = order.account
+                orders[count].client_order_id = order.client_order_id
+                orders[count].price = order.price
+                orders[count].leaves_qty = order.leaves_qty
+                orders[count].cum_qty = order.cum_qty
+                orders[count].symbol = instrument_at(book, side >> 1).symbol
+                orders[count].side = answers.side_of(terms)
+                orders[count].flags = answers.flags_of(terms)
+                count += 1
+                slot = sweep.next_slot(book, side, slot)
+        return count
+
+    return entry(resting)
+
+
+process = make_process(Features())
+resting = _make_resting(SOURCE)
+depth = _make_depth(SOURCE)
+rebuild = _make_rebuild(SOURCE)

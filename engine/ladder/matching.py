@@ -1,0 +1,227 @@
+"""Matching, and the life of an order: taken, resting, traded, ended."""
+
+import numpy as np
+
+from engine.ladder import answers, identity, prices
+from engine.ladder.layout import NO_KEY
+from engine.ladder.memory import (
+    Book,
+    Bool,
+    Int,
+    Output,
+    Row,
+    called,
+    inlined,
+    level_at,
+    open_book,
+    order_at,
+    side_at,
+    signed,
+    state_at,
+    unlikely,
+)
+from ipc.vocabulary import OrderType, Reason, TimeInForce
+
+_MARKET = int(OrderType.MARKET)
+_GTC, _FOK = int(TimeInForce.GTC), int(TimeInForce.FOK)
+_OK = int(Reason.NONE)
+_IOC_REMAINDER = int(Reason.IOC_REMAINDER)
+_MARKET_REMAINDER = int(Reason.MARKET_REMAINDER)
+_FOK_UNFILLED = int(Reason.FOK_UNFILLED)
+_ZERO = np.uint64(0)
+
+
+# Nodes -------------------------------------------------------------------------------------------
+
+
+@inlined
+def take_order(book: Book) -> Int:
+    """Return a free node; the kernel's main loop has seen to it that there is one."""
+    state = state_at(book.state)
+    state.live_orders += 1
+    slot = state.free_order
+    if slot != 0:
+        state.free_order = order_at(book, slot).next
+        return slot
+    slot = state.fresh_order
+    state.fresh_order = slot + 1
+    return slot
+
+
+@inlined
+def end_order(book: Book, side: Int, slot: Int, client_id_known: Bool) -> None:
+    """Let go of an order that is in no level any more."""
+    identity.forget(book, slot, side >> 1, client_id_known)
+    state = state_at(book.state)
+    order = order_at(book, slot)
+    order.order_id = 0
+    order.next = state.free_order
+    state.free_order = slot
+    state.live_orders -= 1
+
+
+# Queues ------------------------------------------------------------------------------------------
+
+
+@inlined
+def rest(book: Book, side: Int, slot: Int) -> None:
+    """Put an order at the back of the queue of its price."""
+    order = order_at(book, slot)
+    record = side_at(book, side)
+    record.order_count += 1
+    key = order.price ^ record.flip
+    order.next = 0
+    level = prices.find_level(book, side, key)
+    if level == 0:
+        prices.add_level(book, side, key, slot)
+        return
+    row = level_at(book, level)
+    youngest = row.youngest
+    order_at(book, youngest).next = slot
+    row.youngest = slot
+    row.quantity += order.leaves_qty
+    row.order_count += 1
+    order.level = level
+    order.previous = youngest
+
+
+@inlined
+def leave(book: Book, side: Int, slot: Int) -> None:
+    """Take an order out of its queue, and its level away where it was the last."""
+    order = order_at(book, slot)
+    level = order.level
+    row = level_at(book, level)
+    order.level = 0
+    side_at(book, side).order_count -= 1
+    if row.order_count == 1:
+        prices.remove_level(book, side, level)
+        return
+    row.quantity -= order.leaves_qty
+    row.order_count -= 1
+    older, younger = order.previous, order.next
+    if older != 0:
+        order_at(book, older).next = younger
+    else:
+        row.oldest = younger
+    if younger != 0:
+        order_at(book, younger).previous = older
+    else:
+        row.youngest = older
+
+
+@inlined
+def take_quantity(book: Book, slot: Int, quantity: Int) -> None:
+    """Take a part of what is open off an order that keeps its place."""
+    order = order_at(book, slot)
+    order.leaves_qty -= quantity
+    level_at(book, order.level).quantity -= quantity
+
+
+# Matching ----------------------------------------------------------------------------------------
+
+
+@inlined
+def limit_key(book: Book, opposite: Int, terms: Int, price: Int) -> Int:
+    """Return the worst key of the opposite side that an order would trade with."""
+    limit = price ^ side_at(book, opposite).flip
+    return NO_KEY - 1 if answers.order_type_of(terms) == _MARKET else limit
+
+
+@called
+def can_fill(address: Int, opposite: Int, limit: Int, quantity: Int) -> Bool:
+    """Tell whether the opposite side holds a quantity at keys up to a limit."""
+    book = open_book(address, False, False)
+    missing = quantity
+    key = side_at(book, opposite).best_key
+    while key <= limit:
+        missing -= level_at(book, prices.find_level(book, opposite, key)).quantity
+        if missing <= 0:
+            return True
+        key = prices.next_key(book, opposite, key + 1)
+    return False
+
+
+@inlined
+def trade(book: Book, output: Output, command: Row, side: Int, taker_slot: Int) -> None:
+    """Trade with the best order of the opposite side what both have left, at its price."""
+    state = state_at(book.state)
+    opposite = side ^ 1
+    maker_slot = level_at(book, side_at(book, opposite).best_level).oldest
+    taker = order_at(book, taker_slot)
+    maker = order_at(book, maker_slot)
+    quantity = min(taker.leaves_qty, maker.leaves_qty)
+    price = maker.price
+    state.trade_sequence += 1
+    trade_id = state.shard_bits | state.trade_sequence
+    taker.leaves_qty -= quantity
+    taker.cum_qty += quantity
+    take_quantity(book, maker_slot, quantity)
+    maker.cum_qty += quantity
+    answers.write_trade(book, output, command, side, taker_slot, maker_slot, trade_id, quantity)
+    for_taker = (answers.TRADE, _OK, command.request_id, answers.TAKER)
+    for_maker = (answers.TRADE, _OK, _ZERO, answers.MAKER)
+    last = (price, quantity, trade_id)
+    answers.report_order(book, output, command, taker_slot, *for_taker, *last)
+    answers.report_order(book, output, command, maker_slot, *for_maker, *last)
+    if maker.leaves_qty == 0:
+        leave(book, opposite, maker_slot)
+        end_order(book, opposite, maker_slot, True)
+
+
+@called
+def match(
+    address: Int,
+    accounts: Bool,
+    duplicates: Bool,
+    output: Output,
+    command: Row,
+    side: Int,
+    slot: Int,
+    limit: Int,
+) -> Bool:
+    """Trade while orders cross; False where a buffer is full."""
+    book = open_book(address, accounts, duplicates)
+    order = order_at(book, slot)
+    opposite = side_at(book, side ^ 1)
+    while order.leaves_qty != 0 and opposite.best_key <= limit:
+        if not answers.has_trade_room(book, output):
+            return False
+        trade(book, output, command, side, slot)
+    return True
+
+
+@inlined
+def enter(
+    book: Book, output: Output, command: Row, side: Int, slot: Int, client_id_known: Bool
+) -> Bool:
+    """Let an order trade what crosses, and then rest or be cancelled; False: no room, call again.
+
+    ``client_id_known`` tells whether its client_order_id is indexed, which a new order's is not.
+    """
+    order = order_at(book, slot)
+    opposite = side_at(book, side ^ 1)
+    terms = signed(order.terms)
+    limit = limit_key(book, side ^ 1, terms, order.price)
+    rests = answers.is_resting_kind(terms)
+    fill_or_kill = answers.time_in_force_of(terms) == _FOK
+    kill = unlikely(fill_or_kill) and not can_fill(book.state, side ^ 1, limit, order.leaves_qty)
+    if unlikely(opposite.best_key <= limit) and not kill:
+        features = (book.state, book.accounts, book.duplicates)
+        if not match(*features, output, command, side, slot, limit):
+            return False
+    if rests and order.leaves_qty != 0:
+        rest(book, side, slot)
+        if not client_id_known and order.client_order_id != _ZERO:
+            client_order_id = order.client_order_id
+            hash32 = identity.client_id_hash(book, order.account, side >> 1, client_order_id)
+            identity.add_client_id(book, hash32, slot)
+        return True
+    if order.leaves_qty != 0:
+        if not answers.has_room(book, output, 1):
+            return False
+        market = answers.order_type_of(terms) == _MARKET
+        reason = _MARKET_REMAINDER if market else _IOC_REMAINDER
+        reason = _FOK_UNFILLED if kill else reason
+        answers.answer(book, output, command, slot, answers.CANCELED, reason)
+    end_order(book, side, slot, client_id_known)
+    return True

@@ -1,0 +1,98 @@
+"""The memory of the compiled book: numpy arrays, made small and grown between commands."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.book import BookLimits, Counters
+from engine.ladder import layout
+from engine.ladder.kernel import rebuild
+from ipc.records import make_id
+
+FIRST_CAPACITY = 1024
+"""Orders that a new book has room for."""
+_SPARSE_CAPACITY = 1 << 15
+"""Up to this many orders the hashes stay sparse; beyond, memory counts for more."""
+_FIXED = ("sides", "summaries", "words", "near", "instruments", "symbols", "recent", "buckets")
+_ROWS = ("orders", "levels", "forks")
+_HASHES = ("client_ids", "order_ids")
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << max(0, least - 1).bit_length()
+
+
+class Tables:
+    """Every table of one book; ``state`` holds their addresses and the counters.
+
+    Zeroed pages that nobody touched take no memory, so room is address space until it is used.
+    """
+
+    def __init__(
+        self, shard: int, limits: Sequence[BookLimits], recent_orders: int, start: Counters
+    ) -> None:
+        self.state = np.zeros(1, layout.STATE)
+        self.address: int = self.state.ctypes.data
+        self.limits = sorted(limits)
+        self._make_fixed(recent_orders)
+        self._make_sides()
+        state = self.state[0]
+        state["instrument_count"] = len(self.limits)
+        state["recent_mask"] = len(self.recent) - 1
+        state["recent_orders"] = recent_orders
+        state["bucket_shift"] = 33 - len(self.buckets).bit_length()
+        state["shard_bits"] = make_id(shard, 0)
+        state["sequence"], state["order_sequence"], state["trade_sequence"] = start
+        state["fresh_order"] = state["fresh_level"] = state["fresh_fork"] = 1
+        for name in _FIXED:
+            state[name] = getattr(self, name).ctypes.data
+        self._make_growing(FIRST_CAPACITY)
+
+    def _make_fixed(self, recent_orders: int) -> None:
+        count = len(self.limits)
+        sides = 2 * count
+        self.sides = np.zeros(sides, layout.SIDE)
+        self.summaries = np.zeros(sides * layout.WINDOW_SUMMARIES, layout.WORD)
+        self.words = np.zeros(sides * layout.WINDOW_WORDS, layout.WORD)
+        self.near = np.zeros(sides * layout.WINDOW, layout.NEAR)
+        self.symbols = np.zeros(1 << 16, layout.SYMBOL)
+        self.instruments = np.array(self.limits, layout.INSTRUMENT)
+        self.recent = np.zeros(_power_of_two(max(1, recent_orders)), layout.RECENT_ORDER)
+        self.buckets = np.zeros(2 * len(self.recent), layout.BUCKET)
+        self.symbols["instrument"][self.instruments["symbol"]] = np.arange(1, count + 1)
+
+    def _make_sides(self) -> None:
+        self.sides["best_key"] = self.sides["far_key"] = layout.NO_KEY
+        self.sides["flip"][::2] = layout.KEY_MASK
+
+    def _make_growing(self, capacity: int) -> None:
+        """Make or replace the tables that grow with the number of live orders."""
+        state: Any = self.state[0]
+        client_ids = capacity * (4 if capacity <= _SPARSE_CAPACITY else 2)
+        self.orders = np.zeros(capacity + 1, layout.ORDER_NODE)
+        self.levels = np.zeros(capacity + 1, layout.LEVEL_NODE)
+        self.forks = np.zeros(capacity + 1, layout.FORK)
+        self.client_ids = np.zeros(client_ids, layout.CLIENT_ID)
+        self.order_ids = np.zeros(capacity * 2, layout.ORDER_ID)
+        state["order_capacity"] = capacity
+        state["client_id_entries"] = len(self.client_ids)
+        state["order_id_entries"] = len(self.order_ids)
+        for name in (*_ROWS, *_HASHES):
+            state[name] = getattr(self, name).ctypes.data
+
+    def grow(self) -> None:
+        """Make room for more live orders: twice as many, or half as many again in a large book."""
+        capacity = len(self.orders) - 1
+        former = {name: getattr(self, name) for name in (*_ROWS, *_HASHES)}
+        factor = 4 if capacity < _SPARSE_CAPACITY else 3
+        self._make_growing(capacity * factor // 2)
+        for name in _ROWS:
+            used = int(self.state[0][f"fresh_{name.removesuffix('s')}"])
+            getattr(self, name)[:used] = former[name][:used]
+        rebuild(self.address, former["client_ids"], former["order_ids"])
+
+    def nbytes(self) -> int:
+        """Return the bytes of all tables, used or not."""
+        names = ("state", *_FIXED, *_ROWS, *_HASHES)
+        return sum(getattr(self, name).nbytes for name in names)
