@@ -119,6 +119,7 @@ def _drive(plan: Plan, seconds: float, seed: int, directory: Path, out: TextIO) 
     )
     load = Load(assignments, [probe])
     try:
+        load.connect()
         with Reader(plan) as reader, progress_on(out) as progress:
             meter = Meter(reader)
             return load.run(lambda: progress.show(meter.sample()))

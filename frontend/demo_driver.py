@@ -35,7 +35,7 @@ CHUNK = 4_096
 """Commands that are computed in one go."""
 BATCH = 128
 """Commands that are sent in one go."""
-WINDOW = 512
+WINDOW = 1_024
 """Commands of one driver that may wait for their answers."""
 SILENCE_S = 30.0
 """How long the engine may leave a driver without any answer."""

@@ -45,7 +45,7 @@ class Told:
 
 
 class Load:
-    """Some driver processes and one probe; ``close`` it in any case."""
+    """Some driver processes and probes. ``connect``, ``run``, and in any case ``close``."""
 
     def __init__(self, drivers: Sequence[Assignment], probes: Sequence[Assignment]) -> None:
         context = multiprocessing.get_context("spawn")
@@ -62,9 +62,12 @@ class Load:
             self._pipes.append(ours)
             self._processes.append(process)
 
+    def connect(self) -> None:
+        """Wait until every client is connected. Raises ``DemoError``."""
+        self._hear("ready")
+
     def run(self, tick: Tick) -> Told:
         """Let the clients do their work, calling ``tick`` meanwhile. Raises ``DemoError``."""
-        self._hear("ready")
         self._tell("go")
         self._hear("drained", tick)
         self._tell("flush")

@@ -25,9 +25,10 @@ class Top(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One look at a running engine."""
+    """One look at a running engine. Orders are those accepted, commands all that came."""
 
     elapsed_s: float
+    orders_per_s: float
     commands_per_s: float
     trades_per_s: float
     tops: list[Top]
@@ -53,20 +54,20 @@ class Meter:
         """Return the rates since the sample before, and the tops of the books now."""
         now, counts = time.monotonic(), self._counts()
         passed_s = max(now - self._last_s, 1e-9)
-        commands, trades = (
+        orders, commands, trades = (
             (new - old) / passed_s for new, old in zip(counts, self._last_counts, strict=True)
         )
         self._last_s, self._last_counts = now, counts
         tops = [self._top(instrument.symbol) for instrument in self._reader.plan.instruments]
-        return Sample(now - self._start_s, commands, trades, tops)
+        return Sample(now - self._start_s, orders, commands, trades, tops)
 
-    def _counts(self) -> tuple[int, int]:
-        """Return how many commands and trades all matchers have had."""
+    def _counts(self) -> list[int]:
+        """Return how many orders, commands and trades all matchers have had."""
         matchers = [p.counters for p in self._reader.status() if p.role == "matcher"]
-        return (
-            sum(counters["commands"] for counters in matchers),
-            sum(counters["trades"] for counters in matchers),
-        )
+        return [
+            sum(counters[name] for counters in matchers)
+            for name in ("order_sequence", "commands", "trades")
+        ]
 
     def _top(self, symbol: str) -> Top:
         book = self._reader.book(symbol, 1)
@@ -126,6 +127,6 @@ class _LiveTable:
 
 def _rates(sample: Sample) -> str:
     return (
-        f"{sample.elapsed_s:5.1f} s  {sample.commands_per_s:9,.0f} orders/s  "
-        f"{sample.trades_per_s:8,.0f} trades/s"
+        f"{sample.elapsed_s:5.1f} s  {sample.orders_per_s:8,.0f} orders/s  "
+        f"{sample.commands_per_s:8,.0f} commands/s  {sample.trades_per_s:8,.0f} trades/s"
     )

@@ -5,6 +5,7 @@ from typing import NamedTuple, TextIO
 import numpy as np
 import numpy.typing as npt
 
+from frontend.demo_driver import WINDOW
 from frontend.demo_load import Told
 from ipc.vocabulary import CommandType, ExecType
 
@@ -59,8 +60,8 @@ def latency_text(latencies_ns: npt.NDArray[np.int64]) -> str:
     p50, p99, p999 = np.percentile(latencies_ns, [50, 99, 99.9], method="higher").tolist()
     return (
         f"p50 {p50 / 1e3:,.0f} us, p99 {p99 / 1e3:,.0f} us, p99.9 {p999 / 1e3:,.0f} us "
-        f"from sending to the answer, under this load: {len(latencies_ns):,} commands of a "
-        "probe client that sends one at a time"
+        f"from sending to the answer, of {len(latencies_ns):,} commands of a probe client that "
+        f"sends one at a time while up to {WINDOW:,} a driver are under way"
     )
 
 

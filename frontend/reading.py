@@ -6,11 +6,11 @@ the next call notices it: it reads from the new one, or raises ``NotRunningError
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 import msgspec
 import numpy as np
@@ -33,6 +33,10 @@ POLL_S = 0.02
 """How often ``follow`` looks for new trades."""
 BATCH_TRADES = 4_096
 """Trades copied out of a ring in one go."""
+BUSY_S, BUSY_PAUSE_S = 5.0, 0.001
+"""How long, and how often, a reader tries again while a writer changes what it wants."""
+
+T = TypeVar("T")
 
 
 class ReadError(Exception):
@@ -179,10 +183,7 @@ class Reader:
         """Return the best ``depth`` levels of each side, or as many as the board holds."""
         self._refresh()
         instrument = self.instrument(symbol)
-        try:
-            view = self._boards[instrument.shard].read(instrument.number)
-        except BoardBusyError as error:
-            raise ReadError(str(error)) from error
+        view = _patiently(lambda: self._boards[instrument.shard].read(instrument.number))
         return BookView(instrument, view.sequence, view.bids[:depth], view.asks[:depth])
 
     def order(self, order_id: int) -> np.void | None:
@@ -212,10 +213,7 @@ class Reader:
         shard = shard_of(order_id)
         if shard >= len(self._tables):
             return None
-        try:
-            entry = self._tables[shard].get(order_id)
-        except TableBusyError as error:
-            raise ReadError(str(error)) from error
+        entry = _patiently(lambda: self._tables[shard].get(order_id))
         if entry is None:
             return None
         row = tuple(entry[name] for name in ORDER.names or ())
@@ -303,6 +301,22 @@ def last_of_symbol(ring: RingReader, symbol: int, limit: int) -> Records:
         missing -= len(found[-1])
         before = after
     return np.concatenate(found[::-1])
+
+
+def _patiently(read: Callable[[], T]) -> T:
+    """Return what ``read`` gives, trying again while it finds the writer at work.
+
+    A writer that lost its core in the midst of a change leaves it half done until it runs again.
+    Raises ``ReadError`` where that takes longer than ``BUSY_S``.
+    """
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            return read()
+        except (BoardBusyError, TableBusyError) as error:
+            if time.monotonic() > deadline:
+                raise ReadError(str(error)) from error
+        time.sleep(BUSY_PAUSE_S)
 
 
 def _is_alive(pid: int) -> bool:
