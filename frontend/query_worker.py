@@ -12,9 +12,9 @@ from msgspec import DecodeError, Struct, ValidationError
 
 from engine.plan import Plan
 from engine.process import Wakeup
+from frontend.reading import last_of_symbol, patiently
 from ipc.backend import Backend, Link
 from ipc.board import BoardReader
-from ipc.codec import Records
 from ipc.explain import Request, explain, reject
 from ipc.frames import frame
 from ipc.messages import (
@@ -29,15 +29,13 @@ from ipc.messages import (
     TradesQuery,
     backend_decoder,
 )
-from ipc.records import COMMAND, TRADE, shard_of
+from ipc.records import COMMAND, shard_of
 from ipc.ring import RingReader
 from ipc.status import StatusWriter
 from ipc.table import OrderTableReader
 from ipc.vocabulary import Reason
 
 MAX_UNSENT_BYTES = 64 << 20
-SCAN_TRADES = 4096
-"""Trades looked through at a time for those of one symbol."""
 
 
 class QueryWorker:
@@ -83,7 +81,9 @@ class QueryWorker:
 
     def _order(self, query: OrderQuery, account: int) -> Struct:
         shard = shard_of(query.order_id)
-        found = self._tables[shard].get(query.order_id) if shard < len(self._tables) else None
+        found = None
+        if shard < len(self._tables):
+            found = patiently(lambda: self._tables[shard].get(query.order_id))
         if found is None or int(found["account"]) != account:
             request = Request(6, query.symbol, query.request_id, query.order_id)
             return reject(request, Reason.UNKNOWN_ORDER, time.time_ns())
@@ -108,7 +108,8 @@ class QueryWorker:
         shard = self._shard_of_symbol.get(query.symbol)
         if shard is None:
             return self._unknown_symbol(8, query.symbol, query.request_id)
-        depth = self._boards[shard].read(query.symbol)
+        board = self._boards[shard]
+        depth = patiently(lambda: board.read(query.symbol))
         bids = [Level(*level) for level in depth.bids[: query.depth].tolist()]
         asks = [Level(*level) for level in depth.asks[: query.depth].tolist()]
         return BookSnapshot(query.request_id, query.symbol, depth.sequence, bids, asks)
@@ -121,20 +122,6 @@ class QueryWorker:
         """Show how reading went."""
         self._status.set("torn_copies", sum(ring.torn_copies for ring in self._rings))
         self._status.set("lost_trades", sum(ring.lost_trades for ring in self._rings))
-
-
-def last_of_symbol(ring: RingReader, symbol: int, limit: int) -> Records:
-    """Return the newest ``limit`` trades of one symbol that the ring holds, oldest first."""
-    found: list[Records] = []
-    missing, newest = limit, ring.published
-    while missing > 0 and newest >= ring.oldest:
-        after = max(ring.oldest - 1, newest - SCAN_TRADES)
-        trades = ring.read(after, newest - after).trades
-        mine = trades[trades["symbol"] == symbol][-missing:]
-        found.append(mine)
-        missing -= len(mine)
-        newest = after
-    return np.concatenate(found[::-1]) if found else np.empty(0, TRADE)
 
 
 def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:

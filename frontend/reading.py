@@ -183,7 +183,7 @@ class Reader:
         """Return the best ``depth`` levels of each side, or as many as the board holds."""
         self._refresh()
         instrument = self.instrument(symbol)
-        view = _patiently(lambda: self._boards[instrument.shard].read(instrument.number))
+        view = patiently(lambda: self._boards[instrument.shard].read(instrument.number))
         return BookView(instrument, view.sequence, view.bids[:depth], view.asks[:depth])
 
     def order(self, order_id: int) -> np.void | None:
@@ -213,7 +213,7 @@ class Reader:
         shard = shard_of(order_id)
         if shard >= len(self._tables):
             return None
-        entry = _patiently(lambda: self._tables[shard].get(order_id))
+        entry = patiently(lambda: self._tables[shard].get(order_id))
         if entry is None:
             return None
         row = tuple(entry[name] for name in ORDER.names or ())
@@ -303,7 +303,7 @@ def last_of_symbol(ring: RingReader, symbol: int, limit: int) -> Records:
     return np.concatenate(found[::-1])
 
 
-def _patiently(read: Callable[[], T]) -> T:
+def patiently(read: Callable[[], T]) -> T:
     """Return what ``read`` gives, trying again while it finds the writer at work.
 
     A writer that lost its core in the midst of a change leaves it half done until it runs again.

@@ -259,6 +259,22 @@ def test_a_book_shows_its_best_levels(plan: Plan, publisher: Publisher) -> None:
         assert len(reader.book("BB", 2).bids) == 0
 
 
+def test_a_reader_waits_for_a_writer_that_lost_its_core(
+    plan: Plan, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = BoardWriter(plan.board_path(1))
+    board.open(4)
+    monkeypatch.setattr("ipc.board.MAX_TRIES", 3)
+    with Reader(plan) as reader:
+        # The writer goes on while the reader sleeps.
+        monkeypatch.setattr("frontend.reading.time.sleep", lambda _: board.close(4, 5, 1, 0, 0))
+        assert reader.book("DD", 1).sequence == 5
+        board.open(4)
+        monkeypatch.setattr("frontend.reading.BUSY_S", 0)
+        with pytest.raises(ReadError, match="symbol 4 never held still"):
+            reader.book("DD", 1)
+
+
 def test_an_order_is_found_in_its_shard(plan: Plan, publisher: Publisher) -> None:
     order_id = make_id(1, 9)
     report = np.zeros(1, REPORT)
