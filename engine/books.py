@@ -1,14 +1,27 @@
 """Which book a matcher uses: chosen by name in the configuration."""
 
+import logging
 from collections.abc import Sequence
 
 from engine.book import Book, BookLimits, Counters
 from engine.reference import ReferenceBook
+from ipc.compiled import HAVE_NUMBA
+
+logger = logging.getLogger("shardbook.matcher")
 
 
 def make_book(
     name: str, shard: int, limits: Sequence[BookLimits], recent_orders: int, start: Counters
 ) -> Book:
-    """Return an empty book of the kind that ``engine.book`` in the configuration names."""
-    assert name == "reference", name
+    """Return an empty book of the kind that ``engine.book`` in the configuration names.
+
+    Where numba is missing it is the reference book, with a warning: same rules, far slower.
+    """
+    assert name in ("ladder", "reference"), name
+    if name == "ladder" and HAVE_NUMBA:
+        from engine.ladder import LadderBook
+
+        return LadderBook(shard, limits, recent_orders, start)
+    if name == "ladder":
+        logger.warning("numba is missing: shard %d is matched by the reference book", shard)
     return ReferenceBook(shard, limits, recent_orders, start)

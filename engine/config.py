@@ -36,7 +36,7 @@ class Section(Struct, forbid_unknown_fields=True, frozen=True):
 class EngineSection(Section, frozen=True):
     """``[engine]``: the matchers."""
 
-    book: Literal["reference"] = "reference"
+    book: Literal["ladder", "reference"] = "ladder"
     matchers: Annotated[int, Meta(ge=1, le=MAX_SHARDS)] = 2
     recent_orders: Annotated[int, Meta(ge=0, le=1 << 26)] = 65_536
     ring_trades: PowerOfTwo = 65_536
