@@ -1,8 +1,9 @@
 """The depth board of a shard: the best levels of each of its symbols, for anyone to read.
 
-Each symbol has a slot: a header of u64 words and two arrays of levels. The writer makes the
-slot's version odd, changes it, and makes it even again (a sequence lock); a reader copies and
-takes what it has copied only if the version was even and the same before and after.
+Each symbol has a version and two pages; page ``version & 1`` is shown. The writer fills the other
+one and then raises the version, so a whole picture is always there, even where the writer was
+stopped or killed in the midst of the next. A reader copies the page shown, and takes the copy if
+the version is still the same: the writer touches a shown page only after it has shown the other.
 """
 
 from collections.abc import Sequence
@@ -12,100 +13,172 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ipc.atomics import load_acquire, load_after, store_release
-from ipc.mapping import create_mapping, open_mapping
-from ipc.records import LEVEL
+from ipc.atomics import fence, load_acquire, load_after, store_release
+from ipc.mapping import Mapping, create_mapping, open_mapping
+from ipc.records import DEPTH, LEVEL
 
 Records = npt.NDArray[np.void]
 
 KIND = "depth board"
-_VERSION, _SYMBOL, _SEQUENCE, _TIMESTAMP_NS, _BIDS, _ASKS = range(6)
-_HEADER_WORDS = 8
+LAYOUT = np.dtype([("depth", DEPTH), ("level", LEVEL)])
 MAX_TRIES = 10_000
+_VERSION, _SYMBOL = 0, 1
+_LINE_BYTES = 64
+_DEPTH_WORDS = DEPTH.itemsize // 8
+# The words of DEPTH.
+_SEQUENCE, _TIMESTAMP_NS, _BIDS, _ASKS, _LAST_PRICE, _LAST_QTY, _VOLUME, _TRADES = range(8)
 
 
 class BoardBusyError(RuntimeError):
-    """The writer changed a slot during every one of MAX_TRIES copies of it."""
+    """The writer replaced a symbol's levels during every one of MAX_TRIES copies of them."""
 
 
 class Depth(NamedTuple):
-    """A consistent copy of one symbol's levels, best first, as of a command of its shard."""
+    """A consistent copy of one symbol's levels, best first, as of a command of its shard.
+
+    ``last_price``, ``last_qty``, ``volume`` (lots) and ``trades`` (count) are those given to
+    ``BoardWriter.close``; 0 where nothing traded.
+    """
 
     sequence: int
     timestamp_ns: int
     bids: Records
     asks: Records
+    last_price: int = 0
+    last_qty: int = 0
+    volume: int = 0
+    trades: int = 0
+
+
+def _page_bytes(levels: int) -> int:
+    return -(-(DEPTH.itemsize + 2 * levels * LEVEL.itemsize) // _LINE_BYTES) * _LINE_BYTES
 
 
 def _slot_bytes(levels: int) -> int:
-    return _HEADER_WORDS * 8 + 2 * levels * LEVEL.itemsize
+    return _LINE_BYTES + 2 * _page_bytes(levels)
 
 
 def create_board(path: Path, shard: int, symbols: Sequence[int], levels: int) -> None:
     """Make a board of empty books with room for ``levels`` levels a side."""
     size = _slot_bytes(levels)
-    aside = path.with_name(path.name + ".making")
+
+    def fill(mapping: Mapping) -> None:
+        for place, symbol in enumerate(symbols):
+            mapping.words(place * size, 2)[_SYMBOL] = symbol
+
     tag = shard << 32 | levels
-    create_mapping(aside, KIND, LEVEL, len(symbols), max(1, len(symbols)) * size, tag)
-    mapping = open_mapping(aside, KIND, LEVEL, writable=True)
-    for place, symbol in enumerate(symbols):
-        mapping.words(place * size, _HEADER_WORDS)[_SYMBOL] = symbol
-    aside.rename(path)
+    create_mapping(path, KIND, LAYOUT, len(symbols), len(symbols) * size, tag, fill)
+
+
+class _Page:
+    """One page of a symbol: the words of its DEPTH, and the levels of both sides."""
+
+    def __init__(self, mapping: Mapping, offset: int, levels: int) -> None:
+        self.words = mapping.words(offset, _DEPTH_WORDS)
+        first = offset + DEPTH.itemsize
+        self.bids: Records = mapping.array(LEVEL, first, levels)
+        self.asks: Records = mapping.array(LEVEL, first + self.bids.nbytes, levels)
 
 
 class _Slot(NamedTuple):
-    """One symbol's words and levels."""
+    """One symbol: its version word, and its two pages."""
 
     words: memoryview
-    bids: Records
-    asks: Records
+    pages: tuple[_Page, _Page]
+
+    def next_page(self) -> _Page:
+        """Return the page that is not shown."""
+        return self.pages[~self.words[_VERSION] & 1]
 
 
 class _Board:
     """What writer and readers see alike."""
 
     def __init__(self, path: Path, writable: bool) -> None:
-        self.mapping = open_mapping(path, KIND, LEVEL, writable)
-        self.shard = self.mapping.tag >> 32
-        self.levels = self.mapping.tag & 0xFFFFFFFF
-        size = _slot_bytes(self.levels)
+        mapping = open_mapping(path, KIND, LAYOUT, writable)
+        self.mapping = mapping
+        self.shard = mapping.tag >> 32
+        self.levels = mapping.tag & 0xFFFFFFFF
+        page = _page_bytes(self.levels)
         self._slots: dict[int, _Slot] = {}
-        for place in range(self.mapping.capacity):
-            words = self.mapping.words(place * size, _HEADER_WORDS)
-            first = place * size + _HEADER_WORDS * 8
-            bids = self.mapping.array(LEVEL, first, self.levels)
-            asks = self.mapping.array(LEVEL, first + bids.nbytes, self.levels)
-            self._slots[words[_SYMBOL]] = _Slot(words, bids, asks)
+        for place in range(mapping.capacity):
+            first = place * _slot_bytes(self.levels)
+            words = mapping.words(first, 2)
+            first += _LINE_BYTES
+            pages = _Page(mapping, first, self.levels), _Page(mapping, first + page, self.levels)
+            self._slots[words[_SYMBOL]] = _Slot(words, pages)
+
+    @property
+    def symbols(self) -> list[int]:
+        """The numbers of the board's instruments."""
+        return list(self._slots)
+
+    def close_mapping(self) -> None:
+        """Let go of the mapping; the board is of no use any more."""
+        self._slots.clear()
+        self.mapping.close()
 
 
 class BoardWriter(_Board):
-    """The one writer. Fill ``bids`` and ``asks`` between ``open`` and ``close``."""
+    """The one writer. Fill ``bids`` and ``asks`` between ``open`` and ``close``.
+
+    A symbol that the board does not have is a KeyError.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, writable=True)
 
     def bids(self, symbol: int) -> Records:
-        """Return the shared levels of the bid side."""
-        return self._slots[symbol].bids
+        """Return the shared levels (LEVEL) of the bid side that ``close`` will show."""
+        return self._slots[symbol].next_page().bids
 
     def asks(self, symbol: int) -> Records:
-        """Return the shared levels of the ask side."""
-        return self._slots[symbol].asks
+        """Return the shared levels (LEVEL) of the ask side that ``close`` will show."""
+        return self._slots[symbol].next_page().asks
 
     def open(self, symbol: int) -> None:
-        """Begin to change a symbol: readers of it wait."""
-        words = self._slots[symbol].words
-        store_release(words, _VERSION, words[_VERSION] | 1)
-        load_acquire(words, _VERSION)
+        """Begin to change a symbol. Its next page holds what it held two changes ago."""
+        fence()  # the page is touched only after readers can see that it is not shown
 
     def close(
-        self, symbol: int, sequence: int, timestamp_ns: int, bid_levels: int, ask_levels: int
+        self,
+        symbol: int,
+        sequence: int,
+        timestamp_ns: int,
+        bid_levels: int,
+        ask_levels: int,
+        *,
+        last_price: int = 0,
+        last_qty: int = 0,
+        volume: int = 0,
+        trades: int = 0,
     ) -> None:
-        """End a change: show the first so many levels of each side."""
-        words = self._slots[symbol].words
-        words[_SEQUENCE], words[_TIMESTAMP_NS] = sequence, timestamp_ns
-        words[_BIDS], words[_ASKS] = bid_levels, ask_levels
-        store_release(words, _VERSION, words[_VERSION] + 1)
+        """End a change: show the first so many levels of each side.
+
+        Where there were trades since the last change: the price and quantity of the last one, and
+        the lots and the number of all, which are added up.
+        """
+        slot = self._slots[symbol]
+        words, page = slot.words, slot.next_page()
+        version = words[_VERSION]
+        shown, new = slot.pages[version & 1].words, page.words
+        new[_SEQUENCE], new[_TIMESTAMP_NS] = sequence, timestamp_ns
+        new[_BIDS], new[_ASKS] = bid_levels, ask_levels
+        new[_LAST_PRICE] = last_price or shown[_LAST_PRICE]
+        new[_LAST_QTY] = last_qty or shown[_LAST_QTY]
+        new[_VOLUME] = shown[_VOLUME] + volume
+        new[_TRADES] = shown[_TRADES] + trades
+        store_release(words, _VERSION, version + 1)
+
+    def publish(
+        self, symbol: int, sequence: int, timestamp_ns: int, bids: Records, asks: Records
+    ) -> None:
+        """Show levels (LEVEL, best first) that lie elsewhere; what is too many is left out."""
+        self.open(symbol)
+        bids, asks = bids[: self.levels], asks[: self.levels]
+        self.bids(symbol)[: len(bids)] = bids
+        self.asks(symbol)[: len(asks)] = asks
+        self.close(symbol, sequence, timestamp_ns, len(bids), len(asks))
 
 
 class BoardReader(_Board):
@@ -117,13 +190,14 @@ class BoardReader(_Board):
 
     def read(self, symbol: int) -> Depth:
         """Return a symbol's levels. Raises ``BoardBusyError``; KeyError for an unknown symbol."""
-        slot = self._slots[symbol]
+        words, pages = self._slots[symbol]
         for _ in range(MAX_TRIES):
-            before = load_acquire(slot.words, _VERSION)
-            words = slot.words.tolist()
-            bids = slot.bids[: words[_BIDS]].copy()
-            asks = slot.asks[: words[_ASKS]].copy()
-            if not before & 1 and load_after(slot.words, _VERSION) == before:
-                return Depth(words[_SEQUENCE], words[_TIMESTAMP_NS], bids, asks)
+            version = load_acquire(words, _VERSION)
+            page = pages[version & 1]
+            depth = page.words.tolist()
+            bids = page.bids[: depth[_BIDS]].copy()
+            asks = page.asks[: depth[_ASKS]].copy()
+            if load_after(words, _VERSION) == version:
+                return Depth(depth[0], depth[1], bids, asks, *depth[_LAST_PRICE:])
             self.torn_copies += 1
         raise BoardBusyError(f"{self.mapping.path}: symbol {symbol} never held still")

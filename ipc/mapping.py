@@ -1,29 +1,29 @@
 """Shared mappings: one file each under /dev/shm, with a header page that says what it holds.
 
-A mapping is made aside and renamed, so that a reader finds it whole or not at all. The header's
-magic, version, kind, layout and capacity are checked by whoever opens it.
+A mapping is made aside and renamed, so that a reader finds it whole or not at all, and its memory
+is reserved at once, so that a full /dev/shm is an error at the start and no fault (SIGBUS) later.
+Whoever opens one checks all that the header says; the pages of a reader are read-only.
 """
 
 import hashlib
 import mmap
 import os
-import struct
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ipc.records import VERSION, fingerprint
+from ipc.records import MAPPING_HEADER, VERSION, fingerprint
 
-MAGIC = 0x4B4F4F4244524853
-"""``SHRDBOOK`` as a little-endian word."""
+MAGIC = int.from_bytes(b"SHRDBOOK", "little")
 HEADER_BYTES = 4096
-_HEADER = struct.Struct("<QQ16sQQQ")
 
 
 class MappingError(RuntimeError):
-    """A mapping is missing, or not what its reader expects; the text names the path and why."""
+    """A mapping cannot be made, or is not what its reader expects: the text names path and why."""
 
 
 def run_directory(data_dir: Path) -> Path:
@@ -36,14 +36,19 @@ def run_directory(data_dir: Path) -> Path:
 
 
 class Mapping:
-    """One open mapping: its header's ``capacity``, and the bytes behind the header."""
+    """One open mapping: ``capacity`` and ``tag`` of its header, and the bytes behind it."""
 
-    def __init__(self, path: Path, buffer: mmap.mmap, capacity: int, tag: int) -> None:
+    def __init__(self, path: Path, descriptor: int, size: int, writable: bool) -> None:
+        protection, flags = mmap.PROT_READ, mmap.MAP_SHARED
+        if writable:
+            protection |= mmap.PROT_WRITE
+            flags |= getattr(mmap, "MAP_POPULATE", 0)  # no page fault in the midst of a batch
+        self._buffer = mmap.mmap(descriptor, size, flags, protection)
+        header = np.frombuffer(self._buffer, MAPPING_HEADER, 1)[0]
         self.path = path
-        self.capacity = capacity
-        self.tag = tag
-        self._buffer = buffer
-        self._identity = _identity(path)
+        self.capacity = int(header["capacity"])
+        self.tag = int(header["tag"])
+        self._identity = _identity(os.fstat(descriptor))
 
     def words(self, offset: int, count: int) -> memoryview:
         """Return ``count`` u64 words of the body as a memoryview; single accesses are atomic."""
@@ -51,28 +56,58 @@ class Mapping:
         return memoryview(self._buffer)[start : start + 8 * count].cast("Q")
 
     def array(self, dtype: npt.DTypeLike, offset: int, count: int) -> npt.NDArray[Any]:
-        """Return ``count`` records of the body as a numpy view."""
+        """Return ``count`` records of the body, from byte ``offset``, as a numpy view."""
         return np.frombuffer(self._buffer, dtype, count, HEADER_BYTES + offset)
 
     @property
     def replaced(self) -> bool:
         """Whether the path holds another mapping by now, or none: the product was restarted."""
-        return _identity(self.path) != self._identity
+        try:
+            return _identity(self.path.stat()) != self._identity
+        except FileNotFoundError:
+            return True
+
+    def close(self) -> None:
+        """Unmap; where views are still alive, the last of them does it when it goes."""
+        with suppress(BufferError):
+            self._buffer.close()
 
 
 def create_mapping(
-    path: Path, kind: str, dtype: np.dtype[np.void], capacity: int, body_bytes: int, tag: int = 0
+    path: Path,
+    kind: str,
+    dtype: np.dtype[np.void],
+    capacity: int,
+    body_bytes: int,
+    tag: int = 0,
+    fill: Callable[[Mapping], None] | None = None,
 ) -> None:
-    """Make a mapping of zeros. ``tag`` is a number of the maker's own, such as a shard."""
+    """Make a mapping of zeros at ``path``, in place of what was there.
+
+    ``tag`` is a number of the maker's own, such as a shard; ``fill`` writes what must stand in the
+    body before anyone sees it. Raises ``MappingError`` where memory or directory are missing.
+    """
     aside = path.with_name(path.name + ".new")
-    header = _HEADER.pack(MAGIC, VERSION, kind.encode(), fingerprint(dtype), capacity, tag)
-    descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    header = np.zeros(1, MAPPING_HEADER)
+    header["magic"], header["version"], header["kind"] = MAGIC, VERSION, kind.encode()
+    header["fingerprint"], header["capacity"] = fingerprint(dtype), capacity
+    header["tag"], header["body_bytes"] = tag, body_bytes
+    size = HEADER_BYTES + body_bytes
     try:
-        os.ftruncate(descriptor, HEADER_BYTES + body_bytes)
-        os.pwrite(descriptor, header, 0)
-    finally:
-        os.close(descriptor)
-    os.rename(aside, path)
+        aside.unlink(missing_ok=True)
+        descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+            os.pwrite(descriptor, header.tobytes(), 0)
+            if fill is not None:
+                fill(Mapping(path, descriptor, size, writable=True))
+        finally:
+            os.close(descriptor)
+        aside.rename(path)
+    except OSError as error:
+        with suppress(OSError):
+            aside.unlink()
+        raise MappingError(f"{path}: {size} bytes: {error.strerror}") from error
 
 
 def open_mapping(
@@ -86,29 +121,35 @@ def open_mapping(
     except PermissionError:
         raise MappingError(f"{path}: may not be opened by this user") from None
     try:
-        size = os.fstat(descriptor).st_size
-        if size < HEADER_BYTES:
-            raise MappingError(f"{path}: {size} bytes are too few for a mapping")
-        access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
-        buffer = mmap.mmap(descriptor, size, access=access)
+        problem = _problem(descriptor, kind, dtype)
+        if problem:
+            raise MappingError(f"{path}: {problem}")
+        return Mapping(path, descriptor, os.fstat(descriptor).st_size, writable)
     finally:
         os.close(descriptor)
-    magic, version, found, layout, capacity, tag = _HEADER.unpack_from(buffer)
-    name = found.rstrip(b"\0").decode("ascii", "replace")
-    if magic != MAGIC:
-        raise MappingError(f"{path}: is no mapping of this product")
-    if version != VERSION:
-        raise MappingError(f"{path}: has version {version}, this program reads {VERSION}")
-    if name != kind:
-        raise MappingError(f"{path}: holds {name!r}, not {kind!r}")
-    if layout != fingerprint(dtype):
-        raise MappingError(f"{path}: has another layout of {kind!r}")
-    return Mapping(path, buffer, capacity, tag)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
+def _problem(descriptor: int, kind: str, dtype: np.dtype[np.void]) -> str:
+    """Return why a file is not the mapping that is expected, or nothing."""
+    size = os.fstat(descriptor).st_size
+    page = os.pread(descriptor, MAPPING_HEADER.itemsize, 0)
+    if size < HEADER_BYTES or len(page) < MAPPING_HEADER.itemsize:
+        return f"{size} bytes are too few for a mapping"
+    header = np.frombuffer(page, MAPPING_HEADER)[0]
+    if header["magic"] != MAGIC:
+        return "is no mapping of this product"
+    if header["version"] != VERSION:
+        return f"has version {header['version']}, this program reads {VERSION}"
+    found = bytes(header["kind"]).decode("ascii", "replace")
+    if found != kind:
+        return f"holds {found!r}, not {kind!r}"
+    if header["fingerprint"] != fingerprint(dtype):
+        return f"has another layout of {kind!r}"
+    expected = HEADER_BYTES + int(header["body_bytes"])
+    if size != expected:
+        return f"has {size} bytes, its header says {expected}"
+    return ""
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

@@ -136,6 +136,36 @@ ORDER = np.dtype(
 )
 """The state of one order, live or ended, as the order table shows it to readers."""
 
+MAPPING_HEADER = np.dtype(
+    [
+        ("magic", "<u8"),
+        ("version", "<u8"),
+        ("kind", "S16"),
+        ("fingerprint", "<u8"),
+        ("capacity", "<u8"),
+        ("tag", "<u8"),
+        ("body_bytes", "<u8"),
+    ]
+)
+"""The beginning of the first page of every shared mapping."""
+
+TABLE_ENTRY = np.dtype([("version", "<u4"), ("next", "<u4"), *ORDER.descr])
+"""One slot of an order table: its version, odd while it changes, a link, and the order."""
+
+DEPTH = np.dtype(
+    [
+        ("sequence", "<u8"),
+        ("timestamp_ns", "<u8"),
+        ("bid_levels", "<u8"),
+        ("ask_levels", "<u8"),
+        ("last_price", "<u8"),
+        ("last_qty", "<u8"),
+        ("volume", "<u8"),
+        ("trades", "<u8"),
+    ]
+)
+"""What a depth board says of one symbol beside its levels."""
+
 _SIZES = {
     "COMMAND": (COMMAND, 80),
     "REPORT": (REPORT, 120),
@@ -144,6 +174,9 @@ _SIZES = {
     "RESTING": (RESTING, 56),
     "RECENT": (RECENT, 32),
     "ORDER": (ORDER, 88),
+    "MAPPING_HEADER": (MAPPING_HEADER, 64),
+    "TABLE_ENTRY": (TABLE_ENTRY, 96),
+    "DEPTH": (DEPTH, 64),
 }
 for _name, (_dtype, _size) in _SIZES.items():
     assert _dtype.itemsize == _size, f"{_name} is {_dtype.itemsize} bytes, not {_size}"

@@ -6,8 +6,9 @@ copies what it wants and then looks at ``claimed`` again: what the writer may ha
 meanwhile is thrown away and counted (Aeron's broadcast buffer). A gating reader's ``cursor`` is
 the last trade it is done with, and the writer never overtakes it (the Disruptor's gating sequence).
 
-Each word has one writer and a cache line of its own. Words are aligned and eight bytes, so loads
-and stores are atomic; ``ipc.atomics`` gives them the order that the scheme needs.
+Each word has one writer and a pair of cache lines of its own (a pair is what x86-64 prefetches).
+Words are aligned and eight bytes, so loads and stores are atomic; ``ipc.atomics`` gives them the
+order that the scheme needs.
 """
 
 from pathlib import Path
@@ -16,16 +17,22 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ipc.atomics import load_acquire, load_after, store_release
-from ipc.mapping import create_mapping, open_mapping
-from ipc.records import TRADE, sequence_of
+from ipc.atomics import full_fence, load_acquire, load_after, store_before, store_release
+from ipc.mapping import Mapping, create_mapping, open_mapping
+from ipc.records import TRADE, make_id
 
 Records = npt.NDArray[np.void]
 
 KIND = "trade ring"
-_LINE = 64
-_CLAIMED, _BASE, _PUBLISHED, _FIRST_READER = 0, 1, 8, 16
+_LINE = 16  # words
+_CLAIMED, _BASE, _PUBLISHED, _FIRST_READER = 0, 1, _LINE, 2 * _LINE
 _CURSOR, _WAITING = 0, 1
+_TRADE_WORDS = TRADE.itemsize // 8
+_LAST_TRIES = 4
+
+
+class RingError(ValueError):
+    """What the ring was asked to do would break its order or overwrite what is still needed."""
 
 
 class ReadResult(NamedTuple):
@@ -36,7 +43,7 @@ class ReadResult(NamedTuple):
     lost_trades: int
 
 
-def _words_bytes(gating_readers: int) -> int:
+def _word_count(gating_readers: int) -> int:
     return (2 + gating_readers) * _LINE
 
 
@@ -44,19 +51,18 @@ def create_ring(
     path: Path, shard: int, capacity: int, last_sequence: int, gating_readers: int = 1
 ) -> None:
     """Make an empty ring of ``capacity`` trades (a power of two) that goes on after a sequence."""
-    assert capacity > 0
-    assert capacity & (capacity - 1) == 0, f"capacity {capacity} is not a power of two"
-    words = _words_bytes(gating_readers)
-    size = words + capacity * TRADE.itemsize
-    tag = shard << 32 | gating_readers
-    aside = path.with_name(path.name + ".making")
-    create_mapping(aside, KIND, TRADE, capacity, size, tag)
-    mapping = open_mapping(aside, KIND, TRADE, writable=True)
-    view = mapping.words(0, words // 8)
-    view[_CLAIMED] = view[_BASE] = view[_PUBLISHED] = last_sequence
-    for reader in range(gating_readers):
-        view[_FIRST_READER + 8 * reader] = last_sequence
-    aside.rename(path)
+    if capacity <= 0 or capacity & (capacity - 1):
+        raise RingError(f"{path}: a capacity of {capacity} trades is not a power of two")
+    count = _word_count(gating_readers)
+
+    def fill(mapping: Mapping) -> None:
+        words = mapping.words(0, count)
+        words[_CLAIMED] = words[_BASE] = words[_PUBLISHED] = last_sequence
+        for reader in range(gating_readers):
+            words[_FIRST_READER + _LINE * reader + _CURSOR] = last_sequence
+
+    size = 8 * count + capacity * TRADE.itemsize
+    create_mapping(path, KIND, TRADE, capacity, size, shard << 32 | gating_readers, fill)
 
 
 class _Ring:
@@ -68,9 +74,11 @@ class _Ring:
         self.capacity = mapping.capacity
         self.shard = mapping.tag >> 32
         self.gating_readers = mapping.tag & 0xFFFFFFFF
-        words = _words_bytes(self.gating_readers)
-        self._words = mapping.words(0, words // 8)
-        self._slots = mapping.array(TRADE, words, self.capacity)
+        count = _word_count(self.gating_readers)
+        self._words = mapping.words(0, count)
+        # Rows of words instead of records: numpy copies them whole, not field by field.
+        rows = mapping.array("<u8", 8 * count, self.capacity * _TRADE_WORDS)
+        self._rows = rows.reshape(self.capacity, _TRADE_WORDS)
         self._mask = self.capacity - 1
 
     @property
@@ -80,7 +88,12 @@ class _Ring:
 
     def cursor_of(self, reader: int) -> int:
         """The last trade that a gating reader is done with."""
-        return load_acquire(self._words, _FIRST_READER + 8 * reader + _CURSOR)
+        return load_acquire(self._words, _FIRST_READER + _LINE * reader + _CURSOR)
+
+    def close(self) -> None:
+        """Let go of the mapping; the ring is of no use any more."""
+        del self._words, self._rows
+        self.mapping.close()
 
 
 class RingWriter(_Ring):
@@ -92,7 +105,10 @@ class RingWriter(_Ring):
         self._gate = self._slowest()
 
     def room(self) -> int:
-        """Return how many trades can be written without overtaking a gating reader."""
+        """Return how many trades can be written without overtaking a gating reader.
+
+        While half of the ring is known to be free the readers' cursors are not looked at.
+        """
         room = self.capacity - (self._last - self._gate)
         if room < self.capacity // 2:
             self._gate = self._slowest()
@@ -100,88 +116,116 @@ class RingWriter(_Ring):
         return room
 
     def publish(self, trades: Records) -> None:
-        """Write trades, whose sequences must follow the last one's, and show them to readers."""
+        """Write TRADE records, whose ids must follow the last one's, and show them to readers.
+
+        Raises ``RingError``, and writes nothing, where ids are not dense or room is missing.
+        """
         count = len(trades)
         if not count:
             return
-        first = self._last + 1
-        assert sequence_of(int(trades["trade_id"][0])) == first, "trade ids are not dense"
-        assert count <= self.room(), "a gating reader would be overtaken"
-        last = self._last + count
-        store_release(self._words, _CLAIMED, last)
+        first, last = self._last + 1, self._last + count
+        ids = trades["trade_id"]
+        expected = make_id(self.shard, first), make_id(self.shard, last)
+        if (int(ids[0]), int(ids[-1])) != expected:
+            raise RingError(
+                f"{self.mapping.path}: trades {ids[0]} to {ids[-1]} in place of "
+                f"{expected[0]} to {expected[1]}"
+            )
+        if count > self.room() and count > self._refreshed_room():
+            raise RingError(
+                f"{self.mapping.path}: {count} trades do not fit before the slowest reader, "
+                f"there is room for {self.room()}"
+            )
+        # A writer that died in the midst of a batch has claimed more: that stays spoiled.
+        store_before(self._words, _CLAIMED, max(last, self._words[_CLAIMED]))
+        rows = np.ascontiguousarray(trades).view("<u8").reshape(count, _TRADE_WORDS)
         start = first & self._mask
         head = min(count, self.capacity - start)
-        self._slots[start : start + head] = trades[:head]
-        self._slots[: count - head] = trades[head:]
+        self._rows[start : start + head] = rows[:head]
+        if head < count:
+            self._rows[: count - head] = rows[head:]
         store_release(self._words, _PUBLISHED, last)
         self._last = last
 
     def wakeups(self) -> list[int]:
         """Return the gating readers that sleep and want to be woken."""
+        full_fence()  # what was published must be seen by whom this finds awake
         words, first = self._words, _FIRST_READER + _WAITING
-        return [r for r in range(self.gating_readers) if words[first + 8 * r]]
+        return [r for r in range(self.gating_readers) if words[first + _LINE * r]]
+
+    def _refreshed_room(self) -> int:
+        self._gate = self._slowest()
+        return self.room()
 
     def _slowest(self) -> int:
         return min(map(self.cursor_of, range(self.gating_readers)), default=self._last)
 
 
 class RingReader(_Ring):
-    """A reader that may be lapped, and says so."""
+    """A reader that may be lapped, and says so.
+
+    ``torn_copies`` counts the copies that the writer spoiled, ``lost_trades`` what ``read`` missed.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, writable=False)
-        self._base = int(self._words[_BASE])
+        self._base = self._words[_BASE]
         self.torn_copies = 0
         self.lost_trades = 0
 
     @property
     def oldest(self) -> int:
-        """The sequence of the oldest trade that is still there; one above the newest if none is."""
+        """The sequence of the oldest trade that is still whole; one above the newest if none is."""
         return max(self._base, load_after(self._words, _CLAIMED) - self.capacity) + 1
 
     def read(self, after: int, limit: int) -> ReadResult:
         """Return a copy of up to ``limit`` trades that follow the sequence ``after``.
 
         Where the writer has lapped the reader the result begins later than asked, and
-        ``lost_trades`` says how many are missing. Nothing torn is ever returned.
+        ``lost_trades`` says how many are missing: go on after ``first + len(trades) - 1``. Nothing
+        torn is ever returned. No trades: there is nothing new, or the copy was overtaken whole.
         """
-        lost = 0
-        first = after + 1
-        while True:
-            published = self.published
-            oldest = self.oldest
-            if first < oldest:
-                lost += oldest - first
-                first = oldest
-            count = min(limit, published - first + 1)
-            if count <= 0:
-                self.lost_trades += lost
-                return ReadResult(np.empty(0, TRADE), first, lost)
-            trades = self._copy(first, count)
-            if first >= self.oldest:
-                self.lost_trades += lost
-                return ReadResult(trades, first, lost)
-            self.torn_copies += 1
+        published = self.published
+        first = max(after + 1, min(self.oldest, published + 1))
+        trades = self._copy(first, min(limit, published - first + 1))
+        trades, first = self._whole(trades, first)
+        lost = first - (after + 1)
+        self.lost_trades += lost
+        return ReadResult(trades, first, lost)
 
     def last(self, count: int) -> Records:
-        """Return a copy of the newest ``count`` trades, or as many as there are; oldest first."""
-        while True:
+        """Return a copy of the newest ``count`` trades, or as many as there are; oldest first.
+
+        Where the writer overtakes even the newest during each of a few tries, there are none.
+        """
+        trades = np.empty(0, TRADE)
+        for _ in range(_LAST_TRIES):
             published = self.published
             first = max(published - count + 1, self.oldest)
-            trades = self._copy(first, published - first + 1)
-            overwritten = max(0, self.oldest - first)
-            if overwritten < len(trades) or not len(trades):
-                return trades[overwritten:]
-            self.torn_copies += 1
+            trades, _ = self._whole(self._copy(first, published - first + 1), first)
+            if len(trades) or first > published:
+                break
+        return trades
 
     def _copy(self, first: int, count: int) -> Records:
         """Copy trades out; the caller checks whether the writer came by meanwhile."""
-        trades = np.empty(max(0, count), TRADE)
+        rows = np.empty((max(0, count), _TRADE_WORDS), "<u8")
         start = first & self._mask
-        head = min(len(trades), self.capacity - start)
-        trades[:head] = self._slots[start : start + head]
-        trades[head:] = self._slots[: len(trades) - head]
-        return trades
+        head = min(len(rows), self.capacity - start)
+        rows[:head] = self._rows[start : start + head]
+        if head < len(rows):
+            rows[head:] = self._rows[: len(rows) - head]
+        return rows.view(TRADE)[:, 0]
+
+    def _whole(self, trades: Records, first: int) -> tuple[Records, int]:
+        """Return what of a copy the writer cannot have touched since, and its first sequence.
+
+        A trade is overwritten only after ``claimed`` has come a whole ring beyond it.
+        """
+        spoiled = min(max(0, self.oldest - first), len(trades))
+        if spoiled:
+            self.torn_copies += 1
+        return trades[spoiled:], first + spoiled
 
 
 class GatingReader(_Ring):
@@ -189,9 +233,12 @@ class GatingReader(_Ring):
 
     def __init__(self, path: Path, index: int = 0) -> None:
         super().__init__(path, writable=True)
-        assert index < self.gating_readers
-        self._line = _FIRST_READER + 8 * index
+        if not 0 <= index < self.gating_readers:
+            raise RingError(f"{path}: has {self.gating_readers} gating readers, none is {index}")
+        self._line = _FIRST_READER + _LINE * index
         self._cursor = self.cursor_of(index)
+        self._trades = self._rows.view(TRADE)[:, 0]
+        self._trades.flags.writeable = False
 
     @property
     def cursor(self) -> int:
@@ -209,14 +256,25 @@ class GatingReader(_Ring):
         """
         start = (self._cursor + 1) & self._mask
         count = min(limit, self.available(), self.capacity - start)
-        return self._slots[start : start + count]
+        return self._trades[start : start + count]
 
     def advance(self, count: int) -> None:
-        """Be done with the next ``count`` trades."""
-        assert count <= self.available()
+        """Be done with the next ``count`` trades. Raises ``RingError`` beyond the published."""
+        if not 0 <= count <= self.available():
+            raise RingError(f"{self.mapping.path}: {count} trades are not there to advance over")
         self._cursor += count
         store_release(self._words, self._line + _CURSOR, self._cursor)
 
     def set_waiting(self, waiting: bool) -> None:
-        """Ask the writer for the doorbell, or not any more."""
-        store_release(self._words, self._line + _WAITING, int(waiting))
+        """Ask the writer for the doorbell, or not any more.
+
+        Look at ``available`` once more between asking and sleeping: what was published before the
+        writer could see the wish is seen there.
+        """
+        self._words[self._line + _WAITING] = int(waiting)
+        full_fence()
+
+    def close(self) -> None:
+        """Let go of the mapping; views of ``peek`` keep it alive."""
+        del self._trades
+        super().close()

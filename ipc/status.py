@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ipc.mapping import create_mapping, open_mapping
+from ipc.mapping import Mapping, create_mapping, open_mapping
 from ipc.vocabulary import Reason
 
 KIND = "status"
@@ -96,15 +96,15 @@ class ProcessStatus(NamedTuple):
 
 def create_status(path: Path, processes: Sequence[ProcessSlot]) -> None:
     """Make a page with a slot for each process, all absent."""
-    aside = path.with_name(path.name + ".making")
-    create_mapping(aside, KIND, _LAYOUT, len(processes), len(processes) * _SLOT_WORDS * 8)
-    words = open_mapping(aside, KIND, _LAYOUT, writable=True).words(0, len(processes) * _SLOT_WORDS)
-    for place, slot in enumerate(processes):
-        first = place * _SLOT_WORDS
-        words[first + _ROLE] = ROLES.index(slot.role)
-        words[first + _INDEX] = slot.number
-        words[first + _CORE] = _NO_CORE if slot.core is None else slot.core
-    aside.rename(path)
+
+    def fill(mapping: Mapping) -> None:
+        for place, slot in enumerate(processes):
+            words = mapping.words(place * _SLOT_WORDS * 8, _SLOT_WORDS)
+            words[_ROLE], words[_INDEX] = ROLES.index(slot.role), slot.number
+            words[_CORE] = _NO_CORE if slot.core is None else slot.core
+
+    size = len(processes) * _SLOT_WORDS * 8
+    create_mapping(path, KIND, _LAYOUT, len(processes), size, fill=fill)
 
 
 class StatusWriter:

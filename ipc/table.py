@@ -1,256 +1,135 @@
 """The order table of a shard: every live order, and the orders that ended last, for anyone to read.
 
-Entries lie in slots, found through an open-addressed index of slot numbers by order_id (linear
-probing, removal by backward shift; Knuth, TAOCP 3, 6.4, algorithm R). Ended orders keep their slot
-in a queue, and the one that ended first gives it up when a new order finds no unused slot.
+An order stays in one slot from its entry until, ended, it is the one that ended first and a new
+order needs the slot. Slots are found by order_id through chains: cell ``order_id & (cells - 1)``
+holds the first slot of a chain and, in its upper half, a version that changes whenever the chain
+loses a slot; each slot holds the next one. Ids are dense, so orders of about the same age have
+neighbouring cells, which the cache likes, and chains are hardly longer than one; open addressing
+would need a scattering hash to avoid long runs, and moves entries under the readers' eyes.
 
-An entry's version is odd while it changes; the table's is while the index does. A reader that
-finds an entry checks the entry's version and id; one that finds none checks the table's version.
+Readers lock nothing. A slot's version is odd while it changes: a copy is good if the version was
+even and the same before and after, and the id is the one sought. That an order is not there is
+certain if the chain's cell is the same after the search as before: no slot of the chain was given
+to another order meanwhile.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ipc.atomics import fence
-from ipc.compiled import compiled
+from ipc.atomics import fence, load_acquire, load_after
 from ipc.mapping import create_mapping, open_mapping
-from ipc.records import ORDER
-from ipc.vocabulary import ExecType, OrdStatus
+from ipc.records import ORDER, TABLE_ENTRY
+from ipc.vocabulary import OrdStatus
 
 Records = npt.NDArray[np.void]
-Words = npt.NDArray[np.uint64]
-Slots = npt.NDArray[np.uint32]
 
 KIND = "order table"
-ENTRY = np.dtype([("version", "<u8"), ("next_ended", "<u8"), *ORDER.descr])
 MAX_TRIES = 10_000
-
-# The table's own words, and what they count.
-_VERSION, _USED, _LIVE, _FIRST_ENDED, _LAST_ENDED, _UNKNOWN, _OVERFLOWED = range(7)
 _WORDS = 16
-
-_NEW, _CANCELED, _REPLACED = int(ExecType.NEW), int(ExecType.CANCELED), int(ExecType.REPLACED)
-_TRADE = int(ExecType.TRADE)
-_FILLED, _ORDER_CANCELED = int(OrdStatus.FILLED), int(OrdStatus.CANCELED)
-_ONE = np.uint64(1)
-_NONE = np.uint64(0)
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_LIVE, _EPOCH = 0, 1
+_ENTRY_WORDS = TABLE_ENTRY.itemsize // 8
+_HEAD_BYTES = TABLE_ENTRY.itemsize - ORDER.itemsize
+_CHUNK = 1024
+_LOW = 0xFFFFFFFF
 
 
 class TableBusyError(RuntimeError):
     """The writer changed what was being read during every one of MAX_TRIES tries."""
 
 
-@compiled
-def home_of(index: Slots, order_id: Any) -> Any:
-    """Return where in ``index`` an order would stand if nobody else were there.
-
-    Fibonacci hashing (Knuth, TAOCP 3, 6.4): dense ids must not form one long run, which removal
-    would have to walk to its end.
-    """
-    mixed = order_id * _GOLDEN
-    return (mixed ^ mixed >> np.uint64(32)) & np.uint64(len(index) - 1)
+class TableFullError(RuntimeError):
+    """Every order in the table is live: its capacity must exceed what may rest in its books."""
 
 
-@compiled
-def find(entries: Records, index: Slots, order_id: Any) -> Any:
-    """Return where in ``index`` an order stands, or the empty place where it would."""
-    mask = np.uint64(len(index) - 1)
-    place = home_of(index, order_id)
-    for _ in range(len(index)):
-        slot = index[place]
-        if slot == 0 or entries[slot].order_id == order_id:
-            break
-        place = (place + _ONE) & mask
-    return place
+def _cell_count(capacity: int) -> int:
+    return 1 << capacity.bit_length()
 
 
-@compiled
-def remove(entries: Records, index: Slots, order_id: Any) -> None:
-    """Take an order out of ``index``, closing the gap that it leaves."""
-    mask = np.uint64(len(index) - 1)
-    gap = find(entries, index, order_id)
-    place = gap
-    while True:
-        place = (place + _ONE) & mask
-        slot = index[place]
-        if slot == 0:
-            break
-        home = home_of(index, entries[slot].order_id)
-        if ((place - home) & mask) >= ((place - gap) & mask):
-            index[gap] = slot
-            gap = place
-    index[gap] = 0
-
-
-@compiled
-def take_slot(entries: Records, index: Slots, words: Words) -> Any:
-    """Return a slot for a new order, 0 where every order in the table lives."""
-    if words[_USED] + _ONE < np.uint64(len(entries)):
-        words[_USED] += _ONE
-        return words[_USED]
-    slot = words[_FIRST_ENDED]
-    if slot != _NONE:
-        words[_FIRST_ENDED] = entries[slot].next_ended
-        if words[_FIRST_ENDED] == _NONE:
-            words[_LAST_ENDED] = _NONE
-        remove(entries, index, entries[slot].order_id)
-    return slot
-
-
-@compiled
-def begin(entries: Records, slot: Any) -> None:
-    """Begin to change an entry."""
-    entries[slot].version |= _ONE
-    fence()
-
-
-@compiled
-def end(entries: Records, slot: Any) -> None:
-    """End a change of an entry."""
-    fence()
-    entries[slot].version += _ONE
-
-
-@compiled
-def enter(entries: Records, index: Slots, words: Words, report: Any) -> None:
-    """Put a new order into the table."""
-    slot = take_slot(entries, index, words)
-    if slot == _NONE:
-        words[_OVERFLOWED] += _ONE
-        return
-    begin(entries, slot)
-    entry = entries[slot]
-    entry.next_ended = _NONE
-    entry.order_id = report.order_id
-    entry.account = report.account
-    entry.client_order_id = report.client_order_id
-    entry.price = report.price
-    entry.quantity = report.quantity
-    entry.cum_qty = report.cum_qty
-    entry.leaves_qty = report.leaves_qty
-    entry.created_ns = report.timestamp_ns
-    entry.updated_ns = report.timestamp_ns
-    entry.symbol = report.symbol
-    entry.reason = 0
-    entry.side = report.side
-    entry.order_type = report.order_type
-    entry.time_in_force = report.time_in_force
-    entry.flags = report.flags
-    entry.ord_status = report.ord_status
-    end(entries, slot)
-    index[find(entries, index, report.order_id)] = slot
-    words[_LIVE] += _ONE
-
-
-@compiled
-def update(entries: Records, index: Slots, words: Words, report: Any) -> None:
-    """Change an order by a report; one that has ended queues up to give its slot away."""
-    slot = np.uint64(index[find(entries, index, report.order_id)])
-    if slot == _NONE:
-        words[_UNKNOWN] += _ONE
-        return
-    begin(entries, slot)
-    entry = entries[slot]
-    entry.price = report.price
-    entry.quantity = report.quantity
-    entry.cum_qty = report.cum_qty
-    entry.leaves_qty = report.leaves_qty
-    entry.updated_ns = report.timestamp_ns
-    entry.ord_status = report.ord_status
-    if report.exec_type == _CANCELED:
-        entry.reason = report.reason
-    ended = report.ord_status in (_FILLED, _ORDER_CANCELED)
-    end(entries, slot)
-    if ended:
-        if words[_LAST_ENDED] == _NONE:
-            words[_FIRST_ENDED] = slot
-        else:
-            entries[words[_LAST_ENDED]].next_ended = slot
-        words[_LAST_ENDED] = slot
-        words[_LIVE] -= _ONE
-
-
-@compiled
-def apply_reports(entries: Records, index: Slots, words: Words, reports: Records) -> None:
-    """Carry reports out on the table, in order."""
-    words[_VERSION] |= _ONE
-    fence()
-    for position in range(len(reports)):
-        report = reports[position]
-        if report.exec_type == _NEW:
-            enter(entries, index, words, report)
-        elif report.exec_type in (_CANCELED, _REPLACED, _TRADE):
-            update(entries, index, words, report)
-    fence()
-    words[_VERSION] += _ONE
-
-
-@compiled
-def copy_order(entries: Records, index: Slots, words: Words, order_id: Any, out: Records) -> int:
-    """Copy an order to ``out[0]``: 1 if it was found whole, 0 if it is not there, -1 if torn."""
-    version = words[_VERSION]
-    fence()
-    slot = index[find(entries, index, order_id)]
-    if slot == 0:
-        fence()
-        return 0 if version & _ONE == _NONE and words[_VERSION] == version else -1
-    before = entries[slot].version
-    fence()
-    out[0] = entries[slot]
-    fence()
-    if before & _ONE or entries[slot].version != before or out[0].order_id != order_id:
-        return -1
-    return 1
-
-
-def _index_size(capacity: int) -> int:
-    return 1 << (2 * capacity).bit_length()
+def _align(size: int) -> int:
+    return (size + 63) & ~63
 
 
 def create_table(path: Path, shard: int, capacity: int) -> None:
-    """Make an empty table of ``capacity`` orders, live and ended."""
-    size = 8 * _WORDS + (capacity + 1) * ENTRY.itemsize + 4 * _index_size(capacity)
-    create_mapping(path, KIND, ENTRY, capacity, size, shard)
+    """Make an empty table of ``capacity`` orders, live and ended.
+
+    ``capacity`` must exceed the sum of ``max_resting_orders`` of the shard's instruments.
+    """
+    entries = _align((capacity + 1) * TABLE_ENTRY.itemsize)
+    size = 8 * _WORDS + entries + 8 * _cell_count(capacity) + 8 * (capacity + 1)
+    create_mapping(path, KIND, TABLE_ENTRY, capacity, size, shard)
 
 
 class _Table:
     """What writer and readers see alike."""
 
     def __init__(self, path: Path, writable: bool) -> None:
-        mapping = open_mapping(path, KIND, ENTRY, writable)
+        mapping = open_mapping(path, KIND, TABLE_ENTRY, writable)
         self.mapping = mapping
+        self.capacity = mapping.capacity
         self.shard = mapping.tag
-        entries = mapping.capacity + 1
-        first_entry = 8 * _WORDS
-        first_index = first_entry + entries * ENTRY.itemsize
-        self._words = mapping.array(np.dtype("<u8"), 0, _WORDS)
-        self._entries = mapping.array(ENTRY, first_entry, entries)
-        self._index = mapping.array(np.dtype("<u4"), first_index, _index_size(mapping.capacity))
+        slots = self.capacity + 1
+        self._first_entry = 8 * _WORDS
+        self._first_cell = self._first_entry + _align(slots * TABLE_ENTRY.itemsize)
+        cells = _cell_count(self.capacity)
+        self._words = mapping.array("<u8", 0, _WORDS)
+        self._entries = mapping.array(TABLE_ENTRY, self._first_entry, slots)
+        self._cells = mapping.array("<u8", self._first_cell, cells)
+        self._accounts = mapping.array("<u8", self._first_cell + 8 * cells, slots)
 
     @property
     def live_orders(self) -> int:
         """How many orders of the table have not ended."""
         return int(self._words[_LIVE])
 
-    @property
-    def overflowed_orders(self) -> int:
-        """How many orders found no slot: none while capacity covers what may rest."""
-        return int(self._words[_OVERFLOWED])
+    def close(self) -> None:
+        """Let go of the mapping; the table is of no use any more."""
+        del self._words, self._entries, self._cells, self._accounts
+        self.mapping.close()
 
 
 class OrderTableWriter(_Table):
-    """The one writer."""
+    """The one writer. On opening it takes over the orders that are there.
+
+    An entry that its last writer left half written is dropped.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, writable=True)
+        from ipc.table_kernel import apply_reports, rebuild
+
+        self._apply_reports = apply_reports
+        self._queue = np.zeros((self.capacity + 1, 2), np.uint32)
+        self.overflowed_orders = 0
+        entries = self._entries
+        torn = np.flatnonzero(entries["version"] & 1)
+        entries["order_id"][torn] = self._accounts[torn] = 0
+        entries["version"][torn] += 1
+        ended = np.isin(entries["ord_status"], (OrdStatus.FILLED, OrdStatus.CANCELED))
+        used = entries["order_id"] != 0
+        # Unused slots are given away first, from the lowest, then those of the orders that
+        # ended first.
+        order = np.lexsort((entries["updated_ns"], used & ended, used))
+        rebuild(entries, self._cells, self._queue, self._words, order[order != 0])
 
     def apply(self, reports: Records) -> None:
-        """Carry REPORT records out on the table, in order."""
-        apply_reports(self._entries, self._index, self._words, reports)
+        """Carry REPORT records out on the table, in order.
+
+        NEW enters an order; CANCELED, REPLACED and TRADE change one, or enter one that is not
+        known, with ``created_ns`` 0; others are ignored. Raises ``TableFullError`` at the first
+        order that finds no slot; the reports before it are carried out.
+        """
+        done = self._apply_reports(
+            self._entries, self._cells, self._accounts, self._queue, self._words, reports
+        )
+        if done < len(reports):
+            self.overflowed_orders += 1
+            raise TableFullError(
+                f"{self.mapping.path}: all {self.capacity} orders are live, no slot for order "
+                f"{reports['order_id'][done]} (report {done} of {len(reports)})"
+            )
 
 
 class OrderTableReader(_Table):
@@ -258,22 +137,50 @@ class OrderTableReader(_Table):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, writable=False)
+        slots = self.capacity + 1
+        cells = len(self._cells)
+        self._mask = cells - 1
+        self._table_words = self.mapping.words(0, _WORDS)
+        self._entry_words = self.mapping.words(self._first_entry, slots * _ENTRY_WORDS)
+        self._entry_bytes = self._entry_words.cast("B")
+        self._cell_words = self.mapping.words(self._first_cell, cells)
+        self._rows = self._entries.view("<u8").reshape(slots, _ENTRY_WORDS)
         self.torn_copies = 0
-        self._out = np.zeros(1, ENTRY)
 
     def get(self, order_id: int) -> np.void | None:
-        """Return an order (ENTRY: the fields of ORDER and two more), None if it is not there.
+        """Return a copy of an order (ORDER), None if the table does not have it.
 
         Raises ``TableBusyError``.
         """
+        cell = order_id & self._mask
         for _ in range(MAX_TRIES):
-            found = copy_order(
-                self._entries, self._index, self._words, np.uint64(order_id), self._out
-            )
-            if found >= 0:
-                return self._out.copy()[0] if found else None
+            epoch = load_acquire(self._table_words, _EPOCH)
+            head = load_acquire(self._cell_words, cell)
+            slot = self._search(head & _LOW, order_id)
+            if slot:
+                order = self._copy(slot, order_id)
+                if order is not None:
+                    return order
+            elif (
+                load_after(self._cell_words, cell) == head
+                and load_after(self._table_words, _EPOCH) == epoch
+                and not epoch & 1
+            ):
+                return None
             self.torn_copies += 1
         raise TableBusyError(f"{self.mapping.path}: order {order_id} never held still")
+
+    def get_many(self, order_ids: Sequence[int]) -> Records:
+        """Return copies of orders (ORDER) in their places; zeros stand for one that is not there.
+
+        Raises ``TableBusyError``.
+        """
+        found = np.zeros(len(order_ids), ORDER)
+        for place, order_id in enumerate(order_ids):
+            order = self.get(order_id)
+            if order is not None:
+                found[place] = order
+        return found
 
     def of_account(
         self,
@@ -283,20 +190,66 @@ class OrderTableReader(_Table):
         ord_status: int | None = None,
         limit: int = 100,
     ) -> Records:
-        """Return copies of an account's orders (ENTRY), newest first; 0 and None: any."""
-        used = self._entries[1 : int(self._words[_USED]) + 1]
-        ids = used["order_id"][used["account"] == account]
-        found: list[np.void] = []
-        for order_id in np.sort(ids)[::-1].tolist():
-            order = self.get(order_id)
-            if (
-                order is not None
-                and order["account"] == account
-                and symbol in (0, order["symbol"])
-                and side in (0, order["side"])
-                and ord_status in (None, order["ord_status"])
-            ):
-                found.append(order)
-            if len(found) >= limit:
+        """Return copies of an account's orders (ORDER), newest first; 0 and None: any.
+
+        Each is whole; an order that enters or leaves meanwhile may be among them or not. Raises
+        ``TableBusyError``.
+        """
+        slots = np.flatnonzero(self._accounts == account)
+        slots = slots[np.argsort(self._rows[slots, 1])[::-1]]
+        found: list[Records] = [np.empty(0, ORDER)]
+        count = 0
+        for first in range(0, len(slots), _CHUNK):
+            orders = self._copies(slots[first : first + _CHUNK])
+            wanted = (orders["account"] == account) & (orders["order_id"] != 0)
+            if symbol:
+                wanted &= orders["symbol"] == symbol
+            if side:
+                wanted &= orders["side"] == side
+            if ord_status is not None:
+                wanted &= orders["ord_status"] == ord_status
+            found.append(orders[wanted])
+            count += len(found[-1])
+            if count >= limit:
                 break
-        return np.array(found, ENTRY)
+        return np.concatenate(found)[:limit]
+
+    def _search(self, slot: int, order_id: int) -> int:
+        """Follow a chain; a writer may send this astray, but not in circles for ever."""
+        words = self._entry_words
+        for _ in range(self.capacity):
+            if not slot:
+                break
+            base = slot * _ENTRY_WORDS
+            if words[base + 1] == order_id:
+                return slot
+            slot = words[base] >> 32
+        return 0
+
+    def _copy(self, slot: int, order_id: int) -> np.void | None:
+        """Return a slot's order if it is whole and the one that is wanted."""
+        words, base = self._entry_words, slot * _ENTRY_WORDS
+        version = load_acquire(words, base) & _LOW
+        start = 8 * base
+        raw = bytes(self._entry_bytes[start + _HEAD_BYTES : start + TABLE_ENTRY.itemsize])
+        if version & 1 or load_after(words, base) & _LOW != version:
+            return None
+        order: np.void = np.frombuffer(raw, ORDER)[0]
+        return order if order["order_id"] == order_id else None
+
+    def _copies(self, slots: npt.NDArray[np.intp]) -> Records:
+        """Return whole copies of what lies in slots, whatever order that is."""
+        rows = np.empty((len(slots), _ENTRY_WORDS), "<u8")
+        versions = self._entries["version"]
+        places = np.arange(len(slots))
+        for _ in range(MAX_TRIES):
+            before = versions[slots[places]]
+            fence()
+            rows[places] = self._rows[slots[places]]
+            fence()
+            torn = (before & 1 != 0) | (versions[slots[places]] != before)
+            places = places[torn]
+            if not len(places):
+                return np.ascontiguousarray(rows[:, _HEAD_BYTES // 8 :]).view(ORDER)[:, 0]
+            self.torn_copies += len(places)
+        raise TableBusyError(f"{self.mapping.path}: {len(places)} orders never held still")
