@@ -84,14 +84,14 @@ def _serve(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from frontend.demo import run_demo
 
-    _end_on_sigterm()
+    _unwind_when_told_to_end()
     return run_demo(options.seconds, options.symbols, options.seed, sys.stdout)
 
 
 def _replay(options: argparse.Namespace) -> int:
     from frontend.replay import replay
 
-    _end_on_sigterm()
+    _unwind_when_told_to_end()
     config = _config(options) if options.config else None
     summary = replay(options.files, options.connect, config, options.fills, options.speed, _say)
     for line in summary.lines():
@@ -155,13 +155,14 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _end_on_sigterm() -> None:
-    """Let SIGTERM unwind as Ctrl-C does, so that an engine that was started is also drained."""
+def _unwind_when_told_to_end() -> None:
+    """Let SIGTERM and SIGHUP end as Ctrl-C does, so that an engine that was started is drained."""
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
 
 
 # What they take ---------------------------------------------------------------------------------

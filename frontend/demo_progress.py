@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol, TextIO
 
-from rich.console import Console
+from rich.box import SIMPLE
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -114,7 +115,7 @@ class _LiveTable:
 
     def show(self, sample: Sample) -> None:
         """Draw the table anew."""
-        table = Table("symbol", title=_rates(sample), title_justify="left")
+        table = Table("symbol", box=SIMPLE)
         table.add_column("best bid", justify="right", min_width=12)
         table.add_column("best ask", justify="right", min_width=12)
         for top in sample.tops[:MAX_ROWS]:
@@ -122,7 +123,7 @@ class _LiveTable:
         more = len(sample.tops) - MAX_ROWS
         if more > 0:
             table.add_row(f"and {more} more")
-        self._live.update(table, refresh=True)
+        self._live.update(Group(_rates(sample), table), refresh=True)
 
 
 def _rates(sample: Sample) -> str:
