@@ -38,7 +38,8 @@ class AsyncClient:
 
     Connects on ``connect()`` or on entering ``async with``. The parameters are ``Client``'s.
     Messages are taken in as they come, whether they are read or not: ``max_reports`` bounds them.
-    An ended connection is told to the calls that wait, or else to the next reader of reports.
+    An ended connection is told to the calls that wait, or else to the next reader of reports;
+    why the engine closed it may be lost where a call is just sending.
     """
 
     def __init__(

@@ -72,11 +72,15 @@ class Peer:
             stream.settimeout(PATIENCE_S)
             script(Caller(stream))
 
+    def wait(self) -> None:
+        """Wait for the scripts to end; raise what went wrong in them."""
+        for played in self._played:
+            played.result(PATIENCE_S)
+
     def close(self) -> None:
-        """Wait for the scripts; raise what went wrong in them."""
+        """Wait for the scripts, and listen no more."""
         try:
-            for played in self._played:
-                played.result(PATIENCE_S)
+            self.wait()
         finally:
             self._server.close()
             self._pool.shutdown()

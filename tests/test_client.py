@@ -90,7 +90,7 @@ def test_nobody_listens(tmp_path: Path, connect: Connect) -> None:
 
 def test_no_welcome_in_time(peer: Peer, connect: Connect) -> None:
     done = Event()
-    peer.play(lambda _: done.wait())
+    peer.play(lambda _: done.wait(20))
     with pytest.raises(ConnectError, match="no welcome in time"):
         connect(peer.address, "alice", timeout_s=SHORT_S)
     done.set()
@@ -219,6 +219,19 @@ def test_closed_with_a_reason_while_calls_wait(peer: Peer, connect: Connect) -> 
     assert closed.value.code == "SHUTTING_DOWN"
 
 
+def test_the_reason_is_read_even_where_nothing_can_be_sent_any_more(peer: Peer) -> None:
+    def script(caller: Caller) -> None:
+        caller.welcome()
+        caller.write(Closing("IDLE", "nothing came"))
+
+    peer.play(script)
+    with Client(peer.address, "alice") as client:
+        peer.wait()
+        with pytest.raises(UnknownOutcomeError) as caught:
+            client.submit("AAPL", "buy", 100, "187.50")
+    assert isinstance(caught.value.__cause__, ClosedError)
+
+
 def test_reports_say_how_the_connection_ended_after_what_came(peer: Peer, connect: Connect) -> None:
     def script(caller: Caller) -> None:
         caller.welcome()
@@ -345,6 +358,22 @@ def test_reconnecting_by_itself_sends_nothing_again(peer: Peer, connect: Connect
     assert seen == [Ping((2 << 25) + 1)]
 
 
+def test_a_refusal_is_not_tried_again(peer: Peer, connect: Connect) -> None:
+    def refuse(caller: Caller) -> None:
+        caller.read()
+        caller.write(Closing("LOGIN_REFUSED", "no further account"))
+
+    peer.play(hang_up)
+    peer.play(refuse)
+    client = connect(peer.address, "alice")
+    with pytest.raises(ConnectionLostError):
+        client.ping()
+    with pytest.raises(LoginRefusedError, match="no further account"):
+        client.reconnect()
+    peer.play(serve)
+    client.reconnect()
+
+
 def test_reconnecting_gives_up_in_time(peer: Peer, connect: Connect) -> None:
     peer.play(hang_up)
     client = connect(peer.address, "alice", auto_reconnect=True, timeout_s=SHORT_S)
@@ -417,7 +446,7 @@ def test_an_engine_that_takes_nothing(peer: Peer, connect: Connect) -> None:
 
     def script(caller: Caller) -> None:
         caller.welcome()
-        done.wait()
+        done.wait(20)
 
     peer.play(script)
     client = connect(peer.address, "alice", timeout_s=SHORT_S)

@@ -131,6 +131,11 @@ def test_a_flow_keeps_its_order_where_its_times_fall() -> None:
     assert due.tolist() == [0, 15, 20, 20, 25, 30]
 
 
+def test_rows_of_one_time_keep_the_order_of_the_files() -> None:
+    which, _ = interleave([np.full(500, 7, "u8"), np.full(500, 7, "u8")])
+    assert which.tolist() == [0] * 500 + [1] * 500
+
+
 def test_flows_may_be_empty() -> None:
     which, _ = interleave([np.empty(0, "u8"), np.array([7], "u8"), np.empty(0, "u8")])
     assert which.tolist() == [1]

@@ -45,10 +45,10 @@ WELCOME = Welcome(7, "alice", "0.1.0", INSTRUMENTS)
 
 
 def report(request_id: int, exec_type: ExecType = ExecType.NEW, symbol: int = 1) -> Report:
-    """Return a report on an order of 100 at 187.50 of which 30 traded."""
+    """Return a report on an order of 100 at 187.50 of which 30 traded, 20 now."""
     head = (int(exec_type), int(OrdStatus.PARTIALLY_FILLED), 1, symbol, 1, 2, 1, 0)
     ids = (int(Liquidity.TAKER), 0, request_id, 11, 5)
-    return Report(*head, *ids, 18750, 100, 30, 70, 18749, 30, 9, 1_700_000_000_000_000_000, 3)
+    return Report(*head, *ids, 18750, 100, 30, 70, 18749, 20, 9, 1_700_000_000_000_000_000, 3)
 
 
 def logged_in(welcome: Welcome = WELCOME, max_reports: int = 100, answers: bool = False) -> Session:
@@ -174,12 +174,12 @@ def test_an_execution_in_decimals() -> None:
     assert second is not None
     assert (first.symbol, first.side, first.exec_type) == ("AAPL", Side.BUY, ExecType.TRADE)
     assert (first.price, first.last_price) == (Decimal("187.50"), Decimal("187.49"))
-    assert (first.quantity, first.cum_qty, first.leaves_qty, first.last_qty) == (100, 30, 70, 30)
+    assert (first.quantity, first.cum_qty, first.leaves_qty, first.last_qty) == (100, 30, 70, 20)
     assert (first.order_id, first.client_order_id, first.trade_id) == (11, 5, 9)
     assert first.liquidity == Liquidity.TAKER
     assert (second.symbol, second.last_price) == ("BTCUSD", Decimal("9374.5"))
-    assert second.last_qty == Decimal("0.00000030")
-    assert str(first) == "TRADE 9 30 at 187.49 as TAKER: AAPL order 11 BUY 70 open"
+    assert second.last_qty == Decimal("0.00000020")
+    assert str(first) == "TRADE 9 20 at 187.49 as TAKER: AAPL order 11 BUY 70 open"
 
 
 def test_a_report_on_no_instrument_is_a_fault() -> None:
