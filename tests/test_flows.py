@@ -189,6 +189,19 @@ def test_the_first_fault_of_a_file_is_the_one_named(tmp_path: Path) -> None:
         read_flow(write(tmp_path, HEADER, GOOD, early, late))
 
 
+def test_a_fault_far_down_names_its_line(tmp_path: Path) -> None:
+    file = write(tmp_path, HEADER, *[GOOD] * 20_000, GOOD.replace(",B,", ",?,"))
+    with pytest.raises(FlowFileError, match="line 20002: side"):
+        read_flow(file)
+
+
+def test_a_packed_byte_that_is_no_ascii_fits_no_rule(tmp_path: Path) -> None:
+    lines = f"{HEADER}\n{GOOD.replace('GTC', 'é')}\n"
+    (tmp_path / "ABC.csv.gz").write_bytes(gzip.compress(lines.encode()))
+    with pytest.raises(FlowFileError, match="line 2: tif"):
+        read_flow(tmp_path / "ABC.csv.gz")
+
+
 def test_a_torn_gzip_file_is_a_fault(tmp_path: Path) -> None:
     packed = gzip.compress("\n".join([HEADER, *[GOOD] * 1000]).encode())
     (tmp_path / "ABC.csv.gz").write_bytes(packed[:-20])
@@ -211,6 +224,7 @@ def test_more_rows_than_the_bound_are_a_fault(tmp_path: Path) -> None:
         (GOOD.replace("GTC", "PO"), NewOrder(3, 9, 11, 1, 2, 1, 100, 5, True)),
         (GOOD.replace("GTC", "IOC"), NewOrder(3, 9, 11, 1, 2, 3, 100, 5, False)),
         ("7,0,1,X,11,S,100,5,IOC,", NewOrder(3, 9, 11, 2, 2, 3, 100, 5, False)),
+        ("7,0,1,X,11,S,100,5,GTC,", NewOrder(3, 9, 11, 2, 2, 3, 100, 5, False)),
         ("7,0,1,N,11,S,0,5,MKT,", NewOrder(3, 9, 11, 2, 1, 3, 0, 5, False)),
         ("7,0,1,C,11,S,100,5,,", Cancel(3, 9, 0, 11)),
         ("7,0,1,R,11,S,100,5,,", Reduce(3, 9, 0, 11, 5)),
