@@ -48,7 +48,7 @@ books = pytest.mark.parametrize("make", BOOKS.values(), ids=BOOKS.keys())
 
 
 def sweep(account: int = 1) -> Records:
-    """Return three asks, an order that takes them all and rests, a mass cancel, and an IOC."""
+    """Return asks, an order that takes them all and rests, a mass cancel, and an IOC for a bid."""
     limit = {"order_type": OrderType.LIMIT, "account": account, "symbol": 1}
     ask = limit | {"command_type": CommandType.NEW, "side": SELL, "time_in_force": TimeInForce.GTC}
     bid = ask | {"side": BUY}
@@ -58,6 +58,7 @@ def sweep(account: int = 1) -> Records:
             bid | {"price": 102, "quantity": 7},
             bid | {"price": 99, "quantity": 7},
             {"command_type": CommandType.MASS_CANCEL, "account": account},
+            bid | {"price": 100, "quantity": 2},
             ask | {"price": 100, "quantity": 7, "time_in_force": TimeInForce.IOC},
         ]
     )
@@ -70,7 +71,7 @@ def test_small_buffers_change_nothing(
 ) -> None:
     whole, pieces = make_book(0, [WIDE], 9), make_book(0, [WIDE], 9)
     expected = run(whole, sweep())
-    assert (len(expected.reports), len(expected.trades)) == (3 + 7 + 1 + 3 + 2, 3)
+    assert (len(expected.reports), len(expected.trades)) == (3 + 7 + 1 + 3 + 1 + 4, 4)
     assert run(pieces, sweep(), report_room, trade_room).same_as(expected)
     assert state_hash(pieces) == state_hash(whole)
 
@@ -95,7 +96,7 @@ def test_without_room_for_trades_matching_stops_before_the_first(make_book: Make
     assert book.process(commands[3:], reports, none) == Progress(0, 0, 0)
     assert book.counters() == Counters(4, 4, 0)
     trades = np.zeros(100, TRADE)
-    assert book.process(commands[3:], reports, trades) == Progress(4, 6 + 1 + 3 + 2, 3)
+    assert book.process(commands[3:], reports, trades) == Progress(5, 6 + 1 + 3 + 1 + 4, 4)
 
 
 def test_a_mass_cancel_goes_on_where_it_was(make_book: MakeBook) -> None:
@@ -120,10 +121,10 @@ def test_nothing_is_written_beyond_what_progress_says(make_book: MakeBook) -> No
     commands = sweep()
     before = commands.copy()
     progress = book.process(commands, reports, trades)
-    assert progress == Progress(7, 16, 3)
-    assert set(reports[16:].view(np.uint8).tolist()) == {0xAA}
-    assert set(trades[3:].view(np.uint8).tolist()) == {0xAA}
-    assert set(reports["reserved"][:16].tolist()) == {0}
+    assert progress == Progress(8, 19, 4)
+    assert set(reports[19:].view(np.uint8).tolist()) == {0xAA}
+    assert set(trades[4:].view(np.uint8).tolist()) == {0xAA}
+    assert set(reports["reserved"][:19].tolist()) == {0}
     assert commands.tobytes() == before.tobytes()
 
 
