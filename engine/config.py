@@ -43,6 +43,7 @@ class EngineSection(Section, frozen=True):
     batch_commands: Annotated[int, Meta(ge=1, le=65_536)] = 4_096
     ended_orders: Annotated[int, Meta(ge=1, le=1 << 26)] = 65_536
     depth_levels: Annotated[int, Meta(ge=1, le=1_024)] = 64
+    wait: Literal["block", "spin"] = "block"
     pin: bool = True
 
 
@@ -56,6 +57,8 @@ class FrontendSection(Section, frozen=True):
     max_sessions: Positive = 4_096
     max_accounts: Annotated[int, Meta(ge=1, le=1 << 30)] = 1 << 20
     max_unread_bytes: Annotated[int, Meta(ge=4_096)] = 16 << 20
+    window: Annotated[int, Meta(ge=1, le=1 << 24)] = 8_192
+    when_busy: Literal["reject", "wait"] = "reject"
     max_queued_bytes: Annotated[int, Meta(ge=4_096)] = 64 << 20
 
 

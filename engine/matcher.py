@@ -151,9 +151,10 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
     """Serve shard ``index`` until told to stop and every frontend has gone."""
     matcher = Matcher(plan, index, status)
     backend = Backend(plan.matcher_address(index), wakeup, MAX_UNSENT_BYTES)
+    timeout_s = 0 if plan.config.engine.wait == "spin" else None
     status.ready()
     while not wakeup.stopping or backend.links:
-        arrived = backend.poll(None)
+        arrived = backend.poll(timeout_s)
         if wakeup.stopping:
             backend.stop_listening()
         if arrived:

@@ -277,3 +277,13 @@ def _format_lines(
         at = _put_number(out, _put_text(out, at, _TIMESTAMP), trade["timestamp_ns"])
         at = _put_text(out, at, _BUY_END) if side == 1 else _put_text(out, at, _SELL_END)
     return len(trades), at
+
+
+def warm() -> None:
+    """Compile or load what formats."""
+    instrument = Instrument(1, "A", Scale(1, 2), Scale(1, 0), 1, 100, 1, 0)
+    trade = np.zeros(1, TRADE)
+    for name in ("trade_id", "price", "quantity", "buy_order_id", "sell_order_id"):
+        trade[name] = 1
+    trade["symbol"] = trade["taker_side"] = 1
+    assert LineFormatter([instrument]).format(trade)

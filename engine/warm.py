@@ -29,7 +29,7 @@ PROGRESS_VARIABLE = "SHARDBOOK_WARM_PROGRESS"
 BOOK_VARIABLE = "SHARDBOOK_WARM_BOOK"
 """Environment variable: the book that will match."""
 
-OTHERS = (("routing", "frontend.frame_sorter:warm"),)
+OTHERS = (("routing", "frontend.frame_sorter:warm"), ("the trade log", "engine.trade_lines:warm"))
 """What is compiled in rooms that this one does not import."""
 
 Step = tuple[str, Callable[[], object]]

@@ -1,14 +1,15 @@
 """The frontend's links to matchers and query workers: bytes out in batches, frames back by stream.
 
-A link reconnects by itself. While it is down, or more waits for it than the bound, commands for
-it are refused (SHARD_DOWN, BUSY) and nobody else is affected.
+A link reconnects by itself. While it is down commands for it are refused (SHARD_DOWN). While more
+waits for it than the bound they are refused too (BUSY), or their senders are not read from until
+there is room, as configured. Nobody else is affected.
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from frontend.frame_sorter import StreamSorter
+from frontend.frame_sorter import StreamSorter, count_answers
 from ipc.compiled import HAVE_NUMBA
 from ipc.frames import HEADER, HEADER_BYTES, frame
 from ipc.messages import OpenStream
@@ -18,11 +19,19 @@ from ipc.vocabulary import Reason
 RETRY_S = 0.05
 
 
-class Deliver(Protocol):
-    """What takes the frames that come back."""
+class Accounts(Protocol):
+    """What a link serves: the accounts of a frontend; see ``frontend.hall.Hall``."""
 
-    def __call__(self, stream: int, frames: bytes) -> None:
-        """Take one or more whole frames, all of one stream."""
+    def open_accounts(self) -> list[tuple[int, int]]:
+        """Return ``(stream, account)`` of every account."""
+        ...
+
+    def deliver(self, stream: int, frames: bytes, answers: int) -> None:
+        """Take whole frames, all of one stream; so many of them are answers."""
+        ...
+
+    def lost_link(self) -> None:
+        """Take note that what was under way on a link gets no answer."""
         ...
 
 
@@ -33,16 +42,19 @@ class BackendLink(asyncio.Protocol):
         self,
         address: Address,
         max_queued_bytes: int,
-        deliver: Deliver,
-        open_accounts: Callable[[], list[tuple[int, int]]],
+        accounts: Accounts,
+        waits: bool = False,
     ) -> None:
         self.connected = False
+        self.full = False
+        """Whether more than ``max_queued_bytes`` wait for the other side."""
+        self.waits = waits
         self.closed = asyncio.Event()
         self._address = address
         self._max_queued_bytes = max_queued_bytes
-        self._deliver = deliver
-        self._open_accounts = open_accounts
+        self._accounts = accounts
         self._transport: asyncio.WriteTransport | None = None
+        self._held: list[Callable[[], None]] = []
         self._sorter = StreamSorter()
         self._rest = b""
         self._closing = False
@@ -63,7 +75,7 @@ class BackendLink(asyncio.Protocol):
         """Return why a command cannot be taken now, or None where it can."""
         if not self.connected or self._transport is None:
             return Reason.SHARD_DOWN
-        if self._transport.get_write_buffer_size() > self._max_queued_bytes:
+        if self.full and not self.waits:
             return Reason.BUSY
         return None
 
@@ -90,7 +102,9 @@ class BackendLink(asyncio.Protocol):
         """Introduce every account before its first frame."""
         self._transport = cast(asyncio.WriteTransport, transport)
         self.connected = True
-        for stream, account in self._open_accounts():
+        self.full = False
+        self._transport.set_write_buffer_limits(high=self._max_queued_bytes)
+        for stream, account in self._accounts.open_accounts():
             self.open_stream(stream, account)
 
     def data_received(self, data: bytes) -> None:
@@ -101,8 +115,8 @@ class BackendLink(asyncio.Protocol):
             sorted_bytes = 0
             if HAVE_NUMBA:
                 sorted_bytes, pieces = self._sorter.sort(data)
-                for stream, frames in pieces:
-                    self._deliver(stream, frames)
+                for stream, frames, answers in pieces:
+                    self._accounts.deliver(stream, frames, answers)
             taken = self._deliver_one(data, sorted_bytes)
             data = data[sorted_bytes + taken :]
             if not taken:
@@ -117,8 +131,24 @@ class BackendLink(asyncio.Protocol):
         size: int = HEADER_BYTES + length
         if position + size > len(data):
             return 0
-        self._deliver(stream, data[position : position + size])
+        frame = data[position : position + size]
+        self._accounts.deliver(stream, frame, count_answers(frame[HEADER_BYTES:]))
         return size
+
+    def pause_writing(self) -> None:
+        """The bound is reached: commands are refused, or their senders wait."""
+        self.full = True
+
+    def resume_writing(self) -> None:
+        """There is room again."""
+        self.full = False
+        held, self._held = self._held, []
+        for go_on in held:
+            go_on()
+
+    def when_room(self, go_on: Callable[[], None]) -> None:
+        """Call ``go_on`` once there is room, or the link is lost."""
+        self._held.append(go_on)
 
     def eof_received(self) -> bool:
         """The other side is done; close."""
@@ -129,6 +159,8 @@ class BackendLink(asyncio.Protocol):
         self.connected = False
         self._transport = None
         self._rest = b""
+        self.resume_writing()
+        self._accounts.lost_link()
         if self._closing:
             self.closed.set()
         else:

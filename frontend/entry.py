@@ -51,6 +51,7 @@ class ClientConnection(asyncio.Protocol):
         self.last_seen_s = 0.0
         self.transport: asyncio.Transport | None = None
         self._rest = b""
+        self._holds = 0
         self._login_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -96,6 +97,21 @@ class ClientConnection(asyncio.Protocol):
             self.hall.status.add("closed_slow_reader", 1)
             transport.abort()
 
+    def hold(self) -> None:
+        """Read no more until ``go_on`` was called as often as this."""
+        self._holds += 1
+        if self._holds == 1 and self._open():
+            assert self.transport is not None
+            self.transport.pause_reading()
+            self.hall.status.add("held_reads", 1)
+
+    def go_on(self) -> None:
+        """Take back one ``hold``."""
+        self._holds = max(0, self._holds - 1)
+        if self._holds == 0 and self._open():
+            assert self.transport is not None
+            self.transport.resume_reading()
+
     def close(self, code: str, text: str) -> None:
         """Say why, then close once that is sent."""
         transport = self.transport
@@ -115,8 +131,8 @@ class ClientConnection(asyncio.Protocol):
             if HAVE_NUMBA and self.session:
                 position, why, count, pieces = router.sorter.sort(data, position, self.stream)
                 frames += count
-                for link, piece in pieces:
-                    self._forward(router.link(link, self.session), piece)
+                for link, piece, commands in pieces:
+                    self._forward(router.link(link, self.session), piece, commands)
             if why == DONE:
                 break
             if why != FULL:
@@ -139,14 +155,21 @@ class ClientConnection(asyncio.Protocol):
         start = position + HEADER_BYTES
         return data[start : start + length] if start + length <= len(data) else None
 
-    def _forward(self, link: BackendLink, frames: bytes) -> None:
+    def _forward(self, link: BackendLink, frames: bytes, commands: int = 1) -> None:
         """Send frames to ``link``, or refuse every one of them."""
         refusal = link.refusal()
         if refusal is None:
             link.write(frames)
+            self.hall.forwarded(self, commands)
+            if link.full and link.waits:
+                self.hold()
+                link.when_room(self.go_on)
             return
-        for _, body in FrameSplitter(MAX_COMMAND_BODY).feed(frames):
-            self._reject(body, refusal)
+        bodies = [body for _, body in FrameSplitter(MAX_COMMAND_BODY).feed(frames)]
+        self.hall.status.add_reject(refusal, len(bodies))
+        now_ns = time.time_ns()
+        answers = [frame(reject(request_of(body), refusal, now_ns)) for body in bodies]
+        self.deliver(b"".join(answers))
 
     def _odd(self, body: bytes) -> None:
         """Deal with a message that is not plainly for one matcher or worker."""

@@ -12,9 +12,19 @@ import numpy.typing as npt
 
 from ipc.compiled import compiled
 from ipc.frames import frame
-from ipc.messages import COMMAND_TAGS, MAX_COMMAND_BODY, QUERY_TAGS, MassCancel
+from ipc.messages import (
+    COMMAND_TAGS,
+    MAX_COMMAND_BODY,
+    QUERY_TAGS,
+    MassCancel,
+    Report,
+    server_decoder,
+    tag_of,
+)
+from ipc.report_encoder import REPORT_EXEC_TYPE_AT, REPORT_REASON_AT
 from ipc.scanner import read_uint
 from ipc.unaligned import copy_bytes, load_u32, store_u32
+from ipc.vocabulary import ExecType, Reason
 
 Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
@@ -32,6 +42,9 @@ MAX_FRAMES = 65_536
 """Frames sorted at a time."""
 
 _HEADER = 8
+_ARRAY16 = 0xDC
+_REPORT_TAG = tag_of(Report)
+_TRADE, _CANCEL_REQUESTED = int(ExecType.TRADE), int(Reason.CANCEL_REQUESTED)
 _FIRST_COMMAND, _LAST_COMMAND = min(COMMAND_TAGS), max(COMMAND_TAGS)
 _FIRST_QUERY, _LAST_QUERY = min(QUERY_TAGS), max(QUERY_TAGS)
 
@@ -70,12 +83,13 @@ def sort_by_symbol(
     """Sort the plain frames of ``data[position:end]`` by link into ``out``.
 
     ``frames`` is scratch of shape (MAX_FRAMES, 3); ``ends[link]`` becomes where the link's frames
-    end in ``out`` (they begin where the link's before it end). Returns the position of the first
-    frame that was not sorted, why (DONE, ODD, TOO_LONG, FULL), and how many frames were.
+    end in ``out`` (they begin where the link's before it end), and how many they are. Returns the
+    position of the first frame that was not sorted, why (DONE, ODD, TOO_LONG, FULL), and how many
+    frames were.
     """
     count = 0
     why = DONE
-    ends[:] = 0
+    ends[:, :] = 0
     while end - position >= _HEADER:
         length = int(load_u32(data, position))
         if length > max_body:
@@ -94,21 +108,40 @@ def sort_by_symbol(
         frames[count, 0] = position
         frames[count, 1] = stop
         frames[count, 2] = link
-        ends[link] += stop - position
+        ends[link, 0] += stop - position
+        ends[link, 1] += 1
         count += 1
         position = stop
     total = 0
     for link in range(len(ends)):
-        size = ends[link]
-        ends[link] = total
+        size = ends[link, 0]
+        ends[link, 0] = total
         total += size
     for index in range(count):
         link = frames[index, 2]
-        at = ends[link]
+        at = ends[link, 0]
         copy_bytes(out, at, data, frames[index, 0], frames[index, 1] - frames[index, 0])
         store_u32(out, at + 4, stream)
-        ends[link] = at + frames[index, 1] - frames[index, 0]
+        ends[link, 0] = at + frames[index, 1] - frames[index, 0]
     return position, why, count
+
+
+@compiled
+def is_answer(data: Bytes, start: int, stop: int) -> bool:
+    """Return whether the message in ``data[start:stop]`` ends a command's or query's wait.
+
+    All but reports do. A report does unless it tells of a trade, of a remainder that did not rest,
+    or of what another command did; its codes stand at fixed places (``ipc.report_encoder``).
+    """
+    if (
+        stop - start <= REPORT_REASON_AT
+        or data[start] != _ARRAY16
+        or data[start + 3] != _REPORT_TAG
+    ):
+        return True
+    if data[start + REPORT_EXEC_TYPE_AT] == _TRADE:
+        return False
+    return bool(data[start + REPORT_REASON_AT] <= _CANCEL_REQUESTED)
 
 
 @compiled
@@ -118,9 +151,9 @@ def sort_by_stream(
     """Sort the whole frames at the beginning of ``data`` by stream into ``out``.
 
     ``frames`` is scratch of shape (MAX_FRAMES, 3), ``group_of[stream]`` too: all -1 before and
-    after. A stream beyond it ends the sorting. ``groups`` of shape (MAX_FRAMES, 2) becomes, by
-    first appearance, stream and where its frames end in ``out``. Returns how many bytes were
-    sorted and how many groups there are.
+    after. A stream beyond it ends the sorting. ``groups`` of shape (MAX_FRAMES, 3) becomes, by
+    first appearance, stream, where its frames end in ``out``, and how many of them are answers.
+    Returns how many bytes were sorted and how many groups there are.
     """
     position = count = used = 0
     while end - position >= _HEADER and count < len(frames):
@@ -136,11 +169,13 @@ def sort_by_stream(
             group_of[stream] = group
             groups[group, 0] = stream
             groups[group, 1] = 0
+            groups[group, 2] = 0
             used += 1
         frames[count, 0] = position
         frames[count, 1] = stop
         frames[count, 2] = group
         groups[group, 1] += stop - position
+        groups[group, 2] += is_answer(data, position + _HEADER, stop)
         count += 1
         position = stop
     total = 0
@@ -167,16 +202,16 @@ class SymbolSorter:
         for symbol, shard in shard_of_symbol.items():
             self._link_of_symbol[symbol] = shard
         self._frames = np.zeros((MAX_FRAMES, 3), np.int64)
-        self._ends = np.zeros(shards + 1, np.int64)
+        self._ends = np.zeros((shards + 1, 2), np.int64)
         self._out = np.zeros(1 << 16, np.uint8)
 
     def sort(
         self, data: bytes, position: int, stream: int
-    ) -> tuple[int, int, int, list[tuple[int, bytes]]]:
+    ) -> tuple[int, int, int, list[tuple[int, bytes, int]]]:
         """Sort the plain frames from ``position`` on, writing ``stream`` into their headers.
 
         Returns the position of the first frame that was not sorted, why (see the codes above),
-        how many were sorted, and ``(link, frames)`` for every link that gets any.
+        how many were sorted, and ``(link, frames, how many)`` for every link that gets any.
         """
         if len(self._out) < len(data):
             self._out = np.zeros(2 * len(data), np.uint8)
@@ -195,9 +230,9 @@ class SymbolSorter:
         pieces = []
         start = 0
         if count:
-            for link, end in enumerate(self._ends.tolist()):
-                if end > start:
-                    pieces.append((link, self._out[start:end].tobytes()))
+            for link, (end, commands) in enumerate(self._ends.tolist()):
+                if commands:
+                    pieces.append((link, self._out[start:end].tobytes(), commands))
                     start = end
         return position, why, count, pieces
 
@@ -208,7 +243,7 @@ class StreamSorter:
     def __init__(self) -> None:
         self._group_of = np.full(1024, -1, np.int64)
         self._frames = np.zeros((MAX_FRAMES, 3), np.int64)
-        self._groups = np.zeros((MAX_FRAMES, 2), np.int64)
+        self._groups = np.zeros((MAX_FRAMES, 3), np.int64)
         self._out = np.zeros(1 << 16, np.uint8)
 
     def open_stream(self, stream: int) -> None:
@@ -216,8 +251,9 @@ class StreamSorter:
         if stream >= len(self._group_of):
             self._group_of = np.full(2 * stream, -1, np.int64)
 
-    def sort(self, data: bytes) -> tuple[int, list[tuple[int, bytes]]]:
-        """Return how many bytes were sorted, and ``(stream, frames)`` by first appearance.
+    def sort(self, data: bytes) -> tuple[int, list[tuple[int, bytes, int]]]:
+        """Return how many bytes were sorted, and by first appearance of each stream
+        ``(stream, frames, answers)``, with the number of commands and queries that they answer.
 
         Stops at a frame that is cut off, or of a stream that was not opened.
         """
@@ -233,8 +269,8 @@ class StreamSorter:
         )
         pieces = []
         start = 0
-        for stream, end in self._groups[:used].tolist():
-            pieces.append((stream, self._out[start:end].tobytes()))
+        for stream, end, answers in self._groups[:used].tolist():
+            pieces.append((stream, self._out[start:end].tobytes(), answers))
             start = end
         return position, pieces
 
@@ -244,3 +280,11 @@ def warm() -> None:
     data = frame(MassCancel(1, 1), 1)
     assert SymbolSorter({1: 0}, 1, MAX_COMMAND_BODY).sort(data, 0, 1)[1] == DONE
     assert StreamSorter().sort(data)[0] == len(data)
+
+
+def count_answers(body: bytes) -> int:
+    """Return what ``is_answer`` says of a message that may be written in any width."""
+    message = server_decoder.decode(body)
+    if not isinstance(message, Report):
+        return 1
+    return int(message.exec_type != _TRADE and message.reason <= _CANCEL_REQUESTED)

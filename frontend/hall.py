@@ -55,6 +55,8 @@ class Hall:
         self._connections: set[ClientConnection] = set()
         self._by_stream: dict[int, list[ClientConnection]] = {}
         self._stream_of: dict[int, int] = {}
+        self._under_way: dict[int, int] = {}
+        self._full_windows: set[int] = set()
         self._sessions = 0
         self._last_session = first_session - 1
         self._gathering: dict[tuple[int, int], _Gathering] = {}
@@ -95,12 +97,15 @@ class Hall:
             assert stream <= MAX_STREAM
             self._stream_of[account] = stream
             self._by_stream[stream] = []
+            self._under_way[stream] = 0
             for link in self.router.all():
                 link.open_stream(stream, account)
         self._last_session = self._last_session % (MAX_SESSION - 1) + 1
         connection.session = self._last_session
         connection.stream = stream
         self._by_stream[stream].append(connection)
+        if stream in self._full_windows:
+            connection.hold()
         self._sessions += 1
         self.status.set("sessions", self._sessions)
         return Welcome(connection.session, login.user_id, self._version, self._infos)
@@ -109,7 +114,16 @@ class Hall:
         """Return ``(stream, account)`` of every account that has logged in."""
         return [(stream, account) for account, stream in self._stream_of.items()]
 
-    def deliver(self, stream: int, frames: bytes) -> None:
+    def forwarded(self, connection: ClientConnection, commands: int) -> None:
+        """Count what an account has under way; one that fills its window is not read from."""
+        stream = connection.stream
+        self._under_way[stream] += commands
+        if self._under_way[stream] >= self.config.window and stream not in self._full_windows:
+            self._full_windows.add(stream)
+            for session in self._by_stream[stream]:
+                session.hold()
+
+    def deliver(self, stream: int, frames: bytes, answers: int) -> None:
         """Pass frames of one stream to every session of its account."""
         if stream & AGGREGATE_STREAM:
             self._gather(stream & ~AGGREGATE_STREAM, frames)
@@ -120,6 +134,21 @@ class Hall:
                 connection.deliver(frames)
         else:
             self.status.add("undelivered_bytes", len(frames))
+        self._under_way[stream] = max(0, self._under_way[stream] - answers)
+        if stream in self._full_windows and self._under_way[stream] <= self.config.window // 2:
+            self._open_window(stream)
+
+    def lost_link(self) -> None:
+        """A matcher or worker is gone with what it had not answered: nobody waits for that."""
+        for stream in self._under_way:
+            self._under_way[stream] = 0
+        for stream in list(self._full_windows):
+            self._open_window(stream)
+
+    def _open_window(self, stream: int) -> None:
+        self._full_windows.discard(stream)
+        for session in self._by_stream[stream]:
+            session.go_on()
 
     def cancel_everywhere(self, connection: ClientConnection, message: MassCancel) -> None:
         """Send a mass cancel to every matcher; one answer goes back when all have answered.
@@ -133,6 +162,7 @@ class Hall:
                 self.status.add_reject(refusal)
                 connection.deliver(frame(reject(request_of(body), refusal, time.time_ns())))
                 return
+        self.forwarded(connection, 1)
         key = (connection.stream, message.request_id)
         waiting = self._gathering.setdefault(key, _Gathering(0))
         waiting.missing += len(self.router.matchers)
@@ -165,4 +195,4 @@ class Hall:
                 total = MassCancelReport(
                     0, answer.request_id, waiting.canceled_orders, answer.timestamp_ns, 0
                 )
-                self.deliver(stream, frame(total))
+                self.deliver(stream, frame(total), 1)

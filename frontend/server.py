@@ -40,18 +40,15 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     registry = AccountRegistry(plan.accounts_path, config.max_accounts)
     first_session = (os.getpid() << 8) % (1 << 27) + 1
     hall = Hall(config, plan.instruments, registry, status, product_version(), first_session)
-    matchers = [
-        BackendLink(
-            plan.matcher_address(shard), config.max_queued_bytes, hall.deliver, hall.open_accounts
+    waits = config.when_busy == "wait"
+    links = [
+        BackendLink(address, config.max_queued_bytes, hall, waits)
+        for address in (
+            *map(plan.matcher_address, plan.shards),
+            *map(plan.query_address, range(plan.config.query.workers)),
         )
-        for shard in plan.shards
     ]
-    workers = [
-        BackendLink(
-            plan.query_address(worker), config.max_queued_bytes, hall.deliver, hall.open_accounts
-        )
-        for worker in range(plan.config.query.workers)
-    ]
+    matchers, workers = links[: len(plan.shards)], links[len(plan.shards) :]
     shards = {instrument.number: instrument.shard for instrument in plan.instruments}
     hall.router = Router(shards, matchers, workers)
     await asyncio.gather(*(link.connect() for link in hall.router.all()))
@@ -93,9 +90,7 @@ async def _until_stopped(hall: Hall, wakeup: Wakeup) -> None:
 async def _drain(hall: Hall) -> None:
     """Take no more commands, let every answer arrive, and see the clients off."""
     for connection in hall.connections:
-        transport = connection.transport
-        if transport is not None and not transport.is_closing():
-            transport.pause_reading()
+        connection.hold()
     links = hall.router.all()
     for link in links:
         link.finish()

@@ -35,6 +35,9 @@ _MASS_CANCEL_ITEMS = len(MassCancelReport.__struct_fields__) + 1
 _REJECT_TAG = tag_of(Reject)
 _REJECT_ITEMS = len(Reject.__struct_fields__) + 1
 
+REPORT_EXEC_TYPE_AT, REPORT_REASON_AT = 4, 15
+"""Where these codes stand in the body of a ``Report`` that is written here."""
+
 _REJECT_HEAD = 1 + 1 + 1 + 3 + 9 + 9 + 9
 """Bytes of a reject before its code: array, tag, command_type, symbol, three ids."""
 

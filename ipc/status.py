@@ -33,6 +33,7 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "closed_slow_reader",
         "closed_idle",
         "undelivered_bytes",
+        "held_reads",
     ),
     "matcher": (
         "commands",

@@ -1,0 +1,139 @@
+"""A matcher that does not keep up: bounds are met as configured, and nobody else notices."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from engine.plan import Plan
+from frontend.frame_sorter import StreamSorter, count_answers
+from ipc.codec import ReportEncoder
+from ipc.frames import FrameSplitter, frame
+from ipc.messages import MAX_BODY, NewOrder, Ping, Pong, Reject, Report
+from ipc.records import REPORT
+from ipc.status import StatusReader
+from ipc.vocabulary import ExecType, Reason
+from tests.product import Wire, make_config, running, until
+
+SLOW, FAST = 1, 2
+"""Symbols of two matchers: the first is made to stop."""
+
+
+def orders(count: int, symbol: int) -> bytes:
+    return b"".join(frame(NewOrder(symbol, n, 0, 1, 2, 1, 100, 5)) for n in range(1, count + 1))
+
+
+def counter(plan: Plan, name: str) -> int:
+    frontend = next(p for p in StatusReader(plan.status_path).processes() if p.role == "frontend")
+    return frontend.counters[name]
+
+
+@contextmanager
+def stopped_matcher(plan: Plan) -> Iterator[None]:
+    """Stop the matcher of the slow symbol, as a long pause of the machine would."""
+    shard = next(i.shard for i in plan.instruments if i.number == SLOW)
+    processes = StatusReader(plan.status_path).processes()
+    pid = next(p.pid for p in processes if (p.role, p.number) == ("matcher", shard))
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def answered(wire: Wire, symbol: int) -> None:
+    """Trade one order with a matcher that runs."""
+    wire.send(NewOrder(symbol, 7, 0, 1, 2, 1, 100, 5))
+    report = wire.receive()
+    assert isinstance(report, Report)
+    assert report.exec_type == ExecType.NEW
+
+
+def test_full_queue_rejects_as_busy_and_loses_nothing() -> None:
+    extra = "[frontend]\nmax_queued_bytes = 65536\nwindow = 1000000\n"
+    count = 60_000
+    with running(make_config(2, 2, extra)) as plan, Wire(plan, "flood") as flood:
+        with stopped_matcher(plan):
+            flood.send_bytes(orders(count, SLOW))
+            busy = flood.receive()
+            assert isinstance(busy, Reject)
+            assert (busy.code, busy.code_name, busy.field) == (Reason.BUSY, "BUSY", "symbol")
+            with Wire(plan, "other") as other:
+                answered(other, FAST)
+        answers = [busy] + [flood.receive() for _ in range(count - 1)]
+        assert sorted(answer.request_id for answer in answers) == list(range(1, count + 1))
+        assert any(isinstance(answer, Report) for answer in answers)
+
+
+def test_full_queue_holds_its_senders_back_where_configured() -> None:
+    extra = '[frontend]\nmax_queued_bytes = 65536\nwindow = 1000000\nwhen_busy = "wait"\n'
+    count = 60_000
+    with running(make_config(2, 2, extra)) as plan, Wire(plan, "flood") as flood:
+        with stopped_matcher(plan):
+            flood.sock.setblocking(False)
+            data = orders(count, SLOW)
+            sent = flood.sock.send(data)
+            while not counter(plan, "held_reads"):
+                try:
+                    sent += flood.sock.send(data[sent : sent + 65536])
+                except BlockingIOError:
+                    until(lambda: counter(plan, "held_reads") > 0)
+            with Wire(plan, "other") as other:
+                answered(other, FAST)
+        flood.sock.settimeout(20)
+        flood.send_bytes(data[sent:])
+        answers = [flood.receive() for _ in range(count)]
+        assert [answer.request_id for answer in answers] == list(range(1, count + 1))
+        assert all(isinstance(answer, Report) for answer in answers)
+
+
+def test_full_window_holds_its_account_back_alone() -> None:
+    config = make_config(2, 2, "[frontend]\nwindow = 10\n")
+    with running(config) as plan, Wire(plan, "flood") as flood, Wire(plan, "other") as other:
+        with stopped_matcher(plan):
+            flood.send_bytes(orders(10, SLOW))
+            until(lambda: counter(plan, "held_reads") == 1)
+            flood.send(Ping(99))
+            answered(other, FAST)
+        answers = [flood.receive() for _ in range(11)]
+        assert [answer.request_id for answer in answers] == [*range(1, 11), 99]
+        assert answers[-1] == Pong(99)
+
+
+def test_window_is_kept_open_by_every_kind_of_answer() -> None:
+    """Rejects, trades and remainders in between: the count of what is under way comes back to 0."""
+    with (
+        running(make_config(1, 1, "[frontend]\nwindow = 4\n")) as plan,
+        Wire(plan, "alice") as wire,
+    ):
+        for turn in range(200):
+            wire.send(
+                NewOrder(1, 4 * turn + 1, 0, 1, 2, 1, 100, 5),
+                NewOrder(1, 4 * turn + 2, 0, 2, 2, 3, 100, 9),
+                NewOrder(1, 4 * turn + 3, 0, 2, 2, 1, 100, 0),
+                NewOrder(1, 4 * turn + 4, 0, 2, 1, 1, 0, 1),
+            )
+            reports = [wire.receive() for _ in range(8)]
+            assert max(report.request_id for report in reports) == 4 * turn + 4
+
+
+@pytest.mark.parametrize("exec_type", list(ExecType))
+@pytest.mark.parametrize("reason", [Reason.NONE, *(r for r in Reason if r >= 100)])
+def test_compiled_count_of_answers_is_the_plain_one(exec_type: ExecType, reason: Reason) -> None:
+    if exec_type == ExecType.REJECTED:
+        reason = Reason.INVALID_PRICE
+    reports = np.zeros(1, REPORT)
+    reports["exec_type"], reports["reason"], reports["account"] = exec_type, reason, 5
+    reports["symbol"] = 300
+    encoder, sorter = ReportEncoder(), StreamSorter()
+    encoder.open_stream(3, 5)
+    data = encoder.encode(reports)
+    ((_, body),) = FrameSplitter(MAX_BODY).feed(data)
+    size, ((stream, frames, answers),) = sorter.sort(data)
+    assert (size, stream, frames) == (len(data), 3, data)
+    assert answers == count_answers(body)
+    ends = exec_type != ExecType.TRADE and reason <= Reason.CANCEL_REQUESTED
+    assert answers == (ends or exec_type in (ExecType.REJECTED, ExecType.MASS_CANCELED))
