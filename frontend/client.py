@@ -57,7 +57,8 @@ class Client:
 
     Connects when it is made, which raises ``ConnectError``. ``timeout_s`` bounds connecting and
     the wait for each answer. ``auto_reconnect``: the call that meets an ended connection still
-    raises, and the next one connects anew. ``max_reports`` and ``include_answers``: see
+    raises, and the next one connects anew. Interrupting a call (Ctrl-C) leaves its outcome
+    unknown, and may end the connection. ``max_reports`` and ``include_answers``: see
     ``frontend.session``.
     """
 
@@ -295,10 +296,10 @@ class Client:
         if self._socket is None:
             results.update((r.message.request_id, self._session.loss()) for r in requests)
             return
-        self._enqueue(self._session.send(requests))
         deadline = _deadline(self.timeout_s)
         missing = len(requests)
         try:
+            self._enqueue(self._session.send(requests))
             while missing and not _over(deadline):
                 for answer in self._step(deadline):
                     result = outcome(*answer)
@@ -313,7 +314,10 @@ class Client:
         except (ConnectionLostError, ProtocolError) as cause:
             for request in self._session.unanswered():
                 results[request.message.request_id] = outcome_error(request, cause)
-        for request in self._session.unanswered():
+        finally:
+            # Of an interrupted call too: what is answered later goes to the queue.
+            late = self._session.unanswered()
+        for request in late:
             results[request.message.request_id] = AnswerTimeoutError(
                 f"no answer to request {request.message.request_id} in {self.timeout_s} s"
             )
@@ -364,19 +368,22 @@ class Client:
             return []
         try:
             count = stream.recv_into(self._buffer)
+            if count:
+                return self._session.feed(bytes(self._buffer[:count]))
         except BlockingIOError:
             return []
         except OSError as error:
             self._drop(f"connection lost: {error}")
             raise self._session.loss() from error
-        if not count:
-            self._drop("connection lost: the engine closed it without a word")
-            raise self._session.loss()
-        try:
-            return self._session.feed(bytes(self._buffer[:count]))
         except ClientError as error:
             self._drop(str(error))
             raise
+        except BaseException:
+            # What was read may be lost, and the frames behind it cannot be followed then.
+            self._drop("a call was interrupted while it read")
+            raise
+        self._drop("connection lost: the engine closed it without a word")
+        raise self._session.loss()
 
     def _enqueue(self, frames: bytes) -> None:
         """Send frames, or what goes, behind what an interrupted call may have left half sent."""
@@ -393,6 +400,10 @@ class Client:
             except OSError:
                 # The engine has closed, and may have said why: that is still to be read.
                 self._unsent = memoryview(b"")
+            except BaseException:
+                # How much was sent is not known.
+                self._drop("a call was interrupted while it sent")
+                raise
 
     def _drop(self, detail: str) -> None:
         """Let go of the socket."""

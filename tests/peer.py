@@ -7,6 +7,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class Peer:
 
     def _serve(self, script: Callable[[Caller], object]) -> None:
         stream, _ = self._server.accept()
-        with stream:
+        with stream, suppress(ConnectionError):  # a caller may go while it is served
             stream.settimeout(PATIENCE_S)
             script(Caller(stream))
 

@@ -172,6 +172,57 @@ def test_silence_is_told_and_the_late_answer_becomes_a_report(peer: Peer, connec
     assert late.order_id == 11
 
 
+class Interrupted:
+    """Stands before a part of a client, and lets Ctrl-C come right behind one of its calls."""
+
+    def __init__(self, part: Any, call: str) -> None:
+        self.part = part
+        self.call = call
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self.part, name)
+        if name != self.call:
+            return real
+
+        def interrupted(*arguments: Any) -> None:
+            self.call = ""
+            real(*arguments)
+            raise KeyboardInterrupt
+
+        return interrupted
+
+
+def test_a_call_interrupted_while_it_waits_does_not_mix_up_the_next(peer: Peer) -> None:
+    def script(caller: Caller) -> None:
+        caller.welcome()
+        caller.write(answer(caller.read(), order_id=1))
+        caller.write(answer(caller.read(), order_id=2))
+        caller.read()
+
+    peer.play(script)
+    with Client(peer.address, "alice") as client:
+        client._poll = Interrupted(client._poll, "poll")  # type: ignore[assignment]
+        with pytest.raises(KeyboardInterrupt):
+            client.submit("AAPL", "buy", 100, "187.50")
+        assert client.submit("AAPL", "buy", 100, "187.50").order_id == 2
+        (late,) = client.reports(timeout_s=0)
+    assert late.order_id == 1
+
+
+@pytest.mark.parametrize(("call", "word"), [("send", "sent"), ("recv_into", "read")])
+def test_a_call_interrupted_at_its_bytes_ends_the_connection(
+    peer: Peer, call: str, word: str
+) -> None:
+    peer.play(serve)
+    with Client(peer.address, "alice") as client:
+        client._socket = Interrupted(client._socket, call)  # type: ignore[assignment]
+        with pytest.raises(KeyboardInterrupt):
+            client.submit("AAPL", "buy", 100, "187.50")
+        assert not client.connected
+        with pytest.raises(ConnectionLostError, match=f"interrupted while it {word}"):
+            client.ping()
+
+
 def test_an_answer_of_another_kind_ends_the_connection(peer: Peer, connect: Connect) -> None:
     def script(caller: Caller) -> None:
         caller.welcome()
