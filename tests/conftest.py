@@ -14,7 +14,7 @@ settings.register_profile("shardbook", deadline=None, print_blob=True)
 settings.load_profile("shardbook")
 
 
-pytest_plugins = ["tests.product"]
+pytest_plugins = ["tests.product", "tests.failing_disk"]
 
 
 @pytest.fixture

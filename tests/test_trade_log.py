@@ -18,7 +18,9 @@ from engine.trade_segments import (
     plain_path,
     read_seal,
 )
-from tests.trades import by_shard, ids, make_lines, read_ids, wait_until
+from tests.failing_disk import Disk
+from tests.product import until
+from tests.trades import by_shard, ids, make_lines, read_ids
 
 SEGMENT_BYTES = 4096
 LARGE = 1 << 20
@@ -109,7 +111,7 @@ class TestOpening:
     def test_without_the_seal_everything_is_read(self, log: TradeLog, tmp_path: Path) -> None:
         log.append(make_lines(3, 1, 40))
         log.append(make_lines(0, 1, 200))
-        wait_until(lambda: read_seal(tmp_path).segment == closed_segments(tmp_path)[-1])
+        until(lambda: read_seal(tmp_path).segment == closed_segments(tmp_path)[-1])
         log.close()
         packed = gzip.compress(plain_path(tmp_path, 1).read_bytes())
         compressed_path(tmp_path, 1).write_bytes(packed)
@@ -121,13 +123,13 @@ class TestOpening:
                 (tmp_path / SEALED).write_bytes(damage)
             log = TradeLog(tmp_path, SEGMENT_BYTES, compress=False)
             assert [log.last_sequence(shard) for shard in (0, 3)] == [200, 40]
-            wait_until(lambda: read_seal(tmp_path).segment == closed_segments(tmp_path)[-1])
+            until(lambda: read_seal(tmp_path).segment == closed_segments(tmp_path)[-1])
             log.close()
 
     def test_sealed_segments_are_not_read_again(self, log: TradeLog, tmp_path: Path) -> None:
         log.append(make_lines(3, 1, 40))
         log.append(make_lines(0, 1, 100))
-        wait_until(lambda: read_seal(tmp_path).segment == closed_segments(tmp_path)[-1])
+        until(lambda: read_seal(tmp_path).segment == closed_segments(tmp_path)[-1])
         log.close()
         for number in closed_segments(tmp_path):  # moved away
             plain_path(tmp_path, number).unlink()
@@ -244,10 +246,10 @@ def test_a_crash_between_the_steps_of_closing(tmp_path: Path, state: str, compre
     log.append(make_lines(1, done + 1, 55 - done))
     closed = closed_segments(tmp_path)
     assert closed[:3] == [1, 2, 3]
-    wait_until(lambda: read_seal(tmp_path).segment == closed[-1])
+    until(lambda: read_seal(tmp_path).segment == closed[-1])
     if compress:
-        wait_until(lambda: all(compressed_path(tmp_path, n).exists() for n in closed))
-        wait_until(lambda: not any(plain_path(tmp_path, n).exists() for n in closed))
+        until(lambda: all(compressed_path(tmp_path, n).exists() for n in closed))
+        until(lambda: not any(plain_path(tmp_path, n).exists() for n in closed))
     log.close()
     assert read_ids(tmp_path) == ids(1, 1, 55)
     assert all_lines(tmp_path) == make_lines(1, 1, 55)
@@ -255,59 +257,6 @@ def test_a_crash_between_the_steps_of_closing(tmp_path: Path, state: str, compre
     log = TradeLog(tmp_path, SEGMENT_BYTES)
     assert log.last_sequence(1) == 55
     log.close()
-
-
-class Disk:
-    """Stands before the system calls of the log: short writes, and no room after so many bytes."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.room = 1 << 30
-        self.piece = 1 << 30
-        self.truncate_errors = self.sync_errors = self.rename_errors = self.open_errors = 0
-        self.syncs = 0
-        self._write, self._truncate, self._sync = os.write, os.ftruncate, os.fdatasync
-        self._rename, self._open = Path.rename, os.open
-        for name in ("write", "ftruncate", "fdatasync", "open"):
-            monkeypatch.setattr(os, name, getattr(self, name))
-
-        def rename(path: Path, target: Path) -> Path:
-            self.rename_errors = self._fail(self.rename_errors)
-            return self._rename(path, target)
-
-        monkeypatch.setattr(Path, "rename", rename)
-
-    def write(self, descriptor: int, data: memoryview) -> int:
-        if not self.room:
-            raise OSError(errno.ENOSPC, "no room")
-        written = self._write(descriptor, data[: min(self.room, self.piece)])
-        self.room -= written
-        return written
-
-    def ftruncate(self, descriptor: int, size: int) -> None:
-        self.truncate_errors = self._fail(self.truncate_errors)
-        self._truncate(descriptor, size)
-
-    def fdatasync(self, descriptor: int) -> None:
-        self.syncs += 1
-        self.sync_errors = self._fail(self.sync_errors)
-        self._sync(descriptor)
-
-    def open(self, path: Path, flags: int, mode: int = 0o777) -> int:
-        if flags & os.O_CREAT:
-            self.open_errors = self._fail(self.open_errors)
-        return self._open(path, flags, mode)
-
-    @staticmethod
-    def _fail(errors: int) -> int:
-        if errors:
-            raise OSError(errno.EIO, "the disk fails")
-        return 0
-
-
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    """A disk that fails on demand."""
-    return Disk(monkeypatch)
 
 
 class TestFailingDisk:
@@ -426,7 +375,7 @@ class TestSealing:
         lines = make_lines(0, 1, 300)
         log.append(lines)
         closed = closed_segments(tmp_path)
-        wait_until(lambda: log.compressed_segments == len(closed))
+        until(lambda: log.compressed_segments == len(closed))
         log.close()
         expected = {f"trades-{number:06d}.ndjson.gz" for number in closed}
         assert log_files(tmp_path) == expected | {ACTIVE, SEALED}
@@ -449,12 +398,12 @@ class TestSealing:
         monkeypatch.setattr(os, "fsync", failing)
         log = reopened(log, tmp_path, compress=True)
         log.append(make_lines(0, 1, 30))
-        wait_until(lambda: log.seal_errors == 1)
+        until(lambda: log.seal_errors == 1)
         assert plain_path(tmp_path, 1).exists()
         assert not list(tmp_path.glob("*.gz*"))
         full[0] = False
         log.append(make_lines(0, 31, 70))
-        wait_until(lambda: log.compressed_segments == len(closed_segments(tmp_path)) > 1)
+        until(lambda: log.compressed_segments == len(closed_segments(tmp_path)) > 1)
         log.close()
         assert log.seal_errors == 1
         assert all_lines(tmp_path) == make_lines(0, 1, 100)
@@ -470,19 +419,19 @@ class TestSealing:
             assert not list(tmp_path.glob("*.tmp"))
             assert all_lines(tmp_path) == make_lines(0, 1, 300)
         log = TradeLog(tmp_path, SEGMENT_BYTES)
-        wait_until(lambda: all(compressed_path(tmp_path, number).exists() for number in closed))
+        until(lambda: all(compressed_path(tmp_path, number).exists() for number in closed))
         log.close()
 
     def test_a_segment_that_was_moved_away_holds_up_no_other(
         self, log: TradeLog, tmp_path: Path
     ) -> None:
         log.append(make_lines(0, 1, 100))
-        wait_until(lambda: read_seal(tmp_path).segment == closed_segments(tmp_path)[-1])
+        until(lambda: read_seal(tmp_path).segment == closed_segments(tmp_path)[-1])
         log.close()
         (tmp_path / SEALED).unlink()
         plain_path(tmp_path, 2).unlink()
         log = TradeLog(tmp_path, SEGMENT_BYTES)
         last = closed_segments(tmp_path)[-1]
-        wait_until(compressed_path(tmp_path, last).exists)
+        until(compressed_path(tmp_path, last).exists)
         log.close()
         assert by_shard(read_ids(tmp_path))[0][-1] == 100

@@ -13,7 +13,8 @@ from engine.trade_log import LogTail, Position, TradeLog, TradeLogError, read_tr
 from engine.trade_reader import BLOCK_BYTES, end_of_log
 from engine.trade_segments import ACTIVE, closed_segments, compressed_path, plain_path, read_seal
 from ipc.records import make_id
-from tests.trades import by_shard, ids, make_lines, read_ids, wait_until
+from tests.product import until
+from tests.trades import by_shard, ids, make_lines, read_ids
 
 SEGMENT_BYTES = 4096
 
@@ -150,7 +151,7 @@ def write_log(directory: Path, trades: int) -> None:
     for sequence in range(1, trades, 5):
         for shard in (0, 1):
             log.append(make_lines(shard, sequence, 5))
-    wait_until(lambda: read_seal(directory).segment == closed_segments(directory)[-1])
+    until(lambda: read_seal(directory).segment == closed_segments(directory)[-1])
     log.close()
 
 
@@ -167,7 +168,7 @@ def test_following_another_process(tmp_path: Path) -> None:
             found.extend(trade.trade_id for trade in tail.read())
             return len(found) >= 2 * trades
 
-        wait_until(follow, 60)
+        until(follow)
     writer.join()
     assert by_shard(found) == {shard: list(range(1, trades + 1)) for shard in (0, 1)}
     assert found == read_ids(tmp_path)
@@ -179,7 +180,7 @@ def test_segments_moved_away(log: TradeLog, tmp_path: Path) -> None:
         assert len(drained(tail)) == 60
         log.append(make_lines(0, 61, 100))
         last = closed_segments(tmp_path)[-1]
-        wait_until(lambda: read_seal(tmp_path).segment == last)
+        until(lambda: read_seal(tmp_path).segment == last)
         kept = [trade.trade_id for trade in tail.read()]  # of the file that it has open
         for number in closed_segments(tmp_path):
             plain_path(tmp_path, number).unlink()

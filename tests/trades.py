@@ -1,8 +1,7 @@
 """What tests of the trade log share: instruments, trades by number, their lines the plain way."""
 
 import json
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Context, Decimal
 from pathlib import Path
 
@@ -81,14 +80,6 @@ def plain_decimal(steps: int, scale: Scale) -> str:
 def plain_lines(trades: Iterable[np.void], instruments: Sequence[Instrument]) -> bytes:
     """The lines of several trades."""
     return b"".join(plain_line(trade, instruments) for trade in trades)
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    """Return once ``condition`` holds; fail where it does not come to."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.001)
 
 
 def read_ids(directory: Path) -> list[int]:
