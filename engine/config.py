@@ -50,6 +50,7 @@ class EngineSection(Section, frozen=True):
 class FrontendSection(Section, frozen=True):
     """``[frontend]``: order entry."""
 
+    processes: Annotated[int, Meta(ge=1, le=64)] = 1
     socket: str = ""
     tcp: str = ""
     login_timeout_s: Seconds = 10

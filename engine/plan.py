@@ -41,13 +41,20 @@ class Plan:
         """Return one process of the plan."""
         return next(m for m in self.members if m.role == role and m.index == index)
 
-    def addresses(self) -> list[Address]:
-        """Return where clients connect: the Unix socket, and TCP where it is configured."""
-        socket = self.config.frontend.socket or str(self.data_dir / "shardbook.sock")
-        found = [Address(path=socket)]
+    def addresses_of(self, frontend: int) -> list[Address]:
+        """Return where one frontend listens: its Unix socket, and TCP where it is configured."""
+        path = Path(self.config.frontend.socket or self.data_dir / "shardbook.sock")
+        if frontend:
+            path = path.with_stem(f"{path.stem}-{frontend}")
+        found = [Address(path=str(path))]
         if self.config.frontend.tcp:
             found.append(parse_address(self.config.frontend.tcp))
         return found
+
+    def addresses(self) -> list[Address]:
+        """Return where clients connect: every Unix socket, then TCP where it is configured."""
+        each = [self.addresses_of(frontend) for frontend in range(self.config.frontend.processes)]
+        return [found[0] for found in each] + each[0][1:]
 
     @property
     def lock_path(self) -> Path:
@@ -59,10 +66,9 @@ class Plan:
         """The directory of trades.ndjson and its older segments."""
         return self.data_dir / "log"
 
-    @property
-    def accounts_path(self) -> Path:
-        """The append-only list of user ids and their accounts."""
-        return self.data_dir / "accounts.ndjson"
+    def accounts_path(self, frontend: int) -> Path:
+        """The append-only list of user ids and their accounts, of those that logged in there."""
+        return self.data_dir / f"accounts-{frontend}.ndjson"
 
     @property
     def config_path(self) -> Path:
@@ -118,7 +124,9 @@ def _members(config: Config) -> list[Member]:
     own = min(matchers, max(1, len(cores) - 1))
     matcher_cores = cores[-own:]
     shared = cores[:-own] or cores
-    side: list[tuple[Role, int]] = [("supervisor", 0), ("frontend", 0), ("persister", 0)]
+    side: list[tuple[Role, int]] = [("supervisor", 0)]
+    side += [("frontend", index) for index in range(config.frontend.processes)]
+    side += [("persister", 0)]
     side += [("query", index) for index in range(config.query.workers)]
     members = [
         Member(role, index, shared[place % len(shared)]) for place, (role, index) in enumerate(side)

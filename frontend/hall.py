@@ -5,6 +5,7 @@ number that this frontend gave it and keeps while it lives.
 """
 
 import time
+from collections.abc import Iterator
 
 from msgspec.msgpack import Decoder
 
@@ -45,7 +46,7 @@ class Hall:
         registry: AccountRegistry,
         status: StatusWriter,
         version: str,
-        first_session: int,
+        session_numbers: Iterator[int],
     ) -> None:
         self.config = config
         self.status = status
@@ -58,7 +59,7 @@ class Hall:
         self._under_way: dict[int, int] = {}
         self._full_windows: set[int] = set()
         self._sessions = 0
-        self._last_session = first_session - 1
+        self._session_numbers = session_numbers
         self._gathering: dict[tuple[int, int], _Gathering] = {}
 
     @property
@@ -100,8 +101,7 @@ class Hall:
             self._under_way[stream] = 0
             for link in self.router.all():
                 link.open_stream(stream, account)
-        self._last_session = self._last_session % (MAX_SESSION - 1) + 1
-        connection.session = self._last_session
+        connection.session = next(self._session_numbers)
         connection.stream = stream
         self._by_stream[stream].append(connection)
         if stream in self._full_windows:

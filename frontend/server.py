@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
-import os
+import itertools
 import signal
+import sys
+import time
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 import uvloop
@@ -13,7 +16,7 @@ from engine.process import Wakeup
 from frontend.accounts import AccountRegistry
 from frontend.backends import BackendLink
 from frontend.entry import ClientConnection
-from frontend.hall import Hall
+from frontend.hall import MAX_SESSION, Hall
 from frontend.router import Router
 from ipc.sockets import listen
 from ipc.status import StatusWriter
@@ -35,11 +38,21 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
     uvloop.run(_serve(plan, index, status, wakeup))
 
 
+def session_numbers(index: int, frontends: int) -> Iterator[int]:
+    """Return the numbers of a frontend's sessions, none of which another frontend gives.
+
+    They begin by the clock, so that a restarted frontend does not soon repeat them.
+    """
+    turns = MAX_SESSION // frontends
+    for turn in itertools.count(time.time_ns() >> 26):
+        yield max(1, turn % turns) * frontends - index
+
+
 async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
     config = plan.config.frontend
-    registry = AccountRegistry(plan.accounts_path, config.max_accounts)
-    first_session = (os.getpid() << 8) % (1 << 27) + 1
-    hall = Hall(config, plan.instruments, registry, status, product_version(), first_session)
+    registry = AccountRegistry(plan.accounts_path(index), config.max_accounts)
+    sessions = session_numbers(index, config.processes)
+    hall = Hall(config, plan.instruments, registry, status, product_version(), sessions)
     waits = config.when_busy == "wait"
     links = [
         BackendLink(address, config.max_queued_bytes, hall, waits)
@@ -53,12 +66,14 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     hall.router = Router(shards, matchers, workers)
     await asyncio.gather(*(link.connect() for link in hall.router.all()))
     loop = asyncio.get_running_loop()
-    servers = [
-        await loop.create_server(lambda: ClientConnection(hall), sock=listen(address))
-        if address.host
-        else await loop.create_unix_server(lambda: ClientConnection(hall), sock=listen(address))
-        for address in plan.addresses()
-    ]
+    servers = []
+    for address in plan.addresses_of(index):
+        try:
+            sock = listen(address, shared=config.processes > 1)
+        except OSError as error:
+            sys.exit(f"frontend: cannot listen on {address}: {error.strerror}")
+        create = loop.create_server if address.host else loop.create_unix_server
+        servers.append(await create(lambda: ClientConnection(hall), sock=sock))
     status.ready()
     await _until_stopped(hall, wakeup)
     for server in servers:

@@ -55,8 +55,11 @@ def connect(address: Address, timeout_s: float | None = None) -> socket.socket:
     return stream
 
 
-def listen(address: Address, backlog: int = 1024) -> socket.socket:
+def listen(address: Address, backlog: int = 1024, shared: bool = False) -> socket.socket:
     """Return a listening, non-blocking socket; a Unix path left by a dead process is replaced.
+
+    With ``shared`` several processes of this user may listen on a TCP port: the kernel deals
+    connections. Raises OSError.
 
     The caller holds the lock of the data directory, so that nobody living listens on that path.
     """
@@ -72,7 +75,8 @@ def listen(address: Address, backlog: int = 1024) -> socket.socket:
             raise
     else:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        server = socket.create_server((address.host, address.port), family=family)
+        where = (address.host, address.port)
+        server = socket.create_server(where, family=family, reuse_port=shared)
     server.listen(backlog)
     server.setblocking(False)
     return server

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -206,3 +207,13 @@ def test_tcp_serves_as_the_unix_socket_does(directory: Path) -> None:
         assert f"listening on tcp:127.0.0.1:{port}" in "".join(serving.lines)
         with Wire(serving.plan, "alice", serving.plan.addresses()[1]) as wire:
             cross(wire)
+
+
+def test_address_in_use_is_named(directory: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        serving = Served(directory, f'[frontend]\ntcp = "127.0.0.1:{port}"\n')
+        assert serving.end() == 1
+    text = "".join(serving.lines)
+    assert f"cannot listen on tcp:127.0.0.1:{port}: Address already in use" in text
+    assert "Traceback" not in text
