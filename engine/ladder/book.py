@@ -9,10 +9,11 @@ from engine.ladder import kernel
 from engine.ladder.check import check
 from engine.ladder.layout import DONE, FINISHED, GROW
 from engine.ladder.tables import Tables
-from ipc.records import COMMAND, MAX_SHARDS, RECENT, RESTING, make_id
+from ipc.records import COMMAND, MAX_SHARDS, RECENT, REPORT, RESTING, TRADE, make_id
 from ipc.vocabulary import Side
 
 _START = Counters(0, 0, 0)
+_BUY, _SELL = int(Side.BUY), int(Side.SELL)
 
 
 class LadderBook:
@@ -45,6 +46,8 @@ class LadderBook:
         self._instruments = {limit.symbol: n for n, limit in enumerate(self._tables.limits)}
         self._shard = shard
         self._unfinished: bytes | None = None
+        self._reports: Records | None = None
+        self._trades: Records | None = None
 
     def process(self, commands: Records, reports: Records, trades: Records) -> Progress:
         """Match ``commands`` in order: see ``Book.process``.
@@ -52,17 +55,17 @@ class LadderBook:
         Raises ValueError where ``reports`` is too short, the first command is not the one that was
         left unfinished, or an array is not a plain one of its dtype.
         """
-        if len(reports) < kernel.REPORTS_OF_A_START:
-            raise ValueError(f"reports: room for {len(reports)}, must be at least 2")
+        if reports is not self._reports or trades is not self._trades:
+            self._take_buffers(reports, trades)
+        if commands.dtype != COMMAND or not commands.flags.carray:
+            commands = np.require(commands, COMMAND, ["C", "A", "W"])
         if self._unfinished is not None and commands[:1].tobytes() not in (b"", self._unfinished):
             raise ValueError("commands: must begin with the command that was left unfinished")
-        if not commands.flags.carray:
-            commands = np.require(commands, COMMAND, ["C", "A", "W"])
         status, done, report_count, trade_count = self._process(
             self._address, commands, reports, trades, 0
         )
         while status == GROW:
-            self._tables.grow()
+            self.grow()
             status, done, report_count, trade_count = self._process(
                 self._address, commands, reports, trades, 1
             )
@@ -70,6 +73,15 @@ class LadderBook:
         if status != DONE and self._tables.state["unfinished"][0] != FINISHED:
             self._unfinished = commands[done : done + 1].tobytes()
         return Progress(done, report_count, trade_count)
+
+    def _take_buffers(self, reports: Records, trades: Records) -> None:
+        """Check two buffers once; the kernel writes to the same ones from then on unchecked."""
+        for name, buffer, dtype in (("reports", reports, REPORT), ("trades", trades, TRADE)):
+            if buffer.dtype != dtype or buffer.ndim != 1 or not buffer.flags.carray:
+                raise ValueError(f"{name}: must be a writable array of {name.upper()[:-1]} records")
+        if len(reports) < kernel.REPORTS_OF_A_START:
+            raise ValueError(f"reports: room for {len(reports)}, must be at least 2")
+        self._reports, self._trades = reports, trades
 
     def counters(self) -> Counters:
         """Return the last sequence numbers given."""
@@ -83,7 +95,7 @@ class LadderBook:
 
         Raises KeyError where the shard does not hold the symbol, or side is not one.
         """
-        if side not in (Side.BUY, Side.SELL):
+        if side not in (_BUY, _SELL):
             raise KeyError(side)
         count: int = kernel.depth(self._address, self._instruments[symbol] * 2 + side - 1, levels)
         return count
@@ -108,6 +120,10 @@ class LadderBook:
         remembered["client_order_id"] = rows["client_order_id"][known]
         remembered["symbol"] = tables.instruments["symbol"][rows["instrument"][known]]
         return remembered
+
+    def grow(self) -> None:
+        """Make room for more orders now, as ``process`` does when it has none left."""
+        self._tables.grow()
 
     def check(self) -> None:
         """Verify every structural invariant; raise AssertionError where one does not hold."""

@@ -20,10 +20,13 @@ from engine.ladder.memory import (
     Int,
     Output,
     Row,
+    bucket_at,
+    client_id_at,
     inlined,
     instrument_at,
     level_at,
     order_at,
+    prefetch_write,
     side_at,
     signed,
     state_at,
@@ -281,6 +284,16 @@ def reject(book: Book, output: Output, command: Row, reason: Int) -> None:
         hash32 = identity.client_id_hash(book, account, instrument, client_order_id)
         order_id = np.uint64(first_order_id(book, hash32, command, instrument))
     answers.reject(book, output, command, order_id, reason)
+
+
+@inlined
+def look_ahead(book: Book, command: Row) -> None:
+    """Ask for what a command some way ahead will look up: two cache misses otherwise."""
+    instrument = instrument_of(book, answers.symbol_of(command.head))
+    hash32 = identity.client_id_hash(book, command.account, instrument, command.client_order_id)
+    prefetch_write(client_id_at(book, identity.home_of(hash32, book.client_id_entries)))
+    if book.duplicates:
+        prefetch_write(bucket_at(book, hash32 >> book.bucket_shift))
 
 
 @inlined

@@ -24,6 +24,7 @@ from engine.ladder.memory import (
     level_at,
     open_book,
     order_at,
+    prefetch_read,
     side_at,
     state_at,
 )
@@ -43,6 +44,8 @@ def _source_digest() -> int:
     return int.from_bytes(digest.digest(), "little")
 
 
+LOOK_AHEAD = 8
+STREAM_AHEAD = 40
 MAX_RECENT_ORDERS = 1 << 24
 
 
@@ -57,9 +60,10 @@ class Features(NamedTuple):
     duplicates: bool = True
 
 
-def make_process(features: Features, source: int = SOURCE) -> Any:
+def make_process(features: Features, source: int = SOURCE, keep: bool = True) -> Any:
     """Return the kernel (state address, commands, reports, trades, resume) -> how far it came.
 
+    ``keep`` keeps its machine code in numba's cache.
     With ``resume`` 0 it starts, with 1 it goes on after GROW. It returns why it ended (DONE, FULL,
     GROW) and how many commands, reports and trades are done since the start.
     """
@@ -89,6 +93,9 @@ def make_process(features: Features, source: int = SOURCE) -> Any:
                     status = GROW
                     break
                 state.sequence += 1
+            prefetch_read(command_at(first_command, done + STREAM_AHEAD))
+            ahead = min(done + LOOK_AHEAD, count - 1)
+            book_commands.look_ahead(book, command_at(first_command, ahead))
             if not book_commands.carry_out(book, output, command_at(first_command, done)):
                 status = FULL
                 break
@@ -96,7 +103,7 @@ def make_process(features: Features, source: int = SOURCE) -> Any:
         state.commands = done
         return status, done, state.reports, state.trades
 
-    return entry(process)
+    return entry(process, keep)
 
 
 def _make_depth(source: int) -> Any:

@@ -26,6 +26,8 @@ WINDOW_LEAD = WINDOW // 4
 """Ticks that a window, when it is placed, leaves in front of the best price."""
 WINDOW_SLACK = WINDOW // 8
 """A window is not moved by less than this."""
+MOVE_TRIAL = 8
+"""Far levels made between two trials whether moving the window pays."""
 
 ORDER_NODE = np.dtype(
     [

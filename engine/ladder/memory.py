@@ -49,11 +49,11 @@ def called(function: F) -> F:
     return cast(F, _njit(nogil=True, error_model="numpy", _nrt=False)(function))
 
 
-def entry(function: Any) -> Any:
+def entry(function: Any, keep: bool = True) -> Any:
     """Compile an entry point, and keep the machine code where numba finds a place for it."""
     options = {"nogil": True, "error_model": "numpy", "_nrt": False}
     try:
-        return _njit(cache=True, **options)(function)
+        return _njit(cache=keep, **options)(function)
     except RuntimeError:  # nowhere to keep it: each process compiles for itself
         return _njit(**options)(function)
 
@@ -210,20 +210,25 @@ def unlikely(typing_context: Any, condition: Any) -> Any:
     return types.boolean(types.boolean), generate
 
 
-@_intrinsic
-def prefetch(typing_context: Any, row: Any) -> Any:
-    """Ask for the cache line of a row that will be wanted soon; any address is allowed."""
+def _prefetch(for_writing: int) -> Any:
+    @_intrinsic
+    def prefetch(typing_context: Any, row: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+            function_type = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
+            function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], function_type)
+            address = builder.bitcast(arguments[0], pointer)
+            keep, data = ir.Constant(word, 3), ir.Constant(word, 1)
+            builder.call(function, [address, ir.Constant(word, for_writing), keep, data])
+            return context.get_dummy_value()
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        function_type = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
-        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], function_type)
-        address = builder.bitcast(arguments[0], pointer)
-        to_write, keep, data = (ir.Constant(word, number) for number in (1, 3, 1))
-        builder.call(function, [address, to_write, keep, data])
-        return context.get_dummy_value()
+        return types.void(row), generate
 
-    return types.void(row), generate
+    return prefetch
+
+
+# Ask for the cache line of a row that will soon be read, or written; any number is allowed.
+prefetch_read, prefetch_write = _prefetch(0), _prefetch(1)
 
 
 @inlined

@@ -11,6 +11,7 @@ import numpy as np
 
 from engine.ladder import far
 from engine.ladder.layout import (
+    MOVE_TRIAL,
     NO_KEY,
     WINDOW,
     WINDOW_LEAD,
@@ -248,6 +249,8 @@ def add_far(address: Int, side: Int, key: Int, level: Int) -> None:
         return
     far.add(book.state, side, key, level)
     record.credit += 1
+    if record.credit % MOVE_TRIAL != 0:
+        return
     target = window_key_for(min(record.best_key, key))
     if abs(target - record.window_key) >= WINDOW_SLACK:
         leaving = record.near_levels - count_near(book.state, side, target)
@@ -269,21 +272,17 @@ def count_near(address: Int, side: Int, target: Int) -> Int:
     return count
 
 
-@called
-def evict(address: Int, side: Int, start: Int, end: Int) -> None:
-    """Move the levels with keys from start to end out of the window."""
-    book = open_book(address, False, False)
-    key = start
-    while key < end:
-        while True:
-            bits = word_bits(book, side, position_of(key))
-            if bits == _ZERO:
-                break
-            leaving = key + signed(lowest_bit(bits))
-            level = near_level(book, side, leaving)
-            remove_near(book, side, leaving)
-            far.add(book.state, side, leaving, level)
-        key += WORD_BITS
+@inlined
+def evict(book: Book, side: Int, start: Int, end: Int) -> None:
+    """Move the levels with keys from start to end, both in the window, out of it."""
+    while start < end:
+        leaving = next_near_key(book, side, start)
+        if leaving >= end:
+            return
+        level = near_level(book, side, leaving)
+        remove_near(book, side, leaving)
+        far.add(book.state, side, leaving, level)
+        start = leaving + 1
 
 
 @called
@@ -293,8 +292,8 @@ def place_window(address: Int, side: Int, best_key: Int) -> None:
     record = side_at(book, side)
     old, new = record.window_key, window_key_for(best_key)
     if record.near_levels != 0:
-        evict(book.state, side, old, min(old + WINDOW, new))
-        evict(book.state, side, max(old, new + WINDOW), old + WINDOW)
+        evict(book, side, old, min(old + WINDOW, new))
+        evict(book, side, max(old, new + WINDOW), old + WINDOW)
     record.window_key = new
     record.credit = 0
     key = far.next_key(book.state, side, new)
