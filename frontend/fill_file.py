@@ -4,8 +4,8 @@ Columns: ``taker_seq,taker_id,fill_no,maker_id,price,qty,maker_left``. ``taker_s
 number of the row that traded, ``fill_no`` counts the fills of one row from 0, ``maker_left`` is
 what then stayed open of the maker; prices are ticks, quantities lots, ids client_order_ids. A flow
 of several symbols has ``symbol`` as its first column. Each symbol's fills stand in their order.
-Lines end in CR LF, as RFC 4180 has it. A side that was another account's is empty: its taker_seq, taker_id and fill_no, or its maker_id
-and maker_left.
+Lines end in CR LF, as RFC 4180 has it. A side that was another account's is empty: its taker_seq,
+taker_id and fill_no, or its maker_id and maker_left.
 """
 
 from typing import TextIO
@@ -33,7 +33,8 @@ class _SymbolFills:
 class FillFile:
     """Writes fills as their reports come. ``symbols`` are names by the numbers of the wire.
 
-    ``out`` is a file opened with ``newline=""``; None: fills are counted only. The reports of one symbol must be given in their order.
+    ``out`` is a file opened with ``newline=""``; None: fills are counted only. The reports of one
+    symbol must be given in their order.
     """
 
     def __init__(self, symbols: dict[int, str], out: TextIO | None) -> None:
