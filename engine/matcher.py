@@ -11,7 +11,7 @@ import time
 import numpy as np
 from msgspec import DecodeError, ValidationError
 
-from engine.book import BookLimits, Records
+from engine.book import BookLimits, Counters, Records
 from engine.books import make_book
 from engine.plan import Plan
 from engine.process import Wakeup, ring_doorbell
@@ -115,7 +115,7 @@ class Matcher:
         symbols, rejects = self._summary.of(reports)
         for symbol in symbols:
             self._publish_depth(symbol, counters.sequence)
-        self._count(reports, trades, rejects)
+        self._count(counters, reports, trades, rejects)
 
     def _publish_depth(self, symbol: int, sequence: int) -> None:
         board = self._board
@@ -124,8 +124,10 @@ class Matcher:
         asks = self.book.depth(symbol, Side.SELL, board.asks(symbol))
         board.close(symbol, sequence, self._clock_ns, bids, asks)
 
-    def _count(self, reports: Records, trades: Records, rejects: dict[int, int]) -> None:
-        status, counters = self._status, self.book.counters()
+    def _count(
+        self, counters: Counters, reports: Records, trades: Records, rejects: dict[int, int]
+    ) -> None:
+        status = self._status
         status.set("commands", counters.sequence)
         status.set("order_sequence", counters.order_sequence)
         status.set("trade_sequence", counters.trade_sequence)

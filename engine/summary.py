@@ -14,24 +14,27 @@ _REJECTED = int(ExecType.REJECTED)
 
 
 @compiled
-def summarise(reports: Records, seen: Numbers, symbols: Numbers, rejects: Numbers) -> int:
+def summarise(
+    reports: Records, seen: Numbers, symbols: Numbers, rejects: Numbers
+) -> tuple[int, int]:
     """Write the symbols of all reports but rejects to ``symbols``, by first appearance.
 
     ``seen[symbol]`` is scratch, all 0 before and after; ``rejects[reason]`` counts up. Returns how
-    many symbols there are.
+    many symbols and how many rejects there are.
     """
-    count = 0
+    count = rejected = 0
     for index in range(len(reports)):
         report = reports[index]
         if report.exec_type == _REJECTED:
             rejects[report.reason] += 1
+            rejected += 1
         elif report.symbol != 0 and seen[report.symbol] == 0:
             seen[report.symbol] = 1
             symbols[count] = report.symbol
             count += 1
     for index in range(count):
         seen[symbols[index]] = 0
-    return count
+    return count, rejected
 
 
 class Summary:
@@ -44,9 +47,9 @@ class Summary:
 
     def of(self, reports: Records) -> tuple[list[int], dict[int, int]]:
         """Return the touched symbols, and how many rejects there were of each reason."""
-        count = summarise(reports, self._seen, self._symbols, self._rejects)
+        count, rejected = summarise(reports, self._seen, self._symbols, self._rejects)
         rejects: dict[int, int] = {}
-        if self._rejects.any():
+        if rejected:
             for reason in np.flatnonzero(self._rejects).tolist():
                 rejects[reason] = int(self._rejects[reason])
             self._rejects[:] = 0
