@@ -147,6 +147,14 @@ def run(book: Book, commands: Records, report_room: int = 4096, trade_room: int 
     return Outcome(np.concatenate(all_reports), np.concatenate(all_trades))
 
 
+def accepted(reports: Sequence[Report]) -> Report:
+    """Return the first report, which must say that the order was taken, and that it rests whole."""
+    report = reports[0]
+    assert (report.exec_type, report.ord_status) == (ExecType.NEW, OrdStatus.NEW)
+    assert len(reports) == 1, "the order traded or was cancelled"
+    return report
+
+
 def rejected(reports: Sequence[Report]) -> Reason:
     """Return the reason of a reject, which must be the only report."""
     [report] = reports

@@ -192,6 +192,7 @@ class Account:
 
     def __init__(self) -> None:
         self.live: dict[int, Report] = {}
+        self.natures: dict[int, tuple[int, ...]] = {}
         self.traded: Counter[int] = Counter()
 
     def take(self, outcome: Outcome) -> None:
@@ -200,6 +201,7 @@ class Account:
             if report.exec_type in (ExecType.REJECTED, ExecType.MASS_CANCELED):
                 continue
             self.check_quantities(report)
+            self.check_nature(report)
             self.live[report.order_id] = report
             if report.ord_status in (OrdStatus.FILLED, OrdStatus.CANCELED):
                 del self.live[report.order_id]
@@ -222,6 +224,14 @@ class Account:
             before = self.live[order_id]
             assert before.leaves_qty - report.last_qty == report.leaves_qty
             assert report.quantity == before.quantity
+
+    def check_nature(self, report: Report) -> None:
+        """What an order is, every report on it says alike."""
+        nature = (
+            *(report.symbol, report.account, report.client_order_id, report.side),
+            *(report.order_type, report.time_in_force, report.flags),
+        )
+        assert nature == self.natures.setdefault(report.order_id, nature)
 
     def check_trade(self, taker: Report, maker: Report, trade: np.void) -> None:
         assert (taker.liquidity, maker.liquidity) == (Liquidity.TAKER, Liquidity.MAKER)

@@ -17,7 +17,7 @@ from ipc.vocabulary import (
     Side,
     TimeInForce,
 )
-from tests.books import TIME_NS, WIDE, Desk, MakeBook, Report, rejected
+from tests.books import TIME_NS, WIDE, Desk, MakeBook, Report, accepted, rejected
 
 BUY, SELL = Side.BUY, Side.SELL
 GTC, IOC, FOK = TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK
@@ -298,7 +298,7 @@ def test_self_trades_are_allowed(desk: Desk) -> None:
 def test_symbols_do_not_meet(make_book: MakeBook) -> None:
     desk = Desk(make_book(0, [WIDE, BookLimits(2, 1, 200, 9)], 10))
     desk.new(SELL, 3, 100, symbol=1)
-    assert len(desk.new(BUY, 3, 100, symbol=2)) == 1
+    accepted(desk.new(BUY, 3, 100, symbol=2))
 
 
 def test_ids_carry_the_shard_and_go_on_from_the_start(make_book: MakeBook) -> None:
@@ -322,7 +322,8 @@ def test_cancel_by_either_id(desk: Desk) -> None:
     [report] = desk.cancel(1, symbol=0)
     assert brief([report]) == [("CANCELED", 1, 4, 0)]
     assert (report.quantity, report.reason) == (10, Reason.CANCEL_REQUESTED)
-    assert (report.client_order_id, report.symbol) == (50, 1)
+    assert (report.client_order_id, report.symbol, report.side) == (50, 1, BUY)
+    assert (report.order_type, report.time_in_force) == (OrderType.LIMIT, GTC)
     [report] = desk.cancel(client_order_id=51)
     assert brief([report]) == [("CANCELED", 2, 0, 0)]
     assert desk.depth(BUY) == []

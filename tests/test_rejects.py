@@ -16,7 +16,7 @@ from ipc.vocabulary import (
     Side,
     TimeInForce,
 )
-from tests.books import WIDE, Desk, MakeBook, rejected
+from tests.books import WIDE, Desk, MakeBook, accepted, rejected
 
 BUY, SELL = Side.BUY, Side.SELL
 GTC, IOC, FOK = TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK
@@ -83,7 +83,7 @@ def test_a_new_order_at_fault(narrow: Desk, fault: dict[str, int], reason: Reaso
         "quantity": 5,
     }
     assert_rejected(narrow, reason, CommandType.NEW, **(good | fault))
-    assert len(narrow.send(CommandType.NEW, **good)) == 1, "the order without the fault"
+    accepted(narrow.send(CommandType.NEW, **good))
     assert narrow.depth(BUY) == [(99, 5, 1)]
 
 
@@ -199,13 +199,13 @@ def test_a_full_book_takes_what_does_not_rest(narrow: Desk) -> None:
     assert len(narrow.new(BUY, 1, 110, time_in_force=IOC)) == 3
     assert len(narrow.new(BUY, 1, 110, time_in_force=FOK)) == 3
     assert len(narrow.market(BUY, 5)) == 1 + 2 * 2
-    assert len(narrow.new(SELL, 1, 110)) == 1
+    accepted(narrow.new(SELL, 1, 110))
 
 
 def test_each_symbol_has_its_own_capacity(narrow: Desk) -> None:
     narrow.new(SELL, 1, 101)
     assert rejected(narrow.new(SELL, 1, 101)) == Reason.BOOK_FULL
-    assert len(narrow.new(SELL, 1, 101, symbol=2)) == 1
+    accepted(narrow.new(SELL, 1, 101, symbol=2))
 
 
 # Memory of client_order_ids --------------------------------------------------------------------
@@ -218,18 +218,18 @@ def test_a_duplicate_is_told_the_first_order(narrow: Desk) -> None:
 
 
 def test_ids_are_unique_per_account_and_symbol(narrow: Desk) -> None:
-    assert len(narrow.new(BUY, 1, 99, client_order_id=22, account=2)) == 1
-    assert len(narrow.new(BUY, 1, 99, client_order_id=22, symbol=2)) == 1
+    accepted(narrow.new(BUY, 1, 99, client_order_id=22, account=2))
+    accepted(narrow.new(BUY, 1, 99, client_order_id=22, symbol=2))
 
 
 def test_orders_without_an_id_are_no_duplicates(narrow: Desk) -> None:
     for _ in range(3):
-        narrow.cancel(narrow.new(BUY, 1, 99)[0].order_id)
+        narrow.cancel(accepted(narrow.new(BUY, 1, 99)).order_id)
 
 
 def test_a_rejected_order_is_not_remembered(narrow: Desk) -> None:
     assert rejected(narrow.new(BUY, 0, 99, client_order_id=30)) == Reason.INVALID_QUANTITY
-    assert len(narrow.new(BUY, 1, 99, client_order_id=30)) == 1
+    accepted(narrow.new(BUY, 1, 99, client_order_id=30))
 
 
 def recent_ids(desk: Desk) -> list[int]:
@@ -247,7 +247,7 @@ def test_an_ended_order_is_remembered_while_among_the_last_accepted(make_book: M
     assert desk.book.recent().tolist() == [(1, 1, 50, 1), (3, 1, 51, 2)]
     desk.new(BUY, 1, 100, client_order_id=52)
     assert recent_ids(desk) == [51, 52]
-    assert len(desk.new(BUY, 1, 100, client_order_id=50)) == 1
+    accepted(desk.new(BUY, 1, 100, client_order_id=50))
 
 
 def test_a_live_order_is_remembered_however_old(make_book: MakeBook) -> None:
@@ -275,7 +275,7 @@ def test_an_old_order_is_forgotten_when_it_ends(make_book: MakeBook, end: str) -
         "mass_cancel": desk.mass_cancel,
         "replace": lambda: desk.replace(1, 9, 101),
     }[end]()
-    assert len(desk.new(BUY, 1, 90, client_order_id=50)) == 1
+    accepted(desk.new(BUY, 1, 90, client_order_id=50))
 
 
 def test_without_a_memory_only_live_orders_are_known(make_book: MakeBook) -> None:
