@@ -6,6 +6,7 @@ counts by bytes; the sockets and the sizes are the same.
 """
 
 import socket
+import time
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -94,11 +95,11 @@ class Client:
         else:
             self.blocked = False
 
-    def receive(self, answered_ns: Integers = NO_TIMES, clock_ns: int = 0) -> None:
-        """Take what has come; ``answered_ns[request_id]`` becomes ``clock_ns`` at first answers."""
-        count = self._take(self._filled)
-        self._filled += count
-        rest, well = count_frames(self._buffer, self._filled, self._counts, answered_ns, clock_ns)
+    def receive(self, answered_ns: Integers = NO_TIMES) -> None:
+        """Take what has come; ``answered_ns[request_id]`` becomes now at every first answer."""
+        self._filled += self._take(self._filled)
+        now_ns = time.monotonic_ns()
+        rest, well = count_frames(self._buffer, self._filled, self._counts, answered_ns, now_ns)
         if not well:
             raise UnexpectedFrameError(self._described(rest))
         self._filled -= rest
@@ -150,13 +151,14 @@ class Client:
 class BareClient(Client):
     """One connection to a bare chain: a command is answered once the bytes owed for it are here."""
 
-    def receive(self, answered_ns: Integers = NO_TIMES, clock_ns: int = 0) -> None:
+    def receive(self, answered_ns: Integers = NO_TIMES) -> None:
         """Take what has come, as ``Client.receive``."""
         self._take(0)
+        now_ns = time.monotonic_ns()
         before = self.answered
         self.answered = int(np.searchsorted(self._owed, self.received_bytes, "right"))
         if len(answered_ns):
-            answered_ns[self.share.request_ids[before : self.answered]] = clock_ns
+            answered_ns[self.share.request_ids[before : self.answered]] = now_ns
 
     def withdraw(self) -> None:
         """Close; nothing rests in a bare chain."""

@@ -7,17 +7,20 @@ in turn. Figures are medians over the rounds (lowest..highest in brackets).
 
 import argparse
 import contextlib
+import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench.latency import WARM_ORDERS, Pace
 from bench.load import Generators, generators
-from bench.measure import machine, table, versions
+from bench.measure import machine, versions
+from bench.path_tables import cpu_table, latency_table, memory_table, rates_table, trades_table
 from bench.processes import pss_bytes
 from bench.products import Load, Product, Round, configured, running_product
-from bench.spread import spread
+from bench.trades import Work, persister_alone, reader
 from bench.traffic import Traffic, encode_traffic
 from engine.config import Config, load_config
 
@@ -30,7 +33,10 @@ WINDOW = 65_536
 PIECE_BYTES = 1 << 16
 BATCH_WINDOW = 262_144
 BATCH_PIECE_BYTES = 1 << 20
-ROLES = ("frontend", "matcher", "persister", "query", "supervisor", "generators")
+PACES = (10, 50, 80)
+"""Rates of the open loop, in percent of the top rate."""
+MOST_ONE_AT_A_TIME = 10_000
+PARTS = ("rates", "latency", "trades")
 
 
 @dataclass
@@ -45,9 +51,13 @@ class Case:
     real: list[Round] = field(default_factory=list)
     bare: list[Round] = field(default_factory=list)
 
+    def real_round(self, senders: Generators) -> Round:
+        """Measure the product once."""
+        return self.product.round(self.load, self.traffic, self.commands, senders)
+
     def round(self, senders: Generators) -> None:
         """Measure product and bare chain once, one after the other."""
-        real = self.product.round(self.load, self.traffic, self.commands, senders)
+        real = self.real_round(senders)
         self.real.append(real)
         self.bare.append(
             self.product.bare_round(
@@ -71,6 +81,7 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-pin", action="store_true", help="leave the cores to the kernel")
     parser.add_argument("--directory", type=Path, help="where the product keeps its log")
+    parser.add_argument("--parts", choices=PARTS, nargs="+", default=PARTS, help="what to measure")
     parser.add_argument("--quick", action="store_true", help="one short round of each")
     options = parser.parse_args(arguments)
     if options.quick:
@@ -103,7 +114,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 case.round(senders)
         print(rates_table(cases), flush=True)
         print(cpu_table(cases), flush=True)
-        print(memory_table(products, idle), flush=True)
+        if "latency" in options.parts:
+            measure_latency(options, cases, senders)
+        if "trades" in options.parts:
+            measure_trades(options, _busiest(cases), senders)
+        after = [memory_of(product) for product in products]
+        print(memory_table(products, idle, after), flush=True)
     print(f"\nto repeat: python -m bench.path {' '.join(arguments or sys.argv[1:])}".rstrip())
 
 
@@ -141,13 +157,56 @@ def _cases(options: argparse.Namespace, products: Sequence[Product], scratch: Pa
 
 def calibrate(case: Case, seconds: float, senders: Generators) -> None:
     """Find, in rounds that do not count, how many commands take about ``seconds``."""
-    while True:
-        found = case.product.round(case.load, case.traffic, case.commands, senders)
-        wanted = int(min(found.rate * seconds, case.traffic.commands))
+    case.real_round(senders)  # the first one pays for what is done once
+    enough = False
+    while not enough:
+        wanted = int(min(case.real_round(senders).rate * seconds, case.traffic.commands))
         enough = wanted < 4 * case.commands
         case.commands = max(wanted, LEAST_COMMANDS)
-        if enough:
-            return
+
+
+def _busiest(cases: Sequence[Case]) -> Case:
+    """Return the pipelined load on the first product with eight clients, or else its last."""
+    mine = [case for case in cases if case.product is cases[0].product]
+    return next((case for case in mine if case.load.clients == 8), mine[-1])
+
+
+def measure_latency(
+    options: argparse.Namespace, cases: Sequence[Case], senders: Generators
+) -> None:
+    """Measure round trips on the first product, at rates taken from its busiest load's."""
+    busy = _busiest(cases)
+    product = busy.product
+    alone = min(cases, key=lambda case: case.load.clients)
+    top = statistics.median(found.rate for found in busy.real)
+    least = 4 * WARM_ORDERS
+    wanted = max(least, int(MOST_ONE_AT_A_TIME * min(1.0, options.seconds)))
+    paces = [Pace("one at a time", alone.traffic, min(wanted, alone.traffic.commands))]
+    for percent in PACES:
+        rate = int(top * percent / 100)
+        commands = min(max(least, int(rate * options.seconds)), busy.traffic.commands)
+        name = f"{percent} % ({rate / 1000:.0f} thousand/s), {busy.load.clients} c"
+        paces.append(Pace(name, busy.traffic, commands, busy.load.clients, rate))
+    for _ in range(options.rounds):
+        for pace in paces:
+            pace.round(product, senders)
+    print(latency_table(paces), flush=True)
+
+
+def measure_trades(options: argparse.Namespace, case: Case, senders: Generators) -> None:
+    """Measure the persister alone, and a load with and without a reader of trades."""
+    config = case.product.plan.config
+    alone: list[Work] = []
+    reads: list[Work] = []
+    rounds: tuple[list[Round], list[Round]] = ([], [])
+    with reader(case.product.plan) as reading:
+        for _ in range(options.rounds):
+            alone.append(persister_alone(config, options.seed, options.directory))
+            rounds[0].append(case.real_round(senders))
+            reading.start()
+            rounds[1].append(case.real_round(senders))
+            reads.append(reading.stop())
+    print(trades_table(alone, reads, *rounds), flush=True)
 
 
 def memory_of(product: Product) -> dict[str, int]:
@@ -166,8 +225,8 @@ def heading(options: argparse.Namespace, products: Sequence[Product], cases: Seq
             f"product: book {config.engine.book}, {len(config.instruments)} symbols, "
             f"{'pinned' if config.engine.pin else 'not pinned'}, Unix socket, "
             f"{options.generators} generator processes",
-            f"workload: simulated flow, seed {options.seed}: 55 % limits that rest, 10 % that take "
-            "(crossing, IOC, FOK, market), 35 % cancels, 9 % replaces and reduces of the client's "
+            f"workload: simulated flow, seed {options.seed}: 47 % limits that rest, 10 % that take "
+            "(crossing, IOC, FOK, market), 35 % cancels, 8 % replaces and reduces of the client's "
             f"own orders; about {RESTING_ORDERS} orders a symbol rest; every command ('order') a "
             f"frame of its own, {sent.bytes_a_command:.0f} bytes on average",
             f"rounds: {options.rounds}, each about {options.seconds:.1f} s and the same flow anew "
@@ -178,54 +237,6 @@ def heading(options: argparse.Namespace, products: Sequence[Product], cases: Seq
             "",
         ]
     )
-
-
-def rates_table(cases: Sequence[Case]) -> str:
-    """Return throughput against the bare chain's."""
-    rows = []
-    for case in cases:
-        ratios = [r.rate / b.rate for r, b in zip(case.real, case.bare, strict=True)]
-        last = case.real[-1]
-        rows.append(
-            [
-                case.name,
-                f"{case.commands}",
-                spread([r.rate / 1000 for r in case.real], 1),
-                spread([r.rate / 1000 for r in case.bare], 1),
-                spread(ratios, 3),
-                f"{last.reports / last.commands:.2f}",
-                f"{last.trades / last.commands:.2f}",
-                f"{last.rejects / last.commands:.2f}",
-            ]
-        )
-    header = [
-        "load", "orders", "1000 orders/s", "bare chain", "ratio", "reports/order",
-        "trades/order", "rejects/order",
-    ]  # fmt: skip
-    return table("1, 2. Orders a second, end to end", header, rows) + "\n"
-
-
-def cpu_table(cases: Sequence[Case]) -> str:
-    """Return where the time goes."""
-    rows = []
-    for case in cases:
-        for kind, rounds in (("real", case.real), ("bare", case.bare)):
-            cells = [spread([found.cpu_us(role) for found in rounds], 2) for role in ROLES]
-            rows.append([f"{case.name}, {kind}", *cells])
-    title = "CPU microseconds an order, each role's processes together"
-    return table(title, ["load", *ROLES], rows) + "\n"
-
-
-def memory_table(products: Sequence[Product], idle: Sequence[dict[str, int]]) -> str:
-    """Return what the processes hold, before any load and after all of it."""
-    rows = []
-    for product, before in zip(products, idle, strict=True):
-        after = memory_of(product)
-        matchers = product.plan.config.engine.matchers
-        for role in before:
-            cells = [f"{size / 2**20:.1f}" for size in (before[role], after[role])]
-            rows.append([f"{matchers} m, {role} (processes: {len(product.pids[role])})", *cells])
-    return table("5. Proportional set size, MB", ["processes", "idle", "after"], rows)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,16 @@ class Round:
         return self.cpu_ns.get(role, 0) / 1000 / self.commands
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What jobs found, when the last trade of it was logged, trades, and CPU time by role."""
+
+    found: list[object]
+    end_ns: int
+    trades: int
+    cpu_ns: dict[str, int]
+
+
 class Product:
     """One running product."""
 
@@ -105,18 +115,22 @@ class Product:
     def round(self, load: Load, traffic: Traffic, commands: int, senders: Generators) -> Round:
         """Send the first ``commands`` of a traffic; the clock runs until the last is logged."""
         jobs = _jobs(self.target, load, traffic, commands, self.user_prefix(), len(senders))
+        done = self.measured(jobs, senders)
+        return _summed(_pipelined(done.found), done.end_ns, done.trades, done.cpu_ns)
+
+    def measured(self, jobs: Sequence[Job], senders: Generators) -> "Measured":
+        """Have jobs done, and see that every command is answered once and every trade logged."""
         pids = {**self.pids, "generators": senders.pids}
         senders.prepare(jobs)
         trades = self.published()
         before = cpu_by_role(pids)
-        runs = _pipelined(senders.run())
+        found = senders.run()
         self.until_logged()
         end_ns = time.monotonic_ns()
         after = cpu_by_role(pids)
         trades = self.published() - trades
-        found = _summed(runs, end_ns, trades, before, after)
-        check_answers(senders.finish(), trades)
-        return found
+        _check_answers(senders.finish(), trades)
+        return Measured(found, end_ns, trades, {role: after[role] - before[role] for role in after})
 
     def bare_round(
         self,
@@ -135,7 +149,7 @@ class Product:
             runs = _pipelined(senders.run())
             after = cpu_by_role(roles)
             senders.finish()
-        return _summed(runs, 0, 0, before, after)
+        return _summed(runs, 0, 0, {role: after[role] - before[role] for role in after})
 
 
 @contextmanager
@@ -199,8 +213,7 @@ def _summed(
     runs: Sequence[PipelinedRun],
     end_ns: int,
     trades: int,
-    before: dict[str, int],
-    after: dict[str, int],
+    cpu_ns: dict[str, int],
 ) -> Round:
     clients = [client for run in runs for client in run.clients]
     start_ns = min(run.start_ns for run in runs)
@@ -214,11 +227,11 @@ def _summed(
         reports=sum(client.counts.reports for client in clients),
         rejects=sum(client.counts.rejects for client in clients),
         trades=trades,
-        cpu_ns={role: after[role] - before[role] for role in after},
+        cpu_ns=cpu_ns,
     )
 
 
-def check_answers(finished: Sequence[object], trades: int) -> None:
+def _check_answers(finished: Sequence[object], trades: int) -> None:
     """Hold all that clients got, to their very end, against what they sent.
 
     ``finished`` is what their jobs found at the end. Raises ``WrongCountError``.

@@ -1,0 +1,149 @@
+"""What trades cost once they are in the ring: logging them, and reading the last of them."""
+
+import contextlib
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.config import Config
+from engine.persister import Persister
+from engine.plan import Plan
+from ipc.records import TRADE, make_id
+from ipc.ring import RingReader, RingWriter, create_ring
+from ipc.status import ProcessSlot, StatusWriter, create_status
+
+Records = npt.NDArray[np.void]
+
+LAST_TRADES = 100
+TRADES = 1 << 20
+"""Trades that a persister alone writes in one go."""
+_READS = 256
+"""Reads between two looks at whether to stop."""
+END_S = 10.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """How often something was done, in how long, and with how much CPU time."""
+
+    count: int
+    wall_ns: int
+    cpu_ns: int
+
+    @property
+    def rate(self) -> float:
+        """Times a second."""
+        return self.count * 1e9 / self.wall_ns
+
+    @property
+    def cpu_rate(self) -> float:
+        """Times a second of CPU time: with a core of its own."""
+        return self.count * 1e9 / self.cpu_ns
+
+
+def persister_alone(config: Config, seed: int, parent: Path | None = None) -> Work:
+    """Log TRADES trades that are all in the ring before the clock runs, in this process."""
+    with contextlib.ExitStack() as stack:
+        path = stack.enter_context(TemporaryDirectory(prefix="sb-", dir=parent))
+        plan = Plan(config, Path(path))
+        plan.run_dir.mkdir(parents=True)
+        stack.callback(_remove, plan)
+        create_status(plan.status_path, [ProcessSlot("persister", 0, None)])
+        for shard in plan.shards:
+            create_ring(plan.ring_path(shard), shard, TRADES, 0)
+        RingWriter(plan.ring_path(0)).publish(_trades(plan, seed))
+        status = StatusWriter(plan.status_path, "persister", 0)
+        status.start(os.getpid(), time.time_ns())
+        persister = Persister(plan, status)
+        stack.callback(persister.close)
+        wall, cpu = time.perf_counter_ns(), time.process_time_ns()
+        while persister.available():
+            persister.step()
+            if persister.failing:
+                raise OSError("the trade log cannot be written")
+        return Work(TRADES, time.perf_counter_ns() - wall, time.process_time_ns() - cpu)
+
+
+def _trades(plan: Plan, seed: int) -> Records:
+    random = np.random.default_rng(seed)
+    trades = np.zeros(TRADES, TRADE)
+    trades["trade_id"] = np.arange(make_id(0, 1), make_id(0, 1) + TRADES)
+    trades["sequence"] = np.arange(TRADES)
+    trades["timestamp_ns"] = time.time_ns() + np.arange(TRADES) * 1_000
+    trades["price"] = random.integers(8_000, 40_000, TRADES)
+    trades["quantity"] = random.integers(1, 200, TRADES)
+    trades["buy_order_id"] = random.integers(1, 1 << 24, TRADES)
+    trades["sell_order_id"] = random.integers(1, 1 << 24, TRADES)
+    numbers = [instrument.number for instrument in plan.instruments_of(0)]
+    trades["symbol"] = random.choice(numbers, TRADES)
+    trades["taker_side"] = random.integers(1, 3, TRADES)
+    return trades
+
+
+def _remove(plan: Plan) -> None:
+    for path in plan.run_dir.iterdir():
+        path.unlink()
+    plan.run_dir.rmdir()
+
+
+class Reader:
+    """A process that reads the last trades of a ring as fast as it can, while told to."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def start(self) -> None:
+        """Begin reading."""
+        self._pipe.send(None)
+
+    def stop(self) -> Work:
+        """Stop reading; return how it went."""
+        self._pipe.send(None)
+        work: Work = self._pipe.recv()
+        return work
+
+
+@contextmanager
+def reader(plan: Plan) -> Iterator[Reader]:
+    """Run a reader of shard 0's ring, on the core of the product's query worker."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    core = plan.member("query", 0).core
+    process = context.Process(target=_read, args=(plan.ring_path(0), core, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        ours.recv()
+        yield Reader(ours)
+    finally:
+        ours.close()
+        process.join(END_S)
+
+
+def _read(path: Path, core: int | None, pipe: Connection) -> None:
+    """Be a reader, until the pipe is closed."""
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    ring = RingReader(path)
+    ring.last(LAST_TRADES)
+    with contextlib.suppress(EOFError):
+        pipe.send(None)
+        while True:
+            pipe.recv()
+            reads = 0
+            wall, cpu = time.perf_counter_ns(), time.process_time_ns()
+            while not pipe.poll():
+                for _ in range(_READS):
+                    ring.last(LAST_TRADES)
+                reads += _READS
+            pipe.recv()
+            pipe.send(Work(reads, time.perf_counter_ns() - wall, time.process_time_ns() - cpu))
