@@ -10,8 +10,9 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -19,21 +20,21 @@ import numpy as np
 import numpy.typing as npt
 
 from frontend.client import AsyncClient
+from frontend.demo_frames import command_frames
 from frontend.demo_tally import Tally, report_records
 from frontend.errors import ClientError
 from frontend.simulated_flow import SimulatedFlow
-from ipc.frames import frame
 from ipc.instruments import Instrument
-from ipc.messages import CLIENT_COMMANDS, Cancel, MassCancel, NewOrder, Reduce, Replace
+from ipc.messages import Cancel
 from ipc.records import account_of
-from ipc.vocabulary import MAX_CLIENT_ID, CommandType, ExecType, Flag, Reason
+from ipc.vocabulary import MAX_CLIENT_ID, CommandType, ExecType, Reason
 
 Records = npt.NDArray[np.void]
 Latencies = npt.NDArray[np.int64]
 
 CHUNK = 4_096
 """Commands that are computed in one go."""
-BATCH = 128
+BATCH = 256
 """Commands that are sent in one go."""
 WINDOW = 1_024
 """Commands of one driver that may wait for their answers."""
@@ -41,9 +42,6 @@ SILENCE_S = 30.0
 """How long the engine may leave a driver without any answer."""
 
 NO_LATENCIES: Latencies = np.empty(0, np.int64)
-
-_NEW, _CANCEL, _REPLACE, _REDUCE, _MASS_CANCEL = (int(kind) for kind in CommandType)
-_POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ class _Driver:
             await client.close()
         leave_arrays(self._assignment.directory, self._tally)
         tally = self._tally
-        self._demo.send(Outcome(tally.answers, tally.rejects, elapsed_s, self._full()))
+        self._demo.send(Outcome(tally.answers(), tally.rejects(), elapsed_s, self._full()))
 
     async def _told(self, say: str, hear: str) -> None:
         """Tell the demo how far this driver is, and wait for its word without blocking readers."""
@@ -134,23 +132,29 @@ class _Driver:
         assert word == hear, f"{word!r} where {hear!r} was to come"
 
     async def _send_flow(self, deadline: float) -> None:
-        commands = self._flow.chunk(CHUNK)
+        batches = self._batches()
         while time.monotonic() < deadline and not self._full():
-            if not len(commands):
-                commands = self._flow.chunk(CHUNK)
+            batch = next(batches)
             await self._until_unanswered(WINDOW - BATCH)
-            await self._send(commands[:BATCH])
-            commands = commands[BATCH:]
+            self._unanswered += BATCH
+            for client, frames in zip(self._clients.values(), batch, strict=True):
+                await client.send_frames(frames)
+
+    def _batches(self) -> Iterator[tuple[bytes, ...]]:
+        """Yield the flow, BATCH commands at a time, as frames for each client."""
+        edges = np.arange(0, CHUNK + 1, BATCH)
+        while True:
+            commands = self._flow.chunk(CHUNK)
+            by_client = []
+            for account in self._clients:
+                rows = np.flatnonzero(commands["account"] == account)
+                frames, ends = command_frames(commands[rows])
+                places = np.append(0, ends)[np.searchsorted(rows, edges)].tolist()
+                by_client.append([frames[start:end] for start, end in pairwise(places)])
+            yield from zip(*by_client, strict=True)
 
     def _full(self) -> bool:
         return self._flow.orders >= self._assignment.max_orders
-
-    async def _send(self, commands: Records) -> None:
-        self._unanswered += len(commands)
-        for account, client in self._clients.items():
-            frames = command_frames(commands[commands["account"] == account])
-            if frames:
-                await client.send_frames(frames)
 
     async def _until_unanswered(self, bound: int) -> None:
         """Return when at most ``bound`` commands wait for their answers."""
@@ -197,29 +201,3 @@ def leave_arrays(directory: Path, tally: Tally, latencies_ns: Latencies = NO_LAT
     np.save(directory / "orders.npy", tally.orders())
     np.save(directory / "fills.npy", tally.fills())
     np.save(directory / "latencies_ns.npy", latencies_ns)
-
-
-def command_frames(commands: Records) -> bytes:
-    """Return the frames of COMMAND records that come from the simulated flow."""
-    return b"".join([frame(_message(row)) for row in commands.tolist()])
-
-
-def _message(row: tuple[int, ...]) -> CLIENT_COMMANDS:
-    """Return the message of one COMMAND row, fields in the record's order."""
-    (command_type, side, order_type, time_in_force, flags, _, symbol, request_id, _, order_id,
-     client_order_id, price, quantity, *_) = row  # fmt: skip
-    if command_type == _NEW:
-        post_only = bool(flags & _POST_ONLY)
-        return NewOrder(
-            symbol, request_id, client_order_id, side, order_type, time_in_force, price, quantity,
-            post_only,
-        )  # fmt: skip
-    if command_type == _CANCEL:
-        return Cancel(symbol, request_id, order_id, client_order_id)
-    if command_type == _REPLACE:
-        reinsert = bool(flags & _REINSERT)
-        return Replace(symbol, request_id, order_id, client_order_id, price, quantity, reinsert)
-    if command_type == _REDUCE:
-        return Reduce(symbol, request_id, order_id, client_order_id, quantity)
-    assert command_type == _MASS_CANCEL
-    return MassCancel(symbol, request_id)

@@ -66,7 +66,7 @@ class _Probe:
         self._flush(instruments)
         latencies_ns = self._latencies_ns[: self._samples]
         leave_arrays(self._assignment.directory, self._tally, latencies_ns)
-        self._demo.send(Outcome(self._tally.answers, self._tally.rejects, elapsed_s, False))
+        self._demo.send(Outcome(self._tally.answers(), self._tally.rejects(), elapsed_s, False))
 
     def _told(self, say: str, hear: str) -> None:
         self._demo.send(say)

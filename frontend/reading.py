@@ -213,12 +213,7 @@ class Reader:
         shard = shard_of(order_id)
         if shard >= len(self._tables):
             return None
-        entry = patiently(lambda: self._tables[shard].get(order_id))
-        if entry is None:
-            return None
-        row = tuple(entry[name] for name in ORDER.names or ())
-        order: np.void = np.array([row], ORDER)[0]
-        return order
+        return patiently(lambda: self._tables[shard].get(order_id))
 
     def _open(self) -> None:
         """Map everything. Raises ``NotRunningError``."""

@@ -252,9 +252,9 @@ def test_the_tally_counts_first_answers(
     tally_and_books: tuple[Tally, list[ReferenceBook], Records],
 ) -> None:
     tally, _, _ = tally_and_books
-    assert tally.answers.total() == 8 * 250
-    assert tally.answers[CommandType.MASS_CANCEL, ExecType.MASS_CANCELED] == 8
-    assert tally.answers[CommandType.NEW, ExecType.NEW] == len(tally.orders())
+    assert tally.answers().total() == 8 * 250
+    assert tally.answers()[CommandType.MASS_CANCEL, ExecType.MASS_CANCELED] == 8
+    assert tally.answers()[CommandType.NEW, ExecType.NEW] == len(tally.orders())
 
 
 def test_the_tally_grows_past_its_first_rows() -> None:
