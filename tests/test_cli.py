@@ -231,6 +231,23 @@ def test_tables_on_a_terminal(product: Plan, order_id: int) -> None:
     assert "──" in text
 
 
+def test_replay(product: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flow, fills = tmp_path / "DD_flow.csv", tmp_path / "out.csv"
+    flow.write_text(
+        "seq,ts_ns,op,id,side,price,qty,tif\n"
+        "1,10,N,1,S,900,5,GTC\n"
+        "2,20,N,2,S,901,5,GTC\n"
+        "3,30,X,3,B,901,7,IOC\n"
+    )
+    address = str(product.addresses()[0])
+    assert main(["replay", str(flow), "--connect", address, "--fills", str(fills)]) == 0
+    assert re.search(r"^trades +2$", capsys.readouterr().out, re.M)
+    assert [line.split(",")[3:6] for line in fills.read_text().splitlines()[1:]] == [
+        ["1", "900", "5"],
+        ["2", "901", "2"],
+    ]
+
+
 class Follower:
     """``trades --follow`` of one symbol in a process of its own."""
 
