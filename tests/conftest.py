@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from engine.ladder import warm
 from tests.books import BOOKS, WIDE, Desk, MakeBook
 
 # A run of a random test says how to repeat it; its speed is not a fault.
@@ -15,6 +16,12 @@ settings.load_profile("shardbook")
 
 
 pytest_plugins = ["tests.product", "tests.failing_disk"]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Compile the kernels where numba's cache has none, before a test's time counts."""
+    if session.items and not session.config.option.collectonly:
+        warm()
 
 
 @pytest.fixture

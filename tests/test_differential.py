@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from bench.drive import Room, StalledError, run
 from bench.equality import (
     BOOKS,
+    MAX_BATCH,
     ROOMS,
     DifferenceError,
     Pair,
@@ -66,6 +67,14 @@ def test_the_profiles_cover_every_answer_of_a_book() -> None:
     answers = {answer for profile in PROFILES for answer in tally_of(profile).answers}
     assert {reason for _, reason in answers} - {Reason.NONE} == set(Reason) - at_the_edge
     assert {exec_type for exec_type, _ in answers} == set(ExecType)
+
+
+def test_the_books_are_equal_on_the_largest_batch() -> None:
+    profile = PROFILES["sweeps"]
+    pair = pair_of(profile.limits, profile.recent_orders)
+    output = pair.process(Flow(profile, SEED).commands(MAX_BATCH), (ROOMY, ROOMY))
+    assert len(output.reports) > MAX_BATCH
+    pair.check([limits.symbol for limits in profile.limits])
 
 
 rooms = st.lists(
