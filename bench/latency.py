@@ -20,6 +20,7 @@ import numpy.typing as npt
 from bench.bare_chain import Proportion
 from bench.clients import SILENCE_S, Client, Target
 from bench.load import ClientRun, Generators, Job, open_clients, run_of
+from bench.processes import cpu_by_role
 from bench.products import Product, bare_product
 from bench.traffic import Traffic
 
@@ -150,6 +151,9 @@ class Pace:
     """Orders a second; 0: one at a time."""
     real: list[Percentiles] = field(default_factory=list)
     bare: list[Percentiles] = field(default_factory=list)
+    real_cpu: list[dict[str, float]] = field(default_factory=list)
+    bare_cpu: list[dict[str, float]] = field(default_factory=list)
+    """CPU microseconds an order by role, of each round."""
 
     def job(self, target: Target, user_prefix: str) -> Job:
         """Return what a generator has to do."""
@@ -165,12 +169,22 @@ class Pace:
         [run] = done.found
         assert isinstance(run, LatencyRun)
         self.real.append(percentiles(run))
-        with bare_product(product.plan, proportion_of(run)) as (target, _):
+        self.real_cpu.append(self._an_order(run, done.cpu_ns))
+        with bare_product(product.plan, proportion_of(run)) as (target, pids):
             senders.prepare([self.job(target, "")])
+            roles = {**pids, "generators": senders.pids}
+            before = cpu_by_role(roles)
             [run] = senders.run()
+            after = cpu_by_role(roles)
             senders.finish()
         assert isinstance(run, LatencyRun)
         self.bare.append(percentiles(run))
+        cpu_ns = {role: after[role] - before[role] for role in after}
+        self.bare_cpu.append(self._an_order(run, cpu_ns))
+
+    def _an_order(self, run: LatencyRun, cpu_ns: dict[str, int]) -> dict[str, float]:
+        orders = sum(client.commands for client in run.clients)
+        return {role: spent / 1000 / orders for role, spent in cpu_ns.items()}
 
     def ratios(self, of: Callable[[Percentiles], float]) -> list[float]:
         """Return each round's real figure by its bare one."""

@@ -17,7 +17,14 @@ from tempfile import TemporaryDirectory
 from bench.latency import WARM_ORDERS, Pace
 from bench.load import Generators, generators
 from bench.measure import machine, versions
-from bench.path_tables import cpu_table, latency_table, memory_table, rates_table, trades_table
+from bench.path_tables import (
+    cpu_table,
+    latency_table,
+    memory_table,
+    pace_cpu_table,
+    rates_table,
+    trades_table,
+)
 from bench.processes import pss_bytes
 from bench.products import Load, Product, Round, configured, running_product
 from bench.trades import Work, persister_alone, reader
@@ -191,6 +198,7 @@ def measure_latency(
         for pace in paces:
             pace.round(product, senders)
     print(latency_table(paces), flush=True)
+    print(pace_cpu_table(paces), flush=True)
 
 
 def measure_trades(options: argparse.Namespace, case: Case, senders: Generators) -> None:

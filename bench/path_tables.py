@@ -79,6 +79,17 @@ def latency_table(paces: Sequence[Pace]) -> str:
     return table("3. Round trip, from the intended time of sending", header, rows) + "\n"
 
 
+def pace_cpu_table(paces: Sequence[Pace]) -> str:
+    """Return where the time goes at each pace."""
+    rows = []
+    for pace in paces:
+        for kind, rounds in (("real", pace.real_cpu), ("bare", pace.bare_cpu)):
+            cells = [spread([found.get(role, 0.0) for found in rounds], 1) for role in ROLES]
+            rows.append([f"{pace.name}, {kind}", *cells])
+    title = "CPU microseconds an order at these paces"
+    return table(title, ["pace", *ROLES], rows) + "\n"
+
+
 def trades_table(
     alone: Sequence[Work], reads: Sequence[Work], quiet: Sequence[Round], read: Sequence[Round]
 ) -> str:
