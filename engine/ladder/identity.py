@@ -19,6 +19,7 @@ from engine.ladder.memory import (
     level_at,
     order_at,
     order_id_at,
+    prefetch_write,
     recent_at,
     signed,
     state_at,
@@ -34,6 +35,7 @@ _LOW_HALF = np.uint64(0xFFFFFFFF)
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
 _SIGNATURE_MASK = np.uint64(31)
 _SEQUENCE_LOW = 0xFFFFFFFF
+_RING_AHEAD = 16
 
 
 @inlined
@@ -213,6 +215,7 @@ def remember(
     """Enter the order just accepted as the most recent; what it displaces may be old but live."""
     state = state_at(book.state)
     sequence = state.order_sequence
+    prefetch_write(recent_at(book, recent_index(book, sequence + _RING_AHEAD)))
     recent = recent_at(book, recent_index(book, sequence))
     displaced = recent.slot
     displaced_id = state.shard_bits | (sequence - signed(book.recent_mask) - 1)

@@ -1,5 +1,6 @@
 """The memory of the compiled book: numpy arrays, made small and grown between commands."""
 
+import mmap
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +13,30 @@ from ipc.records import make_id
 
 FIRST_CAPACITY = 1024
 """Orders that a new book has room for."""
-_SPARSE_CAPACITY = 1 << 15
+_SPARSE_CAPACITY = 1 << 13
 """Up to this many orders the hashes stay sparse; beyond, memory counts for more."""
+_OWN = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+_HUGE_PAGE = 1 << 21
 _FIXED = ("sides", "summaries", "words", "near", "instruments", "symbols", "recent", "buckets")
 _ROWS = ("orders", "levels", "forks")
 _HASHES = ("client_ids", "order_ids")
+
+
+def _zeros(count: int, dtype: np.dtype[np.void]) -> Any:
+    """Return a zeroed array in a mapping of its own, which goes back to the system with it."""
+    size = max(1, count) * dtype.itemsize
+    return np.frombuffer(mmap.mmap(-1, size, flags=_OWN), dtype, count)
+
+
+def _huge_zeros(count: int, dtype: np.dtype[np.void]) -> Any:
+    """Return a zeroed array on huge pages: for one that is hit all over, again and again."""
+    size = count * dtype.itemsize
+    if size < _HUGE_PAGE // 2 or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return _zeros(count, dtype)
+    pages = mmap.mmap(-1, size + 2 * _HUGE_PAGE, flags=_OWN)
+    pages.madvise(mmap.MADV_HUGEPAGE)
+    start = -np.frombuffer(pages, np.uint8).ctypes.data % _HUGE_PAGE
+    return np.frombuffer(pages, dtype, count, start)
 
 
 def _power_of_two(least: int) -> int:
@@ -52,14 +72,14 @@ class Tables:
     def _make_fixed(self, recent_orders: int) -> None:
         count = len(self.limits)
         sides = 2 * count
-        self.sides = np.zeros(sides, layout.SIDE)
-        self.summaries = np.zeros(sides * layout.WINDOW_SUMMARIES, layout.WORD)
-        self.words = np.zeros(sides * layout.WINDOW_WORDS, layout.WORD)
-        self.near = np.zeros(sides * layout.WINDOW, layout.NEAR)
-        self.symbols = np.zeros(1 << 16, layout.SYMBOL)
+        self.sides = _zeros(sides, layout.SIDE)
+        self.summaries = _zeros(sides * layout.WINDOW_SUMMARIES, layout.WORD)
+        self.words = _zeros(sides * layout.WINDOW_WORDS, layout.WORD)
+        self.near = _zeros(sides * layout.WINDOW, layout.NEAR)
+        self.symbols = _zeros(1 << 16, layout.SYMBOL)
         self.instruments = np.array(self.limits, layout.INSTRUMENT)
-        self.recent = np.zeros(_power_of_two(max(1, recent_orders)), layout.RECENT_ORDER)
-        self.buckets = np.zeros(2 * len(self.recent), layout.BUCKET)
+        self.recent = _huge_zeros(_power_of_two(max(1, recent_orders)), layout.RECENT_ORDER)
+        self.buckets = _huge_zeros(2 * len(self.recent), layout.BUCKET)
         self.symbols["instrument"][self.instruments["symbol"]] = np.arange(1, count + 1)
 
     def _make_sides(self) -> None:
@@ -70,11 +90,11 @@ class Tables:
         """Make or replace the tables that grow with the number of live orders."""
         state: Any = self.state[0]
         client_ids = capacity * (4 if capacity <= _SPARSE_CAPACITY else 2)
-        self.orders = np.zeros(capacity + 1, layout.ORDER_NODE)
-        self.levels = np.zeros(capacity + 1, layout.LEVEL_NODE)
-        self.forks = np.zeros(capacity + 1, layout.FORK)
-        self.client_ids = np.zeros(client_ids, layout.CLIENT_ID)
-        self.order_ids = np.zeros(capacity * 2, layout.ORDER_ID)
+        self.orders = _zeros(capacity + 1, layout.ORDER_NODE)
+        self.levels = _zeros(capacity + 1, layout.LEVEL_NODE)
+        self.forks = _zeros(capacity + 1, layout.FORK)
+        self.client_ids = _zeros(client_ids, layout.CLIENT_ID)
+        self.order_ids = _zeros(capacity * 2, layout.ORDER_ID)
         state["order_capacity"] = capacity
         state["client_id_entries"] = len(self.client_ids)
         state["order_id_entries"] = len(self.order_ids)
