@@ -170,6 +170,10 @@ class Supervisor:
         progress = self.plan.run_dir / "warming"
         os.environ[PROGRESS_VARIABLE] = str(progress)
         os.environ[BOOK_VARIABLE] = self.plan.config.engine.book
+        # The fork server looks for what to import before it learns this process's sys.path.
+        known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        here = str(Path(__file__).resolve().parent.parent)
+        os.environ["PYTHONPATH"] = os.pathsep.join([here, *filter(None, known)])
         begun = time.monotonic()
         shown = ""
         first = self._context.Process(target=_nothing)

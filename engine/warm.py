@@ -19,9 +19,8 @@ from ipc.codec import CommandDecoder, ReportEncoder
 from ipc.compiled import HAVE_NUMBA
 from ipc.frames import frame
 from ipc.messages import MAX_BODY, NewOrder
-from ipc.records import COMMAND, LEVEL, REPORT, TRADE
+from ipc.records import COMMAND, REPORT, TRADE
 from ipc.table import OrderTableReader, OrderTableWriter, create_table
-from ipc.vocabulary import Side
 
 PROGRESS_VARIABLE = "SHARDBOOK_WARM_PROGRESS"
 """Environment variable: the file in which ``warm`` says what it is at."""
@@ -58,10 +57,13 @@ def _steps(book: str, directory: Path) -> list[Step]:
         assert count == 1
 
     def match() -> None:
+        if book == "ladder":
+            from engine.ladder import warm as warm_ladder
+
+            warm_ladder()
         matched = make_book(book, 0, [BookLimits(1, 1, 100, 10)], 4, Counters(0, 0, 0))
         progress = matched.process(commands, reports, trades)
         assert progress.reports == 1
-        matched.depth(1, Side.BUY, np.zeros(1, LEVEL))
         Summary([1]).of(reports)
 
     def encode() -> None:
