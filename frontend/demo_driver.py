@@ -99,6 +99,7 @@ class _Driver:
         self._flow = SimulatedFlow(assignment.instruments, accounts, assignment.seed)
         self._tally = Tally()
         self._unanswered = 0
+        self._reached_max_orders = False
         self._answered = asyncio.Event()
         self._error: ClientError | None = None
 
@@ -123,7 +124,8 @@ class _Driver:
             await client.close()
         leave_arrays(self._assignment.directory, self._tally)
         tally = self._tally
-        self._demo.send(Outcome(tally.answers(), tally.rejects(), elapsed_s, self._full()))
+        reached = self._reached_max_orders
+        self._demo.send(Outcome(tally.answers(), tally.rejects(), elapsed_s, reached))
 
     async def _told(self, say: str, hear: str) -> None:
         """Tell the demo how far this driver is, and wait for its word without blocking readers."""
@@ -132,18 +134,22 @@ class _Driver:
         assert word == hear, f"{word!r} where {hear!r} was to come"
 
     async def _send_flow(self, deadline: float) -> None:
-        batches = self._batches()
-        while time.monotonic() < deadline and not self._full():
-            batch = next(batches)
+        for batch in self._batches():
+            if time.monotonic() >= deadline:
+                return
             await self._until_unanswered(WINDOW - BATCH)
             self._unanswered += BATCH
             for client, frames in zip(self._clients.values(), batch, strict=True):
                 await client.send_frames(frames)
+        self._reached_max_orders = True
 
     def _batches(self) -> Iterator[tuple[bytes, ...]]:
-        """Yield the flow, BATCH commands at a time, as frames for each client."""
+        """Yield the flow, BATCH commands at a time, as frames for each client.
+
+        Ends with the chunk that reaches the most orders there may be.
+        """
         edges = np.arange(0, CHUNK + 1, BATCH)
-        while True:
+        while self._flow.orders < self._assignment.max_orders:
             commands = self._flow.chunk(CHUNK)
             by_client = []
             for account in self._clients:
@@ -152,9 +158,6 @@ class _Driver:
                 places = np.append(0, ends)[np.searchsorted(rows, edges)].tolist()
                 by_client.append([frames[start:end] for start, end in pairwise(places)])
             yield from zip(*by_client, strict=True)
-
-    def _full(self) -> bool:
-        return self._flow.orders >= self._assignment.max_orders
 
     async def _until_unanswered(self, bound: int) -> None:
         """Return when at most ``bound`` commands wait for their answers."""

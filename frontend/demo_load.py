@@ -50,6 +50,7 @@ class Load:
     def __init__(self, drivers: Sequence[Assignment], probes: Sequence[Assignment]) -> None:
         context = multiprocessing.get_context("spawn")
         self._assignments = [*drivers, *probes]
+        self._drivers = len(drivers)
         self._pipes: list[Connection] = []
         self._processes: list[BaseProcess] = []
         targets = [drive] * len(drivers) + [probe] * len(probes)
@@ -69,7 +70,10 @@ class Load:
     def run(self, tick: Tick) -> Told:
         """Let the clients do their work, calling ``tick`` meanwhile. Raises ``DemoError``."""
         self._tell("go")
-        self._hear("drained", tick)
+        self._hear("drained", tick, self._pipes[: self._drivers])
+        for pipe in self._pipes[self._drivers :]:
+            pipe.send("enough")
+        self._hear("drained", None, self._pipes[self._drivers :])
         self._tell("flush")
         outcomes = [heard for heard in self._hear(None) if isinstance(heard, Outcome)]
         return self._gathered(outcomes)
@@ -86,15 +90,18 @@ class Load:
         for pipe in self._pipes:
             pipe.send(word)
 
-    def _hear(self, word: str | None, tick: Tick | None = None) -> list[str | Outcome]:
+    def _hear(
+        self, word: str | None, tick: Tick | None = None, pipes: Sequence[Connection] = ()
+    ) -> list[str | Outcome]:
         """Return the next thing that each process says, which must be ``word`` where it is given.
 
-        Raises ``DemoError`` at once where one has failed.
+        Without ``pipes`` of all processes. Raises ``DemoError`` at once where one has failed.
         """
+        pipes = pipes or self._pipes
         heard: dict[Connection, str | Outcome] = {}
         next_tick_s = time.monotonic() + TICK_S
-        while len(heard) < len(self._pipes):
-            silent = [pipe for pipe in self._pipes if pipe not in heard]
+        while len(heard) < len(pipes):
+            silent = [pipe for pipe in pipes if pipe not in heard]
             for pipe in wait(silent, max(0.0, next_tick_s - time.monotonic())):
                 assert isinstance(pipe, Connection)
                 heard[pipe] = _said(pipe)
@@ -104,7 +111,7 @@ class Load:
                 next_tick_s += TICK_S
                 if tick is not None:
                     tick()
-        return [heard[pipe] for pipe in self._pipes]
+        return [heard[pipe] for pipe in pipes]
 
     def _gathered(self, outcomes: Sequence[Outcome]) -> Told:
         """Put the counts of all processes and the arrays that they left together."""

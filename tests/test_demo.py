@@ -96,7 +96,9 @@ def test_an_interrupted_demo_ends_quietly_and_leaves_nothing(place: Path) -> Non
     assert left_behind(place, first) == []
 
 
-def test_a_failed_check_is_named_and_the_code(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_stops_at_its_most_orders_and_names_a_failed_check(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read_log = frontend.demo.read_log
     lost: list[int] = []
 
@@ -106,8 +108,10 @@ def test_a_failed_check_is_named_and_the_code(place: Path, monkeypatch: pytest.M
         return np.delete(log, 3)
 
     monkeypatch.setattr(frontend.demo, "read_log", losing)
+    monkeypatch.setattr(frontend.demo, "MAX_ORDERS", 3_000)
     out = io.StringIO()
-    assert run_demo(0.5, 4, 5, out) == 1
+    assert run_demo(3_600, 4, 5, out) == 1
+    assert re.search(r"^stopped early, after [3-8],\d{3} orders", out.getvalue(), re.M)
     failed = re.findall(r"^FAILED .*", out.getvalue(), re.M)
     assert f": trade {lost[0]} was reported and is not in the log" in failed[0]
     assert len(failed) < CHECKS
