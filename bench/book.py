@@ -156,13 +156,13 @@ def print_peers(workloads: list[Workload], size: Size) -> None:
     counts = [count] * len(workloads)
     streams = [messages(workload, count) for workload in workloads]
     expected = [_agreed_fills(workload, count) for workload in workloads]
-    peers = {}
+    peers, left_out = {}, []
     for make_peer in PEERS:
         name, found = _peer(make_peer, streams, expected)
         if found is None:
             peers[name] = make_peer
         else:
-            print(f"  not timed: {name}: {found}")
+            left_out.append(f"{name} ({found})")
 
     def contenders(number: int) -> Contenders:
         workload = workloads[number]
@@ -183,7 +183,8 @@ def print_peers(workloads: list[Workload], size: Size) -> None:
     title = f"The first {count:,} messages: million messages/s; and the ladder's lead, at its least"
     header = ["", *(w.name for w in workloads), *_WORST, "batched", "one by one"]
     body = [[*row.cells(2), _ratio(best, row), _ratio(single, row)] for row in rows]
-    print(f"\n{table(title, header, body)}", flush=True)
+    print(f"\n{table(title, header, body)}")
+    print(f"  not timed: {', '.join(left_out) or 'none'}", flush=True)
 
 
 def _ratio(ours: Row, other: Row) -> str:
@@ -255,10 +256,10 @@ def main() -> None:
     arguments = parser.parse_args()
     size = QUICK if arguments.quick else FULL
     print(f"machine: {machine()}")
-    print(f"versions: {versions('shardbook', 'numba', 'numpy', 'sortedcontainers')}")
+    print(f"versions: {versions('numba', 'numpy', 'sortedcontainers')}")
     directory = os.environ.get("SHARDBOOK_DATA")
     again = "python -m bench.book" + (" --quick" if arguments.quick else "")
-    print(f"again: SHARDBOOK_DATA={directory or '...'} {again}")
+    print(f"again: {f'SHARDBOOK_DATA={directory} ' if directory else ''}{again}")
     print(f"medians of {size.runs} interleaved runs, by thread CPU time; fresh books each run")
     if directory:
         workloads = judged(Path(directory) / "judge")
