@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.trade_lines import MAX_LINE_BYTES, trade_id_of
+from engine.trade_lines import MAX_LINE_BYTES, trade_id_of, trade_ids
 from engine.trade_reader import LogTail, Position, read_trades
 from engine.trade_segments import (
     ACTIVE,
@@ -196,11 +196,11 @@ class TradeLog:
                 self._sealer.request(Seal(segment))
         with LogTail(self._directory, Position(seal.segment + 1, 0)) as tail:
             reading = tail.position.segment
-            while lines := tail.read_lines():
+            while block := tail.read_block():
                 if tail.position.segment != reading:
                     self._request_seal(reading)
                     reading = tail.position.segment
-                self._take_over(tail, lines)
+                self._take_over(tail, block)
             self._request_seal(reading)
         if self._fsync:
             os.fdatasync(self._active)
@@ -224,26 +224,21 @@ class TradeLog:
             logger.warning("%s: cut a torn line of %d bytes", self._path, self.torn_bytes_cut)
             self._cut_back()
 
-    def _take_over(self, tail: LogTail, lines: list[bytes]) -> None:
+    def _take_over(self, tail: LogTail, block: bytes) -> None:
         """Take note of lines that are in the log already. Raises ``TradeLogError``."""
-        try:
-            ids = np.array([trade_id_of(line) for line in lines], np.uint64)
-        except (ValueError, OverflowError) as error:
-            tail.parse(lines)
-            where = f"{self._directory}: segment {tail.position.segment}"
-            raise TradeLogError(f"{where}: {error}") from None
-        tail.parse(lines[-1:])
+        ids = trade_ids(block)
+        if len(ids) != block.count(b"\n"):
+            tail.parse(block)
+            raise tail.damage("a trade in another form than this program writes")
+        tail.parse(block[block.rfind(b"\n", 0, -1) + 1 :])
         shards = ids >> np.uint64(SEQUENCE_BITS)
         for shard in np.unique(shards):
             sequences = ids[shards == shard] & np.uint64(SEQUENCE_MASK)
             before = np.concatenate(([np.uint64(self.last_sequence(int(shard)))], sequences[:-1]))
             wrong = np.flatnonzero(sequences <= before)
             if len(wrong):
-                raise TradeLogError(
-                    f"{self._directory}: segment {tail.position.segment}: trade "
-                    f"{int(shard) << SEQUENCE_BITS | int(sequences[wrong[0]])} is there twice or "
-                    "after a later one"
-                )
+                trade_id = int(shard) << SEQUENCE_BITS | int(sequences[wrong[0]])
+                raise tail.damage(f"trade {trade_id} is there twice or after a later one")
             self._last[int(shard)] = int(sequences[-1])
 
 

@@ -42,10 +42,10 @@ def read_trades(
     needle = f'"symbol":"{symbol}"'.encode()
     shard, sequence = shard_of(after), sequence_of(after)
     with LogTail(directory) as tail:
-        while lines := tail.read_lines():
+        while block := tail.read_block():
             if symbol is not None:
-                lines = [line for line in lines if needle in line]
-            for trade in tail.parse(lines):
+                block = b"".join(line for line in _lines(block) if needle in line)
+            for trade in tail.parse(block):
                 if shard_of(trade.trade_id) != shard or sequence_of(trade.trade_id) > sequence:
                     yield trade
 
@@ -53,7 +53,7 @@ def read_trades(
 def end_of_log(directory: Path) -> Position:
     """Return the position behind the last whole line: what is read from there is new."""
     with LogTail(directory, Position(active_number(directory), 0)) as tail:
-        while tail.read_lines():
+        while tail.read_block():
             pass
         return tail.position
 
@@ -85,42 +85,46 @@ class LogTail:
 
     def read(self) -> list[LoggedTrade]:
         """Return the next trades, about 256 KiB of lines at most; none where none is there yet."""
-        return self.parse(self.read_lines())
+        return self.parse(self.read_block())
 
-    def read_lines(self) -> list[bytes]:
-        """Return the next whole lines, as ``read`` does. Raises ``TradeLogError``."""
+    def read_block(self) -> bytes:
+        """Return the next whole lines of one segment, as ``read`` does."""
         while self._file is not None or self._open():
-            lines = self._next_lines()
-            if lines:
-                return lines
+            block = self._next_block()
+            if block:
+                return block
             if not self._closed:
                 # A segment gets its number after its last line: look for more once it has it.
                 self._closed = active_number(self._directory) > self._segment
                 if not self._closed:
-                    return []
+                    return b""
             elif not self._offset:
-                raise self._damage(0, "a closed segment without a line")
+                raise self.damage("a closed segment without a line")
             else:
                 self.close()
                 self._segment, self._offset = self._segment + 1, 0
-        return []
+        return b""
 
-    def parse(self, lines: list[bytes]) -> list[LoggedTrade]:
-        """Return the trades of lines among those read last. Raises ``TradeLogError``."""
+    def parse(self, block: bytes) -> list[LoggedTrade]:
+        """Return the trades of lines of the block read last. Raises ``TradeLogError``."""
         try:
-            trades = parse_lines(b"".join(lines))
-            if len(trades) == len(lines):
+            trades = parse_lines(block)
+            if len(trades) == block.count(b"\n"):
                 return trades
         except msgspec.DecodeError:
             pass
-        for line in lines:
+        for line in _lines(block):
             try:
                 problem = "" if parse_lines(line) else "no trade"
             except msgspec.DecodeError as error:
                 problem = str(error)
             if problem:
-                raise self._damage(self._block, f"{problem}, further on in {line[:400]!r}")
+                raise self.damage(f"{problem}, further on in {line[:400]!r}")
         raise AssertionError("lines that are trades one by one are so together")
+
+    def damage(self, problem: str) -> TradeLogError:
+        """Return the error that names the place of the block read last, and what is wrong there."""
+        return TradeLogError(f"{self._name}: byte {self._block}: {problem}")
 
     def close(self) -> None:
         """Close the open file; the next read opens it again."""
@@ -154,38 +158,39 @@ class LogTail:
         self._file, self._name, self._closed = file, str(file.name), closed
         file.seek(self._offset)
 
-    def _next_lines(self) -> list[bytes]:
+    def _next_block(self) -> bytes:
         assert self._file is not None
-        if isinstance(self._file, gzip.GzipFile):
-            lines = self._unpacked_lines(self._file)
-        else:
-            lines = self._plain_lines(self._file.fileno())
         self._block = self._offset
-        self._offset += sum(map(len, lines))
-        return lines
+        if isinstance(self._file, gzip.GzipFile):
+            block = self._unpacked_block(self._file)
+        else:
+            block = self._plain_block(self._file.fileno())
+        self._offset += len(block)
+        return block
 
-    def _plain_lines(self, descriptor: int) -> list[bytes]:
+    def _plain_block(self, descriptor: int) -> bytes:
         # Unbuffered: a line without an end may yet be cut off, and another take its place.
         data = os.pread(descriptor, BLOCK_BYTES, self._offset)
         end = data.rfind(b"\n") + 1
         if not end and data and (self._closed or len(data) == BLOCK_BYTES):
-            raise self._damage(self._offset, f"a line without an end: {data[:400]!r}")
+            raise self.damage(f"a line without an end: {data[:400]!r}")
         if not data and os.fstat(descriptor).st_size < self._offset:
-            offset, self._offset = self._offset, 0
-            raise self._damage(offset, "was read, but the file is shorter now: read it again")
-        return data[:end].splitlines(keepends=True)
+            self._offset = 0
+            raise self.damage("was read, but the file is shorter now: read it again")
+        return data[:end]
 
-    def _unpacked_lines(self, file: gzip.GzipFile) -> list[bytes]:
+    def _unpacked_block(self, file: gzip.GzipFile) -> bytes:
         try:
-            lines = file.readlines(BLOCK_BYTES)
+            block = b"".join(file.readlines(BLOCK_BYTES))
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise self._damage(self._offset, f"cannot be unpacked further: {error}") from None
-        if lines and not lines[-1].endswith(b"\n"):
-            torn = lines.pop()
-            if not lines:
-                raise self._damage(self._offset, f"a line without an end: {torn[:400]!r}")
-            file.seek(self._offset + sum(map(len, lines)))
-        return lines
+            raise self.damage(f"cannot be unpacked further: {error}") from None
+        end = block.rfind(b"\n") + 1
+        if not end and block:
+            raise self.damage(f"a line without an end: {block[:400]!r}")
+        if end < len(block):
+            file.seek(self._offset + end)
+        return block[:end]
 
-    def _damage(self, offset: int, problem: str) -> TradeLogError:
-        return TradeLogError(f"{self._name}: byte {offset}: {problem}")
+
+def _lines(block: bytes) -> list[bytes]:
+    return block.splitlines(keepends=True)

@@ -101,8 +101,8 @@ class Engine:
         """Every published trade is in the log once, in its shard's order, byte for byte."""
         found: dict[int, list[bytes]] = {shard: [] for shard in self.rings}
         with LogTail(self.plan.log_dir) as tail:
-            while lines := tail.read_lines():
-                for line in lines:
+            while block := tail.read_block():
+                for line in block.splitlines(keepends=True):
                     found[shard_of(trade_id_of(line))].append(line)
         for shard, ring in self.rings.items():
             assert b"".join(found[shard]) == make_lines(shard, 1, ring.published)

@@ -16,6 +16,7 @@ from engine.trade_lines import (
     parse_lines,
     to_records,
     trade_id_of,
+    trade_ids,
 )
 from ipc.instruments import Instrument, Scale
 from ipc.records import TRADE
@@ -23,7 +24,9 @@ from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY
 from tests.trades import (
     EXACT,
     INSTRUMENTS,
+    ids,
     instrument,
+    make_lines,
     make_trades,
     plain_decimal,
     plain_line,
@@ -158,7 +161,7 @@ def test_integers_beyond_64_bits_among_others() -> None:
 def test_lines_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     trades = make_trades(1, 1, 50)
     monkeypatch.setattr(engine.trade_lines, "HAVE_NUMBA", False)
-    monkeypatch.setattr(engine.trade_lines, "_format_lines", None)
+    monkeypatch.setattr(engine.trade_lines, "format_lines", None)
     assert bytes(LineFormatter(INSTRUMENTS).format(trades)) == plain_lines(trades, INSTRUMENTS)
 
 
@@ -203,6 +206,37 @@ def test_back_to_records() -> None:
 def test_no_id_of_what_is_no_line(line: bytes) -> None:
     with pytest.raises(ValueError, match=r"no line of a trade|invalid literal"):
         trade_id_of(line)
+
+
+@pytest.mark.parametrize("numba", [True, False])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\n",
+        b"}\n",
+        b'{"trade_id":}\n',
+        b'{"trade_id":12}\n',
+        b'{"trade_id":,"symbol":1}\n',
+        b'{"trade_id":12345678901234567,"symbol":1}\n',
+        b'{"trade_id":-12,"symbol":1}\n',
+        b'{"trade-id":12,"symbol":1}\n',
+        b'{"trade_id":12,"symbol":1\n',
+        b'x{"trade_id":12,"symbol":1}\n',
+        b"\0" * 60 + b"}\n",
+    ],
+)
+def test_ids_up_to_a_line_at_fault(
+    monkeypatch: pytest.MonkeyPatch, numba: bool, line: bytes
+) -> None:
+    monkeypatch.setattr(engine.trade_lines, "HAVE_NUMBA", numba)
+    if not numba:
+        monkeypatch.setattr(engine.trade_lines, "find_ids", None)
+    lines = make_lines(255, 2**45 - 9, 5) + b'{"trade_id":1234567890123456,}\n'
+    found = trade_ids(lines)
+    assert found.tolist() == [*ids(255, 2**45 - 9, 5), 1234567890123456]
+    assert trade_ids(lines + line).tolist() == found.tolist()
+    assert trade_ids(lines + line + lines).tolist() == found.tolist()
+    assert trade_ids(line).tolist() == trade_ids(b"").tolist() == []
 
 
 def test_a_cut_line_is_no_trade() -> None:

@@ -174,7 +174,7 @@ class TestOpening:
             (make_lines(0, 1, 2) + b"\n", r"trades\.ndjson: byte 0: no trade"),
             (make_lines(0, 1, 2) + b'{"trade_id":3,"sym\n', r"trades\.ndjson: byte 0"),
             (b"\0\n" + make_lines(0, 1, 2), r"trades\.ndjson: byte 0: .*malformed"),
-            (make_lines(0, 1, 2).replace(b'{"t', b'{ "t'), "no line of a trade"),
+            (make_lines(0, 1, 2).replace(b'{"t', b'{ "t'), "a trade in another form"),
             (make_lines(0, 1, 2) * 2, "trade 1 is there twice or after a later one"),
             (make_lines(0, 3, 1) + make_lines(0, 1, 1), "trade 1 is there twice"),
         ],
@@ -332,8 +332,35 @@ class TestFailingDisk:
         log.append(make_lines(0, 6, 60))
         log.sync()
         assert all_lines(tmp_path) == make_lines(0, 1, 65)
+        disk.sync_errors = 1
+        log.append(make_lines(1, 1, 1))
+        with pytest.raises(OSError, match="the disk fails"):
+            log.sync()
+        disk.sync_errors = 0
+        assert all_lines(tmp_path) == make_lines(0, 1, 65)
         log = reopened(log, tmp_path, fsync=True)
         assert (log.last_sequence(0), log.last_sequence(1)) == (65, 0)
+        log.close()
+
+    def test_a_new_segment_is_cut_off_whole(self, disk: Disk, tmp_path: Path) -> None:
+        log = TradeLog(tmp_path, SEGMENT_BYTES, compress=False, fsync=True)
+        log.append(make_lines(0, 1, 20))
+        log.sync()
+        log.append(make_lines(0, 21, 20))
+        kept = plain_path(tmp_path, 1).read_bytes()
+        disk.sync_errors = 1
+        with pytest.raises(OSError, match="the disk fails"):
+            log.sync()
+        assert (tmp_path / ACTIVE).read_bytes() == b""
+        assert log.last_sequence(0) == kept.count(b"\n")
+        log.close()
+
+    def test_the_disk_is_waited_for_only_after_a_write(self, disk: Disk, tmp_path: Path) -> None:
+        log = TradeLog(tmp_path, SEGMENT_BYTES, compress=False, fsync=True)
+        log.append(make_lines(0, 1, 5))
+        for _ in range(3):
+            log.sync()
+        assert disk.syncs == 2  # one at the opening
         log.close()
 
     def test_a_full_segment_is_durable_before_it_is_closed(
