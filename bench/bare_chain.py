@@ -32,7 +32,6 @@ BUFFER_BYTES = 1 << 20
 """As ``ipc.backend`` sets SO_SNDBUF and SO_RCVBUF."""
 STOCK_BYTES = 1 << 10
 """Answered ahead once, so that what rounding leaves over never keeps a client waiting."""
-END_S = 10.0
 _ROOT = Path(__file__).parent.parent
 
 
@@ -84,17 +83,17 @@ def bare_chain(
 
 @contextmanager
 def _running(role: str, core: int | None, *arguments: object) -> Iterator[int]:
-    """Run one process and give its pid once it is ready; it ends with its standard input."""
+    """Run one process and give its pid once it is ready; it ends with the block."""
     command = [sys.executable, "-m", "bench.bare_chain", role, str(-1 if core is None else core)]
-    pipe = subprocess.PIPE
     command += map(str, arguments)
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=_ROOT) as process:
-        assert process.stdout is not None
-        if process.stdout.readline() != "ready\n":
-            raise RuntimeError(f"the bare {role} did not start")
-        yield process.pid
-        process.terminate()
-        process.wait(END_S)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_ROOT) as process:
+        try:
+            assert process.stdout is not None
+            if process.stdout.readline() != "ready\n":
+                raise RuntimeError(f"the bare {role} did not start")
+            yield process.pid
+        finally:
+            process.terminate()
 
 
 class _Link(asyncio.Protocol):

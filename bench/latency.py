@@ -107,6 +107,8 @@ class OpenLoop:
             wait_s = max(0.0, next_ns / 1e9) if due < self.commands else SILENCE_S
             blocked = [sock for sock, client in by_socket.items() if client.blocked]
             ready, _, _ = select.select(list(by_socket), blocked, [], wait_s)
+            if not ready and due >= self.commands and not blocked:
+                raise TimeoutError(f"no answer came for {SILENCE_S:.0f} s")
             for sock in ready:
                 client = by_socket[sock]
                 client.receive(answered_ns)
