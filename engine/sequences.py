@@ -19,8 +19,8 @@ class SequenceFile:
     def __init__(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if os.fstat(descriptor).st_size < _BYTES:
-                os.ftruncate(descriptor, _BYTES)
+            # Allocated, not only long: a full disk must be an error here, not a crash later.
+            os.posix_fallocate(descriptor, 0, _BYTES)
             self._map = mmap.mmap(descriptor, _BYTES)
         finally:
             os.close(descriptor)

@@ -22,10 +22,12 @@ import msgspec
 from engine.config import Config
 from engine.plan import Member, Plan
 from engine.process import run_member
+from engine.rescue import RescueError, log_left_trades
 from engine.sequences import SequenceFile
 from engine.trade_log import TradeLog, TradeLogError
 from engine.warm import BOOK_VARIABLE, PROGRESS_VARIABLE
 from ipc.board import create_board
+from ipc.records import TABLE_ENTRY, TRADE
 from ipc.ring import create_ring
 from ipc.status import ProcessSlot, StatusReader, StatusWriter, create_status
 from ipc.table import create_table
@@ -37,6 +39,9 @@ DRAIN_S = 30.0
 WATCH_S = 0.5
 SLOW_WARM_S = 4.0
 """Loading compiled code takes less; what takes longer compiles, and says so."""
+
+ORDER_BYTES = TABLE_ENTRY.itemsize + 24
+"""Shared memory of one order: its entry, its links, its part of the index."""
 
 Announce = Callable[[str], None]
 
@@ -51,6 +56,8 @@ class Supervisor:
     def __init__(self, plan: Plan, announce: Announce) -> None:
         self.plan = plan
         self.stopping = False
+        self.clean = True
+        """Whether every process has ended as it should so far."""
         self._announce = announce
         self._processes: dict[Member, BaseProcess] = {}
         self._context = multiprocessing.get_context("forkserver")
@@ -70,12 +77,18 @@ class Supervisor:
         self._until_ready()
 
     def watch(self) -> None:
-        """Keep every process running until ``stopping``; restart what may be restarted.
+        """Keep every process running until ``stopping``, or until a process that began this one
+        as its child has ended; restart what may be restarted.
 
         Raises ``ServeError`` where a matcher has died: its book is gone.
         """
+        parent = multiprocessing.parent_process()
+        lifeline = [] if parent is None else [parent.sentinel]
         while not self.stopping:
-            wait([process.sentinel for process in self._processes.values()], WATCH_S)
+            sentinels = [process.sentinel for process in self._processes.values()]
+            ended = wait([*sentinels, *lifeline], WATCH_S)
+            if any(end in lifeline for end in ended):
+                return  # who started this product for itself is gone
             for member, process in list(self._processes.items()):
                 if self.stopping or process.exitcode is None:
                     continue
@@ -129,8 +142,10 @@ class Supervisor:
     def _make_shared(self) -> None:
         """Make every mapping anew; what a killed product left is replaced."""
         plan, engine = self.plan, self.plan.config.engine
+        self._rescue()
         shutil.rmtree(plan.run_dir, ignore_errors=True)
         plan.run_dir.mkdir(parents=True, mode=0o700)
+        self._check_memory()
         plan.config_path.write_bytes(msgspec.json.encode(plan.config))
         logged = self._last_logged()
         for shard in plan.shards:
@@ -150,6 +165,32 @@ class Supervisor:
         self._status = StatusWriter(plan.status_path, "supervisor", 0)
         self._status.start(os.getpid(), time.time_ns())
         self._status.ready()
+
+    def _rescue(self) -> None:
+        """Log what a killed product left in shared memory, before it is made anew."""
+        try:
+            logged = log_left_trades(self.plan)
+        except RescueError as error:
+            raise ServeError(str(error)) from None
+        if logged:
+            self._announce(f"logged {logged} trades that a killed run had left in its rings")
+
+    def _check_memory(self) -> None:
+        """Refuse to start where shared memory cannot hold what is to be laid out.
+
+        It is allocated whole: running out later would end a matcher in the midst of a write.
+        """
+        engine = self.plan.config.engine
+        resting = sum(instrument.max_resting_orders for instrument in self.plan.instruments)
+        orders = resting + engine.ended_orders * len(self.plan.shards)
+        needed = orders * ORDER_BYTES + engine.ring_trades * TRADE.itemsize * len(self.plan.shards)
+        space = os.statvfs(self.plan.run_dir)
+        free = min(space.f_bavail * space.f_frsize, available_bytes())
+        if needed > free:
+            raise ServeError(
+                f"{self.plan.run_dir}: {needed >> 20} MB of shared memory are needed, "
+                f"{free >> 20} MB are free; lower max_resting_orders, ended_orders or ring_trades"
+            )
 
     def _last_logged(self) -> dict[int, int]:
         """Return the last trade of every shard in the log: no trade id is ever given twice."""
@@ -225,11 +266,23 @@ class Supervisor:
             process = self._processes[member]
             process.join(max(0.0, deadline - time.monotonic()))
             if process.exitcode is None:
+                self.clean = False
                 self._announce(f"{role} {member.index} did not finish; killing it")
                 process.kill()
                 process.join()
+            elif process.exitcode:
+                self.clean = False
+                self._announce(f"{role} {member.index} ended with exit code {process.exitcode}")
             process.close()
             del self._processes[member]
+
+
+def available_bytes() -> int:
+    """Return how much memory the machine can still give, as Linux estimates it."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _nothing() -> None:
@@ -255,8 +308,8 @@ def serve(config: Config, data_dir: Path | None, announce: Announce) -> int:
         announce("draining")
     finally:
         supervisor.stop()
-    announce("stopped")
-    return 0
+    announce("stopped" if supervisor.clean else "stopped, but not cleanly: see above")
+    return 0 if supervisor.clean else 1
 
 
 def describe(plan: Plan) -> list[str]:

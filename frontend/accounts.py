@@ -27,8 +27,8 @@ class AccountRegistry:
     def register(self, user_id: str) -> int | None:
         """Return the account of a user, writing it down the first time.
 
-        None where the registry is full, or where another user has the same digest: then the two
-        would share their orders.
+        None where the registry is full, where it cannot be written, or where another user has the
+        same digest: then the two would share their orders.
         """
         account = account_of(user_id)
         known = self._users.get(account)
@@ -37,7 +37,8 @@ class AccountRegistry:
         if len(self._users) >= self._max_accounts:
             return None
         line = json.dumps({"account": account, "user_id": user_id}) + "\n"
-        os.write(self._file, line.encode())
+        if not self._append(line.encode()):
+            return None
         self._users[account] = user_id
         return account
 
@@ -48,6 +49,15 @@ class AccountRegistry:
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
+
+    def _append(self, line: bytes) -> bool:
+        """Write one line, whole or not at all; return whether it is there."""
+        size = os.fstat(self._file).st_size
+        with contextlib.suppress(OSError):
+            if os.write(self._file, line) == len(line):
+                return True
+        os.ftruncate(self._file, size)
+        return False
 
     def _load(self, path: Path) -> None:
         """Read the file; a last line that was torn by a crash is cut off."""

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -29,28 +29,39 @@ def running_engine(
     process = context.Process(target=_serve, args=(config, data_dir, theirs), name="shardbook")
     process.start()
     theirs.close()
+    failure: BaseException | None = None
     try:
         _until_ready(ours, announce)
         yield Plan(config, data_dir)
+    except BaseException as error:
+        failure = error
+        raise
     finally:
         if process.exitcode is None and process.pid is not None:
             os.kill(process.pid, signal.SIGTERM)
-        lines = _drain(ours, announce)
+        cause = _drain(ours, announce)
         process.join(STOP_S)
         code = process.exitcode
         if code is None:
             process.kill()
             process.join()
-    if code != 0:
-        raise ServeError(lines or f"the engine ended with exit code {code}")
+        if code != 0 and not isinstance(failure, ServeError):
+            # What the block met is but the consequence of this.
+            text = cause or f"the engine ended with exit code {code}"
+            raise ServeError(text) from failure
 
 
 def _serve(config: Config, data_dir: Path, lines: Connection) -> None:
     """Run in the process of its own; every announcement goes through the pipe."""
+
+    def announce(line: str) -> None:
+        with suppress(OSError):  # nobody listens any more
+            lines.send(line)
+
     try:
-        code = serve(config, data_dir, lines.send)
+        code = serve(config, data_dir, announce)
     except ServeError as error:
-        lines.send(f"error: {error}")
+        announce(f"error: {error}")
         code = 1
     raise SystemExit(code)
 

@@ -12,10 +12,10 @@ from msgspec import DecodeError, Struct, ValidationError
 
 from engine.plan import Plan
 from engine.process import Wakeup
-from frontend.reading import last_of_symbol, patiently
+from frontend.reading import ReadError, last_of_symbol, patiently
 from ipc.backend import Backend, Link
 from ipc.board import BoardReader
-from ipc.explain import Request, explain, reject
+from ipc.explain import Request, explain, reject, request_of
 from ipc.frames import frame
 from ipc.messages import (
     BookQuery,
@@ -66,9 +66,12 @@ class QueryWorker:
                 continue
             if isinstance(message, OpenStream):
                 link.open_stream(message.stream, message.account)
-            else:
+                continue
+            try:
                 answer = self._answer(message, link.decoder.account_of(stream))
-                link.send(frame(answer, stream))
+            except ReadError:  # its matcher stopped in the midst of a change
+                answer = reject(request_of(body), Reason.BUSY, time.time_ns())
+            link.send(frame(answer, stream))
 
     def _answer(self, message: Struct, account: int) -> Struct:
         self._status.add("requests", 1)

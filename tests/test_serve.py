@@ -13,12 +13,13 @@ import pytest
 
 from engine.config import load_config
 from engine.plan import Plan
+from engine.supervisor import ServeError, Supervisor
 from engine.trade_log import read_trades
 from ipc.messages import NewOrder, Ping, Pong, Report
 from ipc.records import sequence_of
 from ipc.status import ProcessStatus, StatusReader
 from ipc.vocabulary import ExecType
-from tests.product import Wire, config_text, refused, until
+from tests.product import Wire, config_text, make_config, refused, until
 
 
 class Served:
@@ -26,7 +27,9 @@ class Served:
 
     def __init__(self, directory: Path, extra: str = "") -> None:
         self.config = directory / "test.toml"
-        self.config.write_text(f'data_dir = "{directory}/data"\n' + config_text(2, 4, extra))
+        self.config.write_text(
+            f'data_dir = "{directory}/data"\n' + config_text(2, 4, extra, engine)
+        )
         self.plan = Plan(load_config(self.config))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "frontend.cli", "serve", "--config", str(self.config)],
@@ -125,7 +128,7 @@ def test_second_start_says_the_directory_is_in_use(directory: Path) -> None:
 
 
 def test_start_after_everything_was_killed(directory: Path) -> None:
-    """What a kill leaves (socket, mappings) does not stop the next start; ids are not reused."""
+    """What a kill leaves (socket, mappings) does not stop the next start, and no trade is lost."""
     with served(directory) as serving:
         plan = serving.plan
         with Wire(plan, "alice") as wire:
@@ -138,10 +141,35 @@ def test_start_after_everything_was_killed(directory: Path) -> None:
     assert Path(plan.addresses()[0].path).exists()
     with served(directory) as serving, Wire(plan, "alice") as wire:
         after = [cross(wire) for _ in range(20)]
+    assert logged(plan) == before + after
     assert min(after) > max(before)
-    found = logged(plan)
-    assert found == sorted(set(found))
-    assert set(after) <= set(found) <= set(before) | set(after)
+
+
+def test_trades_left_in_the_rings_are_logged_by_the_next_start(directory: Path) -> None:
+    with served(directory) as serving:
+        plan = serving.plan
+        os.kill(serving.member("persister").pid, signal.SIGSTOP)
+        with Wire(plan, "alice") as wire:
+            before = [cross(wire) for _ in range(20)]
+        assert logged(plan) == []
+        pids = [p.pid for p in StatusReader(plan.status_path).processes()]
+        for pid in [serving.process.pid, *pids]:
+            with_pid_gone(pid)
+        serving.end()
+    with served(directory) as serving, Wire(plan, "alice") as wire:
+        assert "logged 20 trades that a killed run had left" in "".join(serving.lines)
+        after = [cross(wire) for _ in range(20)]
+    assert logged(plan) == before + after
+
+
+def test_too_little_shared_memory_is_said(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.supervisor.available_bytes", lambda: 1 << 20)
+    plan = Plan(make_config(), directory)
+    supervisor = Supervisor(plan, print)
+    with pytest.raises(ServeError, match="MB of shared memory are needed, 1 MB are free"):
+        supervisor.start()
+    supervisor.stop()
+    assert not plan.run_dir.exists()
 
 
 def with_pid_gone(pid: int) -> None:
@@ -217,3 +245,33 @@ def test_address_in_use_is_named(directory: Path) -> None:
     text = "".join(serving.lines)
     assert f"cannot listen on tcp:127.0.0.1:{port}: Address already in use" in text
     assert "Traceback" not in text
+
+
+def test_engine_of_a_killed_owner_ends_by_itself(directory: Path) -> None:
+    """A product that a program started for itself does not outlive the program."""
+    program = f"""
+from pathlib import Path
+from engine.config import load_config
+from frontend.launch import running_engine
+if __name__ == "__main__":
+    config = load_config(Path({str(directory / "test.toml")!r}))
+    with running_engine(config, Path({str(directory / "data")!r})) as plan:
+        print("up", flush=True)
+        input()
+"""
+    (directory / "owner.py").write_text(program)
+    (directory / "test.toml").write_text(config_text())
+    owner = subprocess.Popen(
+        [sys.executable, str(directory / "owner.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == b"up\n"
+    plan = Plan(load_config(directory / "test.toml"), directory / "data")
+    pids = [p.pid for p in StatusReader(plan.status_path).processes()]
+    owner.kill()
+    owner.communicate()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+    assert not plan.run_dir.exists()
