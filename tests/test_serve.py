@@ -27,9 +27,7 @@ class Served:
 
     def __init__(self, directory: Path, extra: str = "") -> None:
         self.config = directory / "test.toml"
-        self.config.write_text(
-            f'data_dir = "{directory}/data"\n' + config_text(2, 4, extra, engine)
-        )
+        self.config.write_text(f'data_dir = "{directory}/data"\n' + config_text(2, 4, extra))
         self.plan = Plan(load_config(self.config))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "frontend.cli", "serve", "--config", str(self.config)],
