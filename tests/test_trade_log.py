@@ -4,6 +4,7 @@ import errno
 import gzip
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -175,6 +176,7 @@ class TestOpening:
             (make_lines(0, 1, 2) + b'{"trade_id":3,"sym\n', r"trades\.ndjson: byte 0"),
             (b"\0\n" + make_lines(0, 1, 2), r"trades\.ndjson: byte 0: .*malformed"),
             (make_lines(0, 1, 2).replace(b'{"t', b'{ "t'), "a trade in another form"),
+            (make_lines(0, 1, 1) * 2, "byte 0: trade 1 is there twice"),
             (make_lines(0, 1, 2) * 2, "trade 1 is there twice or after a later one"),
             (make_lines(0, 3, 1) + make_lines(0, 1, 1), "trade 1 is there twice"),
         ],
@@ -410,6 +412,13 @@ class TestSealing:
         seal = read_seal(tmp_path)
         active = (tmp_path / ACTIVE).read_bytes().count(b"\n")
         assert (seal.segment, seal.last_sequences) == (closed[-1], {0: 300 - active})
+
+    def test_it_stands_back_behind_other_work(self, log: TradeLog) -> None:
+        own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        log.append(make_lines(0, 1, 30))
+        sealer = next(thread for thread in threading.enumerate() if thread.name == "sealer")
+        until(lambda: os.getpriority(os.PRIO_PROCESS, sealer.native_id or 0) == 10)
+        assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
 
     def test_what_fails_is_counted_and_tried_again(
         self, log: TradeLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
