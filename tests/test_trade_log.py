@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import engine.trade_log
 from engine.trade_log import TradeLog, TradeLogError
 from engine.trade_segments import (
     ACTIVE,
@@ -174,6 +175,7 @@ class TestOpening:
             (make_lines(0, 1, 2) + b"\0\0\0\n", r"trades\.ndjson: byte 0: .*malformed"),
             (make_lines(0, 1, 2) + b"\n", r"trades\.ndjson: byte 0: no trade"),
             (make_lines(0, 1, 2) + b'{"trade_id":3,"sym\n', r"trades\.ndjson: byte 0"),
+            (make_lines(0, 1, 2) + b'{"trade_id":3,"symbol":"X"}\n', "byte 0: .*missing required"),
             (b"\0\n" + make_lines(0, 1, 2), r"trades\.ndjson: byte 0: .*malformed"),
             (make_lines(0, 1, 2).replace(b'{"t', b'{ "t'), "a trade in another form"),
             (make_lines(0, 1, 1) * 2, "byte 0: trade 1 is there twice"),
@@ -355,6 +357,27 @@ class TestFailingDisk:
             log.sync()
         assert (tmp_path / ACTIVE).read_bytes() == b""
         assert log.last_sequence(0) == kept.count(b"\n")
+        log.close()
+
+    def test_a_new_segment_has_a_durable_name_before_it_is_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        log = TradeLog(tmp_path, SEGMENT_BYTES, compress=False, fsync=True)
+        log.append(make_lines(0, 1, 20))
+        faults = [OSError(errno.EIO, "the disk fails")] * 2
+
+        def sync_directory(directory: Path) -> None:
+            if faults:
+                raise faults.pop()
+
+        monkeypatch.setattr(engine.trade_log, "sync_directory", sync_directory)
+        for _ in range(2):
+            with pytest.raises(OSError, match="the disk fails"):
+                log.append(make_lines(0, log.last_sequence(0) + 1, 20))
+        assert not (tmp_path / ACTIVE).read_bytes()
+        log.append(make_lines(0, log.last_sequence(0) + 1, 20))
+        log.sync()
+        assert all_lines(tmp_path) == make_lines(0, 1, log.last_sequence(0))
         log.close()
 
     def test_the_disk_is_waited_for_only_after_a_write(self, disk: Disk, tmp_path: Path) -> None:
