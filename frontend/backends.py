@@ -13,7 +13,7 @@ from frontend.frame_sorter import StreamSorter, count_answers
 from ipc.compiled import HAVE_NUMBA
 from ipc.frames import HEADER, HEADER_BYTES, frame
 from ipc.messages import OpenStream
-from ipc.sockets import Address
+from ipc.sockets import Address, widen
 from ipc.vocabulary import Reason
 
 RETRY_S = 0.05
@@ -103,6 +103,7 @@ class BackendLink(asyncio.Protocol):
         self._transport = cast(asyncio.WriteTransport, transport)
         self.connected = True
         self.full = False
+        widen(transport.get_extra_info("socket"))
         self._transport.set_write_buffer_limits(high=self._max_queued_bytes)
         for stream, account in self._accounts.open_accounts():
             self.open_stream(stream, account)

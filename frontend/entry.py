@@ -35,6 +35,7 @@ from ipc.messages import (
     TradesQuery,
     client_decoder,
 )
+from ipc.sockets import widen
 from ipc.vocabulary import Reason
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock for the login."""
         self.transport = cast(asyncio.Transport, transport)
+        widen(transport.get_extra_info("socket"))
         loop = asyncio.get_running_loop()
         self.last_seen_s = loop.time()
         if not self.hall.admit(self):

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from ipc.codec import CommandDecoder, ReportEncoder
 from ipc.messages import MAX_BODY
-from ipc.sockets import Address, listen
+from ipc.sockets import Address, listen, widen
 
 READ_BYTES = 1 << 18
 """Bytes taken from one connection at a time, so that none keeps the others waiting."""
@@ -30,6 +30,7 @@ class Link:
         self.encoder = ReportEncoder()
         self.unsent_bytes = 0
         self.reading = True
+        self.events = selectors.EVENT_READ
         self._out: deque[memoryview] = deque()
 
     def open_stream(self, stream: int, account: int) -> None:
@@ -137,8 +138,7 @@ class Backend:
         with contextlib.suppress(BlockingIOError):
             sock, _ = self._server.accept()
             sock.setblocking(False)
-            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-                sock.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
+            widen(sock)
             link = Link(sock)
             self.links.append(link)
             self._selector.register(sock, selectors.EVENT_READ, link)
@@ -175,4 +175,6 @@ class Backend:
         events = selectors.EVENT_READ if link.reading else 0
         if link.unsent_bytes:
             events |= selectors.EVENT_WRITE
-        self._selector.modify(link.sock, events, link)
+        if events != link.events:
+            link.events = events
+            self._selector.modify(link.sock, events, link)

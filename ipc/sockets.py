@@ -6,6 +6,9 @@ import socket
 from pathlib import Path
 from typing import NamedTuple
 
+BUFFER_BYTES = 1 << 20
+"""Of a socket's kernel buffers, each way, as far as the machine allows."""
+
 
 class AddressError(ValueError):
     """An address that cannot be one; the text says what is allowed."""
@@ -53,6 +56,12 @@ def connect(address: Address, timeout_s: float | None = None) -> socket.socket:
     stream = socket.create_connection((address.host, address.port), timeout_s)
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return stream
+
+
+def widen(sock: socket.socket) -> None:
+    """Let the kernel take a batch's bytes at once: fewer system calls at full load."""
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
 
 
 def listen(address: Address, backlog: int = 1024, shared: bool = False) -> socket.socket:

@@ -16,7 +16,7 @@ from ipc.messages import MAX_BODY, Closing, Login, Message, Welcome, server_deco
 from ipc.sockets import Address, connect
 
 SYMBOLS = ["AA", "BB", "CC", "DD", "EE", "FF", "GG", "HH"]
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def config_text(matchers: int = 2, symbols: int = 4, extra: str = "") -> str:
