@@ -20,6 +20,7 @@ from ipc.records import MAPPING_HEADER, VERSION, fingerprint
 
 MAGIC = int.from_bytes(b"SHRDBOOK", "little")
 HEADER_BYTES = 4096
+SHARED_MEMORY = Path("/dev/shm")
 
 
 class MappingError(RuntimeError):
@@ -28,11 +29,10 @@ class MappingError(RuntimeError):
 
 def run_directory(data_dir: Path) -> Path:
     """Return where the mappings and inner sockets of a data directory live."""
-    memory = Path("/dev/shm")
-    if not memory.is_dir():
+    if not SHARED_MEMORY.is_dir():
         return data_dir / "run"
     name = hashlib.blake2b(str(data_dir.resolve()).encode(), digest_size=6).hexdigest()
-    return memory / f"shardbook-{os.getuid()}-{name}"
+    return SHARED_MEMORY / f"shardbook-{os.getuid()}-{name}"
 
 
 class Mapping:

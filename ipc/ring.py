@@ -27,7 +27,10 @@ KIND = "trade ring"
 _LINE = 16  # words
 _CLAIMED, _BASE, _PUBLISHED, _FIRST_READER = 0, 1, _LINE, 2 * _LINE
 _CURSOR, _WAITING = 0, 1
+_WORD = np.dtype("<u8")
 _TRADE_WORDS = TRADE.itemsize // 8
+assert TRADE.fields is not None
+assert TRADE.fields["trade_id"][1] == 0, "the id is the first word of a row"
 _LAST_TRIES = 4
 
 
@@ -77,7 +80,7 @@ class _Ring:
         count = _word_count(self.gating_readers)
         self._words = mapping.words(0, count)
         # Rows of words instead of records: numpy copies them whole, not field by field.
-        rows = mapping.array("<u8", 8 * count, self.capacity * _TRADE_WORDS)
+        rows = mapping.array(_WORD, 8 * count, self.capacity * _TRADE_WORDS)
         self._rows = rows.reshape(self.capacity, _TRADE_WORDS)
         self._mask = self.capacity - 1
 
@@ -103,6 +106,7 @@ class RingWriter(_Ring):
         super().__init__(path, writable=True)
         self._last = self.published
         self._gate = self._slowest()
+        self._id_base = make_id(self.shard, 0)
 
     def room(self) -> int:
         """Return how many trades can be written without overtaking a gating reader.
@@ -123,13 +127,13 @@ class RingWriter(_Ring):
         count = len(trades)
         if not count:
             return
+        rows = np.ascontiguousarray(trades).view(_WORD).reshape(count, _TRADE_WORDS)
         first, last = self._last + 1, self._last + count
-        ids = trades["trade_id"]
-        expected = make_id(self.shard, first), make_id(self.shard, last)
-        if (int(ids[0]), int(ids[-1])) != expected:
+        ids = rows.item(0, 0), rows.item(count - 1, 0)
+        if ids != (self._id_base | first, self._id_base | last):
             raise RingError(
-                f"{self.mapping.path}: trades {ids[0]} to {ids[-1]} in place of "
-                f"{expected[0]} to {expected[1]}"
+                f"{self.mapping.path}: trades {ids[0]} to {ids[1]} in place of "
+                f"{self._id_base | first} to {self._id_base | last}"
             )
         if count > self.room() and count > self._refreshed_room():
             raise RingError(
@@ -138,7 +142,6 @@ class RingWriter(_Ring):
             )
         # A writer that died in the midst of a batch has claimed more: that stays spoiled.
         store_before(self._words, _CLAIMED, max(last, self._words[_CLAIMED]))
-        rows = np.ascontiguousarray(trades).view("<u8").reshape(count, _TRADE_WORDS)
         start = first & self._mask
         head = min(count, self.capacity - start)
         self._rows[start : start + head] = rows[:head]
@@ -186,7 +189,7 @@ class RingReader(_Ring):
         torn is ever returned. No trades: there is nothing new, or the copy was overtaken whole.
         """
         published = self.published
-        first = max(after + 1, min(self.oldest, published + 1))
+        first = max(after + 1, self.oldest)
         trades = self._copy(first, min(limit, published - first + 1))
         trades, first = self._whole(trades, first)
         lost = first - (after + 1)
@@ -209,7 +212,7 @@ class RingReader(_Ring):
 
     def _copy(self, first: int, count: int) -> Records:
         """Copy trades out; the caller checks whether the writer came by meanwhile."""
-        rows = np.empty((max(0, count), _TRADE_WORDS), "<u8")
+        rows = np.empty((max(0, count), _TRADE_WORDS), _WORD)
         start = first & self._mask
         head = min(len(rows), self.capacity - start)
         rows[:head] = self._rows[start : start + head]
@@ -255,7 +258,7 @@ class GatingReader(_Ring):
         Valid until ``advance``: the writer does not touch what this reader is not done with.
         """
         start = (self._cursor + 1) & self._mask
-        count = min(limit, self.available(), self.capacity - start)
+        count = min(limit, self.available())
         return self._trades[start : start + count]
 
     def advance(self, count: int) -> None:

@@ -13,6 +13,7 @@ certain if the chain's cell is the same after the search as before: no slot of t
 to another order meanwhile.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +34,7 @@ _LIVE, _EPOCH = 0, 1
 _ENTRY_WORDS = TABLE_ENTRY.itemsize // 8
 _HEAD_BYTES = TABLE_ENTRY.itemsize - ORDER.itemsize
 _CHUNK = 1024
+_SPINS = 100
 _LOW = 0xFFFFFFFF
 
 
@@ -153,7 +155,7 @@ class OrderTableReader(_Table):
         Raises ``TableBusyError``.
         """
         cell = order_id & self._mask
-        for _ in range(MAX_TRIES):
+        for tries in range(MAX_TRIES):
             epoch = load_acquire(self._table_words, _EPOCH)
             head = load_acquire(self._cell_words, cell)
             slot = self._search(head & _LOW, order_id)
@@ -167,7 +169,7 @@ class OrderTableReader(_Table):
                 and not epoch & 1
             ):
                 return None
-            self.torn_copies += 1
+            self._lose(1, tries)
         raise TableBusyError(f"{self.mapping.path}: order {order_id} never held still")
 
     def get_many(self, order_ids: Sequence[int]) -> Records:
@@ -214,6 +216,12 @@ class OrderTableReader(_Table):
                 break
         return np.concatenate(found)[:limit]
 
+    def _lose(self, copies: int, tries: int) -> None:
+        """Count copies that met a change; after some, let a writer run that waits for the core."""
+        self.torn_copies += copies
+        if tries >= _SPINS:
+            os.sched_yield()
+
     def _search(self, slot: int, order_id: int) -> int:
         """Follow a chain; a writer may send this astray, but not in circles for ever."""
         words = self._entry_words
@@ -242,7 +250,7 @@ class OrderTableReader(_Table):
         rows = np.empty((len(slots), _ENTRY_WORDS), "<u8")
         versions = self._entries["version"]
         places = np.arange(len(slots))
-        for _ in range(MAX_TRIES):
+        for tries in range(MAX_TRIES):
             before = versions[slots[places]]
             fence()
             rows[places] = self._rows[slots[places]]
@@ -251,5 +259,5 @@ class OrderTableReader(_Table):
             places = places[torn]
             if not len(places):
                 return np.ascontiguousarray(rows[:, _HEAD_BYTES // 8 :]).view(ORDER)[:, 0]
-            self.torn_copies += len(places)
+            self._lose(len(places), tries)
         raise TableBusyError(f"{self.mapping.path}: {len(places)} orders never held still")

@@ -1,0 +1,326 @@
+"""The trade ring: against a list, and between real processes at the edge where it laps."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipc.records import TRADE
+from ipc.ring import GatingReader, RingError, RingReader, RingWriter, create_ring
+from tests.shared_memory import until, working
+from tests.trades import make_trades
+
+SHARD = 3
+
+
+def ring(path: Path, capacity: int, last: int = 0, gating_readers: int = 0) -> Path:
+    create_ring(path / "ring", SHARD, capacity, last, gating_readers)
+    return path / "ring"
+
+
+def are(trades: np.ndarray, first: int, count: int) -> bool:
+    """Whether these are just these trades, whole."""
+    return np.array_equal(trades, make_trades(SHARD, first, max(0, count)))
+
+
+# Alone ------------------------------------------------------------------------------------------
+
+
+def test_what_is_published_is_read(tmp_path: Path) -> None:
+    path = ring(tmp_path, 16)
+    writer, reader = RingWriter(path), RingReader(path)
+    assert are(reader.read(0, 100).trades, 1, 0)
+    writer.publish(make_trades(SHARD, 1, 10))
+    writer.publish(make_trades(SHARD, 11, 0))
+    assert (reader.published, reader.oldest, reader.shard) == (10, 1, SHARD)
+    result = reader.read(2, 5)
+    assert (result.first, result.lost_trades) == (3, 0)
+    assert result.trades.dtype == TRADE
+    assert are(result.trades, 3, 5)
+    assert are(reader.last(3), 8, 3)
+    assert are(reader.last(100), 1, 10)
+    assert are(reader.last(0), 1, 0)
+
+
+def test_a_lapped_reader_hears_how_much_it_lost(tmp_path: Path) -> None:
+    path = ring(tmp_path, 16)
+    writer, reader = RingWriter(path), RingReader(path)
+    for first in range(1, 41, 8):
+        writer.publish(make_trades(SHARD, first, 8))
+    result = reader.read(4, 100)
+    assert (result.first, result.lost_trades) == (25, 20)
+    assert are(result.trades, 25, 16)
+    assert (reader.lost_trades, reader.torn_copies) == (20, 0)
+
+
+def test_a_position_ahead_of_the_ring_waits(tmp_path: Path) -> None:
+    path = ring(tmp_path, 16)
+    writer, reader = RingWriter(path), RingReader(path)
+    writer.publish(make_trades(SHARD, 1, 4))
+    result = reader.read(9, 100)
+    assert (result.first, len(result.trades), result.lost_trades) == (10, 0, 0)
+
+
+def test_a_ring_goes_on_after_a_sequence(tmp_path: Path) -> None:
+    path = ring(tmp_path, 16, last=1000)
+    writer, reader = RingWriter(path), RingReader(path)
+    assert (reader.published, reader.oldest) == (1000, 1001)
+    assert are(reader.last(5), 1, 0)
+    assert reader.read(900, 5).lost_trades == 100
+    writer.publish(make_trades(SHARD, 1001, 2))
+    assert are(reader.last(5), 1001, 2)
+
+
+def test_a_writer_takes_over(tmp_path: Path) -> None:
+    path = ring(tmp_path, 16)
+    RingWriter(path).publish(make_trades(SHARD, 1, 10))
+    RingWriter(path).publish(make_trades(SHARD, 11, 10))
+    assert are(RingReader(path).last(16), 5, 16)
+
+
+def test_what_a_killed_writer_half_wrote_is_never_read(tmp_path: Path) -> None:
+    path = ring(tmp_path, 16)
+    writer, reader = RingWriter(path), RingReader(path)
+    writer.publish(make_trades(SHARD, 1, 16))
+    writer._words[0] = 22  # claimed, and then killed
+    writer._rows[1:5] = 99
+    heir = RingWriter(path)
+    heir.publish(make_trades(SHARD, 17, 2))
+    assert (reader.published, reader.oldest) == (18, 7)
+    assert are(reader.read(0, 100).trades, 7, 12)
+    assert are(reader.last(100), 7, 12)
+
+
+@pytest.mark.parametrize(
+    "trades",
+    [
+        make_trades(SHARD, 2, 3),
+        make_trades(SHARD, 4, 3),
+        make_trades(SHARD + 1, 3, 3),
+        np.concatenate([make_trades(SHARD, 3, 1), make_trades(SHARD, 5, 1)]),
+    ],
+    ids=["again", "gap", "other shard", "gap within"],
+)
+def test_ids_must_be_dense(tmp_path: Path, trades: np.ndarray) -> None:
+    path = ring(tmp_path, 16)
+    writer, reader = RingWriter(path), RingReader(path)
+    writer.publish(make_trades(SHARD, 1, 2))
+    with pytest.raises(RingError, match=f"{path}: trades .* in place of "):
+        writer.publish(trades)
+    assert are(reader.last(16), 1, 2)
+
+
+def test_capacity_is_a_power_of_two(tmp_path: Path) -> None:
+    for capacity in (0, 12):
+        with pytest.raises(RingError, match=f"capacity of {capacity} trades"):
+            ring(tmp_path, capacity)
+
+
+def test_readers_cannot_write(tmp_path: Path) -> None:
+    path = ring(tmp_path, 16, gating_readers=1)
+    RingWriter(path).publish(make_trades(SHARD, 1, 4))
+    reader = RingReader(path)
+    with pytest.raises(TypeError, match="read-only"):
+        reader._words[0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        reader._rows[0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        GatingReader(path).peek(4)["price"] = 1
+
+
+def test_copies_outlive_the_ring(tmp_path: Path) -> None:
+    path = ring(tmp_path, 16, gating_readers=1)
+    writer, reader, gate = RingWriter(path), RingReader(path), GatingReader(path)
+    writer.publish(make_trades(SHARD, 1, 4))
+    copy, view = reader.last(4), gate.peek(4)
+    for one in (writer, reader, gate):
+        one.close()
+    assert are(copy, 1, 4)
+    assert are(view, 1, 4)
+
+
+# Gating -----------------------------------------------------------------------------------------
+
+
+def test_the_slowest_gating_reader_gates(tmp_path: Path) -> None:
+    path = ring(tmp_path, 16, last=100, gating_readers=2)
+    writer, fast, slow = RingWriter(path), GatingReader(path, 0), GatingReader(path, 1)
+    assert writer.room() == 16
+    writer.publish(make_trades(SHARD, 101, 16))
+    assert writer.room() == 0
+    fast.advance(16)
+    slow.advance(3)
+    assert (fast.available(), slow.available(), slow.cursor) == (0, 13, 103)
+    assert writer.room() == 3
+    with pytest.raises(RingError, match=r"4 trades do not fit .* room for 3"):
+        writer.publish(make_trades(SHARD, 117, 4))
+    assert are(slow.peek(100), 104, 8)  # to the end of the ring
+    writer.publish(make_trades(SHARD, 117, 3))
+    slow.advance(8)
+    assert are(slow.peek(100), 112, 8)
+    assert are(slow.peek(2), 112, 2)
+    assert (writer.cursor_of(0), writer.cursor_of(1)) == (116, 111)
+    with pytest.raises(RingError, match="9 trades are not there"):
+        slow.advance(9)
+
+
+def test_a_batch_that_fits_is_never_refused(tmp_path: Path) -> None:
+    path = ring(tmp_path, 16, gating_readers=1)
+    writer, gate = RingWriter(path), GatingReader(path)
+    writer.publish(make_trades(SHARD, 1, 8))
+    gate.advance(8)
+    assert writer.room() == 8  # half is known to be free, so it does not look
+    writer.publish(make_trades(SHARD, 9, 16))
+    assert are(gate.peek(16), 9, 7)
+
+
+def test_a_writer_that_takes_over_is_gated_too(tmp_path: Path) -> None:
+    path = ring(tmp_path, 16, gating_readers=1)
+    RingWriter(path).publish(make_trades(SHARD, 1, 12))
+    assert RingWriter(path).room() == 4
+
+
+def test_a_gating_reader_goes_on_where_it_was(tmp_path: Path) -> None:
+    path = ring(tmp_path, 16, gating_readers=1)
+    RingWriter(path).publish(make_trades(SHARD, 1, 12))
+    GatingReader(path).advance(5)
+    assert are(GatingReader(path).peek(2), 6, 2)
+    with pytest.raises(RingError, match="has 1 gating readers, none is 1"):
+        GatingReader(path, 1)
+
+
+def test_who_waits_is_woken(tmp_path: Path) -> None:
+    path = ring(tmp_path, 16, gating_readers=3)
+    writer, readers = RingWriter(path), [GatingReader(path, index) for index in range(3)]
+    assert writer.wakeups() == []
+    readers[2].set_waiting(True)
+    readers[0].set_waiting(True)
+    assert writer.wakeups() == [0, 2]
+    readers[2].set_waiting(False)
+    assert writer.wakeups() == [0]
+    assert [reader.available() for reader in readers] == [0, 0, 0]
+
+
+@given(
+    capacity=st.sampled_from([1, 2, 8, 32]),
+    last=st.integers(0, 100),
+    steps=st.lists(
+        st.tuples(st.sampled_from(["publish", "read", "last", "take"]), st.integers(0, 40))
+    ),
+)
+def test_it_is_a_list_with_a_short_memory(
+    tmp_path_factory: pytest.TempPathFactory,
+    capacity: int,
+    last: int,
+    steps: list[tuple[str, int]],
+) -> None:
+    path = ring(tmp_path_factory.mktemp("ring"), capacity, last, gating_readers=1)
+    writer, reader, gate = RingWriter(path), RingReader(path), GatingReader(path)
+    published, position, taken = last, last, last
+    for step, number in steps:
+        count = number
+        oldest = max(last, published - capacity) + 1
+        if step == "publish":
+            assert 0 <= capacity - (published - taken) - writer.room() <= taken - last
+            count = min(count, writer.room())
+            writer.publish(make_trades(SHARD, published + 1, count))
+            published += count
+        elif step == "read":
+            result = reader.read(position, count)
+            assert result.first == max(position + 1, oldest)
+            assert result.lost_trades == result.first - position - 1
+            expected = min(count, published - result.first + 1)
+            assert are(result.trades, result.first, expected)
+            position = result.first + len(result.trades) - 1
+        elif step == "last":
+            first = max(oldest, published - count + 1)
+            assert are(reader.last(count), first, published - first + 1)
+        else:
+            trades = gate.peek(count)
+            assert are(trades, taken + 1, len(trades))
+            assert bool(len(trades)) == (count > 0 and published > taken)
+            gate.advance(len(trades))
+            taken += len(trades)
+
+
+# Between processes ------------------------------------------------------------------------------
+
+
+def publish_without_end(path: Path, seed: int, stop: Any) -> None:
+    """Publish batches of random size as fast as room allows, until told to stop."""
+    writer = RingWriter(path)
+    choice = random.Random(seed)
+    batches: list[np.ndarray] = []
+    while not stop.is_set():
+        if not batches:  # made ahead, so that writing takes most of the time
+            first = writer.published + 1
+            for _ in range(64):
+                count = choice.randint(1, writer.capacity // 4)
+                batches.append(make_trades(SHARD, first, count))
+                first += count
+            batches.reverse()
+        if len(batches[-1]) <= writer.room():
+            writer.publish(batches.pop())
+
+
+@pytest.mark.parametrize("capacity", [64, 1024])
+def test_nothing_torn_is_read_at_the_lapping_edge(tmp_path: Path, capacity: int, seed: int) -> None:
+    """Each read begins at the oldest trade, which the writer is about to overwrite."""
+    path = ring(tmp_path, capacity)
+    reader = RingReader(path)
+    choice = random.Random(seed)
+    position = read = lost = 0
+
+    def take(limit: int) -> int:
+        nonlocal position, read, lost
+        result = reader.read(position, limit)
+        count = len(result.trades)
+        assert are(result.trades, result.first, count)
+        read, lost = read + count, lost + result.lost_trades
+        assert result.first == position + 1 + result.lost_trades
+        position = result.first + count - 1
+        return count
+
+    with working(publish_without_end, path, seed) as end:
+        laps = 0
+        while reader.torn_copies < 50 or laps < 50:
+            lap = position + capacity
+            until(lambda: reader.published > lap, "the writer has lapped the reader")  # noqa: B023
+            take(capacity)
+            newest = reader.last(capacity)
+            if len(newest):
+                first = int(newest["trade_id"][0]) & 0xFFFFFFFF
+                assert are(newest, first, len(newest))
+            laps += 1
+        end()
+    while take(choice.randint(1, capacity)):
+        pass
+    assert position == reader.published
+    assert read + lost == reader.published
+    assert reader.lost_trades == lost > 0
+
+
+def test_a_gating_reader_loses_nothing(tmp_path: Path, seed: int) -> None:
+    """The reader lets the ring fill up each time before it takes anything."""
+    path = ring(tmp_path, 256, gating_readers=1)
+    gate, choice = GatingReader(path), random.Random(seed)
+    with working(publish_without_end, path, seed) as end:
+        for _ in range(200):
+            until(lambda: gate.available() > 256 - 64, "the next batch has no room")
+            held = gate.peek(256)
+            first, count = gate.cursor + 1, len(held)
+            assert are(held, first, count)
+            part = choice.randint(1, count)
+            assert gate.available() <= 256
+            assert are(held, first, count)
+            gate.advance(part)
+        end()
+    while gate.available():
+        trades = gate.peek(100)
+        assert are(trades, gate.cursor + 1, len(trades))
+        gate.advance(len(trades))
+    assert gate.cursor == gate.published
