@@ -4,6 +4,8 @@ Every contender gives the judge's reports or fills first, and only then is timed
 in interleaved runs, of which the median is printed. Messages/s are by thread CPU time; wall time
 stands beside it. The judge's workloads and the recorded flows are read where ``SHARDBOOK_DATA``
 says; without them a generated stream takes their place. Peers are those of the extra ``bench``.
+The three last columns are nanoseconds a message on the workload where a contender is slowest: CPU
+time, wall time, and CPU time in its best run, which says how noisy the machine is.
 """
 
 import argparse
@@ -106,11 +108,11 @@ class Row(NamedTuple):
         rates = self.rates()
         worst = rates.index(min(rates))
         count, timing = self.counts[worst], self.timings[worst]
-        cpu, wall = timing.cpu_ns / count, timing.wall_ns / count
-        return [self.name, *(f"{rate:.{digits}f}" for rate in rates), f"{cpu:.0f}", f"{wall:.0f}"]
+        times = [f"{time_ns / count:.0f}" for time_ns in timing]
+        return [self.name, *(f"{rate:.{digits}f}" for rate in rates), *times]
 
 
-_WORST = ["ns/message", "wall ns"]
+_WORST = ["ns/message", "wall ns", "best ns"]
 
 
 def measure(
@@ -146,7 +148,7 @@ def print_whole(workloads: list[Workload], size: Size) -> None:
     title = f"Whole workloads, {counts[0]:,} messages, {BATCH} a call: million messages/s"
     header = ["", *(w.name for w in workloads), *_WORST]
     body = [row.cells() for row in rows]
-    body.append(["of the bare one", *(f"{share:.2f}" for share in shares), "", ""])
+    body.append(["of the bare one", *(f"{share:.2f}" for share in shares), "", "", ""])
     print(f"\n{table(title, header, body)}", flush=True)
 
 
