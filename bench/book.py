@@ -4,8 +4,8 @@ Every contender gives the judge's reports or fills first, and only then is timed
 in interleaved runs, of which the median is printed. Messages/s are by thread CPU time; wall time
 stands beside it. The judge's workloads and the recorded flows are read where ``SHARDBOOK_DATA``
 says; without them a generated stream takes their place. Peers are those of the extra ``bench``.
-The three last columns are nanoseconds a message on the workload where a contender is slowest: CPU
-time, wall time, and CPU time in its best run, which says how noisy the machine is.
+The three columns after the workloads are nanoseconds a message on the one where a contender is
+slowest: CPU time, wall time, and CPU time in its best run, which says how noisy the machine is.
 """
 
 import argparse
@@ -54,7 +54,7 @@ class Size(NamedTuple):
 
 
 FULL = Size(5, None, 50_000, (10_000, 100_000, 1_000_000))
-QUICK = Size(3, 200_000, 10_000, (100_000,))
+QUICK = Size(3, 200_000, 20_000, (100_000,))
 
 
 def make_bare_ladder(*given: object) -> LadderBook:

@@ -15,7 +15,7 @@ from bench.equality import BOOKS
 from engine.book import BookLimits
 from ipc.vocabulary import MAX_PRICE, MAX_RESTING_ORDERS
 
-IDLE_SYMBOLS = 200
+IDLE_SYMBOLS = 2000
 BATCH = 4096
 _MIDDLE = 1 << 20
 _LEVELS = 1000
