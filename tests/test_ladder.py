@@ -155,9 +155,9 @@ def test_alternating_extremes_leave_the_levels_near_the_market_alone(pair: Pair)
     for number in range(200):
         price = (1 << 20) + number if number % 2 else MAX_PRICE - number
         pair.send(limit_orders(SELL, [price], first_id=10_000 + number))
+        assert pair.side(SELL)["window_key"] == window_key
+        assert pair.side(SELL)["near_levels"] == 3000
         pair.send(cancels([10_000 + number]))
-    assert pair.side(SELL)["window_key"] == window_key
-    assert pair.side(SELL)["near_levels"] == 3000
 
 
 def test_the_window_follows_when_far_levels_outnumber_those_that_must_leave(pair: Pair) -> None:
