@@ -5,16 +5,20 @@ import gzip
 import os
 import shutil
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import engine.trade_log
+from engine import trade_segments
 from engine.trade_log import TradeLog, TradeLogError
 from engine.trade_segments import (
     ACTIVE,
     SEALED,
+    Seal,
+    Sealer,
     closed_segments,
     compressed_path,
     plain_path,
@@ -22,7 +26,7 @@ from engine.trade_segments import (
 )
 from tests.failing_disk import Disk
 from tests.product import until
-from tests.trades import by_shard, ids, make_lines, read_ids
+from tests.trades import ids, make_lines, read_ids
 
 SEGMENT_BYTES = 4096
 LARGE = 1 << 20
@@ -245,6 +249,8 @@ def test_a_crash_between_the_steps_of_closing(tmp_path: Path, state: str, compre
     parts = [b"", *(make_lines(1, 11 * part + 1, 11) for part in range(4))]
     lay_out(tmp_path, crash_states()[state], parts)
     log = TradeLog(tmp_path, len(parts[1]), compress=compress)
+    if state == "compressed":
+        assert compressed_path(tmp_path, 3).exists()
     done = log.last_sequence(1)
     assert done in (33, 44)
     log.append(make_lines(1, done + 1, 55 - done))
@@ -480,17 +486,45 @@ class TestSealing:
         log = TradeLog(tmp_path, SEGMENT_BYTES)
         until(lambda: all(compressed_path(tmp_path, number).exists() for number in closed))
         log.close()
+        active = (tmp_path / ACTIVE).read_bytes().count(b"\n")
+        assert read_seal(tmp_path) == Seal(closed[-1], {0: 300 - active})
+
+    def test_closing_ends_a_compression(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begun, go_on = threading.Event(), threading.Event()
+        chunks = []
+
+        class Packer:
+            def compress(self, chunk: bytes) -> bytes:
+                chunks.append(chunk)
+                begun.set()
+                go_on.wait()
+                return chunk
+
+        monkeypatch.setattr(trade_segments, "_CHUNK_BYTES", 1000)
+        monkeypatch.setattr(zlib, "compressobj", lambda level, wbits: Packer())
+        log = TradeLog(tmp_path, SEGMENT_BYTES)
+        log.append(make_lines(0, 1, 30))
+        begun.wait()
+        closing = threading.Thread(target=log.close)
+        closing.start()
+        until(lambda: log._sealer._closing)
+        go_on.set()
+        closing.join()
+        assert len(chunks) == 1
+        assert log_files(tmp_path) == {ACTIVE, SEALED, plain_path(tmp_path, 1).name}
 
     def test_a_segment_that_was_moved_away_holds_up_no_other(
         self, log: TradeLog, tmp_path: Path
     ) -> None:
-        log.append(make_lines(0, 1, 100))
-        until(lambda: read_seal(tmp_path).segment == closed_segments(tmp_path)[-1])
-        log.close()
-        (tmp_path / SEALED).unlink()
-        plain_path(tmp_path, 2).unlink()
-        log = TradeLog(tmp_path, SEGMENT_BYTES)
-        last = closed_segments(tmp_path)[-1]
-        until(compressed_path(tmp_path, last).exists)
-        log.close()
-        assert by_shard(read_ids(tmp_path))[0][-1] == 100
+        log.append(make_lines(0, 1, 30))
+        until(lambda: read_seal(tmp_path).segment == 1)
+        plain_path(tmp_path, 1).rename(plain_path(tmp_path, 3))
+        sealer = Sealer(tmp_path, compress=True)
+        for segment in (1, 2, 3):
+            sealer.request(Seal(segment))
+        until(lambda: sealer.compressed == 1)
+        sealer.close()
+        assert sealer.errors == 0
+        assert compressed_path(tmp_path, 3).exists()

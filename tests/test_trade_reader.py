@@ -4,11 +4,12 @@ import gzip
 import multiprocessing
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from engine import trade_reader
 from engine.trade_log import LogTail, Position, TradeLog, TradeLogError, read_trades
 from engine.trade_reader import BLOCK_BYTES, end_of_log
 from engine.trade_segments import ACTIVE, closed_segments, compressed_path, plain_path, read_seal
@@ -143,6 +144,58 @@ def test_following_step_by_step(tmp_path: Path, seed: int) -> None:
     for tail, found in zip(tails, seen, strict=True):
         assert found + drained(tail) == ids(2, 1, written), f"seed {seed}"
         tail.close()
+
+
+def test_a_position_in_a_segment_that_is_gone(log: TradeLog, tmp_path: Path) -> None:
+    log.append(make_lines(0, 1, 100))
+    with LogTail(tmp_path, Position(2, 0)) as tail:
+        first = tail.read()[0].trade_id
+    plain_path(tmp_path, 1).unlink()
+    assert drained(LogTail(tmp_path, Position(1, 1000))) == ids(0, first, 101 - first)
+
+
+class TestBetweenLookingAndOpening:
+    """What the writer, or an operator, does after a reader has listed the segments."""
+
+    @pytest.fixture
+    def then(self, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
+        """Functions to call, each once, after the reader has listed the closed segments."""
+        calls: list[Callable[[], object]] = []
+
+        def listed(directory: Path) -> list[int]:
+            found = closed_segments(directory)
+            if calls:
+                calls.pop(0)()
+            return found
+
+        monkeypatch.setattr(trade_reader, "closed_segments", listed)
+        return calls
+
+    def test_the_active_segment_is_closed(
+        self, log: TradeLog, tmp_path: Path, then: list[Callable[[], object]]
+    ) -> None:
+        log.append(make_lines(0, 1, 10))
+        then.append(lambda: (tmp_path / ACTIVE).rename(plain_path(tmp_path, 1)))
+        assert read_ids(tmp_path) == ids(0, 1, 10)
+        assert not then
+
+    def test_and_a_new_one_is_begun(
+        self, log: TradeLog, tmp_path: Path, then: list[Callable[[], object]]
+    ) -> None:
+        log.append(make_lines(0, 1, 10))
+        then.append(lambda: log.append(make_lines(0, 11, 90)))
+        assert read_ids(tmp_path) == ids(0, 1, 100)
+        assert not then
+
+    def test_a_closed_one_is_moved_away(
+        self, log: TradeLog, tmp_path: Path, then: list[Callable[[], object]]
+    ) -> None:
+        log.append(make_lines(0, 1, 100))
+        with LogTail(tmp_path, Position(2, 0)) as tail:
+            first = tail.read()[0].trade_id
+        then.append(plain_path(tmp_path, 1).unlink)
+        assert read_ids(tmp_path) == ids(0, first, 101 - first)
+        assert not then
 
 
 def write_log(directory: Path, trades: int) -> None:
