@@ -6,6 +6,7 @@ import random
 import resource
 import shutil
 import socket
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -267,13 +268,17 @@ class TestOrderOfSteps:
             set_waiting(ring, waiting)
 
         monkeypatch.setattr(GatingReader, "set_waiting", late)
-        waiting = []
-        bell = Bell(lambda: waiting.append([ring.wakeups() for ring in engine.rings.values()]))
+        seen = []
+
+        def look() -> None:
+            wakeups = [ring.wakeups() for ring in engine.rings.values()]
+            seen.append((engine.drained(), wakeups))
+
+        bell = Bell(look)
         writer = engine.persister()
         writer.run(bell)
-        assert bell.waits == 1  # only once the late trade was logged
-        assert engine.drained()
-        assert waiting == [[[0], [0]]]
+        assert published
+        assert seen == [(True, [[0], [0]])]
         assert [ring.wakeups() for ring in engine.rings.values()] == [[], []]
         writer.close()
 
@@ -351,6 +356,24 @@ class TestFailingDisk:
         assert engine.counters()["write_errors"] == persister.STOP_RETRIES + 1
         disk.room = 1 << 30
         writer.run(bell)
+        engine.check_log()
+        writer.close()
+
+    def test_to_stop_takes_its_time_while_there_is_progress(
+        self, disk: Disk, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def one_line_more(_: float) -> None:
+            disk.room = 250
+
+        monkeypatch.setattr(persister, "STOP_RETRIES", 2)
+        monkeypatch.setattr(time, "sleep", one_line_more)
+        writer = engine.persister()
+        engine.publish(1, 20)
+        disk.room = 0
+        bell = Bell()
+        bell.stopping = True
+        writer.run(bell)
+        assert engine.counters()["write_errors"] > 10
         engine.check_log()
         writer.close()
 
