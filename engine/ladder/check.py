@@ -41,8 +41,10 @@ def check(tables: Tables) -> None:
     order_ids = tables.orders["order_id"]
     assert all(order_ids[slot] for slot in live), "a live order without an order_id"
     assert np.count_nonzero(order_ids) == len(live), "a free node with an order_id"
-    _check_client_ids(tables, orders_seen, in_hand)
-    _check_order_ids(tables, live)
+    old = _old_orders(tables, live, orders_seen)
+    assert len(old) == state["old_orders"], "old_orders: not as many as there are"
+    _check_client_ids(tables, old, orders_seen)
+    _check_order_ids(tables, old)
     _check_recent(tables)
 
 
@@ -203,43 +205,49 @@ def _check_probes(taken: Any, homes: dict[int, int], table: str) -> None:
             place = (place + 1) % len(taken)
 
 
-def _check_client_ids(tables: Tables, orders: dict[int, int], in_hand: set[int]) -> None:
+def _old_orders(tables: Tables, live: Any, resting: dict[int, int]) -> dict[int, int]:
+    """Return slot and order_id of the live orders that the ring has dropped.
+
+    Check that it has all others, as they are.
+    """
+    last = int(tables.state["order_sequence"][0])
+    old = {}
+    for slot in live:
+        order_id = int(tables.orders["order_id"][slot])
+        if last - (order_id & SEQUENCE_MASK) >= len(tables.recent):
+            old[slot] = order_id
+        else:
+            recent = tables.recent[order_id & (len(tables.recent) - 1)]
+            assert recent["slot"] == slot, f"recent: not where order {slot} is"
+            for name in ("account", "client_order_id"):
+                same = recent[name] == tables.orders[name][slot]
+                assert same, f"recent: {name} of order {slot}"
+            instrument = resting.get(slot, 2 * int(recent["instrument"])) // 2
+            assert recent["instrument"] == instrument, f"recent: instrument of order {slot}"
+    return old
+
+
+def _check_client_ids(tables: Tables, old: dict[int, int], resting: dict[int, int]) -> None:
     entries = tables.client_ids["entry"]
-    places = np.flatnonzero(entries).tolist()
-    slots = {int(entries[place]) & 0xFFFFFFFF for place in places}
-    assert len(slots) == len(places), "client_ids: an order stands twice"
-    known = {slot for slot in orders if tables.orders["client_order_id"][slot]}
-    assert known <= slots, "client_ids: a resting order is missing"
-    assert slots <= known | in_hand, "client_ids: an order that is not live"
-    homes = {}
-    for place in places:
-        entry = int(entries[place])
-        slot, hash32 = entry & 0xFFFFFFFF, entry >> 32
-        if slot in orders:
+    homes = {place: int(entries[place]) >> 32 for place in np.flatnonzero(entries).tolist()}
+    slots = [int(entries[place]) & 0xFFFFFFFF for place in homes]
+    expected = [slot for slot in old if tables.orders["client_order_id"][slot]]
+    assert sorted(slots) == sorted(expected), "client_ids: not the old orders"
+    for slot, hash32 in zip(slots, homes.values(), strict=True):
+        if slot in resting:
             order = tables.orders[slot]
-            key = (int(order["account"]), orders[slot] // 2, int(order["client_order_id"]))
+            key = (int(order["account"]), resting[slot] // 2, int(order["client_order_id"]))
             assert hash32 == _hash_client_id(*key), f"client_ids: hash of order {slot}"
-        homes[place] = hash32 * len(entries) >> 32
+    homes = {place: hash32 * len(entries) >> 32 for place, hash32 in homes.items()}
     _check_probes(entries, homes, "client_ids")
 
 
-def _check_order_ids(tables: Tables, live: Any) -> None:
+def _check_order_ids(tables: Tables, old: dict[int, int]) -> None:
     entries = tables.order_ids["slot"]
     places = np.flatnonzero(entries).tolist()
-    last = int(tables.state["order_sequence"][0])
-    order_ids = {slot: int(tables.orders["order_id"][slot]) for slot in live}
-    old = {
-        slot
-        for slot, order_id in order_ids.items()
-        if last - (order_id & SEQUENCE_MASK) >= len(tables.recent)
-    }
-    assert sorted(entries[places].tolist()) == sorted(old), "order_ids: not the old live orders"
-    for slot in order_ids.keys() - old:
-        recent = tables.recent[order_ids[slot] & (len(tables.recent) - 1)]
-        assert recent["slot"] == slot, f"recent: not where order {slot} is"
+    assert sorted(entries[places].tolist()) == sorted(old), "order_ids: not the old orders"
     homes = {
-        place: _hash_order_id(order_ids[int(entries[place])]) * len(entries) >> 32
-        for place in places
+        place: _hash_order_id(old[int(entries[place])]) * len(entries) >> 32 for place in places
     }
     _check_probes(entries, homes, "order_ids")
 

@@ -21,12 +21,13 @@ from engine.ladder.memory import (
     Output,
     Row,
     bucket_at,
-    client_id_at,
+    hash_at,
     inlined,
     instrument_at,
     level_at,
     order_at,
     prefetch_write,
+    recent_at,
     side_at,
     signed,
     state_at,
@@ -84,7 +85,7 @@ def instrument_of(book: Book, symbol: Int) -> Int:
 
 
 @inlined
-def decide_new(book: Book, command: Row) -> Decision:
+def decide_new(book: Book, command: Row, hash32: Int) -> Decision:
     head = command.head
     terms = answers.terms_of(head)
     instrument = instrument_of(book, answers.symbol_of(head))
@@ -93,7 +94,6 @@ def decide_new(book: Book, command: Row) -> Decision:
     reason = check_terms(book, command, instrument, terms)
     if unlikely(reason != _OK):
         return rejected(reason)
-    hash32 = identity.client_id_hash(book, command.account, instrument, command.client_order_id)
     if book.duplicates and unlikely(first_order_id(book, hash32, command, instrument) != 0):
         return rejected(_DUPLICATE)
     side = instrument * 2 + answers.side_of(terms) - _BUY
@@ -110,10 +110,7 @@ def first_order_id(book: Book, hash32: Int, command: Row, instrument: Int) -> In
     account, client_order_id = command.account, command.client_order_id
     if client_order_id == _ZERO:
         return 0
-    slot = identity.find_client_id(book, hash32, account, instrument, client_order_id)
-    if unlikely(slot != 0):
-        return order_at(book, slot).order_id
-    return identity.find_recent(book, hash32, account, instrument, client_order_id)
+    return identity.known_order_id(book, hash32, account, instrument, client_order_id)
 
 
 @inlined
@@ -162,9 +159,8 @@ def accept(book: Book, command: Row, instrument: Int, hash32: Int, terms: Int) -
     order.level = 0
     order.terms = answers.order_terms(terms)
     state.symbol = answers.symbol_of(command.head)
-    if book.duplicates:
-        account, client_order_id = command.account, command.client_order_id
-        identity.remember(book, hash32, account, instrument, client_order_id, slot)
+    account, client_order_id = command.account, command.client_order_id
+    identity.remember(book, hash32, account, instrument, client_order_id, slot)
     return slot
 
 
@@ -172,12 +168,12 @@ def accept(book: Book, command: Row, instrument: Int, hash32: Int, terms: Int) -
 
 
 @inlined
-def decide_change(book: Book, command: Row, command_type: Int) -> Decision:
+def decide_change(book: Book, command: Row, command_type: Int, hash32: Int) -> Decision:
     instrument = instrument_of(book, answers.symbol_of(command.head))
     reason = check_change(book, command, command_type, instrument)
     if unlikely(reason != _OK):
         return rejected(reason)
-    slot = find_order(book, command, instrument)
+    slot = find_order(book, command, instrument, hash32)
     if slot == 0:
         return rejected(_UNKNOWN_ORDER)
     order = order_at(book, slot)
@@ -227,11 +223,10 @@ def check_change(book: Book, command: Row, command_type: Int, instrument: Int) -
 
 
 @inlined
-def find_order(book: Book, command: Row, instrument: Int) -> Int:
+def find_order(book: Book, command: Row, instrument: Int, hash32: Int) -> Int:
     """Return the slot of the live order that a command names and its account owns, or 0."""
     if command.order_id == _ZERO:
         account, client_order_id = command.account, command.client_order_id
-        hash32 = identity.client_id_hash(book, account, instrument, client_order_id)
         return identity.find_client_id(book, hash32, account, instrument, client_order_id)
     slot = identity.find_order_id(book, signed(command.order_id))
     order = order_at(book, slot)
@@ -266,38 +261,42 @@ def check_replace(book: Book, command: Row, side: Int, slot: Int, reinsert: Bool
 
 
 @inlined
-def decide(book: Book, command: Row, command_type: Int) -> Decision:
+def decide(book: Book, command: Row, command_type: Int, hash32: Int) -> Decision:
     if command_type == _NEW:
-        return decide_new(book, command)
+        return decide_new(book, command, hash32)
     if command_type - _CANCEL <= _REDUCE - _CANCEL and command_type >= _CANCEL:
-        return decide_change(book, command, command_type)
+        return decide_change(book, command, command_type, hash32)
     return rejected(_INVALID_COMMAND)
 
 
 @inlined
-def reject(book: Book, output: Output, command: Row, reason: Int) -> None:
+def reject(book: Book, output: Output, command: Row, hash32: Int, reason: Int) -> None:
     """Answer a command that is not carried out; to a repeated one name the first order."""
     order_id = command.order_id
     if reason == _DUPLICATE:
         instrument = instrument_of(book, answers.symbol_of(command.head))
-        account, client_order_id = command.account, command.client_order_id
-        hash32 = identity.client_id_hash(book, account, instrument, client_order_id)
         order_id = np.uint64(first_order_id(book, hash32, command, instrument))
     answers.reject(book, output, command, order_id, reason)
 
 
 @inlined
-def look_ahead(book: Book, command: Row) -> None:
-    """Ask for what a command some way ahead will look up: two cache misses otherwise."""
+def look_ahead(book: Book, command: Row, place: Int) -> None:
+    """Hash the client_order_id of a command some way ahead, and ask for what it leads to."""
     instrument = instrument_of(book, answers.symbol_of(command.head))
     hash32 = identity.client_id_hash(book, command.account, instrument, command.client_order_id)
-    prefetch_write(client_id_at(book, identity.home_of(hash32, book.client_id_entries)))
-    if book.duplicates:
-        prefetch_write(bucket_at(book, hash32 >> book.bucket_shift))
+    hash_at(book, place).hash32 = hash32
+    prefetch_write(bucket_at(book, hash32 >> book.bucket_shift))
 
 
 @inlined
-def carry_out(book: Book, output: Output, command: Row) -> Bool:
+def look_closer(book: Book, hash32: Int) -> None:
+    """Ask for the recent order that a bucket leads to, a command's own if it is on a live one."""
+    newest = bucket_at(book, hash32 >> book.bucket_shift).newest
+    prefetch_write(recent_at(book, identity.recent_index(book, signed(newest))))
+
+
+@inlined
+def carry_out(book: Book, output: Output, command: Row, hash32: Int) -> Bool:
     """Carry out one command, or go on with it; False where a buffer is full before its end."""
     state = state_at(book.state)
     command_type = answers.command_type_of(command.head)
@@ -307,18 +306,18 @@ def carry_out(book: Book, output: Output, command: Row) -> Bool:
         side, slot = state.unfinished_side, state.unfinished_slot
         state.unfinished = FINISHED
     else:
-        decision = decide(book, command, command_type)
+        decision = decide(book, command, command_type, hash32)
         if decision.exec_type == REJECTED:
-            reject(book, output, command, decision.reason)
+            reject(book, output, command, hash32, decision.reason)
             return True
         side, slot = decision.side, decision.slot
         state.symbol = instrument_at(book, side >> 1).symbol
         answers.answer(book, output, command, slot, decision.exec_type, decision.reason)
         if decision.exec_type == CANCELED:
-            matching.end_order(book, side, slot, True)
+            matching.end_order(book, side, slot)
         if not decision.enters:
             return True
-    if matching.enter(book, output, command, side, slot, command_type != _NEW):
+    if matching.enter(book, output, command, side, slot):
         return True
     state.unfinished = MATCHING
     state.unfinished_side = side

@@ -1,10 +1,10 @@
 """Finding orders: by client_order_id and by order_id, live or recent.
 
-A live client_order_id stands in an open-addressed hash (linear probing, backward-shift deletion:
-Knuth, TAOCP 3, 6.4, algorithm R) of 8-byte entries, sparsely filled. The last orders accepted stand
-in a ring by order sequence, and are chained, newest first, from a table of buckets, as zlib chains
-its window: what is too old drops out by its age, without any work. The ring also finds recent
-orders by order_id; an older live one stands in a second, smaller hash.
+The last orders accepted stand in a ring by order sequence, where an order_id finds them at once;
+for client_order_ids they are chained, newest first, from a table of buckets, as zlib chains its
+window: what is too old drops out by its age, without any work. An order that the ring drops while
+it lives is *old*, and moves into two open-addressed hashes, one for each of its ids (linear
+probing, backward-shift deletion: Knuth, TAOCP 3, 6.4, algorithm R).
 """
 
 import numpy as np
@@ -19,10 +19,10 @@ from engine.ladder.memory import (
     level_at,
     order_at,
     order_id_at,
-    prefetch_write,
     recent_at,
     signed,
     state_at,
+    unlikely,
 )
 from ipc.records import SEQUENCE_BITS, SEQUENCE_MASK
 
@@ -35,7 +35,7 @@ _LOW_HALF = np.uint64(0xFFFFFFFF)
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
 _SIGNATURE_MASK = np.uint64(31)
 _SEQUENCE_LOW = 0xFFFFFFFF
-_RING_AHEAD = 16
+_FAR_AGE = np.uint64(1 << 32)
 
 
 @inlined
@@ -73,14 +73,14 @@ def distance(start: Int, end: Int, entries: Int) -> Int:
     return end - start if end >= start else end + entries - start
 
 
-# Live client_order_ids ---------------------------------------------------------------------------
+# client_order_ids of old orders ------------------------------------------------------------------
 
 
 @inlined
-def find_client_id(
+def find_old_client_id(
     book: Book, hash32: Int, account: Int, instrument: Int, client_order_id: Int
 ) -> Int:
-    """Return the slot of a live order, or 0."""
+    """Return the slot of an old order, or 0."""
     index = home_of(hash32, book.client_id_entries)
     while True:
         entry = client_id_at(book, index).entry
@@ -108,7 +108,7 @@ def add_client_id(book: Book, hash32: Int, slot: Int) -> None:
 
 @inlined
 def remove_client_id(book: Book, hash32: Int, slot: Int) -> None:
-    """Remove a live order's entry, which exists, and close the gap."""
+    """Remove an old order's entry, which exists, and close the gap."""
     entries = book.client_id_entries
     sought = hash32 << _HALF | np.uint64(slot)
     gap = home_of(hash32, entries)
@@ -126,7 +126,7 @@ def remove_client_id(book: Book, hash32: Int, slot: Int) -> None:
     client_id_at(book, gap).entry = _ZERO
 
 
-# Live order_ids that are too old for the ring ----------------------------------------------------
+# order_ids of old orders --------------------------------------------------------------------------
 
 
 @inlined
@@ -185,42 +185,40 @@ def in_ring(book: Book, order_sequence: Int) -> Bool:
 def find_recent(
     book: Book, hash32: Int, account: Int, instrument: Int, client_order_id: Int
 ) -> Int:
-    """Return the order_id of the newest recent order of this client_order_id, or 0."""
-    state = state_at(book.state)
+    """Return the sequence of the newest order in the ring with this client_order_id, or 0."""
+    last = state_at(book.state).order_sequence
     bucket = bucket_at(book, hash32 >> book.bucket_shift)
-    age = (state.order_sequence - bucket.newest) & _SEQUENCE_LOW
-    if age >= state.recent_orders:
-        return 0
-    if not (np.uint64(bucket.signature) >> (hash32 & _SIGNATURE_MASK)) & _ONE:
-        return 0
-    while True:
-        sequence = state.order_sequence - age
-        recent = recent_at(book, recent_index(book, sequence))
+    age = np.uint64((last - bucket.newest) & _SEQUENCE_LOW)
+    held = (np.uint64(bucket.signature) >> (hash32 & _SIGNATURE_MASK)) & _ONE
+    # Two conditions in one number, so that one branch decides: it is foreseen more often.
+    age |= (held - _ONE) & _FAR_AGE
+    while age <= book.recent_mask:
+        recent = recent_at(book, np.uint64(last) - age & book.recent_mask)
         if (
             recent.client_order_id == client_order_id
-            and recent.account == account
+            and (not book.accounts or recent.account == account)
             and recent.instrument == instrument
         ):
-            return state.shard_bits | sequence
-        older = (state.order_sequence - recent.previous) & _SEQUENCE_LOW
-        if older <= age or older >= state.recent_orders:
+            return last - signed(age)
+        older = np.uint64((last - recent.previous) & _SEQUENCE_LOW)
+        if older <= age:
             return 0
         age = older
+    return 0
 
 
 @inlined
 def remember(
     book: Book, hash32: Int, account: Int, instrument: Int, client_order_id: Int, slot: Int
 ) -> None:
-    """Enter the order just accepted as the most recent; what it displaces may be old but live."""
+    """Enter the order just accepted as the most recent; what it displaces may live, and is old."""
     state = state_at(book.state)
     sequence = state.order_sequence
-    prefetch_write(recent_at(book, recent_index(book, sequence + _RING_AHEAD)))
     recent = recent_at(book, recent_index(book, sequence))
     displaced = recent.slot
     displaced_id = state.shard_bits | (sequence - signed(book.recent_mask) - 1)
-    if displaced != 0 and order_at(book, displaced).order_id == displaced_id:
-        add_order_id(book, displaced)
+    if unlikely(displaced != 0 and order_at(book, displaced).order_id == displaced_id):
+        become_old(book, displaced, recent.instrument)
     recent.account = account
     recent.client_order_id = client_order_id
     recent.slot = slot
@@ -228,13 +226,64 @@ def remember(
     if client_order_id == _ZERO:
         return
     bucket = bucket_at(book, hash32 >> book.bucket_shift)
-    signature = np.uint32(_ONE << (hash32 & _SIGNATURE_MASK))
-    age = (sequence - bucket.newest) & _SEQUENCE_LOW
-    if age < state.recent_orders:
-        signature |= bucket.signature
-    bucket.signature = signature
+    age = np.uint64((sequence - bucket.newest) & _SEQUENCE_LOW)
+    kept = bucket.signature if age <= book.recent_mask else np.uint32(0)
+    bucket.signature = np.uint32(_ONE << (hash32 & _SIGNATURE_MASK)) | kept
     recent.previous = bucket.newest
     bucket.newest = sequence
+
+
+# Orders by their ids ------------------------------------------------------------------------------
+
+
+@inlined
+def become_old(book: Book, slot: Int, instrument: Int) -> None:
+    """Keep a live order findable once the ring has dropped it."""
+    state_at(book.state).old_orders += 1
+    order = order_at(book, slot)
+    add_order_id(book, slot)
+    if order.client_order_id != _ZERO:
+        hash32 = client_id_hash(book, order.account, instrument, order.client_order_id)
+        add_client_id(book, hash32, slot)
+
+
+@inlined
+def find_client_id(
+    book: Book, hash32: Int, account: Int, instrument: Int, client_order_id: Int
+) -> Int:
+    """Return the slot of a live order, or 0."""
+    sequence = find_recent(book, hash32, account, instrument, client_order_id)
+    if sequence != 0:
+        return live_slot(book, sequence)
+    if state_at(book.state).old_orders == 0:
+        return np.uint32(0)
+    return find_old_client_id(book, hash32, account, instrument, client_order_id)
+
+
+@inlined
+def known_order_id(
+    book: Book, hash32: Int, account: Int, instrument: Int, client_order_id: Int
+) -> Int:
+    """Return the order_id that a client_order_id has: of a live order, or of a recent one, or 0."""
+    state = state_at(book.state)
+    sequence = find_recent(book, hash32, account, instrument, client_order_id)
+    if unlikely(sequence != 0):
+        recent = state.order_sequence - sequence < state.recent_orders
+        if recent or live_slot(book, sequence) != 0:
+            return state.shard_bits | sequence
+        return 0
+    if state.old_orders == 0:
+        return 0
+    slot = find_old_client_id(book, hash32, account, instrument, client_order_id)
+    return order_at(book, slot).order_id
+
+
+@inlined
+def live_slot(book: Book, sequence: Int) -> Int:
+    """Return the slot of an order that stands in the ring, or 0 where it has ended."""
+    slot = recent_at(book, recent_index(book, sequence)).slot
+    order_id = state_at(book.state).shard_bits | sequence
+    return slot if order_at(book, slot).order_id == order_id else np.uint32(0)
 
 
 @inlined
@@ -246,18 +295,19 @@ def find_order_id(book: Book, order_id: Int) -> Int:
     sequence = order_id & SEQUENCE_MASK
     if sequence == 0 or sequence > state.order_sequence:
         return np.uint32(0)
-    if not in_ring(book, sequence):
-        return find_old_order_id(book, order_id)
-    slot = recent_at(book, recent_index(book, sequence)).slot
-    return slot if order_at(book, slot).order_id == order_id else np.uint32(0)
+    if in_ring(book, sequence):
+        return live_slot(book, sequence)
+    return find_old_order_id(book, order_id)
 
 
 @inlined
-def forget(book: Book, slot: Int, instrument: Int, client_id_known: Bool) -> None:
-    """Take an order that ends out of the indexes of live orders."""
+def forget(book: Book, slot: Int, instrument: Int) -> None:
+    """Take an order that ends out of the indexes of old orders; out of the ring it drops itself."""
     order = order_at(book, slot)
-    if client_id_known and order.client_order_id != _ZERO:
+    if in_ring(book, order.order_id & SEQUENCE_MASK):
+        return
+    state_at(book.state).old_orders -= 1
+    remove_order_id(book, slot)
+    if order.client_order_id != _ZERO:
         hash32 = client_id_hash(book, order.account, instrument, order.client_order_id)
         remove_client_id(book, hash32, slot)
-    if book.duplicates and not in_ring(book, order.order_id & SEQUENCE_MASK):
-        remove_order_id(book, slot)

@@ -14,12 +14,23 @@ import numpy as np
 from engine import rules
 from engine.ladder import answers, identity, prices, sweep
 from engine.ladder import commands as book_commands
-from engine.ladder.layout import DONE, FINISHED, FULL, GROW, NO_KEY
+from engine.ladder.layout import (
+    DONE,
+    FINISHED,
+    FULL,
+    GROW,
+    HASH_MASK,
+    LOOK_AHEAD,
+    LOOK_CLOSER,
+    NO_KEY,
+    STREAM_AHEAD,
+)
 from engine.ladder.memory import (
     Output,
     address_of,
     command_at,
     entry,
+    hash_at,
     instrument_at,
     level_at,
     open_book,
@@ -44,8 +55,6 @@ def _source_digest() -> int:
     return int.from_bytes(digest.digest(), "little")
 
 
-LOOK_AHEAD = 8
-STREAM_AHEAD = 40
 MAX_RECENT_ORDERS = 1 << 24
 
 
@@ -83,6 +92,8 @@ def make_process(features: Features, source: int = SOURCE, keep: bool = True) ->
             state.reports = 0
             state.trades = 0
         done = state.commands
+        for ahead in range(done, min(done + LOOK_AHEAD, count)):
+            book_commands.look_ahead(book, command_at(first_command, ahead), ahead & HASH_MASK)
         status = DONE
         while done < count:
             if state.unfinished == FINISHED:
@@ -94,9 +105,12 @@ def make_process(features: Features, source: int = SOURCE, keep: bool = True) ->
                     break
                 state.sequence += 1
             prefetch_read(command_at(first_command, done + STREAM_AHEAD))
-            ahead = min(done + LOOK_AHEAD, count - 1)
-            book_commands.look_ahead(book, command_at(first_command, ahead))
-            if not book_commands.carry_out(book, output, command_at(first_command, done)):
+            ahead = done + LOOK_AHEAD
+            if ahead < count:
+                book_commands.look_ahead(book, command_at(first_command, ahead), ahead & HASH_MASK)
+            book_commands.look_closer(book, hash_at(book, (done + LOOK_CLOSER) & HASH_MASK).hash32)
+            hash32 = hash_at(book, done & HASH_MASK).hash32
+            if not book_commands.carry_out(book, output, command_at(first_command, done), hash32):
                 status = FULL
                 break
             done += 1

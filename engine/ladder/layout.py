@@ -17,7 +17,7 @@ NO_KEY = 1 << 62
 """The best key of a side without orders: worse than all."""
 
 WORD_BITS = 64
-WINDOW_BITS = 14
+WINDOW_BITS = 16
 WINDOW = 1 << WINDOW_BITS
 """Ticks of one side around its best price whose levels are found without a search."""
 WINDOW_WORDS = WINDOW // WORD_BITS
@@ -98,9 +98,18 @@ BUCKET = np.dtype([("newest", "<u4"), ("signature", "<u4")])
 hash values its chain may hold."""
 
 CLIENT_ID = np.dtype([("entry", "<u8")])
-"""An entry of the hash of live client_order_ids: hash in the high 32 bits, slot in the low."""
+"""An entry of the hash of old orders by client_order_id: hash in the high 32 bits, slot in the low.
+"""
 ORDER_ID = np.dtype([("slot", "<u4")])
-"""An entry of the hash of those order_ids that are live, but too old for the recent orders."""
+"""An entry of the hash of old orders by order_id."""
+HASH = np.dtype([("hash32", "<u8")])
+"""Hash of the client_order_id of a command that is soon carried out."""
+HASHES = 32
+HASH_MASK = HASHES - 1
+LOOK_AHEAD, LOOK_CLOSER = 16, 8
+"""How many commands ahead memory is asked for: what a hash leads to, and what that leads to."""
+STREAM_AHEAD = 40
+"""How many commands ahead the commands themselves are."""
 WORD = np.dtype([("bits", "<u8")])
 NEAR = np.dtype([("level", "<u4")])
 SYMBOL = np.dtype([("instrument", "<u2")])
@@ -161,12 +170,14 @@ STATE = np.dtype(
         ("recent_orders", "<i8"),
         ("buckets", "<u8"),
         ("bucket_shift", "<u8"),
+        ("hashes", "<u8"),
         ("shard_bits", "<i8"),  # make_id(shard, 0)
         # What was counted.
         ("sequence", "<i8"),
         ("order_sequence", "<i8"),
         ("trade_sequence", "<i8"),
         ("live_orders", "<i8"),
+        ("old_orders", "<i8"),  # live, but no longer among the recent ones
         # Free nodes: those given back, then those never used.
         ("free_order", "<u4"),
         ("fresh_order", "<u4"),

@@ -49,9 +49,9 @@ def take_order(book: Book) -> Int:
 
 
 @inlined
-def end_order(book: Book, side: Int, slot: Int, client_id_known: Bool) -> None:
+def end_order(book: Book, side: Int, slot: Int) -> None:
     """Let go of an order that is in no level any more."""
-    identity.forget(book, slot, side >> 1, client_id_known)
+    identity.forget(book, slot, side >> 1)
     state = state_at(book.state)
     order = order_at(book, slot)
     order.order_id = 0
@@ -99,14 +99,11 @@ def leave(book: Book, side: Int, slot: Int) -> None:
     row.quantity -= order.leaves_qty
     row.order_count -= 1
     older, younger = order.previous, order.next
-    if older != 0:
-        order_at(book, older).next = younger
-    else:
-        row.oldest = younger
-    if younger != 0:
-        order_at(book, younger).previous = older
-    else:
-        row.youngest = older
+    # Where there is none, row 0 takes the link: which of them it is cannot be foreseen.
+    order_at(book, older).next = younger
+    order_at(book, younger).previous = older
+    row.oldest = younger if older == 0 else row.oldest
+    row.youngest = older if younger == 0 else row.youngest
 
 
 @inlined
@@ -165,7 +162,7 @@ def trade(book: Book, output: Output, command: Row, side: Int, taker_slot: Int) 
     answers.report_order(book, output, command, maker_slot, *for_maker, *last)
     if maker.leaves_qty == 0:
         leave(book, opposite, maker_slot)
-        end_order(book, opposite, maker_slot, True)
+        end_order(book, opposite, maker_slot)
 
 
 @called
@@ -191,13 +188,8 @@ def match(
 
 
 @inlined
-def enter(
-    book: Book, output: Output, command: Row, side: Int, slot: Int, client_id_known: Bool
-) -> Bool:
-    """Let an order trade what crosses, and then rest or be cancelled; False: no room, call again.
-
-    ``client_id_known`` tells whether its client_order_id is indexed, which a new order's is not.
-    """
+def enter(book: Book, output: Output, command: Row, side: Int, slot: Int) -> Bool:
+    """Let an order trade what crosses, and then rest or be cancelled; False: no room, call again."""
     order = order_at(book, slot)
     opposite = side_at(book, side ^ 1)
     terms = signed(order.terms)
@@ -211,10 +203,6 @@ def enter(
             return False
     if rests and order.leaves_qty != 0:
         rest(book, side, slot)
-        if not client_id_known and order.client_order_id != _ZERO:
-            client_order_id = order.client_order_id
-            hash32 = identity.client_id_hash(book, order.account, side >> 1, client_order_id)
-            identity.add_client_id(book, hash32, slot)
         return True
     if order.leaves_qty != 0:
         if not answers.has_room(book, output, 1):
@@ -223,5 +211,5 @@ def enter(
         reason = _MARKET_REMAINDER if market else _IOC_REMAINDER
         reason = _FOK_UNFILLED if kill else reason
         answers.answer(book, output, command, slot, answers.CANCELED, reason)
-    end_order(book, side, slot, client_id_known)
+    end_order(book, side, slot)
     return True

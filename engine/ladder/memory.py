@@ -79,6 +79,7 @@ class Book(NamedTuple):
     recent_mask: Int
     buckets: Int
     bucket_shift: Int
+    hashes: Int
     accounts: Bool
     duplicates: Bool
 
@@ -128,6 +129,7 @@ instrument_at = _rows("instruments", layout.INSTRUMENT)
 symbol_at = _rows("symbols", layout.SYMBOL)
 recent_at = _rows("recent", layout.RECENT_ORDER)
 bucket_at = _rows("buckets", layout.BUCKET)
+hash_at = _rows("hashes", layout.HASH)
 report_at = _rows("reports", layout.REPORT_WORDS)
 trade_at = _rows("trades", layout.TRADE_WORDS)
 
@@ -259,6 +261,7 @@ def open_book(address: Int, accounts: Bool, duplicates: Bool) -> Book:
         state.recent_mask,
         state.buckets,
         state.bucket_shift,
+        state.hashes,
         accounts,
         duplicates,
     )

@@ -72,7 +72,7 @@ def cancel_one(book: Book, output: Output, command: Row, side: Int, slot: Int) -
     matching.leave(book, side, slot)
     on_order = (answers.CANCELED, _MASS_CANCEL, _ZERO, answers.NO_LIQUIDITY)
     answers.report_order(book, output, command, slot, *on_order, 0, 0, 0)
-    matching.end_order(book, side, slot, True)
+    matching.end_order(book, side, slot)
     state.canceled_orders += 1
 
 

@@ -13,11 +13,13 @@ from ipc.records import make_id
 
 FIRST_CAPACITY = 1024
 """Orders that a new book has room for."""
-_SPARSE_CAPACITY = 1 << 13
-"""Up to this many orders the hashes stay sparse; beyond, memory counts for more."""
+_DOUBLING_CAPACITY = 1 << 13
+"""Up to this many orders room is doubled; beyond, memory counts for more."""
 _OWN = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _HUGE_PAGE = 1 << 21
-_FIXED = ("sides", "summaries", "words", "near", "instruments", "symbols", "recent", "buckets")
+_FIXED = (
+    "sides", "summaries", "words", "near", "instruments", "symbols", "recent", "buckets", "hashes",
+)  # fmt: skip
 _ROWS = ("orders", "levels", "forks")
 _HASHES = ("client_ids", "order_ids")
 
@@ -80,6 +82,7 @@ class Tables:
         self.instruments = np.array(self.limits, layout.INSTRUMENT)
         self.recent = _huge_zeros(_power_of_two(max(1, recent_orders)), layout.RECENT_ORDER)
         self.buckets = _huge_zeros(2 * len(self.recent), layout.BUCKET)
+        self.hashes = np.zeros(layout.HASHES, layout.HASH)
         self.symbols["instrument"][self.instruments["symbol"]] = np.arange(1, count + 1)
 
     def _make_sides(self) -> None:
@@ -89,11 +92,10 @@ class Tables:
     def _make_growing(self, capacity: int) -> None:
         """Make or replace the tables that grow with the number of live orders."""
         state: Any = self.state[0]
-        client_ids = capacity * (4 if capacity <= _SPARSE_CAPACITY else 2)
         self.orders = _zeros(capacity + 1, layout.ORDER_NODE)
         self.levels = _zeros(capacity + 1, layout.LEVEL_NODE)
         self.forks = _zeros(capacity + 1, layout.FORK)
-        self.client_ids = _zeros(client_ids, layout.CLIENT_ID)
+        self.client_ids = _zeros(capacity * 2, layout.CLIENT_ID)
         self.order_ids = _zeros(capacity * 2, layout.ORDER_ID)
         state["order_capacity"] = capacity
         state["client_id_entries"] = len(self.client_ids)
@@ -105,7 +107,7 @@ class Tables:
         """Make room for more live orders: twice as many, or half as many again in a large book."""
         capacity = len(self.orders) - 1
         former = {name: getattr(self, name) for name in (*_ROWS, *_HASHES)}
-        factor = 4 if capacity < _SPARSE_CAPACITY else 3
+        factor = 4 if capacity < _DOUBLING_CAPACITY else 3
         self._make_growing(capacity * factor // 2)
         for name in _ROWS:
             used = int(self.state[0][f"fresh_{name.removesuffix('s')}"])
