@@ -11,6 +11,7 @@ import time
 import numpy as np
 from msgspec import DecodeError, ValidationError
 
+from engine.account_sequences import AccountSequences
 from engine.book import BookLimits, Counters, Records
 from engine.books import make_book
 from engine.plan import Plan
@@ -48,6 +49,7 @@ class Matcher:
         ]
         start = self._sequences.load()
         self.book = make_book(engine.book, shard, limits, engine.recent_orders, start)
+        self._account_sequences = AccountSequences(shard)
         self._ring = RingWriter(plan.ring_path(shard))
         self._table = OrderTableWriter(plan.table_path(shard))
         self._board = BoardWriter(plan.board_path(shard))
@@ -100,6 +102,7 @@ class Matcher:
             progress = self.book.process(commands[done:], self._reports, self._trades[:room])
             done += progress.commands
             reports = self._reports[: progress.reports]
+            self._account_sequences.number(reports)
             self._publish(reports, self._trades[: progress.trades])
             for link in links:
                 link.send(link.encoder.encode(reports))

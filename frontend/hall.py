@@ -193,6 +193,6 @@ class Hall:
             if waiting.missing == 0:
                 del self._gathering[key]
                 total = MassCancelReport(
-                    0, answer.request_id, waiting.canceled_orders, answer.timestamp_ns, 0
+                    0, answer.request_id, waiting.canceled_orders, answer.timestamp_ns, 0, 0
                 )
                 self.deliver(stream, frame(total), 1)

@@ -229,7 +229,8 @@ def _report_frame(row: tuple[int, ...], stream: int) -> bytes:
     """Encode one REPORT row, fields in the record's order."""
     (exec_type, ord_status, command_type, side, order_type, time_in_force, flags, liquidity,
      symbol, reason, _, sequence, request_id, _, order_id, client_order_id, price, quantity,
-     cum_qty, leaves_qty, last_price, last_qty, trade_id, timestamp_ns) = row  # fmt: skip
+     cum_qty, leaves_qty, last_price, last_qty, trade_id, timestamp_ns,
+     account_sequence) = row  # fmt: skip
     if exec_type == _REJECTED:
         code = Reason(reason)
         rule = RULES[code]
@@ -237,18 +238,24 @@ def _report_frame(row: tuple[int, ...], stream: int) -> bytes:
             Reject(
                 command_type, symbol, request_id, order_id, client_order_id,
                 reason, code.name, rule.field, rule.text, timestamp_ns, sequence,
+                account_sequence,
             ),
             stream,
         )  # fmt: skip
     if exec_type == _MASS_CANCELED:
         if flags & _AGGREGATE:
             stream |= AGGREGATE_STREAM
-        return frame(MassCancelReport(symbol, request_id, quantity, timestamp_ns, sequence), stream)
+        return frame(
+            MassCancelReport(
+                symbol, request_id, quantity, timestamp_ns, sequence, account_sequence
+            ),
+            stream,
+        )
     body = encoder.encode(
         Report(
             exec_type, ord_status, command_type, symbol, side, order_type, time_in_force, flags,
             liquidity, reason, request_id, order_id, client_order_id, price, quantity, cum_qty,
-            leaves_qty, last_price, last_qty, trade_id, timestamp_ns, sequence,
+            leaves_qty, last_price, last_qty, trade_id, timestamp_ns, sequence, account_sequence,
         )
     )  # fmt: skip
     return HEADER.pack(len(body), stream) + body

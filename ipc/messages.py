@@ -137,7 +137,12 @@ class Ping(Message, tag=11):
 
 
 class Report(Message, tag=20):
-    """What became of an order of the account; fields as in ``ipc.records.REPORT``."""
+    """What became of an order of the account; fields as in ``ipc.records.REPORT``.
+
+    ``account_sequence`` numbers what one shard tells one account, here and in the two answers
+    below, without a gap; its high bits are the shard (``ipc.records.make_id``). Answers that come
+    from elsewhere, such as a frontend, have 0 there.
+    """
 
     exec_type: int
     ord_status: int
@@ -161,6 +166,7 @@ class Report(Message, tag=20):
     trade_id: int
     timestamp_ns: int
     sequence: int
+    account_sequence: int
 
 
 class Reject(Message, tag=21):
@@ -177,6 +183,7 @@ class Reject(Message, tag=21):
     text: str
     timestamp_ns: int
     sequence: int
+    account_sequence: int
 
 
 class MassCancelReport(Message, tag=22):
@@ -187,6 +194,7 @@ class MassCancelReport(Message, tag=22):
     canceled_orders: int
     timestamp_ns: int
     sequence: int
+    account_sequence: int
 
 
 class OrderState(Message, tag=23):

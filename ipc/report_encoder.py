@@ -60,7 +60,7 @@ def _reject_texts() -> tuple[Bytes, Lengths]:
 
 REJECT_TEXTS, REJECT_LENGTHS = _reject_texts()
 
-MAX_FRAME = _HEADER + max(3 + _REPORT_ITEMS * 9, _REJECT_HEAD + REJECT_TEXTS.shape[1] + 18)
+MAX_FRAME = _HEADER + max(3 + _REPORT_ITEMS * 9, _REJECT_HEAD + REJECT_TEXTS.shape[1] + 27)
 """Bytes of the longest frame that one report can become."""
 
 
@@ -108,7 +108,8 @@ def put_report(out: Bytes, at: int, report: Any) -> int:
     at = put_u64(out, at, report.last_qty)
     at = put_u64(out, at, report.trade_id)
     at = put_u64(out, at, report.timestamp_ns)
-    return put_u64(out, at, report.sequence)
+    at = put_u64(out, at, report.sequence)
+    return put_u64(out, at, report.account_sequence)
 
 
 @compiled
@@ -125,7 +126,8 @@ def put_reject(out: Bytes, at: int, report: Any, texts: Bytes, lengths: Lengths)
     length = lengths[reason]
     copy_bytes(out, at, texts, reason * texts.shape[1], length)
     at = put_u64(out, at + length, report.timestamp_ns)
-    return put_u64(out, at, report.sequence)
+    at = put_u64(out, at, report.sequence)
+    return put_u64(out, at, report.account_sequence)
 
 
 @compiled
@@ -137,7 +139,8 @@ def put_mass_cancel(out: Bytes, at: int, report: Any) -> int:
     at = put_u64(out, at, report.request_id)
     at = put_u64(out, at, report.quantity)
     at = put_u64(out, at, report.timestamp_ns)
-    return put_u64(out, at, report.sequence)
+    at = put_u64(out, at, report.sequence)
+    return put_u64(out, at, report.account_sequence)
 
 
 @compiled

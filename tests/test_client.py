@@ -62,14 +62,25 @@ def answer(message: Any, exec_type: ExecType = ExecType.NEW, order_id: int = 11)
     """Return a report that carries a message's request_id, on an order of 100 at 187.50."""
     head = (int(exec_type), 0, 1, 1, 1, 2, 1, 0, 0, 0)
     ids = (message.request_id, order_id, getattr(message, "client_order_id", 0))
-    return Report(*head, *ids, 18750, 100, 0, 100, 0, 0, 0, 1, 1)
+    return Report(*head, *ids, 18750, 100, 0, 100, 0, 0, 0, 1, 1, 0)
 
 
 def reject(message: Any) -> Reject:
     """Return a reject of a message."""
     reason = Reason.BOOK_FULL
     return Reject(
-        1, 1, message.request_id, 0, 0, int(reason), reason.name, "symbol", "must have room", 1, 1
+        1,
+        1,
+        message.request_id,
+        0,
+        0,
+        int(reason),
+        reason.name,
+        "symbol",
+        "must have room",
+        1,
+        1,
+        0,
     )
 
 
