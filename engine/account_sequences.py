@@ -85,12 +85,14 @@ class AccountSequences:
         self._accounts: Words = np.zeros(_START_SLOTS, np.uint64)
         self._sequences: Words = np.zeros(_START_SLOTS, np.uint64)
 
-    def number(self, reports: Records) -> None:
-        """Fill in ``account_sequence`` of REPORT records, in their order."""
-        done = 0
-        if not len(reports):
-            return
-        while True:
+    def number(self, reports: Records) -> int:
+        """Fill in ``account_sequence`` of REPORT records, in their order.
+
+        Returns the number of the first of them among all of the shard: where it stands in the
+        report ring.
+        """
+        first, done = self.reports + 1, 0
+        while len(reports):
             room = len(self._accounts) // 2 - self._known
             done, new = number_reports(
                 reports, done, self._base, self._accounts, self._sequences, room
@@ -100,6 +102,7 @@ class AccountSequences:
                 break
             self._resize(2 * len(self._accounts))
         self.reports += len(reports)
+        return first
 
     def last(self, account: int) -> int:
         """Return the account_sequence of an account's newest report.

@@ -24,7 +24,7 @@ from ipc.explain import explain
 from ipc.frames import frame
 from ipc.messages import OpenStream, backend_decoder
 from ipc.records import COMMAND, REPORT, TRADE
-from ipc.ring import RingWriter
+from ipc.ring import REPORTS, RingWriter
 from ipc.status import StatusWriter
 from ipc.table import OrderTableWriter
 from ipc.vocabulary import Side
@@ -51,6 +51,7 @@ class Matcher:
         self.book = make_book(engine.book, shard, limits, engine.recent_orders, start)
         self._account_sequences = AccountSequences(shard)
         self._ring = RingWriter(plan.ring_path(shard))
+        self._report_ring = RingWriter(plan.report_ring_path(shard), REPORTS)
         self._table = OrderTableWriter(plan.table_path(shard))
         self._board = BoardWriter(plan.board_path(shard))
         self._commands = np.zeros(engine.batch_commands, COMMAND)
@@ -102,8 +103,9 @@ class Matcher:
             progress = self.book.process(commands[done:], self._reports, self._trades[:room])
             done += progress.commands
             reports = self._reports[: progress.reports]
-            self._account_sequences.number(reports)
+            first_report = self._account_sequences.number(reports)
             self._publish(reports, self._trades[: progress.trades])
+            self._report_ring.publish_new(reports, first_report)
             for link in links:
                 link.send(link.encoder.encode(reports))
             if not progress.commands and not progress.reports:

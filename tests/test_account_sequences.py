@@ -37,7 +37,7 @@ def test_numbers_follow_from_the_reports_alone(
         wanted.append(make_id(shard, seen[account]))
     places = sorted(min(cut, len(reports)) for cut in cuts)
     for first, last in zip([0, *places], [*places, len(reports)], strict=True):
-        counters.number(reports[first:last])
+        assert counters.number(reports[first:last]) == first + 1
         if first <= kept < last:
             state, counters = counters.state(), AccountSequences(shard)
             counters.restore(state)
