@@ -61,6 +61,7 @@ class FrontendSection(Section, frozen=True):
     max_unread_bytes: Annotated[int, Meta(ge=4_096)] = 16 << 20
     window: Annotated[int, Meta(ge=1, le=1 << 24)] = 8_192
     when_busy: Literal["reject", "wait"] = "reject"
+    when_shard_down: Literal["reject", "hold"] = "reject"
     max_queued_bytes: Annotated[int, Meta(ge=4_096)] = 64 << 20
 
 

@@ -136,6 +136,7 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
         arrived = backend.poll(None)
         if wakeup.stopping:
             backend.stop_listening()
+        backend.take_gone()
         for link, data in arrived:
             worker.handle(link, data)
         worker.count()

@@ -33,9 +33,13 @@ from ipc.vocabulary import RULES, CommandType, ExecType, Flag, Reason
 
 Records = npt.NDArray[np.void]
 
-AGGREGATE_STREAM = 1 << 31
-"""Bit of a stream: the answer is the frontend's to add up, not for the client as it is."""
-MAX_STREAM = AGGREGATE_STREAM - 1
+FRONTEND_STREAM = 1 << 31
+"""Bit of a stream: the frame is for the frontend itself, not for the client as it is.
+
+Towards a matcher it marks a mass cancel over all shards, whose answers the frontend adds up. What
+a matcher sends without it are numbered reports and nothing else.
+"""
+MAX_STREAM = FRONTEND_STREAM - 1
 
 _NEW, _CANCEL = int(CommandType.NEW), int(CommandType.CANCEL)
 _REPLACE, _REDUCE = int(CommandType.REPLACE), int(CommandType.REDUCE)
@@ -173,7 +177,7 @@ class CommandDecoder:
             return None
         if not account or not isinstance(message, CLIENT_COMMANDS):
             return None
-        return command_row(message, account, timestamp_ns, bool(stream & AGGREGATE_STREAM))
+        return command_row(message, account, timestamp_ns, bool(stream & FRONTEND_STREAM))
 
 
 class ReportEncoder:
@@ -244,7 +248,7 @@ def _report_frame(row: tuple[int, ...], stream: int) -> bytes:
         )  # fmt: skip
     if exec_type == _MASS_CANCELED:
         if flags & _AGGREGATE:
-            stream |= AGGREGATE_STREAM
+            stream |= FRONTEND_STREAM
         return frame(
             MassCancelReport(
                 symbol, request_id, quantity, timestamp_ns, sequence, account_sequence

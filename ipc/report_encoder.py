@@ -24,7 +24,7 @@ Lengths = npt.NDArray[np.int64]
 _HEADER = 8
 _REJECTED, _MASS_CANCELED = int(ExecType.REJECTED), int(ExecType.MASS_CANCELED)
 _AGGREGATE = int(Flag.AGGREGATE)
-_AGGREGATE_BIT = np.uint64(1 << 31)
+_FRONTEND_BIT = np.uint64(1 << 31)
 _UINT16, _UINT64 = 0xCD, 0xCF
 _ARRAY16, _FIXARRAY = 0xDC, 0x90
 
@@ -175,7 +175,7 @@ def encode_reports(
         elif report.exec_type == _MASS_CANCELED:
             stop = put_mass_cancel(out, start, report)
             if report.flags & _AGGREGATE:
-                stream = stream | _AGGREGATE_BIT
+                stream = stream | _FRONTEND_BIT
         else:
             stop = put_report(out, start, report)
         store_u32(out, end, stop - start)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipc.codec import AGGREGATE_STREAM, CommandDecoder, ReportEncoder, command_row
+from ipc.codec import FRONTEND_STREAM, CommandDecoder, ReportEncoder, command_row
 from ipc.compiled import HAVE_NUMBA
 from ipc.frames import HEADER, FrameSplitter, frame
 from ipc.messages import (
@@ -138,7 +138,7 @@ def test_every_message_becomes_its_command() -> None:
 
 
 def test_mass_cancel_of_all_shards_is_marked() -> None:
-    rows, refused, _ = decode([frame(MassCancel(0, 8), STREAM | AGGREGATE_STREAM)])
+    rows, refused, _ = decode([frame(MassCancel(0, 8), STREAM | FRONTEND_STREAM)])
     assert rows == [command_row(MassCancel(0, 8), ACCOUNT, 5, aggregate=True)]
     assert rows[0][4] == Flag.AGGREGATE
     assert not refused
@@ -223,7 +223,7 @@ def test_mass_cancel_answers(flags: int) -> None:
         ),
         {ACCOUNT: 4},
     )
-    assert stream == (4 | AGGREGATE_STREAM if flags else 4)
+    assert stream == (4 | FRONTEND_STREAM if flags else 4)
     assert answer == MassCancelReport(2, 6, 12, 0, 0, 8)
 
 
