@@ -7,10 +7,12 @@ read after the answer sees the write. Time enters here, once a round, and never 
 
 import socket
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from msgspec import DecodeError, ValidationError
 
+from engine.account_sequences import AccountSequences
 from engine.book import BookLimits, Counters, Records
 from engine.books import make_book
 from engine.plan import Plan
@@ -19,11 +21,12 @@ from engine.sequences import SequenceFile
 from engine.summary import Summary
 from ipc.backend import Backend, Link
 from ipc.board import BoardWriter
+from ipc.codec import FRONTEND_STREAM, command_row
 from ipc.explain import explain
 from ipc.frames import frame
-from ipc.messages import OpenStream, backend_decoder
+from ipc.messages import MassCancel, OpenStream, StreamOpened, backend_decoder
 from ipc.records import COMMAND, REPORT, TRADE
-from ipc.ring import RingWriter
+from ipc.ring import REPORTS, RingWriter
 from ipc.status import StatusWriter
 from ipc.table import OrderTableWriter
 from ipc.vocabulary import Side
@@ -48,7 +51,9 @@ class Matcher:
         ]
         start = self._sequences.load()
         self.book = make_book(engine.book, shard, limits, engine.recent_orders, start)
+        self._account_sequences = AccountSequences(shard)
         self._ring = RingWriter(plan.ring_path(shard))
+        self._report_ring = RingWriter(plan.report_ring_path(shard), REPORTS)
         self._table = OrderTableWriter(plan.table_path(shard))
         self._board = BoardWriter(plan.board_path(shard))
         self._commands = np.zeros(engine.batch_commands, COMMAND)
@@ -61,8 +66,13 @@ class Matcher:
         self._clock_ns = 0
         self._rung_ns = 0
 
-    def handle(self, arrived: list[tuple[Link, bytes]], links: list[Link]) -> None:
-        """Carry out all whole frames that have arrived, and queue the answers on ``links``."""
+    def handle(
+        self, arrived: list[tuple[Link, bytes]], links: list[Link], gone: Sequence[Link] = ()
+    ) -> None:
+        """Carry out all whole frames that have arrived, and queue the answers on ``links``.
+
+        ``gone``: links that have ended since, and cancel the orders of who asked for that.
+        """
         self._clock_ns = max(self._clock_ns, time.time_ns())
         count = 0
         for link, data in arrived:
@@ -70,26 +80,57 @@ class Matcher:
             while True:
                 count, odd = link.decoder.read(self._commands, count, self._clock_ns)
                 if odd is not None:
-                    self._control(link, *odd)
+                    count = self._control(link, links, count, *odd)
                 elif count == len(self._commands):
                     self._match(self._commands, links)
                     count = 0
                 else:
                     break
+        for link in gone:
+            count = self._cancel_all(link.cancel_on_disconnect, links, count)
         if count:
             self._match(self._commands[:count], links)
 
-    def _control(self, link: Link, stream: int, body: bytes) -> None:
-        """Take a frame that is no command: an account is opened, or nothing that there is."""
+    def _control(self, link: Link, links: list[Link], count: int, stream: int, body: bytes) -> int:
+        """Take a frame that is no command: an account is opened, or nothing that there is.
+
+        Takes and returns how many commands wait in the batch.
+        """
         try:
             message = backend_decoder.decode(body)
         except (ValidationError, DecodeError, UnicodeDecodeError) as error:
             answer = explain(body, error, self._clock_ns)
             self._status.add_reject(answer.code)
-            link.send(frame(answer, stream))
-        else:
-            assert isinstance(message, OpenStream), message
-            link.open_stream(message.stream, message.account)
+            link.send(frame(answer, stream | FRONTEND_STREAM))
+            return count
+        assert isinstance(message, OpenStream), message
+        account = message.account
+        if account not in link.accounts:
+            link.open_stream(message.stream, account)
+            opened = StreamOpened(self._account_sequences.last(account))
+            link.send(frame(opened, message.stream | FRONTEND_STREAM))
+        if message.cancel_on_disconnect:
+            link.cancel_on_disconnect.add(account)
+        elif account in link.cancel_on_disconnect:
+            link.cancel_on_disconnect.remove(account)
+            return self._cancel_all({account}, links, count)
+        return count
+
+    def _cancel_all(self, accounts: set[int], links: list[Link], count: int) -> int:
+        """Add to the batch a mass cancel for each account that no link speaks for any more.
+
+        A command like any other, under no request_id. Returns how many wait in the batch then.
+        """
+        for account in sorted(accounts):
+            if any(account in link.cancel_on_disconnect for link in links):
+                continue
+            if count == len(self._commands):
+                self._match(self._commands, links)
+                count = 0
+            self._commands[count] = command_row(MassCancel(0, 0), account, self._clock_ns)
+            self._status.add("canceled_on_disconnect", 1)
+            count += 1
+        return count
 
     def _match(self, commands: Records, links: list[Link]) -> None:
         """Match one batch to its end, publishing whenever a buffer is full."""
@@ -100,7 +141,9 @@ class Matcher:
             progress = self.book.process(commands[done:], self._reports, self._trades[:room])
             done += progress.commands
             reports = self._reports[: progress.reports]
+            first_report = self._account_sequences.number(reports)
             self._publish(reports, self._trades[: progress.trades])
+            self._report_ring.publish_new(reports, first_report)
             for link in links:
                 link.send(link.encoder.encode(reports))
             if not progress.commands and not progress.reports:
@@ -167,8 +210,9 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
         arrived = backend.poll(timeout_s)
         if wakeup.stopping:
             backend.stop_listening()
-        if arrived:
-            matcher.handle(arrived, backend.links)
+        gone = backend.take_gone()
+        if arrived or gone:
+            matcher.handle(arrived, backend.links, gone)
         backend.flush()
     backend.close()
     matcher.close()

@@ -27,8 +27,8 @@ from engine.sequences import SequenceFile
 from engine.trade_log import TradeLog, TradeLogError
 from engine.warm import BOOK_VARIABLE, PROGRESS_VARIABLE
 from ipc.board import create_board
-from ipc.records import TABLE_ENTRY, TRADE
-from ipc.ring import create_ring
+from ipc.records import REPORT, TABLE_ENTRY, TRADE
+from ipc.ring import REPORTS, create_ring
 from ipc.status import ProcessSlot, StatusReader, StatusWriter, create_status
 from ipc.table import create_table
 
@@ -156,6 +156,7 @@ class Supervisor:
             sequences.store(counters._replace(trade_sequence=last))
             sequences.close()
             create_ring(plan.ring_path(shard), shard, engine.ring_trades, last)
+            create_ring(plan.report_ring_path(shard), shard, engine.ring_reports, 0, 0, REPORTS)
             resting = sum(instrument.max_resting_orders for instrument in instruments)
             create_table(plan.table_path(shard), shard, resting + engine.ended_orders)
             symbols = [instrument.number for instrument in instruments]
@@ -183,13 +184,15 @@ class Supervisor:
         engine = self.plan.config.engine
         resting = sum(instrument.max_resting_orders for instrument in self.plan.instruments)
         orders = resting + engine.ended_orders * len(self.plan.shards)
-        needed = orders * ORDER_BYTES + engine.ring_trades * TRADE.itemsize * len(self.plan.shards)
+        rings = engine.ring_trades * TRADE.itemsize + engine.ring_reports * REPORT.itemsize
+        needed = orders * ORDER_BYTES + rings * len(self.plan.shards)
         space = os.statvfs(self.plan.run_dir)
         free = min(space.f_bavail * space.f_frsize, available_bytes())
         if needed > free:
             raise ServeError(
                 f"{self.plan.run_dir}: {needed >> 20} MB of shared memory are needed, "
-                f"{free >> 20} MB are free; lower max_resting_orders, ended_orders or ring_trades"
+                f"{free >> 20} MB are free; lower max_resting_orders, ended_orders, ring_trades "
+                "or ring_reports"
             )
 
     def _last_logged(self) -> dict[int, int]:
