@@ -158,7 +158,8 @@ class Supervisor:
             create_ring(plan.ring_path(shard), shard, engine.ring_trades, last)
             create_ring(plan.report_ring_path(shard), shard, engine.ring_reports, 0, 0, REPORTS)
             resting = sum(instrument.max_resting_orders for instrument in instruments)
-            create_table(plan.table_path(shard), shard, resting + engine.ended_orders)
+            capacity = resting + engine.ended_orders
+            create_table(plan.table_path(shard), shard, capacity, engine.ended_orders)
             symbols = [instrument.number for instrument in instruments]
             create_board(plan.board_path(shard), shard, symbols, engine.depth_levels)
         slots = [ProcessSlot(m.role, m.index, m.core) for m in plan.members]

@@ -1,7 +1,9 @@
 """The order table of a shard: every live order, and the orders that ended last, for anyone to read.
 
-An order stays in one slot from its entry until, ended, it is the one that ended first and a new
-order needs the slot. Slots are found by order_id through chains: cell ``order_id & (cells - 1)``
+An order stays in one slot from its entry until, ended, it gives the slot to a new one. Slots are
+given in turn, round and round, for that is what the cache likes; those are passed over whose order
+lives or is among the ``kept_orders`` that ended last. There are as few slots in turn as that takes,
+and they get their memory as they are first used. They are found by order_id through chains: cell ``order_id & (cells - 1)``
 holds the first slot of a chain and, in its upper half, a version that changes whenever the chain
 loses a slot; each slot holds the next one. Ids are dense, so orders of about the same age have
 neighbouring cells, which the cache likes, and chains are hardly longer than one; open addressing
@@ -21,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ipc.atomics import fence, load_acquire, load_after
-from ipc.mapping import create_mapping, open_mapping
+from ipc.mapping import Mapping, create_mapping, open_mapping
 from ipc.records import ORDER, TABLE_ENTRY
 from ipc.vocabulary import OrdStatus
 
@@ -30,7 +32,8 @@ Records = npt.NDArray[np.void]
 KIND = "order table"
 MAX_TRIES = 10_000
 _WORDS = 16
-_LIVE, _EPOCH = 0, 1
+_LIVE, _EPOCH, _USED, _HAND, _ENDS, _KEPT = range(6)
+_RESERVE_SLOTS = 4_096
 _ENTRY_WORDS = TABLE_ENTRY.itemsize // 8
 _HEAD_BYTES = TABLE_ENTRY.itemsize - ORDER.itemsize
 _CHUNK = 1024
@@ -43,7 +46,7 @@ class TableBusyError(RuntimeError):
 
 
 class TableFullError(RuntimeError):
-    """Every order in the table is live: its capacity must exceed what may rest in its books."""
+    """Every order in the table is live, and there is no further slot, or no memory for one."""
 
 
 def _cell_count(capacity: int) -> int:
@@ -54,32 +57,42 @@ def _align(size: int) -> int:
     return (size + 63) & ~63
 
 
-def create_table(path: Path, shard: int, capacity: int) -> None:
+def create_table(path: Path, shard: int, capacity: int, kept_orders: int | None = None) -> None:
     """Make an empty table of ``capacity`` orders, live and ended.
 
     ``capacity`` must exceed the sum of ``max_resting_orders`` of the shard's instruments.
+    The ``kept_orders`` that ended last stay in it, as long as they fit; by default as many as fit.
     """
-    entries = _align((capacity + 1) * TABLE_ENTRY.itemsize)
-    size = 8 * _WORDS + entries + 8 * _cell_count(capacity) + 8 * (capacity + 1)
-    create_mapping(path, KIND, TABLE_ENTRY, capacity, size, shard)
+    cells = 8 * _cell_count(capacity)
+    slots = _align(8 * (capacity + 1)) + (capacity + 1) * TABLE_ENTRY.itemsize
+    kept = capacity if kept_orders is None else kept_orders
+
+    def fill(mapping: Mapping) -> None:
+        words = mapping.words(0, _WORDS)
+        words[_KEPT] = kept
+
+    at_once = 8 * _WORDS + cells
+    size = at_once + slots
+    create_mapping(path, KIND, TABLE_ENTRY, capacity, size, shard, fill, at_once)
 
 
 class _Table:
     """What writer and readers see alike."""
 
     def __init__(self, path: Path, writable: bool) -> None:
-        mapping = open_mapping(path, KIND, TABLE_ENTRY, writable)
+        mapping = open_mapping(path, KIND, TABLE_ENTRY, writable, sparse=True)
         self.mapping = mapping
         self.capacity = mapping.capacity
         self.shard = mapping.tag
         slots = self.capacity + 1
-        self._first_entry = 8 * _WORDS
-        self._first_cell = self._first_entry + _align(slots * TABLE_ENTRY.itemsize)
         cells = _cell_count(self.capacity)
+        self._first_cell = 8 * _WORDS
+        self._first_account = self._first_cell + 8 * cells
+        self._first_entry = self._first_account + _align(8 * slots)
         self._words = mapping.array("<u8", 0, _WORDS)
-        self._entries = mapping.array(TABLE_ENTRY, self._first_entry, slots)
         self._cells = mapping.array("<u8", self._first_cell, cells)
-        self._accounts = mapping.array("<u8", self._first_cell + 8 * cells, slots)
+        self._accounts = mapping.array("<u8", self._first_account, slots)
+        self._entries = mapping.array(TABLE_ENTRY, self._first_entry, slots)
 
     @property
     def live_orders(self) -> int:
@@ -103,18 +116,13 @@ class OrderTableWriter(_Table):
         from ipc.table_kernel import apply_reports, rebuild
 
         self._apply_reports = apply_reports
-        self._queue = np.zeros((self.capacity + 1, 2), np.uint32)
+        self._reserved = 0
         self.overflowed_orders = 0
-        entries = self._entries
+        entries = self._entries[: int(self._words[_USED]) + 1]
         torn = np.flatnonzero(entries["version"] & 1)
         entries["order_id"][torn] = self._accounts[torn] = 0
         entries["version"][torn] += 1
-        ended = np.isin(entries["ord_status"], (OrdStatus.FILLED, OrdStatus.CANCELED))
-        used = entries["order_id"] != 0
-        # Unused slots are given away first, from the lowest, then those of the orders that
-        # ended first.
-        order = np.lexsort((entries["updated_ns"], used & ended, used))
-        rebuild(entries, self._cells, self._queue, self._words, order[order != 0])
+        rebuild(entries, self._cells, self._words)
 
     def apply(self, reports: Records) -> None:
         """Carry REPORT records out on the table, in order.
@@ -123,15 +131,43 @@ class OrderTableWriter(_Table):
         known, with ``created_ns`` 0; others are ignored. Raises ``TableFullError`` at the first
         order that finds no slot; the reports before it are carried out.
         """
-        done = self._apply_reports(
-            self._entries, self._cells, self._accounts, self._queue, self._words, reports
+        done = self._carry_out(reports)
+        while done < len(reports):
+            if not self._reserve_more():
+                self.overflowed_orders += 1
+                raise TableFullError(
+                    f"{self.mapping.path}: {self.live_orders} orders are live, no slot or memory "
+                    f"for order {reports['order_id'][done]} (report {done} of {len(reports)})"
+                )
+            done += self._carry_out(reports[done:])
+
+    def _carry_out(self, reports: Records) -> int:
+        """Carry out as many reports as there are slots with memory for; return how many."""
+        return self._apply_reports(
+            self._entries,
+            self._cells,
+            self._accounts,
+            self._words,
+            self._reserved,
+            reports,
         )
-        if done < len(reports):
-            self.overflowed_orders += 1
-            raise TableFullError(
-                f"{self.mapping.path}: all {self.capacity} orders are live, no slot for order "
-                f"{reports['order_id'][done]} (report {done} of {len(reports)})"
-            )
+
+    def _reserve_more(self) -> bool:
+        """Give further slots memory; without any, keep fewer ended orders. False: neither helps."""
+        used = int(self._words[_USED])
+        first = max(self._reserved, used + 1)
+        stop = min(first + _RESERVE_SLOTS, self.capacity + 1)
+        if first < stop:
+            count, entry = stop - first, TABLE_ENTRY.itemsize
+            try:
+                self.mapping.reserve(self._first_account + 8 * first, 8 * count)
+                self.mapping.reserve(self._first_entry + entry * first, entry * count)
+            except OSError:
+                self._words[_KEPT] = min(int(self._words[_KEPT]), (used - self.live_orders) // 2)
+            else:
+                self._reserved = stop
+                return True
+        return used > self.live_orders
 
 
 class OrderTableReader(_Table):
@@ -197,7 +233,7 @@ class OrderTableReader(_Table):
         Each is whole; an order that enters or leaves meanwhile may be among them or not. Raises
         ``TableBusyError``.
         """
-        slots = np.flatnonzero(self._accounts == account)
+        slots = np.flatnonzero(self._accounts[: self._table_words[_USED] + 1] == account)
         slots = slots[np.argsort(self._rows[slots, 1])[::-1]]
         found: list[Records] = [np.empty(0, ORDER)]
         count = 0
