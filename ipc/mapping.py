@@ -2,7 +2,7 @@
 
 A mapping is made aside and renamed, so that a reader finds it whole or not at all, and its memory
 is reserved before it is touched, so that a full /dev/shm is an error and no fault (SIGBUS): at once,
-or for what may stay unused as it is needed (``Mapping.reserve``).
+or bit by bit where much may stay unused (``Mapping.reserve``).
 Whoever opens one checks all that the header says; the pages of a reader are read-only.
 """
 

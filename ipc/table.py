@@ -3,11 +3,13 @@
 An order stays in one slot from its entry until, ended, it gives the slot to a new one. Slots are
 given in turn, round and round, for that is what the cache likes; those are passed over whose order
 lives or is among the ``kept_orders`` that ended last. There are as few slots in turn as that takes,
-and they get their memory as they are first used. They are found by order_id through chains: cell ``order_id & (cells - 1)``
-holds the first slot of a chain and, in its upper half, a version that changes whenever the chain
-loses a slot; each slot holds the next one. Ids are dense, so orders of about the same age have
-neighbouring cells, which the cache likes, and chains are hardly longer than one; open addressing
-would need a scattering hash to avoid long runs, and moves entries under the readers' eyes.
+and they get their memory as they are first used.
+
+Slots are found by order_id through chains: cell ``order_id & (cells - 1)`` holds the first slot of
+a chain and, in its upper half, a version that changes whenever the chain loses a slot; each slot
+holds the next one. Ids are dense, so orders of about the same age have neighbouring cells, which
+the cache likes, and chains are hardly longer than one; open addressing would need a scattering hash
+to avoid long runs, and moves entries under the readers' eyes.
 
 Readers lock nothing. A slot's version is odd while it changes: a copy is good if the version was
 even and the same before and after, and the id is the one sought. That an order is not there is
@@ -25,7 +27,6 @@ import numpy.typing as npt
 from ipc.atomics import fence, load_acquire, load_after
 from ipc.mapping import Mapping, create_mapping, open_mapping
 from ipc.records import ORDER, TABLE_ENTRY
-from ipc.vocabulary import OrdStatus
 
 Records = npt.NDArray[np.void]
 
