@@ -121,8 +121,10 @@ class AsyncClient:
     async def reconnect(self, timeout_s: float | None = None) -> None:
         """Connect anew, trying until it works or ``timeout_s`` is over; see ``Client``."""
         async with self._connecting:
-            if self._link is not None:
-                self._end(self._link, "closed to connect anew")
+            link = self._link
+            if link is not None:
+                self._end(link, "closed to connect anew")
+                link.abort()
             await self._retry(self.timeout_s if timeout_s is None else timeout_s)
 
     # Orders -------------------------------------------------------------------------------------

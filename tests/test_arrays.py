@@ -6,6 +6,7 @@ With compiled code and as where numba is missing, against a scripted engine and 
 import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 from engine.plan import Plan
 from frontend import array_exchange
+from frontend.array_exchange import ArrayExchange
 from frontend.client import AsyncClient, Client
 from frontend.errors import (
     AnswerTimeoutError,
@@ -26,7 +28,8 @@ from frontend.errors import (
 from frontend.session import MAX_COUNTER, Session
 from ipc import client_codec
 from ipc.compiled import HAVE_NUMBA
-from ipc.messages import Closing, Pong, Report, Welcome
+from ipc.frames import FrameSplitter, frame
+from ipc.messages import Closing, Pong, Report, Welcome, client_decoder
 from ipc.records import COMMAND, REPORT
 from ipc.vocabulary import (
     MAX_CLIENT_ID,
@@ -133,16 +136,23 @@ def test_answers_in_any_order_come_to_their_places(peer: Peer, connect: Connect)
 def test_what_else_comes_keeps_its_order(peer: Peer, connect: Connect) -> None:
     def script(caller: Caller) -> None:
         (asked,) = served(caller, 1)
-        others = [answer(Pong(0), ExecType.TRADE, order_id=n) for n in range(100)]
-        caller.write(*others[:40], Pong(5), *others[40:], answer(asked))
+        others = [answer(Pong(0), ExecType.TRADE, order_id=n) for n in range(1, 101)]
+        caller.write(*others[:40], Pong(5), reject(Pong(6)), *others[40:], answer(asked))
         caller.read()
 
+    peer.play(script)
     peer.play(script)
     client = connect(peer.address, "alice")
     client.submit_array(orders(1))
     messages = client.receive(timeout_s=0)
     assert messages.index(Pong(5)) == 40
-    assert [m.order_id for m in messages if m != Pong(5)] == list(range(100))
+    assert messages[41].code == Reason.BOOK_FULL
+    assert [m.order_id for m in messages if isinstance(m, Report)] == list(range(1, 101))
+    client.reconnect()
+    client.submit_array(orders(1))
+    reports = client.receive_array(timeout_s=0)
+    assert reports["order_id"].tolist() == [*range(1, 41), 0, *range(41, 101)]
+    assert reports["exec_type"][40] == ExecType.REJECTED
 
 
 def test_reports_are_read_one_by_one_or_as_an_array(peer: Peer, connect: Connect) -> None:
@@ -177,28 +187,34 @@ def test_the_newest_reports_are_kept_and_the_others_told(peer: Peer, connect: Co
     assert client.receive_array(timeout_s=0)["order_id"].tolist() == list(range(70, 100))
 
 
-def test_a_bounded_number_is_under_way(peer: Peer, connect: Connect, monkeypatch) -> None:
+def test_a_bounded_number_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(array_exchange, "MAX_UNANSWERED", 20)
     monkeypatch.setattr(array_exchange, "PIECE", 8)
-    under_way = []
+    exchange = ArrayExchange(orders(30), 5)
+    sent = []
+    for number in range(30):
+        while frames := exchange.frames():
+            sent += [client_decoder.decode(body) for _, body in FrameSplitter(100).feed(frames)]
+        assert exchange.sent == len(sent) <= number + 20
+        assert len(sent) >= min(30, number + 20 - 7)
+        assert exchange.take(answer(sent[number]))
+    assert exchange.done
+    assert [message.request_id for message in sent] == list(range(5, 35))
+    assert [message.client_order_id for message in sent] == list(range(1, 31))
+
+
+def test_progress_renews_the_time_to_answer(peer: Peer, connect: Connect) -> None:
+    pause_s, timeout_s = 0.8, 1.5
 
     def script(caller: Caller) -> None:
-        caller.welcome()
-        waiting = [caller.read() for _ in range(16)]
-        for _ in range(16, 100):
-            under_way.append(len(waiting))
-            caller.write(answer(waiting.pop(0)))
-            # Only as many pieces of 8 as keep to 20 in all can follow.
-            if len(waiting) <= 12:
-                waiting += [caller.read() for _ in range(min(8, 100 - sent(waiting)))]
-        caller.write(*map(answer, waiting))
+        for message in served(caller, 3):
+            Event().wait(pause_s)
+            caller.write(answer(message))
         caller.read()
 
-    def sent(waiting: list[Any]) -> int:
-        return len(under_way) + len(waiting)
-
     peer.play(script)
-    assert (connect(peer.address, "alice").submit_array(orders(100))["command_type"] == 1).all()
+    client = connect(peer.address, "alice", timeout_s=timeout_s)
+    assert client.submit_array(orders(3))["command_type"].all()
 
 
 def test_silence_is_told_with_the_answers_so_far(peer: Peer, connect: Connect) -> None:
@@ -307,7 +323,7 @@ def test_request_ids_begin_anew_and_leave_out_what_is_unanswered() -> None:
     session = Session("alice")
     session.begin()
     welcome = Welcome(5, "alice", "0.0.1", INSTRUMENTS)
-    session.feed(client_codec.frame(welcome))
+    session.feed(frame(welcome))
     base = 5 << 25
     assert session.begin_array(orders(10)).first_request_id == base | 1
     assert session.next_request_id() == base | 11
