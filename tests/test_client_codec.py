@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.config import load_config
+from frontend.simulated_flow import SimulatedFlow
 from ipc import client_codec
 from ipc.client_codec import (
     DONE,
@@ -25,6 +27,7 @@ from ipc.compiled import HAVE_NUMBA
 from ipc.frames import HEADER, HEADER_BYTES, FrameSplitter, FrameTooLongError, frame
 from ipc.messages import (
     MAX_BODY,
+    MAX_COMMAND_BODY,
     MassCancelReport,
     Pong,
     Reject,
@@ -34,6 +37,7 @@ from ipc.messages import (
 )
 from ipc.records import COMMAND, REPORT
 from ipc.vocabulary import MAX_CLIENT_ID, RULES, CommandType, ExecType, Flag, Reason
+from tests.books import commands_of
 from tests.test_codec import wide
 
 compiled_only = pytest.mark.skipif(not HAVE_NUMBA, reason="numba is missing: nothing is compiled")
@@ -98,6 +102,19 @@ def test_the_highest_values_fit_and_are_read_back(command_type: CommandType) -> 
     same = [name for name in COMMAND.names if found[name][0] and name not in ("flags", "account")]
     assert {"command_type", "symbol", "request_id"} <= set(same)
     assert all(found[name] == command[name] for name in same)
+
+
+@pytest.mark.usefixtures("_either_way")
+def test_a_simulated_flow_survives_the_wire() -> None:
+    flow = SimulatedFlow(load_config().listed(), [ACCOUNT], [3])
+    commands = np.concatenate([flow.chunk(500) for _ in range(6)])
+    assert set(commands["command_type"].tolist()) == set(CommandType)
+    data, ends = command_frames(commands)
+    assert ends[-1] == len(data)
+    bodies = FrameSplitter(MAX_COMMAND_BODY).feed(data)
+    messages = (client_decoder.decode(body) for _, body in bodies)
+    commands["timestamp_ns"] = 0
+    assert commands_of(messages, ACCOUNT, 0).tobytes() == commands.tobytes()
 
 
 @pytest.mark.usefixtures("_either_way")
