@@ -15,8 +15,9 @@ come first. What was not answered on the connection before stays: its answer may
 **Bounds.** At most ``MAX_UNANSWERED`` requests wait for their answers. The queue is bounded: see
 ``frontend.report_queue``.
 
-**Bulk.** Answers to an array of commands, and whatever else comes in big pieces, are read by
-compiled code into arrays; messages by themselves, and all that is not plain, by msgspec.
+**Bulk.** Answers to an array of commands are read by compiled code into an array, and so is
+whatever else comes in big pieces, for a client that has used arrays: others never wait for that
+code to be compiled. Messages by themselves, and all that is not plain, are read by msgspec.
 """
 
 from bisect import bisect_left
@@ -44,7 +45,7 @@ from frontend.listings import Listings
 from frontend.positions import Positions
 from frontend.report_queue import ReportQueue
 from frontend.results import Execution
-from ipc.client_codec import DONE, ODD, AnswerReader
+from ipc.client_codec import DONE, ODD, AnswerReader, warm
 from ipc.frames import HEADER_BYTES, FrameSplitter, FrameTooLongError, frame
 from ipc.messages import (
     CLIENT_COMMANDS,
@@ -126,6 +127,7 @@ class Session:
         self._ends: dict[int, int] = {}
         self._exchange: ArrayExchange | None = None
         self._failure: ClientError | None = None
+        self._bulk_bytes = MAX_BODY + 1  # none, until arrays are asked for
         self._queue = ReportQueue(max_reports)
         self._splitter = FrameSplitter(MAX_BODY)
         self._reader = AnswerReader(MAX_BODY)
@@ -170,7 +172,7 @@ class Session:
         answered by a Closing. After any of them the connection is of no use any more, and nothing
         of ``data`` counts as having come.
         """
-        if self._welcomed and (self._exchange is not None or len(data) >= BULK_BYTES):
+        if self._welcomed and (self._exchange is not None or self._bulk_bytes <= len(data)):
             return self._feed_bulk(data)
         try:
             decode = server_decoder.decode
@@ -328,6 +330,8 @@ class Session:
         Raises ``InvalidOrderError``.
         """
         check_commands(commands)
+        warm()
+        self._bulk_bytes = BULK_BYTES
         first = self._free_numbers(len(commands))
         self._counter = first + len(commands) - 1
         self._exchange = ArrayExchange(commands, self._base | first)
@@ -363,6 +367,7 @@ class Session:
 
         Raises ``MissedReportsError``, once a gap.
         """
+        self._bulk_bytes = BULK_BYTES
         return self._queue.pop_records()
 
     def pop_execution(self) -> Execution | None:

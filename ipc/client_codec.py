@@ -5,6 +5,7 @@ compiled code (``ipc.command_encoder``, ``ipc.report_decoder``), every other fra
 where numba is missing, through msgspec.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from ipc.messages import (
     Replace,
     Report,
 )
-from ipc.records import MAX_SHARDS, REPORT
+from ipc.records import COMMAND, MAX_SHARDS, REPORT
 from ipc.report_decoder import DONE, FULL, ODD, read_answers
 from ipc.vocabulary import CommandType, ExecType, Flag, OrdStatus
 
@@ -39,6 +40,7 @@ __all__ = [
     "command_message",
     "report_messages",
     "report_records",
+    "warm",
 ]
 
 Records = npt.NDArray[np.void]
@@ -173,3 +175,14 @@ class AnswerReader:
         taken: Records = self._others[: self._count].copy()
         self._count = 0
         return taken
+
+
+@functools.cache
+def warm() -> None:
+    """Compile or load what writes and reads arrays; the first time on a machine takes seconds."""
+    if HAVE_NUMBA:
+        command = np.zeros(1, COMMAND)
+        command["command_type"] = CommandType.MASS_CANCEL
+        command_frames(command)
+        data = frame(MassCancelReport(0, 1, 0, 0, 0, 0))
+        AnswerReader(len(data)).read(data, 0, False, 1, np.zeros(1, REPORT))

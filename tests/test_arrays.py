@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -29,8 +30,8 @@ from frontend.session import MAX_COUNTER, Session
 from ipc import client_codec
 from ipc.compiled import HAVE_NUMBA
 from ipc.frames import FrameSplitter, frame
-from ipc.messages import Closing, Pong, Report, Welcome, client_decoder
-from ipc.records import COMMAND, REPORT
+from ipc.messages import Closing, Login, Pong, Report, ShardRestarted, Welcome, client_decoder
+from ipc.records import COMMAND, REPORT, make_id
 from ipc.vocabulary import (
     MAX_CLIENT_ID,
     CommandType,
@@ -270,6 +271,57 @@ def test_another_protocol_ends_the_connection(peer: Peer, connect: Connect) -> N
         client.submit_array(orders(1))
     assert isinstance(error.value.__cause__, ConnectionLostError | ProtocolError)
     assert not client.connected
+
+
+def numbered(report: Report, number: int) -> Report:
+    """Return a report as shard 0 numbers it."""
+    return msgspec.structs.replace(report, account_sequence=make_id(0, number))
+
+
+def test_a_missing_report_ends_the_connection(peer: Peer, connect: Connect) -> None:
+    def script(caller: Caller) -> None:
+        asked = [answer(message) for message in served(caller, 3)]
+        caller.write(*(numbered(r, n) for r, n in zip(asked, (7, 8, 10), strict=True)))
+        caller.read()
+
+    peer.play(script)
+    client = connect(peer.address, "alice")
+    with pytest.raises(IncompleteArrayError) as error:
+        client.submit_array(orders(3))
+    assert "10 of the account came in place of 9" in str(error.value.__cause__)
+    assert error.value.answers["account_sequence"].tolist() == [7, 8, 0]
+    assert not client.connected
+    assert client._session.positions.resume() == [8]
+
+
+def test_what_a_dead_matcher_did_not_take_is_rejected(peer: Peer, connect: Connect) -> None:
+    def script(caller: Caller) -> None:
+        asked = served(caller, 4)
+        taken = sum(map(len, map(frame, [Login("alice"), *asked[:3]])))
+        caller.write(numbered(answer(asked[0]), 1), ShardRestarted(make_id(0, 1), taken))
+        caller.write(numbered(answer(asked[3]), 2))
+        caller.read()
+
+    peer.play(script)
+    client = connect(peer.address, "alice")
+    answers = client.submit_array(orders(4))
+    rejected = ExecType.REJECTED
+    assert answers["exec_type"].tolist() == [0, rejected, rejected, 0]
+    assert answers["reason"].tolist() == [0, Reason.SHARD_DOWN, Reason.SHARD_DOWN, 0]
+    assert answers["client_order_id"].tolist() == [1, 2, 3, 4]
+
+
+def test_only_a_dead_matchers_commands_are_rejected() -> None:
+    commands = orders(5)
+    commands["symbol"] = [1, 2, 0, 0, 0]
+    commands["command_type"] = [1, 1, 2, 2, 5]
+    commands["order_id"][2:4] = [make_id(1, 5), make_id(0, 5)]
+    exchange = ArrayExchange(commands, 9)
+    exchange.frames(100)
+    exchange.not_carried_out(1, 1 << 20, np.array([-1, 0, 1, -1]))
+    assert exchange.answers["reason"].tolist() == [0, 51, 51, 0, 0]
+    assert exchange.answers["request_id"].tolist() == [0, 10, 11, 0, 0]
+    assert exchange.answered == 2
 
 
 @pytest.mark.parametrize(
