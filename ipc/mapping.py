@@ -1,8 +1,8 @@
 """Shared mappings: one file each under /dev/shm, with a header page that says what it holds.
 
 A mapping is made aside and renamed, so that a reader finds it whole or not at all, and its memory
-is reserved before it is touched, so that a full /dev/shm is an error and no fault (SIGBUS): at once,
-or bit by bit where much may stay unused (``Mapping.reserve``).
+reserved before it is touched, so that a full /dev/shm is an error, not a fault (SIGBUS): at once
+or, where much may stay unused, bit by bit (``Mapping.reserve``).
 Whoever opens one checks all that the header says; the pages of a reader are read-only.
 """
 
