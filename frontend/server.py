@@ -20,7 +20,7 @@ from frontend.hall import MAX_SESSION, Hall
 from frontend.report_history import ReportHistory
 from frontend.router import Router
 from ipc.ring import REPORTS, RingReader
-from ipc.sockets import listen
+from ipc.sockets import BACKLOG, listen
 from ipc.status import StatusWriter
 
 DRAIN_S = 10.0
@@ -78,7 +78,8 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
         except OSError as error:
             sys.exit(f"frontend: cannot listen on {address}: {error.strerror}")
         create = loop.create_server if address.host else loop.create_unix_server
-        servers.append(await create(lambda: ClientConnection(hall), sock=sock))
+        # Without a backlog of its own the loop would shorten the socket's.
+        servers.append(await create(lambda: ClientConnection(hall), sock=sock, backlog=BACKLOG))
     status.ready()
     await _until_stopped(hall, wakeup)
     for server in servers:
