@@ -123,15 +123,16 @@ def test_what_is_kept_is_bounded(holding: Stage) -> None:
     wire = holding.log_in("dave")
     other = holding.log_in("erin")
     holding.kill(1)
-    count = 400
-    wire.send(*(order(2, n) for n in range(1, count + 1)), Ping(999))
-    answers = []
-    while not answers or answers[-1] != Pong(999):
-        answers += holding.receive(wire)
-    busy = [a.request_id for a in answers if isinstance(a, Reject) and a.code == Reason.BUSY]
-    kept = count - len(busy)
-    assert busy == list(range(kept + 1, count + 1)) != []
-    assert kept > 4096 // len(frame(order(2, count)))
+    kept = 4096 // len(frame(order(2, 200))) + 1
+    wire.send(*(order(2, n) for n in range(1, kept + 1)), Ping(999))
+    assert holding.receive(wire) == [Pong(999)]
+    wire.send(*(order(2, n) for n in range(kept + 1, kept + 11)), order(1, 500))
+    busy = holding.receive(wire, 10)
+    assert {type(answer) for answer in busy} == {Reject}
+    assert [answer.request_id for answer in busy] == list(range(kept + 1, kept + 11))
+    assert {answer.code for answer in busy} == {Reason.BUSY}
+    (here,) = holding.receive(wire)
+    assert here.request_id == 500
     other.send(order(1, 1))
     (answer,) = holding.receive(other)
     assert answer.request_id == 1
