@@ -123,7 +123,7 @@ def test_what_is_kept_is_bounded(holding: Stage) -> None:
     wire = holding.log_in("dave")
     other = holding.log_in("erin")
     holding.kill(1)
-    kept = 4096 // len(frame(order(2, 200))) + 1
+    kept = 4096 // len(frame(order(2, 1))) + 1
     wire.send(*(order(2, n) for n in range(1, kept + 1)), Ping(999))
     assert holding.receive(wire) == [Pong(999)]
     wire.send(*(order(2, n) for n in range(kept + 1, kept + 11)), order(1, 500))
