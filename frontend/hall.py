@@ -235,6 +235,11 @@ class Hall:
             news = ShardRestarted(last, connection.sent_bytes_at_loss.get(shard, 0))
             connection.deliver_missed(missed + frame(news))
 
+    def found_link(self) -> None:
+        """Show how many matchers cannot be reached."""
+        down = sum(not link.connected for link in self.router.matchers)
+        self.status.set("shards_down", down)
+
     def lost_link(self, shard: int | None) -> None:
         """A matcher or worker is gone with what it had not answered: nobody waits for that."""
         if shard is not None:
@@ -253,6 +258,7 @@ class Hall:
                 stream.opening.discard(shard)
                 if not stream.opening:
                     self._let_in(stream)
+        self.found_link()
 
     # Commands under way -------------------------------------------------------------------------
 

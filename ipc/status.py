@@ -34,6 +34,7 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "closed_idle",
         "undelivered_bytes",
         "held_reads",
+        "shards_down",
         "resumed_reports",
         "refused_resume",
     ),
