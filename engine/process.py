@@ -25,6 +25,7 @@ ENTRIES: dict[Role, str] = {
     "matcher": "engine.matcher:run",
     "persister": "engine.persister:run",
     "query": "frontend.query_worker:run",
+    "http": "frontend.http.worker:run",
 }
 """Where each role's work begins: ``module:function``, taking (plan, index, status, wakeup)."""
 

@@ -151,6 +151,10 @@ class ClientConnection(asyncio.Protocol):
             transport.write(frame(Closing(code, text)))
             transport.close()
 
+    def take(self, body: bytes) -> None:
+        """Route one whole message of a session that is logged in, or answer what is wrong."""
+        self._odd(body)
+
     def _pause(self) -> bool:
         """Read no more; return whether that is new."""
         self._holds += 1

@@ -161,6 +161,10 @@ class Hall:
             self._tell_matchers(stream)
         connection.enter(session, frame(welcome), missed)
 
+    def greet_gateway(self) -> Welcome:
+        """Return the greeting of a gateway, with a session's number for its request ids."""
+        return Welcome(next(self._session_numbers), "", self._version, self._infos, [])
+
     def _tell_matchers(self, stream: Stream) -> None:
         """Say to the matchers whether a session of the account asks for cancel on disconnect."""
         for link in self.router.matchers:

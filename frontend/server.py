@@ -16,6 +16,7 @@ from engine.process import Wakeup
 from frontend.accounts import AccountRegistry
 from frontend.backends import BackendLink
 from frontend.entry import ClientConnection
+from frontend.gateway import GatewayConnection
 from frontend.hall import MAX_SESSION, Hall
 from frontend.report_history import ReportHistory
 from frontend.router import Router
@@ -79,6 +80,9 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
             sys.exit(f"frontend: cannot listen on {address}: {error.strerror}")
         create = loop.create_server if address.host else loop.create_unix_server
         servers.append(await create(lambda: ClientConnection(hall), sock=sock))
+    if plan.http_address is not None:
+        sock = listen(plan.gateway_address(index))
+        servers.append(await loop.create_unix_server(lambda: GatewayConnection(hall), sock=sock))
     status.ready()
     await _until_stopped(hall, wakeup)
     for server in servers:

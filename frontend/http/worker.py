@@ -1,0 +1,99 @@
+"""An HTTP worker: a process that serves REST and WebSocket, beside others on the same port."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+
+import uvicorn
+import uvloop
+
+from engine.plan import Plan
+from engine.process import Wakeup
+from frontend.http.api import Api
+from frontend.http.app import App
+from frontend.http.order_entry import OrderEntry
+from frontend.server import product_version
+from ipc.sockets import listen
+from ipc.status import StatusWriter
+
+TICK_S = 1.0
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, stopped by this process and not by signals of its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+
+def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
+    """Serve HTTP until told to stop."""
+    logging.basicConfig(level=plan.config.log_level)
+    uvloop.run(_serve(plan, index, status, wakeup))
+
+
+async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
+    address = plan.http_address
+    assert address is not None
+    settings = plan.config.http
+    api = Api(plan, status, product_version())
+    frontend = index % plan.config.frontend.processes
+    api.entry = OrderEntry(
+        plan.gateway_address(frontend),
+        api.tables,
+        status,
+        settings.answer_timeout_s,
+        settings.max_pending_orders,
+    )
+    await api.entry.start()
+    try:
+        sock = listen(address, shared=True)
+    except OSError as error:
+        sys.exit(f"http {index}: cannot listen on {address}: {error.strerror}")
+    server = Server(
+        uvicorn.Config(
+            App(api),
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=settings.keep_alive_s,
+            timeout_graceful_shutdown=settings.answer_timeout_s,
+            backlog=1024,
+        )
+    )
+    serving = asyncio.ensure_future(server.serve([sock]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.001)
+    status.ready()
+    await _until_stopped(server, wakeup)
+    server.should_exit = True
+    await serving
+    await api.entry.close()
+
+
+async def _until_stopped(server: Server, wakeup: Wakeup) -> None:
+    """Return when the process is told to stop."""
+    loop = asyncio.get_running_loop()
+    woken = asyncio.Event()
+
+    def stop() -> None:
+        wakeup.stopping = True
+        woken.set()
+
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    loop.add_reader(wakeup.fileno(), woken.set)
+    while not wakeup.stopping:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(woken.wait(), TICK_S)
+        woken.clear()
+        wakeup.wait(0)
+    loop.remove_reader(wakeup.fileno())
