@@ -1,8 +1,8 @@
 """What every request handler of a worker uses: shared memory, instruments, users, order entry."""
 
 import time
+from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -19,15 +19,21 @@ from ipc.ring import RingReader
 from ipc.status import StatusReader, StatusWriter
 from ipc.table import OrderTableReader
 
-Records = npt.NDArray[np.void]
+if TYPE_CHECKING:
+    from frontend.http.candles import Candles  # which use this module
+    from frontend.http.trade_reads import TradeReads
 
-encoder = msgspec.json.Encoder()
+Records = npt.NDArray[np.void]
 
 
 class Api:
     """One worker's views of the product. Nothing here is written but the worker's own status."""
 
     entry: OrderEntry
+    trade_reads: "TradeReads"
+    candles: "Candles"
+    openapi: bytes
+    docs_page: bytes
 
     def __init__(self, plan: Plan, status: StatusWriter, version: str) -> None:
         self.plan = plan

@@ -16,13 +16,16 @@ from frontend.http.api import Api
 from frontend.http.errors import ApiError
 from frontend.http.models import MAX_ID, ErrorAnswer
 from frontend.http.request import Request
-from frontend.http.routes import PREFIX, ROUTES, Route
+from frontend.http.routes import PREFIX, ROUTES, Content, Route
 from ipc.board import BoardBusyError
 from ipc.table import TableBusyError
 
 logger = logging.getLogger("shardbook.http")
 
-JSON = (b"content-type", b"application/json")
+Header = tuple[bytes, bytes]
+
+CONTENT_TYPE = b"content-type"
+JSON = (CONTENT_TYPE, b"application/json")
 ORDER_PREFIX = PREFIX + "/orders/"
 ORDER_PATH = PREFIX + "/orders/{order_id}"
 _encode = msgspec.json.Encoder().encode
@@ -46,33 +49,36 @@ class App:
         """Serve one request."""
         if scope["type"] != "http":
             return
-        headers: tuple[tuple[bytes, bytes], ...] = ()
+        headers: tuple[Header, ...] = ()
         try:
-            body = await self._answer(scope, receive)
+            body, content_type = await self._answer(scope, receive)
             status = 200
         except Exception as error:
             problem = self._problem(error)
             status, headers = problem.status, problem.headers
-            body = _encode(ErrorAnswer(problem.body(), time.time_ns()))
+            body, content_type = _encode(ErrorAnswer(problem.body(), time.time_ns())), JSON
         self._api.meter.answered(status)
         length = (b"content-length", b"%d" % len(body))
         await send(
             {
                 "type": "http.response.start",
                 "status": status,
-                "headers": [JSON, length, *headers],
+                "headers": [content_type, length, *headers],
             }
         )
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, scope: Scope, receive: Any) -> bytes:
+    async def _answer(self, scope: Scope, receive: Any) -> tuple[bytes, Header]:
         route, is_async, order_id = self._route(scope["method"], scope["path"])
-        user_id = self._api.authenticate(scope["headers"]) if not route.unprefixed else None
+        user_id = self._api.authenticate(scope["headers"]) if not route.public else None
         body = b"" if scope["method"] == "GET" else await self._body(receive)
         request = Request(self._api, scope["query_string"], body, user_id, order_id)
         result: Any = route.handler(request)
-        encoded: bytes = _encode(await result if is_async else result)
-        return encoded
+        if is_async:
+            result = await result
+        if isinstance(result, Content):
+            return result.body, (CONTENT_TYPE, result.content_type)
+        return _encode(result), JSON
 
     def _route(self, method: str, path: str) -> tuple[Route, bool, int]:
         found = self._routes.get((method, path))

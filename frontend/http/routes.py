@@ -7,10 +7,21 @@ import msgspec
 
 from frontend.http import models as m
 from frontend.http import orders, reads
+from frontend.http.metrics import CONTENT_TYPE, metrics
 from frontend.http.request import Request
 
 PREFIX = "/api/v1"
-Handler = Callable[[Request], msgspec.Struct | Awaitable[msgspec.Struct]]
+
+
+class Content(NamedTuple):
+    """An answer that is no JSON object of ours."""
+
+    body: bytes
+    content_type: bytes
+
+
+Result = msgspec.Struct | Content
+Handler = Callable[[Request], Result | Awaitable[Result]]
 
 
 class Route(NamedTuple):
@@ -19,12 +30,15 @@ class Route(NamedTuple):
     method: str
     path: str
     handler: Handler
-    answer: type[msgspec.Struct]
-    query: type[m.Query] = m.Query
+    answer: type[msgspec.Struct] | None
+    query: type[m.Query] | None = m.Query
     body: type[msgspec.Struct] | None = None
     codes: tuple[str, ...] = ()
     unprefixed: bool = False
-    """Also without the prefix, and open to everyone."""
+    """Also without the prefix."""
+    public: bool = False
+    """Open to everyone, with keys and without."""
+    content_type: str = "application/json"
 
     @property
     def summary(self) -> str:
@@ -52,6 +66,32 @@ _NEW = (
 _SENT = ("BODY_TOO_LARGE", "TOO_MANY_REQUESTS", "BUSY", "SHARD_DOWN", "OUTCOME_UNKNOWN")
 _ONE = ("ORDER_NOT_FOUND", "INVALID_ORDER_ID")
 _CHANGED = ("ORDER_NOT_OPEN",)
+
+
+async def trades(request: Request) -> m.TradesAnswer:
+    """Show trades, newest first."""
+    return await request.api.trade_reads.trades(request)
+
+
+async def candles(request: Request) -> m.CandlesAnswer:
+    """Show candles of the intervals that had trades, oldest first."""
+    return await request.api.candles.candles(request)
+
+
+def show_metrics(request: Request) -> Content:
+    """Show every figure of the product, as Prometheus reads them."""
+    return Content(metrics(request.api), CONTENT_TYPE)
+
+
+def docs(request: Request) -> Content:
+    """Show this description as a page."""
+    return Content(request.api.docs_page, b"text/html; charset=utf-8")
+
+
+def openapi(request: Request) -> Content:
+    """Show this description."""
+    return Content(request.api.openapi, b"application/json")
+
 
 ROUTES = (
     Route(
@@ -98,7 +138,44 @@ ROUTES = (
     ),
     Route("GET", "/orderbook", reads.book, m.BookAnswer, m.BookQuery, codes=("UNKNOWN_SYMBOL",)),
     Route("GET", "/orderbook/top", reads.top, m.TopAnswer, m.TopQuery, codes=("UNKNOWN_SYMBOL",)),
+    Route("GET", "/trades", trades, m.TradesAnswer, m.TradesQuery, codes=("UNKNOWN_SYMBOL",)),
+    Route(
+        "GET",
+        "/candles",
+        candles,
+        m.CandlesAnswer,
+        m.CandlesQuery,
+        codes=("UNKNOWN_SYMBOL", "BUSY"),
+    ),
     Route("GET", "/symbols", reads.symbols, m.SymbolsAnswer),
-    Route("GET", "/health", reads.health, m.HealthAnswer, unprefixed=True),
-    Route("GET", "/ready", reads.ready, m.ReadyAnswer, codes=("NOT_READY",), unprefixed=True),
+    Route("GET", "/health", reads.health, m.HealthAnswer, unprefixed=True, public=True),
+    Route(
+        "GET",
+        "/ready",
+        reads.ready,
+        m.ReadyAnswer,
+        codes=("NOT_READY",),
+        unprefixed=True,
+        public=True,
+    ),
+    Route(
+        "GET",
+        "/metrics",
+        show_metrics,
+        None,
+        None,
+        unprefixed=True,
+        content_type="text/plain; version=0.0.4; charset=utf-8",
+    ),
+    Route(
+        "GET",
+        "/docs",
+        docs,
+        None,
+        None,
+        unprefixed=True,
+        public=True,
+        content_type="text/html; charset=utf-8",
+    ),
+    Route("GET", "/openapi.json", openapi, None, None, unprefixed=True, public=True),
 )

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 
+import msgspec
 import uvicorn
 import uvloop
 
@@ -14,7 +15,11 @@ from engine.plan import Plan
 from engine.process import Wakeup
 from frontend.http.api import Api
 from frontend.http.app import App
+from frontend.http.candles import Candles
+from frontend.http.docs import page
+from frontend.http.openapi import describe
 from frontend.http.order_entry import OrderEntry
+from frontend.http.trade_reads import TradeReads
 from frontend.server import product_version
 from ipc.sockets import listen
 from ipc.status import StatusWriter
@@ -50,6 +55,10 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
         settings.answer_timeout_s,
         settings.max_pending_orders,
     )
+    api.trade_reads, api.candles = TradeReads(api), Candles(api)
+    symbols = [market.symbol for market in api.markets.all]
+    description = describe(api.version, symbols, api.markets.default_symbol)
+    api.openapi, api.docs_page = msgspec.json.encode(description), page(description)
     await api.entry.start()
     try:
         sock = listen(address, shared=True)
@@ -78,6 +87,8 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     server.should_exit = True
     await serving
     await api.entry.close()
+    api.trade_reads.close()
+    api.candles.close()
 
 
 async def _until_stopped(server: Server, wakeup: Wakeup) -> None:
