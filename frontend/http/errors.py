@@ -79,6 +79,8 @@ class ApiError(Exception):
         """What the answer's headers say beside the usual."""
         if self.code == "UNAUTHORIZED":
             return ((b"www-authenticate", b"Bearer"),)
+        if self.code == "METHOD_NOT_ALLOWED":
+            return ((b"allow", ", ".join(self.details["allowed"]).encode()),)
         return RETRY_AFTER if self.status in (429, 503) else ()
 
     def body(self) -> ErrorBody:
