@@ -13,6 +13,7 @@ from frontend.http.meter import Meter
 from frontend.http.names import AccountNames
 from frontend.http.order_entry import OrderEntry
 from frontend.http.request import Request
+from frontend.keys import Keys
 from ipc.board import BoardReader
 from ipc.records import account_of, sequence_of, shard_of
 from ipc.ring import RingReader
@@ -21,6 +22,7 @@ from ipc.table import OrderTableReader
 
 if TYPE_CHECKING:
     from frontend.http.candles import Candles  # which use this module
+    from frontend.http.feeds import Feeds
     from frontend.http.trade_reads import TradeReads
 
 Records = npt.NDArray[np.void]
@@ -32,6 +34,7 @@ class Api:
     entry: OrderEntry
     trade_reads: "TradeReads"
     candles: "Candles"
+    feeds: "Feeds"
     openapi: bytes
     docs_page: bytes
 
@@ -40,6 +43,7 @@ class Api:
         self.config = plan.config.http
         self.status = status
         self.version = version
+        self.keys = Keys(plan.config.keys)
         self.meter = Meter(status)
         self.started = time.monotonic()
         self.markets = Markets(plan.instruments, self.config.default_symbol)
@@ -52,8 +56,25 @@ class Api:
         self.boards = [BoardReader(plan.board_path(shard)) for shard in plan.shards]
 
     def authenticate(self, headers: list[tuple[bytes, bytes]]) -> str | None:
-        """Return the user of a request's key, None where no keys are configured."""
-        return None
+        """Return the user of a request's key, None where no keys are configured.
+
+        Raises ``ApiError``.
+        """
+        if not self.keys:
+            return None
+        for name, value in headers:
+            if name == b"x-api-key":
+                return self.user_of_key(value)
+            if name == b"authorization" and value[:7].lower() == b"bearer ":
+                return self.user_of_key(value[7:].strip())
+        raise ApiError("UNAUTHORIZED", "an API key must be sent")
+
+    def user_of_key(self, key: bytes) -> str:
+        """Return the user of a key. Raises ``ApiError``."""
+        user_id = self.keys.user_of(key)
+        if user_id is None:
+            raise ApiError("UNAUTHORIZED", "the API key must be one that is configured")
+        return user_id
 
     def account(self, request: Request, named: str | None) -> int | None:
         """Return whose orders a request may see; None where everybody's. Raises ``ApiError``."""

@@ -17,6 +17,7 @@ from frontend.http.errors import ApiError
 from frontend.http.models import MAX_ID, ErrorAnswer
 from frontend.http.request import Request
 from frontend.http.routes import PREFIX, ROUTES, Content, Route
+from frontend.http.sockets import Socket
 from ipc.board import BoardBusyError
 from ipc.table import TableBusyError
 
@@ -26,6 +27,7 @@ Header = tuple[bytes, bytes]
 
 CONTENT_TYPE = b"content-type"
 JSON = (CONTENT_TYPE, b"application/json")
+SOCKET_PATHS = ("/ws", PREFIX + "/ws")
 ORDER_PREFIX = PREFIX + "/orders/"
 ORDER_PATH = PREFIX + "/orders/{order_id}"
 _encode = msgspec.json.Encoder().encode
@@ -47,7 +49,8 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
             return
         headers: tuple[Header, ...] = ()
         try:
@@ -67,6 +70,28 @@ class App:
             }
         )
         await send({"type": "http.response.body", "body": body})
+
+    async def _socket(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Serve a WebSocket; a key may come with its request, or by the login op later."""
+        await receive()
+        problem: ApiError | None = None
+        user_id = None
+        if scope["path"] not in SOCKET_PATHS:
+            problem = ApiError("NOT_FOUND", "there is nothing at this path")
+        elif any(name in (b"x-api-key", b"authorization") for name, _ in scope["headers"]):
+            try:
+                user_id = self._api.authenticate(scope["headers"])
+            except ApiError as error:
+                problem = error
+        if problem is not None:
+            await _refuse(problem, send)
+            return
+        await send({"type": "websocket.accept"})
+        self._api.status.add("sockets", 1)
+        try:
+            await Socket(self._api, user_id, send).serve(receive)
+        finally:
+            self._api.status.add("sockets", -1)
 
     async def _answer(self, scope: Scope, receive: Any) -> tuple[bytes, Header]:
         route, is_async, order_id = self._route(scope["method"], scope["path"])
@@ -119,6 +144,15 @@ class App:
             return ApiError("BUSY", "what was to be read is being changed; try again")
         logger.error("request failed", exc_info=error)
         return ApiError("INTERNAL_ERROR", "the request failed for a reason of ours")
+
+
+async def _refuse(problem: ApiError, send: Any) -> None:
+    """Answer a WebSocket's request with an error instead."""
+    body = _encode(ErrorAnswer(problem.body(), time.time_ns()))
+    headers = [JSON, (b"content-length", b"%d" % len(body)), *problem.headers]
+    start = {"type": "websocket.http.response.start", "status": problem.status, "headers": headers}
+    await send(start)
+    await send({"type": "websocket.http.response.body", "body": body})
 
 
 def _order_id(text: str) -> int:

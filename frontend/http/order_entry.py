@@ -39,7 +39,7 @@ SETTLE_S = 0.0005
 _REDUCE = int(CommandType.REDUCE)
 
 Outcome = Exchange | ApiError
-Listener = Callable[[Report | Reject], None]
+Listener = Callable[[Report], None]
 
 
 class OrderEntry(asyncio.Protocol):
@@ -72,6 +72,8 @@ class OrderEntry(asyncio.Protocol):
         self._pending_of: dict[int, int] = {}
         self._taken: dict[int, tuple[int, Exchange]] = {}
         self._listeners: dict[int, set[Listener]] = {}
+        self.at_loss: set[Callable[[], None]] = set()
+        """Called where the connection is lost, and reports with it; ``listen`` ends then."""
         self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -179,6 +181,9 @@ class OrderEntry(asyncio.Protocol):
         self._opening_by_id.clear()
         for request_id in list(self._pending):
             self._fail(request_id)
+        self._listeners.clear()
+        for tell in list(self.at_loss):
+            tell()
         if not self._closing:
             self._status.add("gateway_lost", 1)
             self._spawn(self._connect())

@@ -13,8 +13,9 @@ from frontend.http.market import Market
 from frontend.http.models import OrderTrade, OrderView, Side, Status, TimeInForce
 from frontend.http.models import OrderType as OrderTypeWord
 from frontend.http.order_entry import Outcome
+from frontend.http.socket_models import OrderEvent
 from ipc.messages import Reject, Report
-from ipc.vocabulary import Flag, OrdStatus
+from ipc.vocabulary import ExecType, Flag, OrdStatus
 
 STATUSES: dict[int, Status] = {
     int(OrdStatus.NEW): "OPEN",
@@ -26,6 +27,13 @@ STATUSES: dict[int, Status] = {
 SIDE_WORDS: dict[int, Side] = {1: "BUY", 2: "SELL"}
 _TYPES: dict[int, OrderTypeWord] = {1: "MARKET", 2: "LIMIT"}
 _TIMES: dict[int, TimeInForce] = {1: "GTC", 3: "IOC", 4: "FOK"}
+_EVENTS = {
+    int(ExecType.NEW): "new",
+    int(ExecType.CANCELED): "cancelled",
+    int(ExecType.REPLACED): "replaced",
+    int(ExecType.TRADE): "trade",
+}
+_LIQUIDITY = {1: "maker", 2: "taker"}
 _POST_ONLY = int(Flag.POST_ONLY)
 
 
@@ -63,6 +71,32 @@ def _trades(api: Api, exchange: Exchange, market: Market, quoted: bool) -> list[
         OrderTrade(trade_id, buy, sell, prices[price], quantities[quantity], time_ns)
         for trade_id, _, time_ns, price, quantity, buy, sell, *_ in made.tolist()
     ]
+
+
+def order_event(api: Api, report: Report, user_id: str) -> OrderEvent:
+    """Return what a report tells its user."""
+    market = api.markets.by_number[report.symbol]
+    prices, quantities = market.prices[0], market.quantities[0]
+    traded = report.trade_id or None
+    return OrderEvent(
+        type=_EVENTS[report.exec_type],
+        user_id=user_id,
+        symbol=market.symbol,
+        order_id=report.order_id,
+        client_order_id=report.client_order_id,
+        side=SIDE_WORDS[report.side],
+        status=STATUSES[report.ord_status],
+        price=prices[report.price] if report.price else None,
+        quantity=quantities[report.quantity],
+        filled_quantity=quantities[report.cum_qty],
+        remaining_quantity=quantities[report.leaves_qty],
+        trade_id=traded,
+        last_price=prices[report.last_price] if traded else None,
+        last_quantity=quantities[report.last_qty] if traded else None,
+        liquidity=_LIQUIDITY.get(report.liquidity),
+        sequence=report.sequence,
+        timestamp=report.timestamp_ns,
+    )
 
 
 def order_views(api: Api, orders: Records | Sequence[np.void], quoted: bool) -> list[OrderView]:

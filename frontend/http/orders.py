@@ -119,9 +119,20 @@ async def replace_order(request: Request) -> OrderResult:
 
 async def cancel_order(request: Request) -> CancelAnswer:
     """Cancel a resting order."""
-    api = request.api
     query = read_query(OrderQuery, request.query)
-    _, market, stream = await _find(request, query.user_id)
+    return await cancel(request, query.user_id, query.numbers == "string")
+
+
+async def cancel_orders(request: Request) -> CancelAllAnswer:
+    """Cancel every order of a user, in one symbol or in all."""
+    query = read_query(CancelQuery, request.query)
+    return await cancel_all(request, query.user_id, query.symbol)
+
+
+async def cancel(request: Request, named: str | None, quoted: bool = False) -> CancelAnswer:
+    """Cancel the order of a request, of the user who is named where one is."""
+    api = request.api
+    _, market, stream = await _find(request, named)
     command = Cancel(market.number, api.entry.next_id(), request.order_id)
     found = await api.entry.send(stream, command)
     try:
@@ -129,7 +140,7 @@ async def cancel_order(request: Request) -> CancelAnswer:
     except ApiError as error:
         raise _explained(request, error) from None
     assert last is not None
-    quantities = market.quantities[query.numbers == "string"]
+    quantities = market.quantities[quoted]
     return CancelAnswer(
         timestamp=time.time_ns(),
         order_id=last.order_id,
@@ -139,14 +150,13 @@ async def cancel_order(request: Request) -> CancelAnswer:
     )
 
 
-async def cancel_orders(request: Request) -> CancelAllAnswer:
-    """Cancel every order of a user, in one symbol or in all."""
+async def cancel_all(request: Request, named: str | None, symbol: str | None) -> CancelAllAnswer:
+    """Cancel every order of the user who is named, in one symbol or in all."""
     api = request.api
-    query = read_query(CancelQuery, request.query)
-    symbol = 0 if query.symbol is None else api.markets.named(query.symbol).number
-    stream = await api.entry.stream_of(request.user(query.user_id))
+    number = 0 if symbol is None else api.markets.named(symbol).number
+    stream = await api.entry.stream_of(request.user(named))
     api.entry.check_room(stream)
-    exchange = outcome(await api.entry.send(stream, MassCancel(symbol, api.entry.next_id())))
+    exchange = outcome(await api.entry.send(stream, MassCancel(number, api.entry.next_id())))
     assert isinstance(exchange.answer, MassCancelReport)
     return CancelAllAnswer(timestamp=time.time_ns(), cancelled=exchange.answer.canceled_orders)
 

@@ -17,8 +17,10 @@ from frontend.http.api import Api
 from frontend.http.app import App
 from frontend.http.candles import Candles
 from frontend.http.docs import page
+from frontend.http.feeds import Feeds
 from frontend.http.openapi import describe
 from frontend.http.order_entry import OrderEntry
+from frontend.http.sockets import MAX_MESSAGE_BYTES
 from frontend.http.trade_reads import TradeReads
 from frontend.server import product_version
 from ipc.sockets import listen
@@ -55,7 +57,7 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
         settings.answer_timeout_s,
         settings.max_pending_orders,
     )
-    api.trade_reads, api.candles = TradeReads(api), Candles(api)
+    api.trade_reads, api.candles, api.feeds = TradeReads(api), Candles(api), Feeds(api)
     symbols = [market.symbol for market in api.markets.all]
     description = describe(api.version, symbols, api.markets.default_symbol)
     api.openapi, api.docs_page = msgspec.json.encode(description), page(description)
@@ -68,6 +70,11 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
         uvicorn.Config(
             App(api),
             http="httptools",
+            ws="websockets-sansio",
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_ping_interval=settings.heartbeat_s,
+            ws_ping_timeout=settings.heartbeat_s,
+            ws_per_message_deflate=False,
             lifespan="off",
             log_config=None,
             access_log=False,
