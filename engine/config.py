@@ -68,6 +68,7 @@ class FrontendSection(Section, frozen=True):
 class PersisterSection(Section, frozen=True):
     """``[persister]``: the trade log."""
 
+    directory: str = ""
     segment_bytes: Annotated[int, Meta(ge=4_096)] = 256 << 20
     compress: bool = True
     fsync: bool = False

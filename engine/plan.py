@@ -74,7 +74,7 @@ class Plan:
     @property
     def log_dir(self) -> Path:
         """The directory of trades.ndjson and its older segments."""
-        return self.data_dir / "log"
+        return Path(self.config.persister.directory or self.data_dir / "log").absolute()
 
     def accounts_path(self, frontend: int) -> Path:
         """The append-only list of user ids and their accounts, of those that logged in there."""

@@ -32,6 +32,7 @@ from ipc.ring import REPORTS, create_ring
 from ipc.sockets import listen
 from ipc.status import ProcessSlot, StatusReader, StatusWriter, create_status
 from ipc.table import create_table
+from ipc.tls import TlsError, server_context
 
 START_S = 120.0
 """How long processes may take to be ready, compiling for the first time included."""
@@ -125,7 +126,7 @@ class Supervisor:
         plan = self.plan
         try:
             plan.data_dir.mkdir(parents=True, exist_ok=True)
-            plan.log_dir.mkdir(exist_ok=True)
+            plan.log_dir.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(plan.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ServeError(f"data directory {plan.data_dir}: {error.strerror}") from None
@@ -142,7 +143,12 @@ class Supervisor:
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
     def _check_port(self) -> None:
-        """Refuse an HTTP port in use: workers share it, so theirs would not be refused."""
+        """Refuse an HTTP port in use (workers share it, so theirs would not be), or a wrong key."""
+        tls = self.plan.config.tls
+        try:
+            server_context(tls.certificate, tls.key)
+        except TlsError as error:
+            raise ServeError(str(error)) from None
         address = self.plan.http_address
         if address is None:
             return

@@ -271,6 +271,10 @@ class ClientConnection(asyncio.Protocol):
         if self.session:
             self.close("ALREADY_LOGGED_IN", "a connection logs in once")
             return
+        if not self.hall.keys.admits(login.user_id, login.api_key):
+            self.hall.status.add("refused_login", 1)
+            self.close("LOGIN_REFUSED", "api_key: must be a key of the user_id")
+            return
         self.hall.log_in(self, login)
         if not self.session and self._open():
             self._held_for_login = True  # what comes behind it waits with it

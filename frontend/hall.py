@@ -18,6 +18,7 @@ from engine.config import FrontendSection
 from frontend.accounts import AccountRegistry
 from frontend.backends import BackendLink
 from frontend.entry import ClientConnection
+from frontend.keys import Keys
 from frontend.mass_cancels import MassCancels
 from frontend.report_history import ReportHistory
 from frontend.resume import Resume, ResumeError
@@ -62,9 +63,11 @@ class Hall:
         status: StatusWriter,
         version: str,
         session_numbers: Iterator[int],
+        keys: Keys,
     ) -> None:
         self.config = config
         self.status = status
+        self.keys = keys
         self._registry = registry
         self._resume = Resume(history, status)
         self._version = version

@@ -130,12 +130,14 @@ class Login(Message, tag=10):
 
     ``resume``: the last ``account_sequence`` that was seen of each shard; what came after them is
     sent first. ``cancel_on_disconnect``: when the last session of the account that asked for it
-    ends, in whatever way, all orders of the account are cancelled.
+    ends, in whatever way, all orders of the account are cancelled. ``api_key``: proves who it is,
+    where the engine has keys.
     """
 
     user_id: UserId
     resume: Annotated[list[AccountSequence], Meta(max_length=MAX_SHARDS)] = []
     cancel_on_disconnect: bool = False
+    api_key: Annotated[str, Meta(max_length=256)] = ""
 
 
 class Ping(Message, tag=11):

@@ -21,10 +21,10 @@ from tests.product import until
 class Ws:
     """One WebSocket and what has come on it."""
 
-    def __init__(self, plan: Plan, path: str = "/ws", **options: Any) -> None:
+    def __init__(self, plan: Plan, path: str = "/ws", scheme: str = "ws", **options: Any) -> None:
         address = plan.http_address
         assert address is not None
-        url = f"ws://{address.host}:{address.port}{path}"
+        url = f"{scheme}://{address.host}:{address.port}{path}"
         self._opened = connect(url, open_timeout=WAIT_S, compression=None, max_size=None, **options)
         self.connection: ClientConnection = self._opened.__enter__()
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from engine.process import Wakeup
 from frontend.http.api import Api
 from frontend.http.app import App
 from frontend.http.candles import Candles
+from frontend.http.connection import limited_connection
 from frontend.http.docs import page
 from frontend.http.feeds import Feeds
 from frontend.http.openapi import describe
@@ -40,7 +40,6 @@ class Server(uvicorn.Server):
 
 def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
     """Serve HTTP until told to stop."""
-    logging.basicConfig(level=plan.config.log_level)
     uvloop.run(_serve(plan, index, status, wakeup))
 
 
@@ -69,7 +68,11 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     server = Server(
         uvicorn.Config(
             App(api),
-            http="httptools",
+            http=limited_connection(
+                settings.max_header_bytes, settings.max_connections, settings.keep_alive_s
+            ),
+            ssl_certfile=plan.config.tls.certificate or None,
+            ssl_keyfile=plan.config.tls.key or None,
             ws="websockets-sansio",
             ws_max_size=MAX_MESSAGE_BYTES,
             ws_ping_interval=settings.heartbeat_s,
@@ -90,7 +93,7 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     while not server.started and not serving.done():
         await asyncio.sleep(0.001)
     status.ready()
-    await _until_stopped(server, wakeup)
+    await _until_stopped(server, status, wakeup)
     server.should_exit = True
     await serving
     await api.entry.close()
@@ -98,8 +101,8 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     api.candles.close()
 
 
-async def _until_stopped(server: Server, wakeup: Wakeup) -> None:
-    """Return when the process is told to stop."""
+async def _until_stopped(server: Server, status: StatusWriter, wakeup: Wakeup) -> None:
+    """Return when the process is told to stop; close connections that only wait meanwhile."""
     loop = asyncio.get_running_loop()
     woken = asyncio.Event()
 
@@ -114,4 +117,10 @@ async def _until_stopped(server: Server, wakeup: Wakeup) -> None:
             await asyncio.wait_for(woken.wait(), TICK_S)
         woken.clear()
         wakeup.wait(0)
+        connections = list(server.server_state.connections)
+        status.set("connections", len(connections))
+        for connection in connections:
+            close_overdue = getattr(connection, "close_overdue", None)
+            if close_overdue is not None:
+                close_overdue(loop.time())
     loop.remove_reader(wakeup.fileno())
