@@ -110,7 +110,7 @@ class App:
         if found is not None:
             return *found, 0
         order_id = 0
-        if path.startswith(ORDER_PREFIX):
+        if path not in self._methods and path.startswith(ORDER_PREFIX):
             order_id = _order_id(path[len(ORDER_PREFIX) :])
             path = ORDER_PATH
             found = self._routes.get((method, path))

@@ -97,7 +97,7 @@ def broken_rule(field: str, rule: str, code: str = "") -> ApiError:
 def of_validation(error: msgspec.ValidationError) -> ApiError:
     """Return what msgspec found, as field and rule."""
     problem, _, where = str(error).partition(" - at `$")
-    rule = problem.replace("`", "")
+    rule = problem.replace("`", "").replace(" | null", "")
     field = where.rstrip("`").strip(".")
     if rule.startswith(("Object missing required field ", "Object contains unknown field ")):
         words, _, name = problem.partition(" field ")

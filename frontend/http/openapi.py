@@ -125,7 +125,10 @@ def _refine(schemas: dict[str, Any], symbols: list[str], default_symbol: str | N
     order["additionalProperties"] = False
     schemas["Replacement"]["additionalProperties"] = False
     schemas["Batch"]["additionalProperties"] = False
-    schemas["Batch"]["properties"]["orders"]["items"] = {"$ref": "#/components/schemas/NewOrder"}
+    schemas["Batch"]["properties"]["orders"]["items"] = {
+        "description": "a NewOrder; what is none fails by itself and leaves the others alone",
+        "anyOf": [{"$ref": "#/components/schemas/NewOrder"}, {}],
+    }
 
 
 def _ref(kind: type[msgspec.Struct]) -> str:

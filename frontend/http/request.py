@@ -1,6 +1,6 @@
 """One HTTP request as the handlers see it."""
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Q = TypeVar("Q", bound=Query)
 MAX_QUERY_FIELDS = 32
 REMEMBERED_QUERIES = 1_024
+MAX_DIGITS = 20
 
 
 class Request:
@@ -45,6 +46,17 @@ class Request:
         return named
 
 
+@cache
+def _whole_numbers(kind: type[Query]) -> frozenset[str]:
+    """Return the parameters of a query that are whole numbers."""
+    properties = msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"]
+    return frozenset(
+        name
+        for name, shape in properties.items()
+        if any(option.get("type") == "integer" for option in shape.get("anyOf", [shape]))
+    )
+
+
 @lru_cache(REMEMBERED_QUERIES)
 def read_query(kind: type[Q], text: bytes) -> Q:
     """Return a query string as its type. Raises ``ApiError``."""
@@ -58,10 +70,14 @@ def read_query(kind: type[Q], text: bytes) -> Q:
         )
     except ValueError:
         raise ApiError("INVALID_REQUEST", "the query string must be name=value pairs") from None
-    fields = dict(pairs)
+    fields: dict[str, str | int] = dict(pairs)
     if len(fields) < len(pairs):
         raise ApiError("INVALID_REQUEST", "the query string must name each parameter once")
+    for name in _whole_numbers(kind) & fields.keys():
+        value = str(fields[name])
+        if value.isascii() and value.isdigit() and len(value) < MAX_DIGITS:
+            fields[name] = int(value)
     try:
-        return msgspec.convert(fields, kind, strict=False)
+        return msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
         raise of_validation(error) from None
