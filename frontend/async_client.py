@@ -62,7 +62,9 @@ class AsyncClient:
         self.tls = tls
         self.timeout_s = timeout_s
         self.auto_reconnect = auto_reconnect
-        self._session = Session(user_id, max_reports, include_answers, cancel_on_disconnect, api_key)
+        self._session = Session(
+            user_id, max_reports, include_answers, cancel_on_disconnect, api_key
+        )
         self._coming_back: asyncio.Task[None] | None = None
         self._link: _Link | None = None
         self._closed = False

@@ -240,7 +240,7 @@ class Hall:
             return
         for connection in list(stream.sessions):
             news = ShardRestarted(last, connection.sent_bytes_at_loss.get(shard, 0))
-            connection.deliver_missed(missed + frame(news))
+            connection.deliver_missed(missed + frame(news, stream.number))
 
     def lost_link(self, shard: int | None) -> None:
         """A matcher or worker is gone with what it had not answered: nobody waits for that."""

@@ -98,4 +98,4 @@ class Api:
     def made_trades(self, first_trade_id: int, count: int) -> Records:
         """Return trades of one command (TRADE), as many as the ring still has."""
         first = sequence_of(first_trade_id)
-        return self.rings[shard_of(first_trade_id)].read(first - 1, count).trades
+        return self.rings[shard_of(first_trade_id)].read(first - 1, count).records

@@ -56,12 +56,12 @@ class Candles:
         for shard, ring in enumerate(self._api.rings):
             while not self._stopping.is_set():
                 result = ring.read(self._seen[shard], BATCH_TRADES)
-                if result.lost_trades:
+                if result.lost_records:
                     self._read_log()
                     continue
-                if not len(result.trades):
+                if not len(result.records):
                     break
-                self._add(result.trades)
+                self._add(result.records)
 
     def of(self, number: int, minutes: int, first: int, limit: int, end: int) -> dict[int, Minute]:
         """Return up to ``limit`` candles, the last ones that begin before ``end``, by their minute.

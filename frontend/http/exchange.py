@@ -30,12 +30,21 @@ class Exchange:
         "first",
         "first_trade_id",
         "last",
+        "sent_to",
         "stream",
         "trade_count",
     )
 
-    def __init__(self, stream: int, deadline: float, done: "asyncio.Future[Any]") -> None:
+    def __init__(
+        self,
+        stream: int,
+        deadline: float,
+        done: "asyncio.Future[Any]",
+        sent_to: int | None = None,
+    ) -> None:
         self.stream = stream
+        self.sent_to = sent_to
+        """The shard of the command, None for all."""
         self.deadline = deadline
         self.done = done
         self.answer: Reject | MassCancelReport | None = None

@@ -150,12 +150,12 @@ class TradesFeed(Feed):
         if self._ring.published == self._seen:
             return False
         result = self._ring.read(self._seen, BATCH_TRADES)
-        self._seen = result.first + len(result.trades) - 1
-        if result.lost_trades:
+        self._seen = result.first + len(result.records) - 1
+        if result.lost_records:
             for subscriber in list(self.subscribers):
                 subscriber.cut_off("TRADES_LOST", "trades came faster than they could be read")
             return True
-        mine = result.trades[result.trades["symbol"] == self.market.number]
+        mine = result.records[result.records["symbol"] == self.market.number]
         if len(mine):
             self.tell(self._message(mine))
         return True
@@ -227,8 +227,8 @@ class TickerFeed(Feed):
         self._sequence, self._timestamp_ns = depth.sequence, depth.timestamp_ns
         while self._ring.published > self._seen:
             result = self._ring.read(self._seen, BATCH_TRADES)
-            self._seen = result.first + len(result.trades) - 1
-            mine = result.trades[result.trades["symbol"] == self.market.number]
+            self._seen = result.first + len(result.records) - 1
+            mine = result.records[result.records["symbol"] == self.market.number]
             if len(mine):
                 self._trade = int(mine["price"][-1]), int(mine["quantity"][-1])
         self._state = (depth.bids[:1].tolist(), depth.asks[:1].tolist(), self._trade)

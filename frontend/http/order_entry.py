@@ -7,7 +7,7 @@ once with an error where it cannot be sent. Speaks what ``frontend.gateway`` des
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, cast
 
 from frontend.http.errors import ApiError
@@ -21,10 +21,12 @@ from ipc.messages import (
     OpenAccount,
     Reject,
     Report,
+    ShardRestarted,
     Welcome,
     encoder,
     gateway_decoder,
 )
+from ipc.records import shard_of
 from ipc.sockets import Address, widen
 from ipc.status import StatusWriter
 from ipc.table import OrderTableReader
@@ -49,12 +51,14 @@ class OrderEntry(asyncio.Protocol):
         self,
         address: Address,
         tables: Sequence[OrderTableReader],
+        shards: Mapping[int, int],
         status: StatusWriter,
         answer_timeout_s: float,
         max_pending: int,
     ) -> None:
         self._address = address
         self._tables = tables
+        self._shards = shards
         self._status = status
         self._timeout_s = answer_timeout_s
         self._max_pending = max_pending
@@ -136,7 +140,7 @@ class OrderEntry(asyncio.Protocol):
             done.set_result(ApiError("SHARD_DOWN", "the order entry is down; try again"))
             return done
         self._pending[command.request_id] = Exchange(
-            stream, self._loop.time() + self._timeout_s, done
+            stream, self._loop.time() + self._timeout_s, done, self._shards.get(command.symbol)
         )
         self._pending_of[stream] = self._pending_of.get(stream, 0) + 1
         self._write(encoder.encode(command), stream)
@@ -206,6 +210,8 @@ class OrderEntry(asyncio.Protocol):
                 self._take_report(message, stream)
             elif isinstance(message, Reject | MassCancelReport):
                 self._take_answer(message)
+            elif isinstance(message, ShardRestarted):
+                self._take_restart(stream, shard_of(message.account_sequence))
             elif isinstance(message, AccountOpened):
                 self._take_account(message)
             elif isinstance(message, Welcome):
@@ -235,6 +241,12 @@ class OrderEntry(asyncio.Protocol):
         if exchange is not None:
             exchange.answer = answer
             self._finish(answer.request_id, exchange)
+
+    def _take_restart(self, stream: int, shard: int) -> None:
+        """A shard has told an account all that it kept: what is unanswered there stays so."""
+        for request_id, exchange in list(self._pending.items()):
+            if exchange.stream == stream and exchange.sent_to in (shard, None):
+                self._fail(request_id)
 
     def _take_account(self, message: AccountOpened) -> None:
         user_id = self._opening_by_id.pop(message.request_id, None)

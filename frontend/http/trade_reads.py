@@ -92,7 +92,7 @@ class TradeReads:
             raise broken_rule("before", "must be the id of a trade of the symbol")
         if market is None and len(shards) > 1:
             # Other shards' trades are older where their time is.
-            found = self._api.rings[shard].read(sequence - 1, 1).trades
+            found = self._api.rings[shard].read(sequence - 1, 1).records
             if not len(found) or found["trade_id"][0] != query.before:
                 raise broken_rule(
                     "before", "must come with a symbol where the trade is as old as that"
@@ -125,7 +125,7 @@ class TradeReads:
             return False
         for shard in below:
             oldest = rings[shard].oldest
-            first = rings[shard].read(oldest - 1, 1).trades
+            first = rings[shard].read(oldest - 1, 1).records
             if oldest > 1 and (not len(first) or first["timestamp_ns"][0] >= query.from_):
                 return False
         return True
@@ -204,7 +204,7 @@ def _from_ring(
     while missing > 0 and stop > ring.oldest:
         after = max(ring.oldest - 1, stop - 1 - max(missing, CHUNK_TRADES if market else missing))
         result = ring.read(after, stop - 1 - after)
-        trades = result.trades[: max(0, stop - result.first)]
+        trades = result.records[: max(0, stop - result.first)]
         if market is not None:
             trades = trades[trades["symbol"] == market.number]
         if query.to is not None:
@@ -226,7 +226,7 @@ def _first_at(ring: RingReader, when_ns: int) -> int:
     while low < high:
         middle = (low + high) // 2
         found = ring.read(middle - 1, 1)
-        if len(found.trades) and int(found.trades["timestamp_ns"][0]) >= when_ns:
+        if len(found.records) and int(found.records["timestamp_ns"][0]) >= when_ns:
             high = middle
         else:
             low = middle + 1

@@ -52,6 +52,7 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     api.entry = OrderEntry(
         plan.gateway_address(frontend),
         api.tables,
+        {market.number: market.shard for market in api.markets.all},
         status,
         settings.answer_timeout_s,
         settings.max_pending_orders,
