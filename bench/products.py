@@ -184,8 +184,9 @@ def configured(config: Config, matchers: int, pin: bool, book: str | None) -> Co
         config.engine, matchers=matchers, pin=pin, book=book or config.engine.book
     )
     frontend = msgspec.structs.replace(config.frontend, socket="", tcp="")
+    http = msgspec.structs.replace(config.http, address="")
     # As of a file: an unknown book is refused here.
-    changed = msgspec.structs.replace(config, engine=engine, frontend=frontend)
+    changed = msgspec.structs.replace(config, engine=engine, frontend=frontend, http=http)
     return msgspec.convert(msgspec.to_builtins(changed), Config)
 
 

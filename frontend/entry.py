@@ -151,6 +151,10 @@ class ClientConnection(asyncio.Protocol):
             transport.write(frame(Closing(code, text)))
             transport.close()
 
+    def take(self, body: bytes) -> None:
+        """Route one whole message of a session that is logged in, or answer what is wrong."""
+        self._odd(body)
+
     def _pause(self) -> bool:
         """Read no more; return whether that is new."""
         self._holds += 1
@@ -266,6 +270,10 @@ class ClientConnection(asyncio.Protocol):
     def _log_in(self, login: Login) -> None:
         if self.session:
             self.close("ALREADY_LOGGED_IN", "a connection logs in once")
+            return
+        if not self.hall.keys.admits(login.user_id, login.api_key):
+            self.hall.status.add("refused_login", 1)
+            self.close("LOGIN_REFUSED", "api_key: must be a key of the user_id")
             return
         self.hall.log_in(self, login)
         if not self.session and self._open():

@@ -1,6 +1,7 @@
 """Addresses and stream sockets: ``unix:PATH`` and ``tcp:HOST:PORT``."""
 
 import contextlib
+import ipaddress
 import os
 import socket
 from pathlib import Path
@@ -42,6 +43,16 @@ def parse_address(text: str) -> Address:
     if not host or not port.isdigit() or int(port) > 65_535:
         raise AddressError(f"address {text!r}: must be unix:PATH or tcp:HOST:PORT")
     return Address(host=host, port=int(port))
+
+
+def is_loopback(address: Address) -> bool:
+    """Return whether only this machine reaches an address."""
+    if address.path or address.host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address.host).is_loopback
+    except ValueError:
+        return False
 
 
 def connect(address: Address, timeout_s: float | None = None) -> socket.socket:
