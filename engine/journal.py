@@ -24,9 +24,9 @@ from engine.journal_format import (
     marks,
     segment_path,
 )
-from engine.journal_reader import End
+from engine.journal_reader import End, segments_of
 from engine.shard_terms import ShardTerms
-from engine.storage import NO_ROOM, Storage
+from engine.storage import NO_ROOM, Buffer, Storage
 from ipc.records import COMMAND
 
 logger = logging.getLogger("shardbook.matcher")
@@ -59,6 +59,8 @@ class JournalWriter:
         self.appended_bytes = 0
         self.segments = 0
         """How many were begun."""
+        self.before_rotation: Callable[[], None] = lambda: None
+        """Called before a segment is closed: nobody may be syncing it then."""
         self.fsync = fsync
         self._directory = directory
         self._terms = terms
@@ -79,7 +81,7 @@ class JournalWriter:
         """
         size = MARKS_BYTES + commands.nbytes
         begin, end = marks(commands, self.sequence + 1, timestamp_ns)
-        pieces = [begin, commands.view(np.uint8).data, end]
+        pieces: list[Buffer] = [begin, commands.view(np.uint8).data, end]
         while True:
             self._check()
             try:
@@ -107,6 +109,7 @@ class JournalWriter:
     def close(self) -> None:
         """Cut the segment to what it holds, and close it."""
         if self._descriptor >= 0:
+            self.before_rotation()
             try:
                 if self._failure is None:
                     self._storage.truncate(self._descriptor, self._offset)
@@ -154,6 +157,7 @@ class JournalWriter:
         """Cut the segment at hand to what it holds; with ``fsync`` all of it is durable."""
         if self._descriptor < 0:
             return
+        self.before_rotation()
         self._storage.truncate(self._descriptor, self._offset)
         if self.fsync:
             self._storage.sync(self._descriptor)
@@ -161,32 +165,41 @@ class JournalWriter:
         self._descriptor, self._size = -1, 0
 
     def _settle_last(self, end: End) -> None:
-        """Cut the last segment of a former run to its end, and with ``fsync`` make all durable.
-
-        Its bytes are written again before: where a sync failed in that run, the kernel may take
-        pages for clean that never reached the disk.
-        """
+        """Cut the last segment of a former run to its end, and remove it where it is empty."""
         assert end.path is not None
         storage = self._storage
         descriptor = storage.open(end.path)
         try:
             if os.fstat(descriptor).st_size != end.offset:
                 storage.truncate(descriptor, end.offset)
-            if self.fsync:
-                storage.write(descriptor, [os.pread(descriptor, end.offset, 0)], 0)
-                storage.sync(descriptor)
+                if self.fsync:
+                    storage.sync(descriptor)
         finally:
             storage.close(descriptor)
         if end.path == segment_path(self._directory, end.sequence + 1):
             storage.unlink(end.path)  # it holds no command, and its successor has its name
         if self.fsync:
-            for segment in sorted(self._directory.glob("*.journal")):
-                descriptor = storage.open(segment)
-                try:
-                    storage.sync(descriptor)
-                finally:
-                    storage.close(descriptor)
             storage.sync_directory(self._directory)
 
 
-assert MIN_SEGMENT_BYTES > MARKS_BYTES + COMMAND.itemsize
+def make_durable(directory: Path, storage: Storage) -> None:
+    """Make all that a journal of a former run holds durable. Raises ``OSError``.
+
+    The last segment's bytes are written anew before: where a sync failed in that run, the kernel
+    may take pages for clean that never reached the disk. Earlier ones were closed after a sync.
+    """
+    segments = segments_of(directory)
+    for segment in segments:
+        descriptor = storage.open(segment.path)
+        try:
+            if segment is segments[-1]:
+                written = os.pread(descriptor, os.fstat(descriptor).st_size, 0).rstrip(b"\0")
+                storage.write(descriptor, [written], 0)
+            storage.sync(descriptor)
+        finally:
+            storage.close(descriptor)
+    if segments:
+        storage.sync_directory(directory)
+
+
+assert MARKS_BYTES + COMMAND.itemsize < MIN_SEGMENT_BYTES

@@ -22,7 +22,7 @@ was written whole and was damaged later.
 import struct
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -159,7 +159,7 @@ _S40, _S48, _S56 = np.uint64(40), np.uint64(48), np.uint64(56)
 
 
 @compiled
-def crc_of_words(words: Words, first: int, end: int, tables: npt.NDArray[np.uint32]) -> int:
+def crc_of_words(words: Words, first: Any, end: Any, tables: npt.NDArray[np.uint32]) -> Any:
     """Return the CRC-32 of words from ``first`` up to ``end``, equal to ``zlib.crc32``'s."""
     crc = _LOW
     for index in range(first, end):
@@ -181,16 +181,16 @@ def crc_of_words(words: Words, first: int, end: int, tables: npt.NDArray[np.uint
 def _scan_words(
     words: Words,
     end: int,
-    sequence: int,
-    after: int,
+    sequence: Any,
+    after: Any,
     out: Words,
     room: int,
     tables: npt.NDArray[np.uint32],
-) -> tuple[int, int, int, int, int]:
+) -> Any:
     """Be ``scan`` in words; ``room`` is how many commands fit into ``out``."""
-    position = 0
-    count = 0
-    timestamp_ns = 0
+    position: Any = 0
+    count: Any = 0
+    timestamp_ns: Any = 0
     why = MORE
     while position + _BATCH_WORDS < end:
         head = words[position]
@@ -212,7 +212,7 @@ def _scan_words(
         if crc_of_words(words, position, last, tables) != words[last] & _LOW:
             why = BAD
             break
-        known = min(batch, max(0, after - sequence))
+        known: Any = min(batch, max(0, after - sequence))
         start = position + _BATCH_WORDS + known * _COMMAND_WORDS
         place = count * _COMMAND_WORDS
         for index in range(last - start):

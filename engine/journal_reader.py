@@ -133,7 +133,9 @@ class JournalReader:
             )
         changed = "" if self._terms is None else difference(header.terms, self._terms)
         if changed:
-            raise JournalError(f"{segment.path}: was written under another configuration: {changed}")
+            raise JournalError(
+                f"{segment.path}: was written under another configuration: {changed}"
+            )
         return header
 
     def _check_start(self, segment: Segment) -> None:

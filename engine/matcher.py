@@ -1,21 +1,25 @@
 """A matcher: the process that owns one shard's books.
 
-Each round takes whatever has arrived, matches it as one batch, publishes what came of it (ids kept,
-trades to the ring, orders to the table, levels to the board) and only then answers, so that a
-read after the answer sees the write. Time enters here, once a round, and never goes back.
+Each round takes whatever has arrived, keeps it (``engine.keeper``), matches it as one batch,
+publishes what came of it (trades to the ring, orders to the table, levels to the board) and only
+then answers, so that a read after the answer sees the write. Time enters here, once a round, and
+never goes back, not even over restarts.
 """
 
 import socket
+import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 from msgspec import DecodeError, ValidationError
 
-from engine.book import BookLimits, Counters, Records
-from engine.books import make_book
+from engine.book import Counters, Records
+from engine.journal_format import JournalError
+from engine.keeper import Keeper
 from engine.plan import Plan
-from engine.process import Wakeup, ring_doorbell
-from engine.sequences import SequenceFile
+from engine.process import HALTED, Wakeup, ring_doorbell
+from engine.storage import Storage
 from engine.summary import Summary
 from ipc.backend import Backend, Link
 from ipc.board import BoardWriter
@@ -38,32 +42,50 @@ RING_EVERY_NS = 200_000
 class Matcher:
     """One shard: its books, and everything that it alone writes."""
 
-    def __init__(self, plan: Plan, shard: int, status: StatusWriter) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        shard: int,
+        status: StatusWriter,
+        keeper: Keeper,
+        clock: Callable[[], int] = time.time_ns,
+        wait: Callable[[], None] = lambda: time.sleep(RING_FULL_WAIT_S),
+    ) -> None:
+        """Bring the shard back as it was kept. ``wait`` is called while the ring is full.
+
+        Raises ``JournalError``.
+        """
         engine = plan.config.engine
         self._status = status
-        self._sequences = SequenceFile(plan.sequences_path(shard))
-        limits = [
-            BookLimits(i.number, i.min_price, i.max_price, i.max_resting_orders)
-            for i in plan.instruments_of(shard)
-        ]
-        start = self._sequences.load()
-        self.book = make_book(engine.book, shard, limits, engine.recent_orders, start)
+        self._keeper = keeper
+        self._clock, self._wait = clock, wait
         self._ring = RingWriter(plan.ring_path(shard))
-        self._table = OrderTableWriter(plan.table_path(shard))
         self._board = BoardWriter(plan.board_path(shard))
         self._commands = np.zeros(engine.batch_commands, COMMAND)
         self._reports = np.zeros(max(2, 4 * engine.batch_commands), REPORT)
         self._trades = np.zeros(2 * engine.batch_commands, TRADE)
-        self._summary = Summary([limit.symbol for limit in limits])
+        symbols = [instrument.number for instrument in plan.instruments_of(shard)]
+        self._summary = Summary(symbols)
         self._doorbell = plan.doorbell_path
         self._bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._bell.setblocking(False)
-        self._clock_ns = 0
         self._rung_ns = 0
+        recovered = keeper.recover(
+            self._ring.published, self._publish_left, plan.table_path(shard).with_suffix(".new")
+        )
+        self.book = recovered.shard.book
+        self._clock_ns = recovered.end.timestamp_ns
+        self._table = OrderTableWriter(plan.table_path(shard))
+        self._table.adopt(recovered.shard.table.contents())
+        recovered.shard.close()
+        counters = self.book.counters()
+        for symbol in symbols:
+            self._publish_depth(symbol, counters.sequence)
+        self._count(counters, self._reports[:0], self._trades[:0], {})
 
     def handle(self, arrived: list[tuple[Link, bytes]], links: list[Link]) -> None:
         """Carry out all whole frames that have arrived, and queue the answers on ``links``."""
-        self._clock_ns = max(self._clock_ns, time.time_ns())
+        self._clock_ns = max(self._clock_ns, self._clock())
         count = 0
         for link, data in arrived:
             link.decoder.feed(data)
@@ -72,12 +94,28 @@ class Matcher:
                 if odd is not None:
                     self._control(link, *odd)
                 elif count == len(self._commands):
-                    self._match(self._commands, links)
+                    self.take(self._commands, links)
                     count = 0
                 else:
                     break
         if count:
-            self._match(self._commands[:count], links)
+            self.take(self._commands[:count], links)
+
+    def take(self, commands: Records, links: list[Link]) -> None:
+        """Keep a batch, and match what may be matched. Raises ``JournalError``."""
+        self._keeper.keep(commands, self._clock_ns)
+        self.settle(links)
+
+    def settle(self, links: list[Link]) -> None:
+        """Match the batches that the disk has taken meanwhile. Raises ``JournalError``."""
+        for commands in self._keeper.ready():
+            self._match(commands, links)
+
+    def settle_all(self, links: list[Link]) -> None:
+        """Match every batch that was taken, waiting for the disk. Raises ``JournalError``."""
+        while self._keeper.waiting:
+            self._keeper.wait()
+            self.settle(links)
 
     def _control(self, link: Link, stream: int, body: bytes) -> None:
         """Take a frame that is no command: an account is opened, or nothing that there is."""
@@ -109,7 +147,6 @@ class Matcher:
     def _publish(self, reports: Records, trades: Records) -> None:
         """Show readers what a batch has changed, before any answer leaves."""
         counters = self.book.counters()
-        self._sequences.store(counters)
         if len(trades):
             self._ring.publish(trades)
             self._wake_persister()
@@ -118,6 +155,15 @@ class Matcher:
         for symbol in symbols:
             self._publish_depth(symbol, counters.sequence)
         self._count(counters, reports, trades, rejects)
+
+    def _publish_left(self, trades: Records) -> None:
+        """Show readers the trades that a former life of this matcher had not shown yet."""
+        while len(trades):
+            room = self._ring.room()
+            self._ring.publish(trades[:room])
+            trades = trades[room:]
+            if len(trades):
+                self._wait_for_room()
 
     def _wake_persister(self) -> None:
         """Ring the doorbell if the persister sleeps, but not again while it is waking up."""
@@ -149,26 +195,45 @@ class Matcher:
         """The ring is full of trades that are not logged yet: wait for the persister."""
         self._status.add("ring_full_waits", 1)
         ring_doorbell(self._bell, self._doorbell)
-        time.sleep(RING_FULL_WAIT_S)
+        self._wait()
 
     def close(self) -> None:
-        """Release what is mapped."""
-        self._sequences.close()
+        """Let go of the journal."""
+        self._keeper.close()
         self._bell.close()
 
 
 def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
-    """Serve shard ``index`` until told to stop and every frontend has gone."""
-    matcher = Matcher(plan, index, status)
+    """Serve shard ``index`` until told to stop and every frontend has gone.
+
+    Where its commands cannot be kept the process ends, with exit code ``HALTED``.
+    """
+    keeper = Keeper(plan, index, status, Storage(), lambda: wakeup.stopping)
+    try:
+        _serve(plan, index, status, wakeup, keeper)
+    except JournalError as error:
+        print(f"matcher {index}: {error}", file=sys.stderr, flush=True)
+        status.halt()
+        sys.exit(HALTED)
+
+
+def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup, keeper: Keeper) -> None:
+    matcher = Matcher(plan, index, status, keeper)
     backend = Backend(plan.matcher_address(index), wakeup, MAX_UNSENT_BYTES)
+    backend.before_finish = lambda: matcher.settle_all(backend.links)
+    if keeper.syncer is not None:
+        wakeup.watch(keeper.syncer.fileno())
     timeout_s = 0 if plan.config.engine.wait == "spin" else None
     status.ready()
     while not wakeup.stopping or backend.links:
-        arrived = backend.poll(timeout_s)
+        if keeper.full:
+            keeper.wait()
+        arrived = backend.poll(0 if keeper.full else timeout_s)
         if wakeup.stopping:
             backend.stop_listening()
         if arrived:
             matcher.handle(arrived, backend.links)
+        matcher.settle(backend.links)
         backend.flush()
     backend.close()
     matcher.close()

@@ -416,7 +416,9 @@ class ReferenceBook:
             self._recent.append(row)
             self._client_ids[account, symbol, client_order_id] = order_id
         for row in resting.tolist():
-            order_id, account, client_order_id, price, leaves_qty, cum_qty, symbol, side, *rest = row
+            order_id, account, client_order_id, price, leaves_qty, cum_qty, symbol, side, *rest = (
+                row
+            )
             flags = rest[0]
             ids = (order_id, account, client_order_id)
             order = Order(*ids, symbol, side, _LIMIT, _GTC, flags, price, leaves_qty, cum_qty)

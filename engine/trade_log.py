@@ -18,6 +18,7 @@ from engine.trade_segments import (
     ACTIVE,
     Seal,
     Sealer,
+    TradeLogBusyError,
     TradeLogError,
     active_number,
     clean_up,
@@ -28,7 +29,15 @@ from engine.trade_segments import (
 )
 from ipc.records import SEQUENCE_BITS, SEQUENCE_MASK, sequence_of, shard_of
 
-__all__ = ["LogTail", "Position", "TradeLog", "TradeLogError", "read_trades"]
+__all__ = [
+    "LogTail",
+    "Position",
+    "TradeLog",
+    "TradeLogBusyError",
+    "TradeLogError",
+    "logged_sequences",
+    "read_trades",
+]
 
 logger = logging.getLogger("shardbook.persister")
 
@@ -242,6 +251,23 @@ class TradeLog:
             self._last[int(shard)] = int(sequences[-1])
 
 
+def logged_sequences(directory: Path) -> dict[int, int]:
+    """Return each shard's last trade in the log, without opening it for writing.
+
+    Raises ``TradeLogError`` where it is damaged.
+    """
+    seal = read_seal(directory)
+    last = dict(seal.last_sequences)
+    with LogTail(directory, Position(seal.segment + 1, 0)) as tail:
+        while block := tail.read_block():
+            ids = trade_ids(block)
+            shards = ids >> np.uint64(SEQUENCE_BITS)
+            for shard in np.unique(shards).tolist():
+                newest = int(ids[shards == shard].max()) & SEQUENCE_MASK
+                last[shard] = max(last.get(shard, 0), newest)
+    return last
+
+
 def _whole_lines(lines: memoryview) -> int:
     """Return how many bytes of ``lines`` are whole lines."""
     start = max(0, len(lines) - MAX_LINE_BYTES)
@@ -256,5 +282,5 @@ def _locked(directory: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise TradeLogError(f"{directory}: another process writes this trade log") from None
+        raise TradeLogBusyError(f"{directory}: another process writes this trade log") from None
     return descriptor

@@ -43,6 +43,10 @@ class TradeLogError(Exception):
     """The log cannot be used as it is; the text names file and offset, or the reason."""
 
 
+class TradeLogBusyError(TradeLogError):
+    """Another process writes the log."""
+
+
 class Seal(msgspec.Struct, frozen=True):
     """What ``sealed.json`` says: segments up to ``segment`` are durable, and end with these."""
 

@@ -184,7 +184,7 @@ BATCH = np.dtype(
 """What leads a batch of a journal: how many commands follow, from which sequence, written when."""
 
 BATCH_END = np.dtype([("checksum", "<u4"), ("mark", "<u4")])
-"""What closes a batch: the CRC-32 of all of it before this, and a mark that it was written whole."""
+"""What closes a batch: the CRC-32 of all of it before this, and that it was written whole."""
 
 _SIZES = {
     "COMMAND": (COMMAND, 80),

@@ -14,11 +14,11 @@ from ipc.mapping import Mapping, create_mapping, open_mapping
 from ipc.vocabulary import Reason
 
 KIND = "status"
-STATES = ("absent", "starting", "ready", "stopped")
+STATES = ("absent", "starting", "ready", "stopped", "halted")
 ROLES = ("supervisor", "frontend", "matcher", "persister", "query")
 
 COUNTERS: dict[str, tuple[str, ...]] = {
-    "supervisor": ("restarts",),
+    "supervisor": ("restarts", "snapshots", "snapshot_errors"),
     "frontend": (
         "connections",
         "sessions",
@@ -45,6 +45,9 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "ring_full_waits",
         "links_cut_off",
         "resting_orders",
+        "journal_bytes",
+        "journal_waits",
+        "replayed",
     ),
     "persister": (
         "trades",
@@ -140,6 +143,10 @@ class StatusWriter:
         """Say that the process has ended as it should."""
         self._words[_STATE] = STATES.index("stopped")
 
+    def halt(self) -> None:
+        """Say that the process has ended because it can keep nothing; nothing restarts it."""
+        self._words[_STATE] = STATES.index("halted")
+
     def forget(self) -> None:
         """Say, for a process that died, that it is not there; its successor starts anew."""
         self._words[_STATE] = STATES.index("absent")
@@ -147,6 +154,10 @@ class StatusWriter:
     def set(self, name: str, value: int) -> None:
         """Give a counter its value."""
         self._words[self._place[name]] = value
+
+    def get(self, name: str) -> int:
+        """Return a counter."""
+        return self._words[self._place[name]]
 
     def add(self, name: str, count: int) -> None:
         """Add to a counter."""

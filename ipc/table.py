@@ -100,9 +100,10 @@ class OrderTableWriter(_Table):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, writable=True)
-        from ipc.table_kernel import apply_reports, rebuild
+        from ipc.table_kernel import apply_reports, queued, rebuild
 
         self._apply_reports = apply_reports
+        self._rebuild, self._queued = rebuild, queued
         self._queue = np.zeros((self.capacity + 1, 2), np.uint32)
         self.overflowed_orders = 0
         entries = self._entries
@@ -132,6 +133,43 @@ class OrderTableWriter(_Table):
                 f"{self.mapping.path}: all {self.capacity} orders are live, no slot for order "
                 f"{reports['order_id'][done]} (report {done} of {len(reports)})"
             )
+
+    def contents(self) -> Records:
+        """Return all orders (ORDER): the ended ones, those that go first first, then the live."""
+        slots = np.zeros(self.capacity + 1, np.int64)
+        slots = slots[: self._queued(self._queue, slots)]
+        ids = self._entries["order_id"]
+        slots = slots[ids[slots] != 0]
+        live = ids != 0
+        live[slots] = False
+        taken = self._entries[np.concatenate((slots, np.flatnonzero(live)))]
+        return np.ascontiguousarray(
+            taken.view("u1").reshape(-1, TABLE_ENTRY.itemsize)[:, _HEAD_BYTES:]
+        ).view(ORDER)[:, 0]
+
+    def adopt(self, orders: Records) -> None:
+        """Hold what ``contents`` of a table returned, in place of what is there.
+
+        Readers see the former orders, then wait for a moment, then see the new ones. Where there
+        are more than the table holds, the first ones are left out.
+        """
+        orders = orders[max(0, len(orders) - self.capacity) :]
+        count = len(orders)
+        entries = self._entries
+        versions = entries["version"]
+        self._words[_EPOCH] |= np.uint64(1)
+        versions |= np.uint32(1)
+        fence()
+        for name in ORDER.names or ():
+            entries[name][1 : count + 1] = orders[name]
+            entries[name][count + 1 :] = 0
+        self._accounts[1 : count + 1] = orders["account"]
+        self._accounts[count + 1 :] = 0
+        fence()
+        versions += np.uint32(1)
+        slots = np.arange(1, self.capacity + 1)
+        order = np.concatenate((slots[count:], slots[:count]))
+        self._rebuild(entries, self._cells, self._queue, self._words, order)
 
 
 class OrderTableReader(_Table):

@@ -173,3 +173,15 @@ def rebuild(
     words[LIVE] = live
     fence()
     words[EPOCH] += _ONE
+
+
+@compiled
+def queued(queue: Slots, slots: npt.NDArray[np.int64]) -> int:
+    """Fill ``slots`` with those of the queue, in its order; return how many."""
+    count = 0
+    slot = np.uint64(queue[_ZERO, AFTER])
+    while slot != _ZERO:
+        slots[count] = slot
+        count += 1
+        slot = np.uint64(queue[slot, AFTER])
+    return count

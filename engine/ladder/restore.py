@@ -56,9 +56,7 @@ def _make_restore(source: int) -> Any:
             order.terms = signed(row.side) | _RESTING_KIND | signed(row.flags) << 24
             matching.rest(book, side, slot)
             if row.client_order_id != _ZERO:
-                hash32 = identity.client_id_hash(
-                    book, row.account, instrument, row.client_order_id
-                )
+                hash32 = identity.client_id_hash(book, row.account, instrument, row.client_order_id)
                 identity.add_client_id(book, hash32, slot)
             sequence = signed(row.order_id) & SEQUENCE_MASK
             if identity.in_ring(book, sequence):
