@@ -75,7 +75,7 @@ class JournalSection(Section, frozen=True):
     """``[journal]``: what keeps the commands, and with them the books."""
 
     durability: Literal["async", "fsync", "off"] = "async"
-    segment_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 40)] = 64 << 20
+    segment_bytes: Annotated[int, Meta(ge=1 << 13, le=1 << 40)] = 64 << 20
     snapshot_commands: Annotated[int, Meta(ge=0)] = 5_000_000
     snapshots_kept: Annotated[int, Meta(ge=2, le=1_000)] = 2
     archive: str = ""

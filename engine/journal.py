@@ -31,7 +31,7 @@ from ipc.records import COMMAND
 
 logger = logging.getLogger("shardbook.matcher")
 
-MIN_SEGMENT_BYTES = 1 << 16
+MIN_SEGMENT_BYTES = 1 << 13
 _ASIDE = "next.tmp"
 
 

@@ -146,8 +146,13 @@ class Keeper:
         finally:
             if self.syncer is not None:
                 self.syncer.close()
-            if self._lock >= 0:
-                os.close(self._lock)
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the journal without a word to the disk, as the death of the process does."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def _begin(self, recovered: Recovered) -> None:
         settings = self._plan.config.journal

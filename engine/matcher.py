@@ -75,8 +75,8 @@ class Matcher:
         )
         self.book = recovered.shard.book
         self._clock_ns = recovered.end.timestamp_ns
-        self._table = OrderTableWriter(plan.table_path(shard))
-        self._table.adopt(recovered.shard.table.contents())
+        self.table = OrderTableWriter(plan.table_path(shard))
+        self.table.adopt(recovered.shard.table.contents())
         recovered.shard.close()
         counters = self.book.counters()
         for symbol in symbols:
@@ -85,7 +85,7 @@ class Matcher:
 
     def handle(self, arrived: list[tuple[Link, bytes]], links: list[Link]) -> None:
         """Carry out all whole frames that have arrived, and queue the answers on ``links``."""
-        self._clock_ns = max(self._clock_ns, self._clock())
+        self.tick()
         count = 0
         for link, data in arrived:
             link.decoder.feed(data)
@@ -100,6 +100,11 @@ class Matcher:
                     break
         if count:
             self.take(self._commands[:count], links)
+
+    def tick(self) -> int:
+        """Look at the clock; return the time of what arrives now. It never goes back."""
+        self._clock_ns = max(self._clock_ns, self._clock())
+        return self._clock_ns
 
     def take(self, commands: Records, links: list[Link]) -> None:
         """Keep a batch, and match what may be matched. Raises ``JournalError``."""
@@ -150,7 +155,7 @@ class Matcher:
         if len(trades):
             self._ring.publish(trades)
             self._wake_persister()
-        self._table.apply(reports)
+        self.table.apply(reports)
         symbols, rejects = self._summary.of(reports)
         for symbol in symbols:
             self._publish_depth(symbol, counters.sequence)
@@ -185,7 +190,7 @@ class Matcher:
         status.set("commands", counters.sequence)
         status.set("order_sequence", counters.order_sequence)
         status.set("trade_sequence", counters.trade_sequence)
-        status.set("resting_orders", self._table.live_orders)
+        status.set("resting_orders", self.table.live_orders)
         status.add("reports", len(reports))
         status.add("trades", len(trades))
         for reason, count in rejects.items():

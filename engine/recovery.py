@@ -98,8 +98,9 @@ class Shard:
         path.unlink(missing_ok=True)
 
 
-def find_start(directory: Path, terms: ShardTerms, published: int) -> Found:
-    """Return what to begin from: trades up to sequence ``published`` are known to readers.
+def find_start(directory: Path, terms: ShardTerms, published: int | None) -> Found:
+    """Return what to begin from: trades up to sequence ``published`` are known to readers; None
+    where no trade need be made again.
 
     Raises ``JournalError`` where there is nothing whole to begin from, and ``OSError``.
     """
@@ -115,7 +116,7 @@ def find_start(directory: Path, terms: ShardTerms, published: int) -> Found:
         changed = difference(snapshot.terms, terms)
         if changed:
             raise JournalError(f"{path}: was written under another configuration: {changed}")
-        if snapshot.counters.trade_sequence > published:
+        if published is not None and snapshot.counters.trade_sequence > published:
             notes.append(
                 f"{path}: is ahead of the trade log, which ends with trade {published}; an older "
                 "one is used"

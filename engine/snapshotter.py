@@ -76,7 +76,7 @@ def take_snapshot(plan: Plan, shard: int, storage: Storage | None = None) -> Tak
 def _take(plan: Plan, shard: int, directory: Path, storage: Storage) -> Taken:
     terms = terms_of(plan, shard)
     logged = _durably_logged(plan, shard, storage)
-    found = find_start(directory, terms, published=sys.maxsize)
+    found = find_start(directory, terms, published=None)
     after = found.snapshot.counters.sequence
     state = Shard(plan, shard, found.snapshot, _table_path(plan, shard))
     try:

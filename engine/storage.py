@@ -37,7 +37,7 @@ class Storage:
 
     def open_to_append(self, path: Path) -> int:
         """Open or make a file; ``append`` writes at its end."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
 
     def close(self, descriptor: int) -> None:
         """Close a file."""

@@ -22,14 +22,13 @@ import msgspec
 from engine.config import Config
 from engine.plan import Member, Plan
 from engine.process import HALTED, run_member
+from engine.shared import create_shared
 from engine.snapshotter import Schedule
-from engine.trade_log import TradeLog, TradeLogBusyError, TradeLogError
+from engine.trade_log import TradeLogBusyError, TradeLogError
+from engine.trade_repair import repaired_log
 from engine.warm import BOOK_VARIABLE, PROGRESS_VARIABLE
-from ipc.board import create_board
 from ipc.records import TABLE_ENTRY, TRADE
-from ipc.ring import create_ring
-from ipc.status import ProcessSlot, ProcessStatus, StatusReader, StatusWriter, create_status
-from ipc.table import create_table
+from ipc.status import ProcessStatus, StatusReader, StatusWriter
 
 START_S = 120.0
 """How long processes may take to be ready, compiling for the first time included; as long again
@@ -199,20 +198,13 @@ class Supervisor:
 
         Trades that its rings still held are made again from the journal.
         """
-        plan, engine = self.plan, self.plan.config.engine
+        plan = self.plan
         logged = self._last_logged()
         shutil.rmtree(plan.run_dir, ignore_errors=True)
         plan.run_dir.mkdir(parents=True, mode=0o700)
         self._check_memory()
         plan.config_path.write_bytes(msgspec.json.encode(plan.config))
-        for shard in plan.shards:
-            instruments = plan.instruments_of(shard)
-            create_ring(plan.ring_path(shard), shard, engine.ring_trades, logged[shard])
-            create_table(plan.table_path(shard), shard, plan.table_capacity(shard))
-            symbols = [instrument.number for instrument in instruments]
-            create_board(plan.board_path(shard), shard, symbols, engine.depth_levels)
-        slots = [ProcessSlot(m.role, m.index, m.core) for m in plan.members]
-        create_status(plan.status_path, slots)
+        create_shared(plan, logged)
         self._status = StatusWriter(plan.status_path, "supervisor", 0)
         self._status.start(os.getpid(), time.time_ns())
         self._status.ready()
@@ -238,9 +230,10 @@ class Supervisor:
         """Return the last trade of every shard in the log: those after it are made again."""
         settings = self.plan.config.persister
         deadline = time.monotonic() + LOG_WAIT_S
+        refill = self.plan.config.journal.durability != "off"
         while True:
             try:
-                log = TradeLog(self.plan.log_dir, settings.segment_bytes, compress=False)
+                repaired = repaired_log(self.plan.log_dir, settings.segment_bytes, refill=refill)
                 break
             except TradeLogBusyError as error:
                 if self.stopping or time.monotonic() > deadline:
@@ -248,8 +241,9 @@ class Supervisor:
                 time.sleep(RETURN_S)
             except (OSError, TradeLogError) as error:
                 raise ServeError(f"trade log: {error}") from None
-        with contextlib.closing(log):
-            return {shard: log.last_sequence(shard) for shard in self.plan.shards}
+        for note in repaired.notes:
+            self._announce(f"trade log: {note}")
+        return {shard: repaired.last_sequences.get(shard, 0) for shard in self.plan.shards}
 
     def _count(self, name: str) -> None:
         if self._status is not None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine import journal_format
 from engine.book import Records
-from engine.journal import MIN_SEGMENT_BYTES, JournalWriter
+from engine.journal import JournalWriter
 from engine.journal_format import JournalError, crc_of_words, scan
 from engine.journal_reader import End, JournalReader, segments_of
 from engine.shard_terms import InstrumentTerms, ShardTerms, difference
@@ -19,6 +19,7 @@ from engine.storage import Storage
 from ipc.records import COMMAND
 
 TERMS = ShardTerms(0, 1, 100, [InstrumentTerms(1, "AA", "0.01", "1", 1, 1000, 50)])
+SEGMENT_BYTES = 1 << 16
 
 
 def commands(count: int, seed: int = 1) -> Records:
@@ -33,7 +34,7 @@ def commands(count: int, seed: int = 1) -> Records:
 
 def write(directory: Path, batches: list[Records], end: End | None = None, **more: object) -> int:
     """Append batches; return the last sequence number."""
-    writer = JournalWriter(directory, TERMS, end or End(), MIN_SEGMENT_BYTES, **more)  # type: ignore[arg-type]
+    writer = JournalWriter(directory, TERMS, end or End(), SEGMENT_BYTES, **more)  # type: ignore[arg-type]
     for batch in batches:
         writer.append(batch, 7)
     writer.close()
@@ -147,7 +148,7 @@ def test_other_terms_are_refused_naming_what_changed(tmp_path: Path) -> None:
 def small_journal(directory: Path) -> tuple[Path, Records, list[int]]:
     """Write four batches, as a killed writer leaves them; return where each of them ends."""
     batches = [commands(count, count) for count in (2, 14, 3, 6)]
-    writer = JournalWriter(directory, TERMS, End(), MIN_SEGMENT_BYTES)
+    writer = JournalWriter(directory, TERMS, End(), SEGMENT_BYTES)
     ends = []
     for batch in batches:
         writer.append(batch, 7)
@@ -262,7 +263,7 @@ def test_any_other_error_halts_for_good(tmp_path: Path, operation: str) -> None:
     disk = BadDisk(operation, errno.EIO)
     waits: list[OSError] = []
     writer = JournalWriter(
-        tmp_path, TERMS, End(), MIN_SEGMENT_BYTES, storage=disk, wait_for_room=waits.append
+        tmp_path, TERMS, End(), SEGMENT_BYTES, storage=disk, wait_for_room=waits.append
     )
     with pytest.raises(JournalError, match=r"cannot be written: .* the disk says"):
         writer.append(commands(5), 7)
@@ -275,7 +276,7 @@ def test_any_other_error_halts_for_good(tmp_path: Path, operation: str) -> None:
 
 def test_a_sync_that_failed_is_never_tried_again(tmp_path: Path) -> None:
     disk = BadDisk("sync", errno.EIO)
-    writer = JournalWriter(tmp_path, TERMS, End(), MIN_SEGMENT_BYTES, storage=disk)
+    writer = JournalWriter(tmp_path, TERMS, End(), SEGMENT_BYTES, storage=disk)
     writer.append(commands(5), 7)
     with pytest.raises(JournalError, match="cannot be written"):
         writer.sync()
