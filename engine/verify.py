@@ -102,7 +102,8 @@ def _verify_log(verdict: Verdict, directory: Path) -> None:
             )
         if shard in last and sequence != last[shard] + 1:
             raise TradeLogError(
-                f"{directory}: shard {shard}: trades {last[shard] + 1} to {sequence - 1} are missing"
+                f"{directory}: shard {shard}: trades {last[shard] + 1} to {sequence - 1} are "
+                "missing"
             )
         last[shard] = sequence
     for shard in sorted(counts):
