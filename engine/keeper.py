@@ -17,9 +17,11 @@ from pathlib import Path
 from engine.book import Records
 from engine.journal import JournalWriter, make_durable
 from engine.journal_format import JournalError
+from engine.journal_reader import segments_of
 from engine.plan import Plan
 from engine.recovery import Publish, Recovered, recover
 from engine.shard_terms import terms_of
+from engine.snapshot import snapshots_of
 from engine.storage import LockedError, Storage, lock_directory
 from engine.syncer import Syncer
 from ipc.status import StatusWriter
@@ -67,9 +69,10 @@ class Keeper:
         ``publish`` gets the trades after sequence ``published``. Raises ``JournalError``.
         """
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            self._make_directory()
             self._lock = lock_directory(self._directory, LOCK_WAIT_S)
             self._clean_up()
+            self._refuse_what_off_would_forget()
             if self.fsync:
                 make_durable(self._directory, self._storage)
             recovered = recover(
@@ -167,6 +170,20 @@ class Keeper:
         )
         if self.fsync:
             self.syncer = Syncer(self._journal, background=self._background)
+
+    def _make_directory(self) -> None:
+        """Make the shard's directory, if need be durably."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        if self.fsync:
+            for parent in (self._directory.parent, self._plan.data_dir):
+                self._storage.sync_directory(parent)
+
+    def _refuse_what_off_would_forget(self) -> None:
+        if self._off and (segments_of(self._directory) or snapshots_of(self._directory)):
+            raise JournalError(
+                f'{self._directory}: holds a journal, which journal.durability = "off" would '
+                "neither read nor keep up; use another data directory"
+            )
 
     def _clean_up(self) -> None:
         for aside in self._directory.glob("*.tmp"):

@@ -166,6 +166,7 @@ def _durably_logged(plan: Plan, shard: int, storage: Storage) -> int:
                 storage.sync(descriptor)
             finally:
                 storage.close(descriptor)
+    storage.sync_directory(plan.log_dir)
     return logged
 
 

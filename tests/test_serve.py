@@ -25,9 +25,10 @@ from tests.product import Wire, config_text, make_config, refused, until
 class Served:
     """``shardbook serve`` as a user starts it."""
 
-    def __init__(self, directory: Path, extra: str = "") -> None:
+    def __init__(self, directory: Path, extra: str = "", text: str = "") -> None:
         self.config = directory / "test.toml"
-        self.config.write_text(f'data_dir = "{directory}/data"\n' + config_text(2, 4, extra))
+        text = text or f'data_dir = "{directory}/data"\n' + config_text(2, 4, extra)
+        self.config.write_text(text)
         self.plan = Plan(load_config(self.config))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "frontend.cli", "serve", "--config", str(self.config)],
