@@ -20,7 +20,7 @@ from ipc.vocabulary import CommandType, ExecType
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 
-REPORT_BYTES = 132
+REPORT_BYTES = 141
 """A Report's frame."""
 
 ANSWERS, ID_SUM, REPORTS, FILLS, REJECTS = range(5)

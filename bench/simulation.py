@@ -21,6 +21,7 @@ import numpy as np
 from bench.drive import Room, run
 from bench.flows import Flow, Profile, near
 from bench.simulated_disk import CrashError, SimulatedDisk
+from engine.account_sequences import AccountSequences
 from engine.book import Book, BookLimits, Counters, Records, state_hash
 from engine.books import make_book
 from engine.config import Config, parse_config
@@ -34,7 +35,7 @@ from engine.trade_lines import to_records
 from engine.trade_log import read_trades
 from engine.trade_repair import repaired_log
 from ipc.records import REPORT, TRADE, shard_of
-from ipc.ring import RingReader
+from ipc.ring import REPORTS, RingReader
 from ipc.status import StatusWriter
 from ipc.table import OrderTableWriter, create_table
 
@@ -48,6 +49,7 @@ matchers = 2
 pin = false
 recent_orders = 12
 ring_trades = 16
+ring_reports = 16
 batch_commands = 8
 ended_orders = 24
 depth_levels = 8
@@ -109,6 +111,7 @@ class Truth:
 
     book: Book
     table: OrderTableWriter
+    numbers: AccountSequences
     flow: Flow
     given: Records
     told: Told = field(default_factory=Told)
@@ -124,8 +127,10 @@ class Truth:
         """Carry out the commands up to one."""
         done = self.book.counters().sequence
         output = run(self.book, self.given[done:sequence], _ROOM)
-        self.table.apply(output.reports)
-        for row in output.reports:
+        reports = output.reports.copy()
+        self.numbers.number(reports)
+        self.table.apply(reports)
+        for row in reports:
             self.report_places[row.tobytes()] = len(self.report_places)
         self.trades += [row.tobytes() for row in output.trades]
 
@@ -362,6 +367,17 @@ class Simulation:
         if _orders(matcher.table) != _orders(truth.table):
             raise WrongError(f"shard {shard}: another order table after command {sequence}")
         self._check_told(shard)
+        self._check_report_ring(shard)
+
+    def _check_report_ring(self, shard: int) -> None:
+        """The ring holds the last reports, whether they were told or not, and nothing else."""
+        ring = RingReader(self.plan.report_ring_path(shard), REPORTS)
+        reports = ring.last(ring.capacity)
+        places = [self._truths[shard].report_places.get(row.tobytes(), -1) for row in reports]
+        last = len(self._truths[shard].report_places)
+        if ring.published != last or places != list(range(last - len(places), last)):
+            raise WrongError(f"shard {shard}: another report ring: {places}, of {last}")
+        ring.close()
 
     def _check_told(self, shard: int) -> None:
         """Hold every report against those of the book that never died, in their order."""
@@ -411,7 +427,7 @@ class Simulation:
         )
         book = make_book("ladder", shard, limits, recent_orders, Counters(0, 0, 0))
         flow = Flow(profile, self.seed + shard, shard)
-        return Truth(book, OrderTableWriter(path), flow, flow.commands(0))
+        return Truth(book, OrderTableWriter(path), AccountSequences(shard), flow, flow.commands(0))
 
 
 def _orders(table: OrderTableWriter) -> bytes:

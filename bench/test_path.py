@@ -103,8 +103,8 @@ def test_only_the_first_answer_to_a_command_counts() -> None:
     encoder = ReportEncoder()
     encoder.open_stream(1, 9)
     # As a frontend writes them: integers as short as they can be.
-    short = frame(Reject(1, 1, 7, 0, 0, 50, "BUSY", "", "", 0, 0)) + frame(
-        MassCancelReport(0, 300, 0, 0, 0)
+    short = frame(Reject(1, 1, 7, 0, 0, 50, "BUSY", "", "", 0, 0, 0)) + frame(
+        MassCancelReport(0, 300, 0, 0, 0, 0)
     )
     data = np.frombuffer(encoder.encode(reports) + short + b"\0" * 7, np.uint8)
     counts, times = np.zeros(COUNTS, np.int64), np.zeros(8, np.int64)

@@ -40,6 +40,7 @@ class EngineSection(Section, frozen=True):
     matchers: Annotated[int, Meta(ge=1, le=MAX_SHARDS)] = 2
     recent_orders: Annotated[int, Meta(ge=0, le=1 << 26)] = 65_536
     ring_trades: PowerOfTwo = 65_536
+    ring_reports: PowerOfTwo = 65_536
     batch_commands: Annotated[int, Meta(ge=1, le=65_536)] = 4_096
     ended_orders: Annotated[int, Meta(ge=1, le=1 << 26)] = 65_536
     depth_levels: Annotated[int, Meta(ge=1, le=1_024)] = 64
@@ -60,6 +61,7 @@ class FrontendSection(Section, frozen=True):
     max_unread_bytes: Annotated[int, Meta(ge=4_096)] = 16 << 20
     window: Annotated[int, Meta(ge=1, le=1 << 24)] = 8_192
     when_busy: Literal["reject", "wait"] = "reject"
+    when_shard_down: Literal["reject", "hold"] = "reject"
     max_queued_bytes: Annotated[int, Meta(ge=4_096)] = 64 << 20
 
 
@@ -162,9 +164,10 @@ def check_config(config: Config) -> None:
             address = Address()
         if not address.host:
             raise ConfigError(f"frontend.tcp = {config.frontend.tcp!r}: must be HOST:PORT or empty")
-    ring = config.engine.ring_trades
-    if ring & (ring - 1):
-        raise ConfigError(f"engine.ring_trades = {ring}: must be a power of two")
+    for key in ("ring_trades", "ring_reports"):
+        ring = getattr(config.engine, key)
+        if ring & (ring - 1):
+            raise ConfigError(f"engine.{key} = {ring}: must be a power of two")
     seen: set[str] = set()
     for position, section in enumerate(config.instruments):
         if not SYMBOL.fullmatch(section.symbol):

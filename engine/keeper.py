@@ -66,7 +66,8 @@ class Keeper:
     def recover(self, published: int, publish: Publish, table_path: Path) -> Recovered:
         """Bring the shard back; what is kept from then on follows.
 
-        ``publish`` gets the trades after sequence ``published``. Raises ``JournalError``.
+        ``publish`` gets the trades after sequence ``published``, and all reports. Raises
+        ``JournalError``.
         """
         try:
             self._make_directory()

@@ -9,7 +9,7 @@ never goes back, not even over restarts.
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from msgspec import DecodeError, ValidationError
@@ -23,11 +23,12 @@ from engine.storage import Storage
 from engine.summary import Summary
 from ipc.backend import Backend, Link
 from ipc.board import BoardWriter
+from ipc.codec import FRONTEND_STREAM, command_row
 from ipc.explain import explain
 from ipc.frames import frame
-from ipc.messages import OpenStream, backend_decoder
+from ipc.messages import MassCancel, OpenStream, StreamOpened, backend_decoder
 from ipc.records import COMMAND, REPORT, TRADE
-from ipc.ring import RingWriter
+from ipc.ring import REPORTS, RingWriter
 from ipc.status import StatusWriter
 from ipc.table import OrderTableWriter
 from ipc.vocabulary import Side
@@ -60,6 +61,7 @@ class Matcher:
         self._keeper = keeper
         self._clock, self._wait = clock, wait
         self._ring = RingWriter(plan.ring_path(shard))
+        self._report_ring = RingWriter(plan.report_ring_path(shard), REPORTS)
         self._board = BoardWriter(plan.board_path(shard))
         self._commands = np.zeros(engine.batch_commands, COMMAND)
         self._reports = np.zeros(max(2, 4 * engine.batch_commands), REPORT)
@@ -74,6 +76,8 @@ class Matcher:
             self._ring.published, self._publish_left, plan.table_path(shard).with_suffix(".new")
         )
         self.book = recovered.shard.book
+        self._account_sequences = recovered.shard.account_sequences
+        self._report_ring.publish_new(self._reports[:0], self._account_sequences.reports + 1)
         self._clock_ns = recovered.end.timestamp_ns
         self.table = OrderTableWriter(plan.table_path(shard))
         self.table.adopt(recovered.shard.table.contents())
@@ -83,8 +87,14 @@ class Matcher:
             self._publish_depth(symbol, counters.sequence)
         self._count(counters, self._reports[:0], self._trades[:0], {})
 
-    def handle(self, arrived: list[tuple[Link, bytes]], links: list[Link]) -> None:
-        """Carry out all whole frames that have arrived, and queue the answers on ``links``."""
+    def handle(
+        self, arrived: list[tuple[Link, bytes]], links: list[Link], gone: Sequence[Link] = ()
+    ) -> None:
+        """Carry out all whole frames that have arrived, and queue the answers on ``links``.
+
+        ``gone``: links that have ended since, and cancel the orders of who asked for that. Raises
+        ``JournalError``.
+        """
         self.tick()
         count = 0
         for link, data in arrived:
@@ -92,12 +102,14 @@ class Matcher:
             while True:
                 count, odd = link.decoder.read(self._commands, count, self._clock_ns)
                 if odd is not None:
-                    self._control(link, *odd)
+                    count = self._control(link, links, count, *odd)
                 elif count == len(self._commands):
                     self.take(self._commands, links)
                     count = 0
                 else:
                     break
+        for link in gone:
+            count = self._cancel_all(link.cancel_on_disconnect, links, count)
         if count:
             self.take(self._commands[:count], links)
 
@@ -122,17 +134,46 @@ class Matcher:
             self._keeper.wait()
             self.settle(links)
 
-    def _control(self, link: Link, stream: int, body: bytes) -> None:
-        """Take a frame that is no command: an account is opened, or nothing that there is."""
+    def _control(self, link: Link, links: list[Link], count: int, stream: int, body: bytes) -> int:
+        """Take a frame that is no command: an account is opened, or nothing that there is.
+
+        Takes and returns how many commands wait in the batch.
+        """
         try:
             message = backend_decoder.decode(body)
         except (ValidationError, DecodeError, UnicodeDecodeError) as error:
             answer = explain(body, error, self._clock_ns)
             self._status.add_reject(answer.code)
-            link.send(frame(answer, stream))
-        else:
-            assert isinstance(message, OpenStream), message
-            link.open_stream(message.stream, message.account)
+            link.send(frame(answer, stream | FRONTEND_STREAM))
+            return count
+        assert isinstance(message, OpenStream), message
+        account = message.account
+        if account not in link.accounts:
+            link.open_stream(message.stream, account)
+            opened = StreamOpened(self._account_sequences.last(account))
+            link.send(frame(opened, message.stream | FRONTEND_STREAM))
+        if message.cancel_on_disconnect:
+            link.cancel_on_disconnect.add(account)
+        elif account in link.cancel_on_disconnect:
+            link.cancel_on_disconnect.remove(account)
+            return self._cancel_all({account}, links, count)
+        return count
+
+    def _cancel_all(self, accounts: set[int], links: list[Link], count: int) -> int:
+        """Add to the batch a mass cancel for each account that no link speaks for any more.
+
+        A command like any other, under no request_id. Returns how many wait in the batch then.
+        """
+        for account in sorted(accounts):
+            if any(account in link.cancel_on_disconnect for link in links):
+                continue
+            if count == len(self._commands):
+                self.take(self._commands, links)
+                count = 0
+            self._commands[count] = command_row(MassCancel(0, 0), account, self._clock_ns)
+            self._status.add("canceled_on_disconnect", 1)
+            count += 1
+        return count
 
     def _match(self, commands: Records, links: list[Link]) -> None:
         """Match one batch to its end, publishing whenever a buffer is full."""
@@ -143,7 +184,9 @@ class Matcher:
             progress = self.book.process(commands[done:], self._reports, self._trades[:room])
             done += progress.commands
             reports = self._reports[: progress.reports]
+            first_report = self._account_sequences.number(reports)
             self._publish(reports, self._trades[: progress.trades])
+            self._report_ring.publish_new(reports, first_report)
             for link in links:
                 link.send(link.encoder.encode(reports))
             if not progress.commands and not progress.reports:
@@ -161,8 +204,9 @@ class Matcher:
             self._publish_depth(symbol, counters.sequence)
         self._count(counters, reports, trades, rejects)
 
-    def _publish_left(self, trades: Records) -> None:
-        """Show readers the trades that a former life of this matcher had not shown yet."""
+    def _publish_left(self, trades: Records, reports: Records, first_report: int) -> None:
+        """Show readers what a former life of this matcher had not shown yet."""
+        self._report_ring.publish_new(reports, first_report)
         while len(trades):
             room = self._ring.room()
             self._ring.publish(trades[:room])
@@ -236,9 +280,11 @@ def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup, keeper:
         arrived = backend.poll(0 if keeper.full else timeout_s)
         if wakeup.stopping:
             backend.stop_listening()
-        if arrived:
-            matcher.handle(arrived, backend.links)
+        gone = backend.take_gone()
+        if arrived or gone:
+            matcher.handle(arrived, backend.links, gone)
         matcher.settle(backend.links)
         backend.flush()
+    matcher.settle_all([])
     backend.close()
     matcher.close()

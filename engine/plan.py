@@ -89,6 +89,10 @@ class Plan:
         """The mapping of a shard's trade ring."""
         return self.run_dir / f"trades-{shard}"
 
+    def report_ring_path(self, shard: int) -> Path:
+        """The mapping of a shard's last reports."""
+        return self.run_dir / f"reports-{shard}"
+
     def table_path(self, shard: int) -> Path:
         """The mapping of a shard's order table."""
         return self.run_dir / f"orders-{shard}"

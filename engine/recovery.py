@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.account_sequences import AccountSequences, SequenceState
 from engine.book import Book, BookLimits, Counters, Records
 from engine.books import make_book
 from engine.journal_format import JournalError
 from engine.journal_reader import End, JournalReader, segments_of
 from engine.plan import Plan
 from engine.shard_terms import ShardTerms, difference, terms_of
-from engine.snapshot import Snapshot, VersionError, read_snapshot, snapshots_of
+from engine.snapshot import ACCOUNT, Snapshot, VersionError, read_snapshot, snapshots_of
 from ipc.records import REPORT, SEQUENCE_MASK, TRADE
 from ipc.table import OrderTableWriter, create_table
 
@@ -29,7 +30,12 @@ logger = logging.getLogger("shardbook.matcher")
 
 _BATCH_COMMANDS = 16_384
 
-Publish = Callable[[Records], None]
+Publish = Callable[[Records, Records, int], None]
+"""Takes new trades, the reports that belong to them, and the number of the first of all reports."""
+
+
+def publish_nothing(trades: Records, reports: Records, first_report: int) -> None:
+    """Take what replay gives, for nobody."""
 
 
 @dataclass
@@ -44,7 +50,7 @@ class Found:
 
 
 class Shard:
-    """The books and the order table of a shard, as its commands make them."""
+    """The books, report numbers and order table of a shard, as its commands make them."""
 
     def __init__(self, plan: Plan, shard: int, snapshot: Snapshot, table_path: Path) -> None:
         """Begin with a snapshot. The order table is made at ``table_path``, for this one alone."""
@@ -58,6 +64,14 @@ class Shard:
             engine.book, shard, limits, engine.recent_orders, Counters(0, 0, 0)
         )
         self.book.restore(snapshot.counters, snapshot.resting, snapshot.recent)
+        self.account_sequences = AccountSequences(shard)
+        self.account_sequences.restore(
+            SequenceState(
+                snapshot.reports,
+                np.ascontiguousarray(snapshot.accounts["account"]),
+                np.ascontiguousarray(snapshot.accounts["sequence"]),
+            )
+        )
         create_table(table_path, shard, plan.table_capacity(shard))
         self.table = OrderTableWriter(table_path)
         self.table.adopt(snapshot.orders)
@@ -66,29 +80,34 @@ class Shard:
         self._trades = np.zeros(2 * _BATCH_COMMANDS, TRADE)
 
     def replay(self, commands: Records, publish: Publish) -> None:
-        """Carry commands out; ``publish`` gets their trades, in pieces."""
+        """Carry commands out; ``publish`` gets what comes of them, in pieces."""
         for start in range(0, len(commands), _BATCH_COMMANDS):
             batch = commands[start : start + _BATCH_COMMANDS]
             done = 0
             while done < len(batch):
                 progress = self.book.process(batch[done:], self._reports, self._trades)
                 done += progress.commands
-                if progress.trades:
-                    publish(self._trades[: progress.trades])
-                self.table.apply(self._reports[: progress.reports])
+                reports = self._reports[: progress.reports]
+                first_report = self.account_sequences.number(reports)
+                publish(self._trades[: progress.trades], reports, first_report)
+                self.table.apply(reports)
         if len(commands):
             self.timestamp_ns = max(self.timestamp_ns, int(commands["timestamp_ns"].max()))
 
     def snapshot(self, terms: ShardTerms) -> Snapshot:
         """Return all that there is to keep."""
-        book = self.book
+        book, numbers = self.book, self.account_sequences.state()
+        accounts = np.zeros(len(numbers.accounts), ACCOUNT)
+        accounts["account"], accounts["sequence"] = numbers.accounts, numbers.sequences
         return Snapshot(
             terms,
             book.counters(),
             self.timestamp_ns,
+            numbers.reports,
             book.resting(),
             book.recent(),
             self.table.contents(),
+            accounts,
         )
 
     def close(self) -> None:
@@ -154,20 +173,20 @@ def recover(
     table_path: Path,
     progress: Callable[[int], None] = lambda commands: None,
 ) -> Recovered:
-    """Bring a shard back; ``publish`` gets the trades after sequence ``published``.
+    """Bring a shard back.
 
-    ``progress`` is told how many commands were replayed so far. Reads only. Raises
-    ``JournalError`` and ``OSError``.
+    ``publish`` gets the trades after sequence ``published``, and all reports; ``progress`` is told
+    how many commands were replayed so far. Reads only. Raises ``JournalError`` and ``OSError``.
     """
     terms = terms_of(plan, shard)
     directory = plan.journal_dir(shard)
     found = find_start(directory, terms, published)
     state = Shard(plan, shard, found.snapshot, table_path)
 
-    def publish_new(trades: Records) -> None:
-        last = int(trades["trade_id"][-1]) & SEQUENCE_MASK
-        if last > published:
-            publish(trades[max(0, len(trades) - (last - published)) :])
+    def publish_new(trades: Records, reports: Records, first_report: int) -> None:
+        last = int(trades["trade_id"][-1]) & SEQUENCE_MASK if len(trades) else 0
+        new = min(len(trades), max(0, last - published))
+        publish(trades[len(trades) - new :], reports, first_report)
 
     after = found.snapshot.counters.sequence
     reader = JournalReader(directory, terms, after)

@@ -110,6 +110,7 @@ def order_report(
         last_qty,
         trade_id,
         command.timestamp_ns,
+        0,
     )
 
 
@@ -140,6 +141,7 @@ def reject_report(command: Command, sequence: int, order_id: int, reason: int) -
         0,
         0,
         command.timestamp_ns,
+        0,
     )
 
 
@@ -164,4 +166,5 @@ def mass_cancel_report(command: Command, sequence: int, canceled_orders: int) ->
         0,
         0,
         command.timestamp_ns,
+        0,
     )

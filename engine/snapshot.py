@@ -10,7 +10,7 @@ the shard's journal directory::
 
 It is written aside, made durable, and renamed, so that a file with the name is whole. Of the book
 it keeps counters, resting orders and remembered client_order_ids, which every kind of book can be
-made from; and the orders that the order table shows.
+made from; also the orders that the order table shows, and each account's number of reports.
 """
 
 import struct
@@ -33,7 +33,9 @@ MAGIC = b"SBSNAPSH"
 SUFFIX = ".snapshot"
 _PREFIX = struct.Struct("<8sII")
 _CHECKSUM = struct.Struct("<I")
-_LAYOUTS = {"resting": RESTING, "recent": RECENT, "orders": ORDER}
+ACCOUNT = np.dtype([("account", "<u8"), ("sequence", "<u8")])
+"""How many reports an account was given: see ``engine.account_sequences``."""
+_LAYOUTS = {"resting": RESTING, "recent": RECENT, "orders": ORDER, "accounts": ACCOUNT}
 
 
 class SectionHead(msgspec.Struct, frozen=True):
@@ -51,6 +53,7 @@ class SnapshotHead(msgspec.Struct, frozen=True):
     terms: ShardTerms
     counters: Counters
     timestamp_ns: int
+    reports: int
     sections: list[SectionHead]
 
 
@@ -62,9 +65,12 @@ class Snapshot:
     counters: Counters
     timestamp_ns: int
     """The highest time given to a command so far."""
+    reports: int = 0
+    """How many reports the shard has made."""
     resting: Records = field(default_factory=lambda: np.zeros(0, RESTING))
     recent: Records = field(default_factory=lambda: np.zeros(0, RECENT))
     orders: Records = field(default_factory=lambda: np.zeros(0, ORDER))
+    accounts: Records = field(default_factory=lambda: np.zeros(0, ACCOUNT))
 
     def arrays(self) -> Mapping[str, Records]:
         """Return the records by the name of their section."""
@@ -94,6 +100,7 @@ def encode(snapshot: Snapshot) -> list[Buffer]:
             snapshot.terms,
             snapshot.counters,
             snapshot.timestamp_ns,
+            snapshot.reports,
             [
                 SectionHead(name, fingerprint(records.dtype), len(records), records.itemsize)
                 for name, records in arrays.items()
@@ -133,7 +140,7 @@ def decode(path: Path, data: bytes) -> Snapshot:
             raise VersionError(f"{path}: byte {start}: has another layout of {section.name!r}")
         arrays[section.name] = np.frombuffer(data, layout, section.count, start)
         start += section.count * section.item_bytes
-    return Snapshot(head.terms, head.counters, head.timestamp_ns, **arrays)
+    return Snapshot(head.terms, head.counters, head.timestamp_ns, head.reports, **arrays)
 
 
 class VersionError(JournalError):

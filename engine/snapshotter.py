@@ -26,7 +26,7 @@ from engine.config import Config
 from engine.journal_format import JournalError
 from engine.journal_reader import End, JournalReader, segments_of
 from engine.plan import Plan
-from engine.recovery import Shard, find_start
+from engine.recovery import Shard, find_start, publish_nothing
 from engine.shard_terms import terms_of
 from engine.snapshot import read_snapshot, sequence_of_snapshot, snapshots_of, write_snapshot
 from engine.storage import LockedError, Storage, lock_directory
@@ -82,7 +82,7 @@ def _take(plan: Plan, shard: int, directory: Path, storage: Storage) -> Taken:
     try:
         reader = JournalReader(directory, terms, after, live=True)
         for commands in reader.chunks():
-            state.replay(commands, lambda trades: None)
+            state.replay(commands, publish_nothing)
         sequence = state.book.counters().sequence
         if sequence == after:
             return Taken(None, after, 0)

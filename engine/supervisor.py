@@ -27,7 +27,7 @@ from engine.snapshotter import Schedule
 from engine.trade_log import TradeLogBusyError, TradeLogError
 from engine.trade_repair import repaired_log
 from engine.warm import BOOK_VARIABLE, PROGRESS_VARIABLE
-from ipc.records import TABLE_ENTRY, TRADE
+from ipc.records import REPORT, TABLE_ENTRY, TRADE
 from ipc.status import ProcessStatus, StatusReader, StatusWriter
 
 START_S = 120.0
@@ -217,13 +217,15 @@ class Supervisor:
         engine = self.plan.config.engine
         resting = sum(instrument.max_resting_orders for instrument in self.plan.instruments)
         orders = resting + engine.ended_orders * len(self.plan.shards)
-        needed = orders * ORDER_BYTES + engine.ring_trades * TRADE.itemsize * len(self.plan.shards)
+        rings = engine.ring_trades * TRADE.itemsize + engine.ring_reports * REPORT.itemsize
+        needed = orders * ORDER_BYTES + rings * len(self.plan.shards)
         space = os.statvfs(self.plan.run_dir)
         free = min(space.f_bavail * space.f_frsize, available_bytes())
         if needed > free:
             raise ServeError(
                 f"{self.plan.run_dir}: {needed >> 20} MB of shared memory are needed, "
-                f"{free >> 20} MB are free; lower max_resting_orders, ended_orders or ring_trades"
+                f"{free >> 20} MB are free; lower max_resting_orders, ended_orders, ring_trades "
+                "or ring_reports"
             )
 
     def _last_logged(self) -> dict[int, int]:

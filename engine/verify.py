@@ -14,7 +14,7 @@ from engine.book import state_hash
 from engine.journal_format import JournalError
 from engine.journal_reader import JournalReader, segments_of
 from engine.plan import Plan
-from engine.recovery import recover
+from engine.recovery import publish_nothing, recover
 from engine.snapshot import read_snapshot, snapshots_of
 from engine.trade_log import TradeLogError, logged_sequences, read_trades
 from ipc.records import sequence_of, shard_of
@@ -128,7 +128,7 @@ def dry_run(plan: Plan) -> Verdict:
 
 
 def _dry_run_shard(verdict: Verdict, plan: Plan, shard: int, logged: int, table_path: Path) -> None:
-    recovered = recover(plan, shard, logged, lambda trades: None, table_path)
+    recovered = recover(plan, shard, logged, publish_nothing, table_path)
     state, found, end = recovered.shard, recovered.found, recovered.end
     for note in found.notes:
         verdict.say(f"shard {shard}: {note}")

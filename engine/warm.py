@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from engine.account_sequences import warm as warm_numbering
 from engine.book import BookLimits, Counters
 from engine.books import make_book
 from engine.summary import Summary
@@ -80,6 +81,7 @@ def _steps(book: str, directory: Path) -> list[Step]:
     return [
         ("reading commands", decode),
         ("matching", match),
+        ("numbering reports", warm_numbering),
         ("writing reports", encode),
         ("the order table", table),
         *((name, _other(entry)) for name, entry in OTHERS),

@@ -23,6 +23,7 @@ from frontend.errors import (
     ProtocolError,
 )
 from frontend.listings import Listings, Number
+from frontend.positions import RESUME_REFUSALS
 from frontend.results import BookView, Execution, OrderView, TradeView
 from frontend.session import MAX_REPORTS, RETRY_S, Session, chunks, outcome, outcome_error
 from ipc.frames import frame
@@ -38,8 +39,8 @@ class AsyncClient:
 
     Connects on ``connect()`` or on entering ``async with``. The parameters are ``Client``'s.
     Messages are taken in as they come, whether they are read or not: ``max_reports`` bounds them.
-    An ended connection is told to the calls that wait, or else to the next reader of reports;
-    why the engine closed it may be lost where a call is just sending.
+    Without ``auto_reconnect`` an ended connection is told to the calls that wait, or else to the
+    next reader of reports; why the engine closed it may be lost where a call is just sending.
     """
 
     def __init__(
@@ -50,11 +51,13 @@ class AsyncClient:
         auto_reconnect: bool = False,
         max_reports: int = MAX_REPORTS,
         include_answers: bool = False,
+        cancel_on_disconnect: bool = False,
     ) -> None:
         self.address = parse_address(address) if isinstance(address, str) else address
         self.timeout_s = timeout_s
         self.auto_reconnect = auto_reconnect
-        self._session = Session(user_id, max_reports, include_answers)
+        self._session = Session(user_id, max_reports, include_answers, cancel_on_disconnect)
+        self._coming_back: asyncio.Task[None] | None = None
         self._link: _Link | None = None
         self._closed = False
         self._loss_untold = False
@@ -105,6 +108,9 @@ class AsyncClient:
     async def close(self) -> None:
         """End the connection; the account's orders stay."""
         self._closed = True
+        if self._coming_back is not None:
+            self._coming_back.cancel()
+            await asyncio.wait([self._coming_back])
         link = self._link
         if link is not None:
             self._end(link, "closed by the client")
@@ -213,7 +219,7 @@ class AsyncClient:
     async def send_frames(self, frames: bytes) -> None:
         """Send whole frames as they are, waiting while the engine does not take them."""
         await self._commands()
-        await self._write(frames)
+        await self._write(self._session.sent(frames))
 
     async def receive(self, timeout_s: float | None = None) -> list[ServerMessage]:
         """Return all messages that have come and that no call waited for; [] after ``timeout_s``.
@@ -268,8 +274,13 @@ class AsyncClient:
                 while self._session.room() < len(requests):
                     self._news.clear()
                     await self._news.wait()
+                await self._commands()
                 self._waiting.update(futures)
-                await self._write(self._session.send(requests))
+                try:
+                    await self._write(self._session.send(requests))
+                except ConnectionLostError:
+                    if self._coming_back is None:
+                        raise
                 for future in futures.values():
                     await future
         except ConnectionLostError as cause:
@@ -284,6 +295,8 @@ class AsyncClient:
                 future = futures[number]
                 if future.done() and not future.cancelled():
                     results[number] = future.result()
+                elif self._coming_back is not None:
+                    results[number] = outcome_error(request, self._session.loss())
                 elif number not in results:
                     results[number] = AnswerTimeoutError(
                         f"no answer to request {number} in {self.timeout_s} s"
@@ -328,8 +341,10 @@ class AsyncClient:
         while True:
             try:
                 await self._connect(deadline - loop.time())
-            except LoginRefusedError:
-                raise
+            except LoginRefusedError as error:
+                if error.code not in RESUME_REFUSALS:
+                    raise
+                self._session.positions.give_up()
             except ConnectError:
                 if loop.time() + RETRY_S >= deadline:
                     raise
@@ -387,12 +402,35 @@ class AsyncClient:
         cause = cause or self._session.loss()
         if not link.welcome.done():
             link.welcome.set_exception(cause)
-        waiting = self._session.unanswered()
-        self._loss_untold = not waiting and not self._closed
-        for request in waiting:
-            self._tell(request, outcome_error(request, cause))
+        if self.auto_reconnect and not self._closed and isinstance(cause, ConnectionLostError):
+            if self._waiting and self._coming_back is None:
+                self._coming_back = asyncio.create_task(self._come_back(cause))
+        else:
+            waiting = self._session.unanswered()
+            self._loss_untold = not waiting and not self._closed
+            for request in waiting:
+                self._tell(request, outcome_error(request, cause))
         link.writable.set()
         self._news.set()
+
+    async def _come_back(self, cause: ConnectionLostError) -> None:
+        """Connect anew and see what was reported meanwhile; tell those whom it does not answer."""
+        left: list[Request[Any]] | None = None
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                while not self._session.caught_up or self._link is None:
+                    self._news.clear()
+                    if self._link is None:
+                        await self._commands()
+                    else:
+                        await self._news.wait()
+            left = self._session.left_behind()
+        except (ClientError, TimeoutError):
+            pass
+        finally:
+            self._coming_back = None
+            for request in self._session.unanswered() if left is None else left:
+                self._tell(request, outcome_error(request, cause))
 
     def _tell(self, request: Request[Any], result: object) -> None:
         future = self._waiting.pop(request.message.request_id, None)

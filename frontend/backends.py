@@ -1,8 +1,8 @@
 """The frontend's links to matchers and query workers: bytes out in batches, frames back by stream.
 
-A link reconnects by itself. While it is down commands for it are refused (SHARD_DOWN). While more
-waits for it than the bound they are refused too (BUSY), or their senders are not read from until
-there is room, as configured. Nobody else is affected.
+A link reconnects by itself. While it is down commands for it are refused (SHARD_DOWN), or kept
+until it is back, as configured. While more waits for it than the bound they are refused too (BUSY),
+or their senders are not read from until there is room, as configured. Nobody else is affected.
 """
 
 import asyncio
@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from frontend.frame_sorter import StreamSorter, count_answers
+from ipc.codec import FRONTEND_STREAM
 from ipc.compiled import HAVE_NUMBA
 from ipc.frames import HEADER, HEADER_BYTES, frame
-from ipc.messages import OpenStream
+from ipc.messages import FRONTEND_MESSAGES, OpenStream, frontend_decoder, server_decoder
 from ipc.sockets import Address, widen
 from ipc.vocabulary import Reason
 
@@ -26,29 +27,48 @@ class Accounts(Protocol):
         """Return ``(stream, account)`` of every account."""
         ...
 
-    def deliver(self, stream: int, frames: bytes, answers: int) -> None:
-        """Take whole frames, all of one stream; so many of them are answers."""
+    def deliver(
+        self, shard: int | None, stream: int, frames: bytes, answers: int, last: int
+    ) -> None:
+        """Take whole frames, all of one stream; so many of them are answers.
+
+        Those of a shard are reports, the last of which has this account_sequence.
+        """
         ...
 
-    def lost_link(self) -> None:
-        """Take note that what was under way on a link gets no answer."""
+    def told(self, shard: int | None, stream: int, message: FRONTEND_MESSAGES) -> None:
+        """Take what a matcher says to the frontend itself, of one stream."""
+        ...
+
+    def lost_link(self, shard: int | None) -> None:
+        """Take note that what was under way on a link gets no answer now."""
         ...
 
 
 class BackendLink(asyncio.Protocol):
-    """One link, to the process that listens at ``address``."""
+    """One link, to the process that listens at ``address``: a shard's matcher, or with ``shard``
+    None a query worker. ``waits`` and ``keeps``: what is done while it is full, and while it is
+    down, other than to refuse."""
 
     def __init__(
         self,
         address: Address,
         max_queued_bytes: int,
         accounts: Accounts,
+        shard: int | None = None,
         waits: bool = False,
+        keeps: bool = False,
     ) -> None:
         self.connected = False
         self.full = False
         """Whether more than ``max_queued_bytes`` wait for the other side."""
         self.waits = waits
+        self.shard = shard
+        self._keeps = keeps
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
+        self._flagged: set[int] = set()
+        self._known: set[int] = set()
         self.closed = asyncio.Event()
         self._address = address
         self._max_queued_bytes = max_queued_bytes
@@ -73,7 +93,7 @@ class BackendLink(asyncio.Protocol):
 
     def refusal(self) -> Reason | None:
         """Return why a command cannot be taken now, or None where it can."""
-        if not self.connected or self._transport is None:
+        if not self.connected and not self._keeps:
             return Reason.SHARD_DOWN
         if self.full and not self.waits:
             return Reason.BUSY
@@ -83,12 +103,24 @@ class BackendLink(asyncio.Protocol):
         """Send whole frames; ``refusal`` has said that they can be taken."""
         if self._transport is not None:
             self._transport.write(data)
+        else:
+            self._kept.append(bytes(data))
+            self._kept_bytes += len(data)
+            self.full = self._kept_bytes > self._max_queued_bytes
 
-    def open_stream(self, stream: int, account: int) -> None:
-        """Tell the other side whose frames these will be."""
+    def open_stream(self, stream: int, account: int, cancel_on_disconnect: bool) -> None:
+        """Tell the other side whose frames these are, and whether to cancel if they end.
+
+        While the link is down that is kept, in its place among commands that are: then the other
+        side first learns what its predecessor knew, and so misses no change.
+        """
         self._sorter.open_stream(stream)
-        if self.connected:
-            self.write(frame(OpenStream(stream, account)))
+        if self.connected or cancel_on_disconnect != (stream in self._flagged):
+            self.write(frame(OpenStream(stream, account, cancel_on_disconnect)))
+        if cancel_on_disconnect:
+            self._flagged.add(stream)
+        else:
+            self._flagged.discard(stream)
 
     def finish(self) -> None:
         """Send what is queued and no more; the other side answers what it has, and closes."""
@@ -106,7 +138,15 @@ class BackendLink(asyncio.Protocol):
         widen(transport.get_extra_info("socket"))
         self._transport.set_write_buffer_limits(high=self._max_queued_bytes)
         for stream, account in self._accounts.open_accounts():
-            self.open_stream(stream, account)
+            self.write(frame(OpenStream(stream, account, stream in self._known)))
+        self._write_kept()
+
+    def _write_kept(self) -> None:
+        """Send what was kept while the link was down."""
+        kept, self._kept = b"".join(self._kept), []
+        self._kept_bytes = 0
+        self.resume_writing()
+        self.write(kept)
 
     def data_received(self, data: bytes) -> None:
         """Deliver whole frames, those of one stream in one piece."""
@@ -117,7 +157,8 @@ class BackendLink(asyncio.Protocol):
             if HAVE_NUMBA:
                 sorted_bytes, pieces = self._sorter.sort(data)
                 for stream, frames, answers in pieces:
-                    self._accounts.deliver(stream, frames, answers)
+                    last = int.from_bytes(frames[-8:], "big")  # where every report has its number
+                    self._accounts.deliver(self.shard, stream, frames, answers, last)
             taken = self._deliver_one(data, sorted_bytes)
             data = data[sorted_bytes + taken :]
             if not taken:
@@ -133,7 +174,13 @@ class BackendLink(asyncio.Protocol):
         if position + size > len(data):
             return 0
         frame = data[position : position + size]
-        self._accounts.deliver(stream, frame, count_answers(frame[HEADER_BYTES:]))
+        if stream & FRONTEND_STREAM:
+            message = frontend_decoder.decode(frame[HEADER_BYTES:])
+            self._accounts.told(self.shard, stream & ~FRONTEND_STREAM, message)
+        else:
+            answer = server_decoder.decode(frame[HEADER_BYTES:])
+            last = getattr(answer, "account_sequence", 0)
+            self._accounts.deliver(self.shard, stream, frame, count_answers(answer), last)
         return size
 
     def pause_writing(self) -> None:
@@ -160,8 +207,9 @@ class BackendLink(asyncio.Protocol):
         self.connected = False
         self._transport = None
         self._rest = b""
+        self._known = set(self._flagged)
         self.resume_writing()
-        self._accounts.lost_link()
+        self._accounts.lost_link(self.shard)
         if self._closing:
             self.closed.set()
         else:

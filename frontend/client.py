@@ -30,6 +30,7 @@ from frontend.errors import (
     ProtocolError,
 )
 from frontend.listings import Listings, Number
+from frontend.positions import RESUME_REFUSALS
 from frontend.results import BookView, Execution, OrderView, TradeView
 from frontend.session import (
     MAX_REPORTS,
@@ -56,10 +57,12 @@ class Client:
     """A blocking connection of one user; used by one thread at a time.
 
     Connects when it is made, which raises ``ConnectError``. ``timeout_s`` bounds connecting and
-    the wait for each answer. ``auto_reconnect``: the call that meets an ended connection still
-    raises, and the next one connects anew. Interrupting a call (Ctrl-C) leaves its outcome
-    unknown, and may end the connection. ``max_reports`` and ``include_answers``: see
-    ``frontend.session``.
+    the wait for each answer. ``auto_reconnect``: a call that meets an ended connection connects
+    anew, within its time, and goes on; the reports of the meantime come first, and tell what became
+    of commands that were under way. Where they do not, and for queries, the call still raises.
+    ``cancel_on_disconnect``: when the last session of the user that asked for it ends, all orders
+    of the user are cancelled. Interrupting a call (Ctrl-C) leaves its outcome unknown, and may end
+    the connection. ``max_reports`` and ``include_answers``: see ``frontend.session``.
     """
 
     def __init__(
@@ -70,11 +73,13 @@ class Client:
         auto_reconnect: bool = False,
         max_reports: int = MAX_REPORTS,
         include_answers: bool = False,
+        cancel_on_disconnect: bool = False,
     ) -> None:
         self.address = parse_address(address) if isinstance(address, str) else address
         self.timeout_s = timeout_s
         self.auto_reconnect = auto_reconnect
-        self._session = Session(user_id, max_reports, include_answers)
+        self._session = Session(user_id, max_reports, include_answers, cancel_on_disconnect)
+        self._answers: list[Answer] = []
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._unsent = memoryview(b"")
         self._socket: socket.socket | None = None
@@ -123,16 +128,19 @@ class Client:
     def reconnect(self, timeout_s: float | None = None) -> None:
         """Connect anew, trying until it works or ``timeout_s`` is over.
 
-        Nothing is sent again. What was reported in between is gone: ask by ``order`` and
-        ``trades``. Raises ``ConnectError``.
+        Nothing is sent again. What was reported in between comes first; where the engine does not
+        have all of it any more, ``MissedReportsError`` says so to the next reader, who can ask by
+        ``order`` and ``trades``. Raises ``ConnectError``.
         """
         self._drop("closed to connect anew")
         deadline = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
         while True:
             try:
                 self._connect(deadline)
-            except LoginRefusedError:
-                raise
+            except LoginRefusedError as error:
+                if error.code not in RESUME_REFUSALS:
+                    raise
+                self._session.positions.give_up()
             except ConnectError:
                 if time.monotonic() + RETRY_S >= deadline:
                     raise
@@ -243,7 +251,7 @@ class Client:
     def send_frames(self, frames: bytes) -> None:
         """Send whole frames as they are, and meanwhile take in what comes."""
         self._commands()
-        self._enqueue(frames)
+        self._enqueue(self._session.sent(frames))
         while self._unsent:
             left, deadline = len(self._unsent), _deadline(self.timeout_s)
             self._step(deadline)
@@ -296,18 +304,19 @@ class Client:
         if self._socket is None:
             results.update((r.message.request_id, self._session.loss()) for r in requests)
             return
-        deadline = _deadline(self.timeout_s)
+        deadline = time.monotonic() + self.timeout_s
         missing = len(requests)
+        self._answers.clear()
         try:
             self._enqueue(self._session.send(requests))
             while missing and not _over(deadline):
-                for answer in self._step(deadline):
-                    result = outcome(*answer)
-                    results[answer.request.message.request_id] = result
-                    missing -= 1
-                    if isinstance(result, ProtocolError):
-                        self._drop(str(result))
-                        raise result
+                try:
+                    self._step(deadline)
+                except ConnectionLostError as cause:
+                    if not self.auto_reconnect:
+                        raise
+                    missing -= self._come_back(cause, deadline, results)
+                missing -= self._take_answers(results)
             if self._unsent:
                 self._drop(f"the engine took nothing for {self.timeout_s} s")
                 raise self._session.loss()
@@ -322,11 +331,49 @@ class Client:
                 f"no answer to request {request.message.request_id} in {self.timeout_s} s"
             )
 
+    def _take_answers(self, results: dict[int, T | ClientError]) -> int:
+        """Put the outcomes that have come under their numbers; return how many."""
+        count = len(self._answers)
+        while self._answers:
+            answer = self._answers.pop(0)
+            result = outcome(*answer)
+            results[answer.request.message.request_id] = result
+            if isinstance(result, ProtocolError):
+                self._drop(str(result))
+                raise result
+        return count
+
+    def _come_back(
+        self, cause: ConnectionLostError, deadline: float, results: dict[int, T | ClientError]
+    ) -> int:
+        """Connect anew and see what was reported meanwhile; return how many requests it leaves
+        without an outcome for ever. Raises ``cause`` where that cannot be had in time."""
+        while not self._session.caught_up or self._socket is None:
+            if _over(deadline):
+                raise cause
+            try:
+                if self._socket is None:
+                    self.reconnect(deadline - time.monotonic())
+                else:
+                    self._step(deadline)
+            except ConnectError as error:
+                raise cause from error
+            except ConnectionLostError:
+                continue
+        left = self._session.left_behind()
+        for request in left:
+            results[request.message.request_id] = outcome_error(request, cause)
+        return len(left)
+
     def _arrived(self, deadline: float | None) -> bool:
         """Wait until something is in the queue; False at the deadline."""
         while not self._session.has_messages:
             self._commands()
-            self._step(deadline)
+            try:
+                self._step(deadline)
+            except ConnectionLostError:
+                if not self.auto_reconnect:
+                    raise
             if _over(deadline):
                 return self._session.has_messages
         return True
@@ -352,11 +399,11 @@ class Client:
             if not self._session.welcomed:
                 self._drop("not logged in")
 
-    def _step(self, deadline: float | None) -> list[Answer]:
+    def _step(self, deadline: float | None) -> None:
         """Wait until the engine takes or sends something, or the deadline; let it.
 
-        Raises ``ConnectionLostError``, ``ProtocolError`` and ``LoginRefusedError``; the
-        connection has ended then.
+        Answers to requests are added to ``_answers``. Raises ``ConnectionLostError``,
+        ``ProtocolError`` and ``LoginRefusedError``; the connection has ended then.
         """
         stream = self._socket
         assert stream is not None
@@ -365,13 +412,14 @@ class Client:
         found = [events for _, events in self._poll.poll(wait_ms)]
         self._write()
         if not any(events & ~select.POLLOUT for events in found):
-            return []
+            return
         try:
             count = stream.recv_into(self._buffer)
             if count:
-                return self._session.feed(bytes(self._buffer[:count]))
+                self._answers += self._session.feed(bytes(self._buffer[:count]))
+                return
         except BlockingIOError:
-            return []
+            return
         except OSError as error:
             self._drop(f"connection lost: {error}")
             raise self._session.loss() from error

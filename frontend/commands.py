@@ -34,6 +34,7 @@ from ipc.messages import (
     TradeList,
     TradesQuery,
 )
+from ipc.records import shard_of
 from ipc.vocabulary import MAX_CLIENT_ID, RULES, OrderType, Reason, Side, TimeInForce
 
 T_co = TypeVar("T_co", covariant=True)
@@ -193,6 +194,14 @@ class Commands:
             _expect(answer, Pong)
 
         return Request(Ping(self._next_request_id()), read)
+
+    def shard_of(self, message: Numbered) -> int | None:
+        """Return the shard that carries out a command; None: it is none, or for every shard."""
+        if not isinstance(message, CLIENT_COMMANDS):
+            return None
+        if message.symbol:
+            return self.listings.numbered(message.symbol).shard
+        return shard_of(message.order_id) if isinstance(message, Cancel) else None
 
     def execution(self, report: Report) -> Execution:
         """Return a report with its instrument."""

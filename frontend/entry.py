@@ -22,6 +22,7 @@ from ipc.messages import (
     CLIENT_COMMANDS,
     CLIENT_QUERIES,
     MAX_COMMAND_BODY,
+    MAX_LOGIN_BODY,
     BookQuery,
     Cancel,
     Closing,
@@ -49,9 +50,16 @@ class ClientConnection(asyncio.Protocol):
         self.hall = hall
         self.session = 0
         self.stream = 0
+        self.cancel_on_disconnect = False
         self.last_seen_s = 0.0
+        self.routed_bytes = 0
+        """Of all that the client has sent, how much was looked at and passed on."""
+        self.sent_bytes_at_loss: dict[int, int] = {}
+        """By shard, how much that was when its matcher was lost last."""
         self.transport: asyncio.Transport | None = None
         self._rest = b""
+        self._held_for_login = False
+        self._allowance = hall.config.max_unread_bytes
         self._holds = 0
         self._login_timer: asyncio.TimerHandle | None = None
 
@@ -79,15 +87,37 @@ class ClientConnection(asyncio.Protocol):
         """Route every whole frame, in one piece for each matcher that gets any."""
         self.last_seen_s = asyncio.get_running_loop().time()
         self.hall.status.add("bytes_in", len(data))
-        if self._rest:
-            data = self._rest + data
+        self._take(self._rest + data if self._rest else data)
+
+    def _take(self, data: bytes) -> None:
         try:
             position = self._route_all(data)
         except FrameTooLongError as error:
             self.hall.status.add("closed_frame_too_long", 1)
             self.close("FRAME_TOO_LONG", str(error))
         else:
+            self.routed_bytes += position
             self._rest = data[position:] if self._open() else b""
+
+    def enter(self, session: int, welcome: bytes, missed: bytes) -> None:
+        """Be a session from now on: the answer to the login, what was missed, then what comes."""
+        if self._login_timer is not None:
+            self._login_timer.cancel()
+        self.session = session
+        self.deliver(welcome)
+        self.deliver_missed(missed)
+        if self._held_for_login:
+            self._held_for_login = False
+            self.go_on()
+            asyncio.get_running_loop().call_soon(self._take_rest)
+
+    def deliver_missed(self, data: bytes) -> None:
+        """Send frames that may be more than ``max_unread_bytes`` through no fault of the client."""
+        transport = self.transport
+        if data and transport is not None and not transport.is_closing():
+            transport.write(data)
+            unread = transport.get_write_buffer_size()
+            self._allowance = max(self._allowance, unread + self.hall.config.max_unread_bytes)
 
     def deliver(self, data: bytes | memoryview) -> None:
         """Send frames to the client; cut off one that does not read."""
@@ -95,16 +125,16 @@ class ClientConnection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         transport.write(data)
-        if transport.get_write_buffer_size() > self.hall.config.max_unread_bytes:
+        unread = transport.get_write_buffer_size()
+        if unread > self._allowance:
             self.hall.status.add("closed_slow_reader", 1)
             transport.abort()
+        elif unread < self.hall.config.max_unread_bytes:
+            self._allowance = self.hall.config.max_unread_bytes
 
     def hold(self) -> None:
         """Read no more until ``go_on`` was called as often as this."""
-        self._holds += 1
-        if self._holds == 1 and self._open():
-            assert self.transport is not None
-            self.transport.pause_reading()
+        if self._pause():
             self.hall.status.add("held_reads", 1)
 
     def go_on(self) -> None:
@@ -121,6 +151,15 @@ class ClientConnection(asyncio.Protocol):
             transport.write(frame(Closing(code, text)))
             transport.close()
 
+    def _pause(self) -> bool:
+        """Read no more; return whether that is new."""
+        self._holds += 1
+        if self._holds > 1 or not self._open():
+            return False
+        assert self.transport is not None
+        self.transport.pause_reading()
+        return True
+
     def _open(self) -> bool:
         return self.transport is not None and not self.transport.is_closing()
 
@@ -128,7 +167,7 @@ class ClientConnection(asyncio.Protocol):
         """Route the whole frames of ``data``; return where the rest begins."""
         router = self.hall.router
         position, frames = 0, 0
-        while self._open():
+        while self._open() and not self._held_for_login:
             why = ODD
             if HAVE_NUMBA and self.session:
                 position, why, count, pieces = router.sorter.sort(data, position, self.stream)
@@ -152,8 +191,9 @@ class ClientConnection(asyncio.Protocol):
         if len(data) - position < HEADER_BYTES:
             return None
         length, _ = HEADER.unpack_from(data, position)
-        if length > MAX_COMMAND_BODY:
-            raise FrameTooLongError(length, MAX_COMMAND_BODY)
+        bound = MAX_COMMAND_BODY if self.session else MAX_LOGIN_BODY
+        if length > bound:
+            raise FrameTooLongError(length, bound)
         start = position + HEADER_BYTES
         return data[start : start + length] if start + length <= len(data) else None
 
@@ -227,13 +267,14 @@ class ClientConnection(asyncio.Protocol):
         if self.session:
             self.close("ALREADY_LOGGED_IN", "a connection logs in once")
             return
-        if self._login_timer is not None:
-            self._login_timer.cancel()
-        welcome = self.hall.log_in(self, login)
-        if welcome is None:
-            self.close("LOGIN_REFUSED", "user_id: no further account can be opened")
-        else:
-            self.deliver(frame(welcome))
+        self.hall.log_in(self, login)
+        if not self.session and self._open():
+            self._held_for_login = True  # what comes behind it waits with it
+            self._pause()
+
+    def _take_rest(self) -> None:
+        if self._rest:
+            self._take(self._rest)
 
     def _not_logged_in(self, detail: str = "") -> None:
         self.hall.status.add("closed_not_logged_in", 1)

@@ -31,9 +31,29 @@ class ClosedError(ConnectionLostError):
         self.text = text
 
 
+class ReportGapError(ConnectionLostError):
+    """A report did not follow on the one before it, so that the connection was given up."""
+
+    def __init__(self, shard: int, came: int, wanted: int) -> None:
+        super().__init__(f"shard {shard}: report {came} of the account came in place of {wanted}")
+
+
+class NotCarriedOutError(ClientError):
+    """A command did not reach its matcher, which died and serves again: it may be sent again."""
+
+    def __init__(self, request_id: int, client_order_id: int) -> None:
+        super().__init__(
+            f"command {request_id} (client_order_id {client_order_id}) was not carried out: its "
+            "matcher died before it took it"
+        )
+        self.request_id = request_id
+        self.client_order_id = client_order_id
+
+
 class UnknownOutcomeError(ConnectionLostError):
     """The connection ended before a command was answered: it may have been carried out or not.
 
+    Where the connection was made anew, what was reported since does not tell. It may still come.
     Nothing is sent again by itself. A new order with a ``client_order_id`` may be: where it had
     arrived, the repetition is rejected as a duplicate and names the first one's order_id.
     ``__cause__`` tells how the connection ended.
@@ -93,8 +113,9 @@ class ProtocolError(ClientError):
 
 
 class MissedReportsError(ClientError):
-    """Reports were dropped, the oldest first, because nobody read them: ``count`` of them."""
+    """``count`` reports are missing here: dropped because nobody read them, the oldest first, or
+    no longer kept by the engine when the connection was made anew."""
 
     def __init__(self, count: int) -> None:
-        super().__init__(f"{count} reports were dropped unread")
+        super().__init__(f"{count} reports were missed: dropped unread, or no longer to be had")
         self.count = count

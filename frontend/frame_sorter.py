@@ -16,9 +16,9 @@ from ipc.messages import (
     COMMAND_TAGS,
     MAX_COMMAND_BODY,
     QUERY_TAGS,
+    SERVER_MESSAGES,
     MassCancel,
     Report,
-    server_decoder,
     tag_of,
 )
 from ipc.report_encoder import REPORT_EXEC_TYPE_AT, REPORT_REASON_AT
@@ -282,9 +282,8 @@ def warm() -> None:
     assert StreamSorter().sort(data)[0] == len(data)
 
 
-def count_answers(body: bytes) -> int:
+def count_answers(message: SERVER_MESSAGES) -> int:
     """Return what ``is_answer`` says of a message that may be written in any width."""
-    message = server_decoder.decode(body)
     if not isinstance(message, Report):
         return 1
     return int(message.exec_type != _TRADE and message.reason <= _CANCEL_REQUESTED)

@@ -2,36 +2,50 @@
 
 A report goes to every session of its account. Matchers know an account here by its stream, a
 number that this frontend gave it and keeps while it lives.
+
+**No gap, no repetition.** The first thing that a matcher says of a stream is where the account
+stands; from there on all reports come over the link, in order. The frontend keeps, by stream and
+shard, the last one that it passed on. What comes before is read from the shard's report ring: for a
+session that asks for it at login, and for all sessions after a link was lost. Either happens
+between two deliveries, so it ends just where the next one begins.
 """
 
+import asyncio
 import time
-from collections.abc import Iterator
-
-from msgspec.msgpack import Decoder
+from collections.abc import Iterator, Sequence
 
 from engine.config import FrontendSection
 from frontend.accounts import AccountRegistry
+from frontend.backends import BackendLink
 from frontend.entry import ClientConnection
+from frontend.mass_cancels import MassCancels
+from frontend.report_history import ReportHistory
+from frontend.resume import Resume, ResumeError
 from frontend.router import Router
-from ipc.codec import AGGREGATE_STREAM, MAX_STREAM
-from ipc.explain import reject, request_of
-from ipc.frames import FrameSplitter, frame
+from frontend.streams import Stream
+from ipc.codec import FRONTEND_STREAM, MAX_STREAM
+from ipc.explain import Request, reject, request_of
+from ipc.frames import frame
 from ipc.instruments import Instrument
-from ipc.messages import MAX_BODY, Login, MassCancel, MassCancelReport, Welcome, encoder
+from ipc.messages import (
+    FRONTEND_MESSAGES,
+    Login,
+    MassCancel,
+    MassCancelReport,
+    Reject,
+    ShardRestarted,
+    StreamOpened,
+    Welcome,
+    encoder,
+)
 from ipc.status import StatusWriter
+from ipc.vocabulary import CommandType, Reason
 
 MAX_SESSION = 1 << 28
 """Session numbers are below this, so that clients can build request ids on them below 2^53."""
-
-_mass_cancel_decoder = Decoder(MassCancelReport)
-
-
-class _Gathering:
-    """A mass cancel over all shards whose answers are being added up."""
-
-    def __init__(self, shards: int) -> None:
-        self.missing = shards
-        self.canceled_orders = 0
+OPEN_WAIT_S = 1.0
+"""How long a login waits for shards to say where the account stands. One that is held up says it
+later; the others are not to wait for it."""
 
 
 class Hall:
@@ -44,6 +58,7 @@ class Hall:
         config: FrontendSection,
         instruments: list[Instrument],
         registry: AccountRegistry,
+        history: ReportHistory,
         status: StatusWriter,
         version: str,
         session_numbers: Iterator[int],
@@ -51,16 +66,17 @@ class Hall:
         self.config = config
         self.status = status
         self._registry = registry
+        self._resume = Resume(history, status)
         self._version = version
         self._infos = [instrument.info() for instrument in instruments]
         self._connections: set[ClientConnection] = set()
-        self._by_stream: dict[int, list[ClientConnection]] = {}
-        self._stream_of: dict[int, int] = {}
-        self._under_way: dict[int, int] = {}
-        self._full_windows: set[int] = set()
+        self._streams: dict[int, Stream] = {}
+        self._stream_of: dict[int, Stream] = {}
         self._sessions = 0
         self._session_numbers = session_numbers
-        self._gathering: dict[tuple[int, int], _Gathering] = {}
+        self._mass_cancels = MassCancels()
+
+    # Sessions -----------------------------------------------------------------------------------
 
     @property
     def connections(self) -> list[ClientConnection]:
@@ -80,95 +96,75 @@ class Hall:
         """Forget a connection that is closed."""
         self._connections.discard(connection)
         self.status.set("connections", len(self._connections))
-        sessions = self._by_stream.get(connection.stream)
-        if connection.session and sessions is not None and connection in sessions:
-            sessions.remove(connection)
+        stream = self._streams.get(connection.stream)
+        if stream is None:
+            return
+        stream.waiting = [entry for entry in stream.waiting if entry[0] is not connection]
+        if connection in stream.sessions:
+            stream.sessions.remove(connection)
             self._sessions -= 1
             self.status.set("sessions", self._sessions)
+            if connection.cancel_on_disconnect and not stream.cancels_on_disconnect:
+                self._tell_matchers(stream)
 
-    def log_in(self, connection: ClientConnection, login: Login) -> Welcome | None:
-        """Open a session of an account; None where the account cannot be had."""
+    def log_in(self, connection: ClientConnection, login: Login) -> None:
+        """Open a session of an account, or refuse it; now, or once the shards have answered."""
         account = self._registry.register(login.user_id)
         if account is None:
             self.status.add("refused_login", 1)
-            return None
-        stream = self._stream_of.get(account)
-        if stream is None:
-            stream = len(self._stream_of) + 1
-            assert stream <= MAX_STREAM
-            self._stream_of[account] = stream
-            self._by_stream[stream] = []
-            self._under_way[stream] = 0
-            for link in self.router.all():
-                link.open_stream(stream, account)
-        connection.session = next(self._session_numbers)
-        connection.stream = stream
-        self._by_stream[stream].append(connection)
-        if stream in self._full_windows:
-            connection.hold()
+            connection.close("LOGIN_REFUSED", "user_id: no further account can be opened")
+            return
+        stream = self._stream_of.get(account) or self._open(account)
+        connection.stream = stream.number
+        stream.waiting.append((connection, login))
+        if not stream.opening:
+            self._let_in(stream)
+
+    def _open(self, account: int) -> Stream:
+        matchers = self.router.matchers
+        stream = Stream(len(self._streams) + 1, account, len(matchers))
+        assert stream.number <= MAX_STREAM
+        self._streams[stream.number] = self._stream_of[account] = stream
+        stream.opening = {shard for shard, link in enumerate(matchers) if link.connected}
+        for link in self.router.all():
+            link.open_stream(stream.number, account, False)
+        if stream.opening:
+            asyncio.get_running_loop().call_later(OPEN_WAIT_S, self._let_in, stream)
+        return stream
+
+    def _let_in(self, stream: Stream) -> None:
+        """Let in who waits, whatever the shards have said by now."""
+        stream.opening.clear()
+        waiting, stream.waiting = stream.waiting, []
+        for connection, login in waiting:
+            try:
+                self._enter(stream, connection, login)
+            except ResumeError as error:
+                self.status.add("refused_resume", 1)
+                connection.close(error.code, str(error))
+
+    def _enter(self, stream: Stream, connection: ClientConnection, login: Login) -> None:
+        """Make a connection a session: what it missed first, then what comes."""
+        missed = self._resume.missed(stream, login.resume)
+        session = next(self._session_numbers)
+        welcome = Welcome(
+            session, login.user_id, self._version, self._infos, stream.known_positions()
+        )
+        flagged = stream.cancels_on_disconnect
+        stream.sessions.append(connection)
         self._sessions += 1
         self.status.set("sessions", self._sessions)
-        return Welcome(connection.session, login.user_id, self._version, self._infos)
+        if stream.window_full:
+            connection.hold()
+        connection.cancel_on_disconnect = login.cancel_on_disconnect
+        if login.cancel_on_disconnect and not flagged:
+            self._tell_matchers(stream)
+        connection.enter(session, frame(welcome), missed)
 
-    def open_accounts(self) -> list[tuple[int, int]]:
-        """Return ``(stream, account)`` of every account that has logged in."""
-        return [(stream, account) for account, stream in self._stream_of.items()]
-
-    def forwarded(self, connection: ClientConnection, commands: int) -> None:
-        """Count what an account has under way; one that fills its window is not read from."""
-        stream = connection.stream
-        self._under_way[stream] += commands
-        if self._under_way[stream] >= self.config.window and stream not in self._full_windows:
-            self._full_windows.add(stream)
-            for session in self._by_stream[stream]:
-                session.hold()
-
-    def deliver(self, stream: int, frames: bytes, answers: int) -> None:
-        """Pass frames of one stream to every session of its account."""
-        if stream & AGGREGATE_STREAM:
-            self._gather(stream & ~AGGREGATE_STREAM, frames)
-            return
-        sessions = self._by_stream.get(stream)
-        if sessions:
-            for connection in list(sessions):
-                connection.deliver(frames)
-        else:
-            self.status.add("undelivered_bytes", len(frames))
-        self._under_way[stream] = max(0, self._under_way[stream] - answers)
-        if stream in self._full_windows and self._under_way[stream] <= self.config.window // 2:
-            self._open_window(stream)
-
-    def lost_link(self) -> None:
-        """A matcher or worker is gone with what it had not answered: nobody waits for that."""
-        for stream in self._under_way:
-            self._under_way[stream] = 0
-        for stream in list(self._full_windows):
-            self._open_window(stream)
-
-    def _open_window(self, stream: int) -> None:
-        self._full_windows.discard(stream)
-        for session in self._by_stream[stream]:
-            session.go_on()
-
-    def cancel_everywhere(self, connection: ClientConnection, message: MassCancel) -> None:
-        """Send a mass cancel to every matcher; one answer goes back when all have answered.
-
-        Refused whole where one matcher cannot take it.
-        """
-        body = encoder.encode(message)
+    def _tell_matchers(self, stream: Stream) -> None:
+        """Say to the matchers whether a session of the account asks for cancel on disconnect."""
         for link in self.router.matchers:
-            refusal = link.refusal()
-            if refusal is not None:
-                self.status.add_reject(refusal)
-                connection.deliver(frame(reject(request_of(body), refusal, time.time_ns())))
-                return
-        self.forwarded(connection, 1)
-        key = (connection.stream, message.request_id)
-        waiting = self._gathering.setdefault(key, _Gathering(0))
-        waiting.missing += len(self.router.matchers)
-        data = frame(message, connection.stream | AGGREGATE_STREAM)
-        for link in self.router.matchers:
-            link.write(data)
+            link.open_stream(stream.number, stream.account, stream.cancels_on_disconnect)
 
     def close_silent(self, now_s: float) -> None:
         """Close sessions that have sent nothing for ``idle_timeout_s``."""
@@ -180,19 +176,117 @@ class Hall:
                 self.status.add("closed_idle", 1)
                 connection.close("IDLE", "nothing came within idle_timeout_s")
 
-    def _gather(self, stream: int, frames: bytes) -> None:
-        """Add up the shards' answers to a mass cancel of everything."""
-        for _, body in FrameSplitter(MAX_BODY).feed(frames):
-            answer = _mass_cancel_decoder.decode(body)
-            key = (stream, answer.request_id)
-            waiting = self._gathering.get(key)
-            if waiting is None:
-                continue
-            waiting.missing -= 1
-            waiting.canceled_orders += answer.canceled_orders
-            if waiting.missing == 0:
-                del self._gathering[key]
-                total = MassCancelReport(
-                    0, answer.request_id, waiting.canceled_orders, answer.timestamp_ns, 0
-                )
-                self.deliver(stream, frame(total), 1)
+    # What matchers and query workers say --------------------------------------------------------
+
+    def deliver(
+        self, shard: int | None, stream: int, frames: bytes, answers: int, last: int
+    ) -> None:
+        """Pass frames of one stream to every session of its account.
+
+        So many of them are answers. From a shard they are reports, up to account_sequence ``last``.
+        """
+        known = self._streams[stream]
+        if shard is not None:
+            known.positions[shard] = last
+        if known.sessions:
+            for connection in list(known.sessions):
+                connection.deliver(frames)
+        else:
+            self.status.add("undelivered_bytes", len(frames))
+        self._answered(known, answers)
+
+    def told(self, shard: int | None, stream: int, message: FRONTEND_MESSAGES) -> None:
+        """Take what a matcher says to the frontend itself."""
+        known = self._streams[stream]
+        assert shard is not None
+        if isinstance(message, StreamOpened):
+            self._opened(known, shard, message.account_sequence)
+            return
+        answer: Reject | MassCancelReport | None = message if isinstance(message, Reject) else None
+        if isinstance(message, MassCancelReport):
+            answer = self._mass_cancels.add(stream, shard, message)
+        if answer is not None:
+            for connection in list(known.sessions):
+                connection.deliver(frame(answer))
+            self._answered(known, 1)
+
+    def _opened(self, stream: Stream, shard: int, last: int) -> None:
+        """A shard says where an account stands: what follows comes over its link.
+
+        Sessions that are there already have missed what it reported since it was lost.
+        """
+        before = stream.positions[shard]
+        stream.positions[shard] = last
+        if stream.sessions:
+            self._restarted(stream, shard, last if before is None else before, last)
+        if shard in stream.opening:
+            stream.opening.discard(shard)
+            if not stream.opening:
+                self._let_in(stream)
+
+    def _restarted(self, stream: Stream, shard: int, before: int, last: int) -> None:
+        try:
+            missed = self._resume.between(stream, before, last)
+        except ResumeError as error:
+            for connection in list(stream.sessions):
+                connection.close(error.code, str(error))
+            return
+        for connection in list(stream.sessions):
+            news = ShardRestarted(last, connection.sent_bytes_at_loss.get(shard, 0))
+            connection.deliver_missed(missed + frame(news))
+
+    def lost_link(self, shard: int | None) -> None:
+        """A matcher or worker is gone with what it had not answered: nobody waits for that."""
+        if shard is not None:
+            for connection in self._connections:
+                connection.sent_bytes_at_loss[shard] = connection.routed_bytes
+            for stream_number, request_id in self._mass_cancels.lose(shard):
+                request = Request(CommandType.MASS_CANCEL, 0, request_id)
+                answer = frame(reject(request, Reason.SHARD_DOWN, time.time_ns()))
+                for connection in list(self._streams[stream_number].sessions):
+                    connection.deliver(answer)
+        for stream in list(self._streams.values()):
+            stream.under_way = 0
+            if stream.window_full:
+                stream.go_on()
+            if shard in stream.opening:
+                stream.opening.discard(shard)
+                if not stream.opening:
+                    self._let_in(stream)
+
+    # Commands under way -------------------------------------------------------------------------
+
+    def forwarded(self, connection: ClientConnection, commands: int) -> None:
+        """Count what an account has under way; one that fills its window is not read from."""
+        stream = self._streams[connection.stream]
+        stream.under_way += commands
+        if stream.under_way >= self.config.window and not stream.window_full:
+            stream.hold()
+
+    def _answered(self, stream: Stream, answers: int) -> None:
+        stream.under_way = max(0, stream.under_way - answers)
+        if stream.window_full and stream.under_way <= self.config.window // 2:
+            stream.go_on()
+
+    def cancel_everywhere(self, connection: ClientConnection, message: MassCancel) -> None:
+        """Send a mass cancel to every matcher; one answer goes back when all have answered.
+
+        Refused whole where one matcher cannot take it.
+        """
+        matchers: Sequence[BackendLink] = self.router.matchers
+        for link in matchers:
+            refusal = link.refusal()
+            if refusal is not None:
+                self.status.add_reject(refusal)
+                request = request_of(encoder.encode(message))
+                connection.deliver(frame(reject(request, refusal, time.time_ns())))
+                return
+        self.forwarded(connection, 1)
+        self._mass_cancels.begin(connection.stream, message, range(len(matchers)))
+        data = frame(message, connection.stream | FRONTEND_STREAM)
+        for link in matchers:
+            link.write(data)
+
+    def open_accounts(self) -> list[tuple[int, int]]:
+        """Return ``(stream, account)`` of every account that has logged in."""
+        return [(stream.number, stream.account) for stream in self._streams.values()]

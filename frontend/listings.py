@@ -14,7 +14,7 @@ Number = Decimal | str | int
 
 
 class Listing(NamedTuple):
-    """One instrument: its number on the wire, what a tick and a lot are, its band in ticks."""
+    """One instrument: its number on the wire, what a tick and a lot are, its band, its shard."""
 
     number: int
     symbol: str
@@ -22,6 +22,7 @@ class Listing(NamedTuple):
     lot: Scale
     min_price: int
     max_price: int
+    shard: int
 
     @classmethod
     def from_info(cls, info: InstrumentInfo) -> "Listing":
@@ -31,7 +32,7 @@ class Listing(NamedTuple):
             lot = Scale.parse(info.lot_size, "lot_size")
         except ScaleError as error:
             raise ProtocolError(f"instrument {info.symbol!r}: {error}") from None
-        return cls(info.number, info.symbol, tick, lot, info.min_price, info.max_price)
+        return cls(info.number, info.symbol, tick, lot, info.min_price, info.max_price, info.shard)
 
     def price(self, ticks: int) -> Decimal:
         """Return a price of the wire as a decimal."""

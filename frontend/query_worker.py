@@ -124,7 +124,7 @@ class QueryWorker:
     def count(self) -> None:
         """Show how reading went."""
         self._status.set("torn_copies", sum(ring.torn_copies for ring in self._rings))
-        self._status.set("lost_trades", sum(ring.lost_trades for ring in self._rings))
+        self._status.set("lost_trades", sum(ring.lost_records for ring in self._rings))
 
 
 def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
@@ -136,6 +136,7 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
         arrived = backend.poll(None)
         if wakeup.stopping:
             backend.stop_listening()
+        backend.take_gone()
         for link, data in arrived:
             worker.handle(link, data)
         worker.count()

@@ -168,9 +168,9 @@ class Reader:
             found, lost = [], 0
             for shard in shards:
                 result = self._rings[shard].read(known[shard], BATCH_TRADES)
-                known[shard] = result.first + len(result.trades) - 1
-                lost += result.lost_trades
-                found.append(result.trades)
+                known[shard] = result.first + len(result.records) - 1
+                lost += result.lost_records
+                found.append(result.records)
             trades = _by_time(np.concatenate(found))
             if number is not None:
                 trades = trades[trades["symbol"] == number]
@@ -290,7 +290,7 @@ def last_of_symbol(ring: RingReader, symbol: int, limit: int) -> Records:
         after = max(ring.oldest - 1, before - BATCH_TRADES)
         result = ring.read(after, before - after)
         # Where the writer came by, the result begins later and must still not pass its end.
-        trades = result.trades[: max(0, before - result.first + 1)]
+        trades = result.records[: max(0, before - result.first + 1)]
         mine = trades[trades["symbol"] == symbol]
         found.append(mine[max(0, len(mine) - missing) :])
         missing -= len(found[-1])

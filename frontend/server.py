@@ -17,7 +17,9 @@ from frontend.accounts import AccountRegistry
 from frontend.backends import BackendLink
 from frontend.entry import ClientConnection
 from frontend.hall import MAX_SESSION, Hall
+from frontend.report_history import ReportHistory
 from frontend.router import Router
+from ipc.ring import REPORTS, RingReader
 from ipc.sockets import listen
 from ipc.status import StatusWriter
 
@@ -52,16 +54,19 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     config = plan.config.frontend
     registry = AccountRegistry(plan.accounts_path(index), config.max_accounts)
     sessions = session_numbers(index, config.processes)
-    hall = Hall(config, plan.instruments, registry, status, product_version(), sessions)
-    waits = config.when_busy == "wait"
-    links = [
-        BackendLink(address, config.max_queued_bytes, hall, waits)
-        for address in (
-            *map(plan.matcher_address, plan.shards),
-            *map(plan.query_address, range(plan.config.query.workers)),
-        )
+    rings = [RingReader(plan.report_ring_path(shard), REPORTS) for shard in plan.shards]
+    history = ReportHistory(rings)
+    hall = Hall(config, plan.instruments, registry, history, status, product_version(), sessions)
+    waits, keeps = config.when_busy == "wait", config.when_shard_down == "hold"
+    bound = config.max_queued_bytes
+    matchers = [
+        BackendLink(plan.matcher_address(shard), bound, hall, shard, waits, keeps)
+        for shard in plan.shards
     ]
-    matchers, workers = links[: len(plan.shards)], links[len(plan.shards) :]
+    workers = [
+        BackendLink(plan.query_address(index), bound, hall, None, waits)
+        for index in range(plan.config.query.workers)
+    ]
     shards = {instrument.number: instrument.shard for instrument in plan.instruments}
     hall.router = Router(shards, matchers, workers)
     await asyncio.gather(*(link.connect() for link in hall.router.all()))

@@ -9,6 +9,9 @@ reports, so a request_id carries its session: ``session << 25 | counter``, below
 lowest 28 bits are taken; the counter runs from 1 to 2^25 - 1 and then begins again at 1, leaving
 out what is still unanswered.
 
+**Coming back.** A login names the last report that was seen of each shard, so that those after it
+come first. What was not answered on the connection before stays: its answer may be among them.
+
 **Bounds.** At most ``MAX_UNANSWERED`` requests wait for their answers. The queue keeps the newest
 ``max_reports`` messages: older ones are dropped, counted, and told by ``MissedReportsError`` to
 whoever reads next.
@@ -28,10 +31,12 @@ from frontend.errors import (
     ConnectionLostError,
     LoginRefusedError,
     MissedReportsError,
+    NotCarriedOutError,
     ProtocolError,
     UnknownOutcomeError,
 )
 from frontend.listings import Listings
+from frontend.positions import Positions
 from frontend.results import Execution
 from ipc.frames import FrameSplitter, FrameTooLongError, frame
 from ipc.messages import (
@@ -41,10 +46,12 @@ from ipc.messages import (
     InstrumentInfo,
     Login,
     Report,
+    ShardRestarted,
     UserId,
     Welcome,
     server_decoder,
 )
+from ipc.records import shard_of
 
 COUNTER_BITS = 25
 SESSION_BITS = 28
@@ -83,14 +90,20 @@ class Session:
     """
 
     def __init__(
-        self, user_id: str, max_reports: int = MAX_REPORTS, include_answers: bool = False
+        self,
+        user_id: str,
+        max_reports: int = MAX_REPORTS,
+        include_answers: bool = False,
+        cancel_on_disconnect: bool = False,
     ) -> None:
         try:
-            self._login = frame(Login(msgspec.convert(user_id, UserId)))
+            msgspec.convert(user_id, UserId)
         except msgspec.ValidationError as error:
             raise ConnectError(f"user_id {user_id!r}: {error}") from None
         self.user_id = user_id
         self.include_answers = include_answers
+        self.cancel_on_disconnect = cancel_on_disconnect
+        self.positions = Positions()
         self.version = ""
         self.session = 0
         self.commands = Commands(Listings(), self.next_request_id)
@@ -102,6 +115,8 @@ class Session:
         self._counter = 0
         self._untold = 0
         self._unanswered: dict[int, Request[Any]] = {}
+        self._sent_bytes = 0
+        self._ends: dict[int, int] = {}
         self._max_reports = max_reports
         self._queue: deque[ServerMessage] = deque()
         self._splitter = FrameSplitter(MAX_BODY)
@@ -115,21 +130,34 @@ class Session:
         is in it cannot be told in decimals any more, and is dropped.
         """
         self._splitter = FrameSplitter(MAX_BODY)
-        self._unanswered = {}
+        self._ends = {}
+        self._sent_bytes = 0
         self._welcomed = False
         self.closing = None
-        return self._login
+        login = Login(self.user_id, self.positions.resume(), self.cancel_on_disconnect)
+        return self.sent(frame(login))
+
+    def sent(self, frames: bytes) -> bytes:
+        """Count frames that are about to be sent, and return them."""
+        self._sent_bytes += len(frames)
+        return frames
 
     @property
     def welcomed(self) -> bool:
         """Whether the engine has answered the login."""
         return self._welcomed
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether all has come that the account was told up to the login."""
+        return self._welcomed and self.positions.caught_up
+
     def feed(self, data: bytes) -> list[Answer]:
         """Take what came; return the answers in it to requests that wait.
 
-        Raises ``ProtocolError``, and ``LoginRefusedError`` where the login was answered by a
-        Closing. After either the connection is of no use any more.
+        Raises ``ProtocolError``, ``ReportGapError``, and ``LoginRefusedError`` where the login was
+        answered by a Closing. After any of them the connection is of no use any more, and nothing
+        of ``data`` counts as having come.
         """
         try:
             decode = server_decoder.decode
@@ -144,6 +172,7 @@ class Session:
             if not messages:
                 return []
             self._greet(messages.pop(0))
+        self.positions.follow(messages)
         return self._sort(messages)
 
     def _greet(self, message: ServerMessage) -> None:
@@ -151,6 +180,7 @@ class Session:
             raise ProtocolError(f"a {type(message).__name__} where a Welcome was to come")
         if message.instruments != self._instruments:
             self._drop(len(self._queue))
+        self._miss(self.positions.welcome(message))
         self._instruments = message.instruments
         self.session = message.session
         self.version = message.version
@@ -174,6 +204,14 @@ class Session:
         self._unanswered = {}
         return waiting
 
+    def left_behind(self) -> list[Request[Any]]:
+        """Return the requests that were sent on an earlier connection, and forget them.
+
+        Once ``caught_up``, what was reported since does not answer them.
+        """
+        numbers = [number for number in self._unanswered if number not in self._ends]
+        return [self._unanswered.pop(number) for number in numbers]
+
     # Requests -----------------------------------------------------------------------------------
 
     def next_request_id(self) -> int:
@@ -193,13 +231,16 @@ class Session:
         """Return the frames of requests, whose answers are awaited from now on."""
         frames = []
         for request in requests:
-            self._unanswered[request.message.request_id] = request
-            frames.append(frame(request.message))
+            number = request.message.request_id
+            self._unanswered[number] = request
+            frames.append(self.sent(frame(request.message)))
+            self._ends[number] = self._sent_bytes
         return b"".join(frames)
 
     def give_up(self, request: Request[Any]) -> None:
         """Wait for an answer no more: if it still comes, it goes to the queue."""
         self._unanswered.pop(request.message.request_id, None)
+        self._ends.pop(request.message.request_id, None)
 
     # The queue ----------------------------------------------------------------------------------
 
@@ -236,13 +277,28 @@ class Session:
         answers = []
         others = []
         for message in messages:
-            request = waiting.pop(getattr(message, "request_id", 0), None)
+            number = getattr(message, "request_id", 0)
+            request = waiting.pop(number, None)
             if request is None:
                 others.append(message)
+                if type(message) is ShardRestarted:
+                    answers += self._not_carried_out(message)
             else:
+                self._ends.pop(number, None)
                 answers.append(Answer(request, message))
         self._keep(messages if self.include_answers else others)
         return answers
+
+    def _not_carried_out(self, message: ShardRestarted) -> list[Answer]:
+        """Answer what was sent to a matcher that died, and is not answered by its successor."""
+        shard = shard_of(message.account_sequence)
+        lost = [
+            request
+            for number, request in self._unanswered.items()
+            if self._ends.get(number, message.sent_bytes + 1) <= message.sent_bytes
+            and self.commands.shard_of(request.message) == shard
+        ]
+        return [Answer(self._unanswered.pop(r.message.request_id), message) for r in lost]
 
     def _keep(self, messages: list[ServerMessage]) -> None:
         self._queue.extend(messages)
@@ -253,6 +309,9 @@ class Session:
         """Take the oldest messages out of the queue, unread."""
         for _ in range(count):
             self._queue.popleft()
+        self._miss(count)
+
+    def _miss(self, count: int) -> None:
         self.missed_reports += count
         self._untold += count
 
@@ -264,6 +323,9 @@ class Session:
 
 def outcome(request: Request[T], message: ServerMessage) -> T | ClientError:
     """Return what an answer means to the caller: the result, or the error to raise."""
+    if type(message) is ShardRestarted:
+        number = request.message.request_id
+        return NotCarriedOutError(number, getattr(request.message, "client_order_id", 0))
     try:
         return request.read(message)
     except ClientError as error:

@@ -32,10 +32,14 @@ class Link:
         self.unsent_bytes = 0
         self.reading = True
         self.events = selectors.EVENT_READ
+        self.accounts: set[int] = set()
+        self.cancel_on_disconnect: set[int] = set()
+        """The accounts whose orders are cancelled when the link ends."""
         self._out: deque[memoryview] = deque()
 
     def open_stream(self, stream: int, account: int) -> None:
         """Take frames of ``stream`` as the account's, and send its reports there."""
+        self.accounts.add(account)
         self.decoder.open_stream(stream, account)
         self.encoder.open_stream(stream, account)
 
@@ -77,6 +81,7 @@ class Backend:
 
     def __init__(self, address: Address, waker: Waker, max_unsent_bytes: int) -> None:
         self.links: list[Link] = []
+        self._gone: list[Link] = []
         self.cut_off = 0
         self.before_finish: Callable[[], None] = lambda: None
         """Called before a connection is closed because the other side has said its last."""
@@ -92,10 +97,10 @@ class Backend:
     def poll(self, timeout_s: float | None) -> list[tuple[Link, bytes]]:
         """Wait for bytes, and return each connection's, those of the longest silent one first.
 
-        Returns early, maybe with nothing, when the waker has something to say.
+        Returns early, maybe with nothing, when the waker has something to say or a link has ended.
         """
         arrived = []
-        for key, events in self._selector.select(timeout_s):
+        for key, events in self._selector.select(0 if self._gone else timeout_s):
             if key.fileobj is self._server:
                 self._accept()
             elif isinstance(key.data, Link):
@@ -124,6 +129,11 @@ class Backend:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._address.path)
 
+    def take_gone(self) -> list[Link]:
+        """Return the links that have ended since this was asked last."""
+        gone, self._gone = self._gone, []
+        return gone
+
     def close(self) -> None:
         """Close everything."""
         self.stop_listening()
@@ -134,6 +144,7 @@ class Backend:
     def drop(self, link: Link) -> None:
         """Close one connection."""
         self.links.remove(link)
+        self._gone.append(link)
         self._selector.unregister(link.sock)
         link.sock.close()
 

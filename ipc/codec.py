@@ -33,9 +33,13 @@ from ipc.vocabulary import RULES, CommandType, ExecType, Flag, Reason
 
 Records = npt.NDArray[np.void]
 
-AGGREGATE_STREAM = 1 << 31
-"""Bit of a stream: the answer is the frontend's to add up, not for the client as it is."""
-MAX_STREAM = AGGREGATE_STREAM - 1
+FRONTEND_STREAM = 1 << 31
+"""Bit of a stream: the frame is for the frontend itself, not for the client as it is.
+
+Towards a matcher it marks a mass cancel over all shards, whose answers the frontend adds up. What
+a matcher sends without it are numbered reports and nothing else.
+"""
+MAX_STREAM = FRONTEND_STREAM - 1
 
 _NEW, _CANCEL = int(CommandType.NEW), int(CommandType.CANCEL)
 _REPLACE, _REDUCE = int(CommandType.REPLACE), int(CommandType.REDUCE)
@@ -173,7 +177,7 @@ class CommandDecoder:
             return None
         if not account or not isinstance(message, CLIENT_COMMANDS):
             return None
-        return command_row(message, account, timestamp_ns, bool(stream & AGGREGATE_STREAM))
+        return command_row(message, account, timestamp_ns, bool(stream & FRONTEND_STREAM))
 
 
 class ReportEncoder:
@@ -229,7 +233,8 @@ def _report_frame(row: tuple[int, ...], stream: int) -> bytes:
     """Encode one REPORT row, fields in the record's order."""
     (exec_type, ord_status, command_type, side, order_type, time_in_force, flags, liquidity,
      symbol, reason, _, sequence, request_id, _, order_id, client_order_id, price, quantity,
-     cum_qty, leaves_qty, last_price, last_qty, trade_id, timestamp_ns) = row  # fmt: skip
+     cum_qty, leaves_qty, last_price, last_qty, trade_id, timestamp_ns,
+     account_sequence) = row  # fmt: skip
     if exec_type == _REJECTED:
         code = Reason(reason)
         rule = RULES[code]
@@ -237,18 +242,24 @@ def _report_frame(row: tuple[int, ...], stream: int) -> bytes:
             Reject(
                 command_type, symbol, request_id, order_id, client_order_id,
                 reason, code.name, rule.field, rule.text, timestamp_ns, sequence,
+                account_sequence,
             ),
             stream,
         )  # fmt: skip
     if exec_type == _MASS_CANCELED:
         if flags & _AGGREGATE:
-            stream |= AGGREGATE_STREAM
-        return frame(MassCancelReport(symbol, request_id, quantity, timestamp_ns, sequence), stream)
+            stream |= FRONTEND_STREAM
+        return frame(
+            MassCancelReport(
+                symbol, request_id, quantity, timestamp_ns, sequence, account_sequence
+            ),
+            stream,
+        )
     body = encoder.encode(
         Report(
             exec_type, ord_status, command_type, symbol, side, order_type, time_in_force, flags,
             liquidity, reason, request_id, order_id, client_order_id, price, quantity, cum_qty,
-            leaves_qty, last_price, last_qty, trade_id, timestamp_ns, sequence,
+            leaves_qty, last_price, last_qty, trade_id, timestamp_ns, sequence, account_sequence,
         )
     )  # fmt: skip
     return HEADER.pack(len(body), stream) + body

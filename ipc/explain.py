@@ -92,7 +92,7 @@ def explain(body: bytes | memoryview, error: Exception, timestamp_ns: int) -> Re
 
 
 def _reject(request: Request, reason: Reason, field: str, text: str, timestamp_ns: int) -> Reject:
-    return Reject(*request, int(reason), reason.name, field, text, timestamp_ns, 0)
+    return Reject(*request, int(reason), reason.name, field, text, timestamp_ns, 0, 0)
 
 
 def _reason(field: str) -> Reason:

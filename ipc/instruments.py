@@ -93,4 +93,5 @@ class Instrument(NamedTuple):
             self.lot.text(1),
             self.min_price,
             self.max_price,
+            self.shard,
         )

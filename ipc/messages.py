@@ -12,16 +12,20 @@ from typing import Annotated, get_args
 from msgspec import Meta, Struct
 from msgspec.msgpack import Decoder, Encoder
 
+from ipc.records import MAX_SHARDS, SEQUENCE_BITS, SHARD_BITS
 from ipc.vocabulary import MAX_CLIENT_ID
 
 MAX_COMMAND_BODY = 1024
 """Bytes of one message from a client."""
+MAX_LOGIN_BODY = 4096
+"""Bytes of a client's first message, which may name a position on every shard."""
 MAX_BODY = 1 << 20
 """Bytes of one message to a client, or between processes."""
 
 Id = Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)]
 Amount = Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)]
 Code = Annotated[int, Meta(ge=0, le=255)]
+AccountSequence = Annotated[int, Meta(ge=0, lt=1 << (SHARD_BITS + SEQUENCE_BITS))]
 SymbolNumber = Annotated[int, Meta(ge=0, le=65535)]
 UserId = Annotated[str, Meta(min_length=1, max_length=64)]
 
@@ -122,9 +126,16 @@ class BookQuery(Message, tag=8):
 
 
 class Login(Message, tag=10):
-    """The first message of a connection: who trades."""
+    """The first message of a connection: who trades.
+
+    ``resume``: the last ``account_sequence`` that was seen of each shard; what came after them is
+    sent first. ``cancel_on_disconnect``: when the last session of the account that asked for it
+    ends, in whatever way, all orders of the account are cancelled.
+    """
 
     user_id: UserId
+    resume: Annotated[list[AccountSequence], Meta(max_length=MAX_SHARDS)] = []
+    cancel_on_disconnect: bool = False
 
 
 class Ping(Message, tag=11):
@@ -137,7 +148,12 @@ class Ping(Message, tag=11):
 
 
 class Report(Message, tag=20):
-    """What became of an order of the account; fields as in ``ipc.records.REPORT``."""
+    """What became of an order of the account; fields as in ``ipc.records.REPORT``.
+
+    ``account_sequence`` numbers what one shard tells one account, here and in the two answers
+    below, without a gap; its high bits are the shard (``ipc.records.make_id``). Answers that come
+    from elsewhere, such as a frontend, have 0 there.
+    """
 
     exec_type: int
     ord_status: int
@@ -161,6 +177,7 @@ class Report(Message, tag=20):
     trade_id: int
     timestamp_ns: int
     sequence: int
+    account_sequence: int
 
 
 class Reject(Message, tag=21):
@@ -177,6 +194,7 @@ class Reject(Message, tag=21):
     text: str
     timestamp_ns: int
     sequence: int
+    account_sequence: int
 
 
 class MassCancelReport(Message, tag=22):
@@ -187,6 +205,7 @@ class MassCancelReport(Message, tag=22):
     canceled_orders: int
     timestamp_ns: int
     sequence: int
+    account_sequence: int
 
 
 class OrderState(Message, tag=23):
@@ -249,7 +268,7 @@ class BookSnapshot(Message, tag=25):
 
 
 class InstrumentInfo(Struct, array_like=True):
-    """One instrument: its number and name, and what one tick and one lot are, as decimals."""
+    """One instrument: its number, name and shard, and what a tick and a lot are, as decimals."""
 
     number: int
     symbol: str
@@ -257,15 +276,22 @@ class InstrumentInfo(Struct, array_like=True):
     lot_size: str
     min_price: int
     max_price: int
+    shard: int = 0
 
 
 class Welcome(Message, tag=30):
-    """The answer to ``Login``. ``session`` is unique while the engine runs."""
+    """The answer to ``Login``. ``session`` is unique while the engine runs.
+
+    ``account_sequences``: where the account stands, by shard. Reports up to there that ``resume``
+    asked for follow at once, and after them those that come. A shard that cannot say where it
+    stands is not in the list.
+    """
 
     session: int
     user_id: str
     version: str
     instruments: list[InstrumentInfo]
+    account_sequences: list[int] = []
 
 
 class Pong(Message, tag=31):
@@ -281,14 +307,40 @@ class Closing(Message, tag=32):
     text: str
 
 
+class ShardRestarted(Message, tag=33):
+    """A shard serves again whose matcher had died: nothing else of its past is still to come.
+
+    ``account_sequence`` is the last report it has for the account. Of the bytes that the session
+    sent, Login included, the first ``sent_bytes`` came before the frontend saw the matcher die:
+    a command among them for this shard that is not answered by now was not carried out.
+    """
+
+    account_sequence: int
+    sent_bytes: int
+
+
 # Between frontend and matcher or query worker --------------------------------------------------
 
 
 class OpenStream(Message, tag=40):
-    """Frames of ``stream`` are the account's from now on; a frontend sends it first."""
+    """Frames of ``stream`` are the account's from now on; a frontend sends it first.
+
+    A matcher cancels all orders of an account when ``cancel_on_disconnect`` ends: by a further
+    OpenStream without it, or with the link; unless another link still has it.
+    """
 
     stream: int
     account: int
+    cancel_on_disconnect: bool = False
+
+
+class StreamOpened(Message, tag=41):
+    """A matcher's answer to the first OpenStream of an account: its last report so far.
+
+    All reports after that one follow on the link.
+    """
+
+    account_sequence: int
 
 
 CLIENT_COMMANDS = NewOrder | Cancel | Replace | Reduce | MassCancel
@@ -305,7 +357,10 @@ SERVER_MESSAGES = (
     | Welcome
     | Pong
     | Closing
+    | ShardRestarted
 )
+FRONTEND_MESSAGES = StreamOpened | MassCancelReport | Reject
+"""What a matcher tells a frontend itself, on ``ipc.codec.FRONTEND_STREAM``."""
 
 COMMAND_TAGS = frozenset({tag_of(kind) for kind in get_args(CLIENT_COMMANDS)})
 QUERY_TAGS = frozenset({tag_of(kind) for kind in get_args(CLIENT_QUERIES)})
@@ -314,3 +369,4 @@ encoder = Encoder()
 client_decoder = Decoder(CLIENT_MESSAGES)
 backend_decoder = Decoder(BACKEND_MESSAGES)
 server_decoder = Decoder(SERVER_MESSAGES)
+frontend_decoder = Decoder(FRONTEND_MESSAGES)

@@ -9,7 +9,7 @@ import hashlib
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2
 
 SHARD_BITS = 8
 SEQUENCE_BITS = 45
@@ -64,9 +64,13 @@ REPORT = np.dtype(
         ("last_qty", "<u8"),
         ("trade_id", "<u8"),
         ("timestamp_ns", "<u8"),
+        ("account_sequence", "<u8"),  # an id: the shard, and this report's number for the account
     ]
 )
-"""What became of an order or a command, for one account."""
+"""What became of an order or a command, for one account.
+
+A book leaves ``account_sequence`` 0; ``engine.account_sequences`` numbers what it gave.
+"""
 
 TRADE = np.dtype(
     [
@@ -188,7 +192,7 @@ BATCH_END = np.dtype([("checksum", "<u4"), ("mark", "<u4")])
 
 _SIZES = {
     "COMMAND": (COMMAND, 80),
-    "REPORT": (REPORT, 120),
+    "REPORT": (REPORT, 128),
     "TRADE": (TRADE, 64),
     "LEVEL": (LEVEL, 24),
     "RESTING": (RESTING, 56),
@@ -206,12 +210,15 @@ for _name, (_dtype, _size) in _SIZES.items():
 
 
 def make_id(shard: int, sequence: int) -> int:
-    """Return the id (order_id or trade_id, below 2^53) of a shard's dense sequence number."""
+    """Return the id of a shard's dense sequence number, below 2^53.
+
+    So are order_id, trade_id and account_sequence made.
+    """
     return shard << SEQUENCE_BITS | sequence
 
 
 def shard_of(identifier: int) -> int:
-    """Return the shard that assigned an order_id or a trade_id."""
+    """Return the shard that assigned an id."""
     return identifier >> SEQUENCE_BITS
 
 

@@ -24,7 +24,7 @@ Lengths = npt.NDArray[np.int64]
 _HEADER = 8
 _REJECTED, _MASS_CANCELED = int(ExecType.REJECTED), int(ExecType.MASS_CANCELED)
 _AGGREGATE = int(Flag.AGGREGATE)
-_AGGREGATE_BIT = np.uint64(1 << 31)
+_FRONTEND_BIT = np.uint64(1 << 31)
 _UINT16, _UINT64 = 0xCD, 0xCF
 _ARRAY16, _FIXARRAY = 0xDC, 0x90
 
@@ -60,7 +60,7 @@ def _reject_texts() -> tuple[Bytes, Lengths]:
 
 REJECT_TEXTS, REJECT_LENGTHS = _reject_texts()
 
-MAX_FRAME = _HEADER + max(3 + _REPORT_ITEMS * 9, _REJECT_HEAD + REJECT_TEXTS.shape[1] + 18)
+MAX_FRAME = _HEADER + max(3 + _REPORT_ITEMS * 9, _REJECT_HEAD + REJECT_TEXTS.shape[1] + 27)
 """Bytes of the longest frame that one report can become."""
 
 
@@ -108,7 +108,8 @@ def put_report(out: Bytes, at: int, report: Any) -> int:
     at = put_u64(out, at, report.last_qty)
     at = put_u64(out, at, report.trade_id)
     at = put_u64(out, at, report.timestamp_ns)
-    return put_u64(out, at, report.sequence)
+    at = put_u64(out, at, report.sequence)
+    return put_u64(out, at, report.account_sequence)
 
 
 @compiled
@@ -125,7 +126,8 @@ def put_reject(out: Bytes, at: int, report: Any, texts: Bytes, lengths: Lengths)
     length = lengths[reason]
     copy_bytes(out, at, texts, reason * texts.shape[1], length)
     at = put_u64(out, at + length, report.timestamp_ns)
-    return put_u64(out, at, report.sequence)
+    at = put_u64(out, at, report.sequence)
+    return put_u64(out, at, report.account_sequence)
 
 
 @compiled
@@ -137,7 +139,8 @@ def put_mass_cancel(out: Bytes, at: int, report: Any) -> int:
     at = put_u64(out, at, report.request_id)
     at = put_u64(out, at, report.quantity)
     at = put_u64(out, at, report.timestamp_ns)
-    return put_u64(out, at, report.sequence)
+    at = put_u64(out, at, report.sequence)
+    return put_u64(out, at, report.account_sequence)
 
 
 @compiled
@@ -172,7 +175,7 @@ def encode_reports(
         elif report.exec_type == _MASS_CANCELED:
             stop = put_mass_cancel(out, start, report)
             if report.flags & _AGGREGATE:
-                stream = stream | _AGGREGATE_BIT
+                stream = stream | _FRONTEND_BIT
         else:
             stop = put_report(out, start, report)
         store_u32(out, end, stop - start)

@@ -34,6 +34,8 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "closed_idle",
         "undelivered_bytes",
         "held_reads",
+        "resumed_reports",
+        "refused_resume",
     ),
     "matcher": (
         "commands",
@@ -44,6 +46,7 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "batches",
         "ring_full_waits",
         "links_cut_off",
+        "canceled_on_disconnect",
         "resting_orders",
         "journal_bytes",
         "journal_waits",

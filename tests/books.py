@@ -65,6 +65,7 @@ class Report(NamedTuple):
     last_qty: int = 0
     trade_id: int = 0
     timestamp_ns: int = 0
+    account_sequence: int = 0
 
 
 assert Report._fields == REPORT.names

@@ -48,7 +48,9 @@ def write_journal(plan: Plan, commands: Records, batch: int = 100, end: End | No
 def recovered(plan: Plan, published: int = 0) -> tuple[Recovered, Records]:
     """Bring shard 0 back; return it and the trades after sequence ``published``."""
     trades = [np.zeros(0, TRADE)]
-    found = recover(
-        plan, 0, published, lambda more: trades.append(more.copy()), plan.data_dir / "orders"
-    )
+
+    def publish(more: Records, reports: Records, first_report: int) -> None:
+        trades.append(more.copy())
+
+    found = recover(plan, 0, published, publish, plan.data_dir / "orders")
     return found, np.concatenate(trades)

@@ -1,7 +1,7 @@
 """A running product for tests: real processes, sockets and shared memory."""
 
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,18 +19,21 @@ SYMBOLS = ["AA", "BB", "CC", "DD", "EE", "FF", "GG", "HH"]
 WAIT_S = 60.0
 
 
-def config_text(matchers: int = 2, symbols: int = 4, extra: str = "") -> str:
-    """Return a configuration of ``symbols`` instruments; ``extra`` adds sections before them."""
+def config_text(matchers: int = 2, symbols: int = 4, extra: str = "", engine: str = "") -> str:
+    """Return a configuration of ``symbols`` instruments.
+
+    ``extra`` adds sections before them, ``engine`` lines to ``[engine]``.
+    """
     instruments = "".join(
         f'[[instruments]]\nsymbol = "{symbol}"\ntick_size = "0.01"\n'
         for symbol in SYMBOLS[:symbols]
     )
-    return f"{extra}\n[engine]\nmatchers = {matchers}\npin = false\n{instruments}"
+    return f"{extra}\n[engine]\nmatchers = {matchers}\npin = false\n{engine}\n{instruments}"
 
 
-def make_config(matchers: int = 2, symbols: int = 4, extra: str = "") -> Config:
+def make_config(matchers: int = 2, symbols: int = 4, extra: str = "", engine: str = "") -> Config:
     """Return the parsed form of ``config_text``."""
-    return parse_config(config_text(matchers, symbols, extra), "test")
+    return parse_config(config_text(matchers, symbols, extra, engine), "test")
 
 
 @contextmanager
@@ -53,14 +56,19 @@ class Wire:
     """A client that speaks frames and nothing else: for what a client library would never send."""
 
     def __init__(
-        self, plan: Plan, user_id: str | None = None, address: Address | None = None
+        self,
+        plan: Plan,
+        user_id: str | None = None,
+        address: Address | None = None,
+        resume: Sequence[int] = (),
+        cancel_on_disconnect: bool = False,
     ) -> None:
         self.sock = connect(address or plan.addresses()[0], WAIT_S)
         self._splitter = FrameSplitter(MAX_BODY)
         self._waiting: list[Message] = []
         self.welcome: Welcome | None = None
         if user_id is not None:
-            self.send(Login(user_id))
+            self.send(Login(user_id, list(resume), cancel_on_disconnect))
             answer = self.receive()
             assert isinstance(answer, Welcome), answer
             self.welcome = answer

@@ -13,7 +13,7 @@ from engine.plan import Plan
 from frontend.frame_sorter import StreamSorter, count_answers
 from ipc.codec import ReportEncoder
 from ipc.frames import FrameSplitter, frame
-from ipc.messages import MAX_BODY, NewOrder, Ping, Pong, Reject, Report
+from ipc.messages import MAX_BODY, NewOrder, Ping, Pong, Reject, Report, server_decoder
 from ipc.records import REPORT
 from ipc.status import StatusReader
 from ipc.vocabulary import ExecType, Reason
@@ -134,6 +134,6 @@ def test_compiled_count_of_answers_is_the_plain_one(exec_type: ExecType, reason:
     ((_, body),) = FrameSplitter(MAX_BODY).feed(data)
     size, ((stream, frames, answers),) = sorter.sort(data)
     assert (size, stream, frames) == (len(data), 3, data)
-    assert answers == count_answers(body)
+    assert answers == count_answers(server_decoder.decode(body))
     ends = exec_type != ExecType.TRADE and reason <= Reason.CANCEL_REQUESTED
     assert answers == (ends or exec_type in (ExecType.REJECTED, ExecType.MASS_CANCELED))

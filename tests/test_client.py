@@ -62,14 +62,25 @@ def answer(message: Any, exec_type: ExecType = ExecType.NEW, order_id: int = 11)
     """Return a report that carries a message's request_id, on an order of 100 at 187.50."""
     head = (int(exec_type), 0, 1, 1, 1, 2, 1, 0, 0, 0)
     ids = (message.request_id, order_id, getattr(message, "client_order_id", 0))
-    return Report(*head, *ids, 18750, 100, 0, 100, 0, 0, 0, 1, 1)
+    return Report(*head, *ids, 18750, 100, 0, 100, 0, 0, 0, 1, 1, 0)
 
 
 def reject(message: Any) -> Reject:
     """Return a reject of a message."""
     reason = Reason.BOOK_FULL
     return Reject(
-        1, 1, message.request_id, 0, 0, int(reason), reason.name, "symbol", "must have room", 1, 1
+        1,
+        1,
+        message.request_id,
+        0,
+        0,
+        int(reason),
+        reason.name,
+        "symbol",
+        "must have room",
+        1,
+        1,
+        0,
     )
 
 
@@ -583,13 +594,18 @@ def test_every_waiting_task_hears_of_the_end_and_one_connection_is_made_anew(pee
     assert {execution.order_id for execution in again} == {11}
 
 
-def test_an_end_that_nobody_waited_for_is_told_to_the_next_reader_once(peer: Peer) -> None:
+@pytest.mark.parametrize("auto", [False, True])
+def test_an_end_that_nobody_waited_for(peer: Peer, auto: bool) -> None:
+    """The next reader is told, or does not notice where the client comes back by itself."""
+
     async def run() -> None:
-        async with AsyncClient(peer.address, "alice", auto_reconnect=True) as client:
+        async with AsyncClient(peer.address, "alice", auto_reconnect=auto) as client:
             while client.connected:
                 await asyncio.sleep(0)
-            with pytest.raises(ClosedError, match="nothing came"):
-                await client.receive(timeout_s=1)
+            if not auto:
+                with pytest.raises(ClosedError, match="nothing came"):
+                    await client.receive(timeout_s=1)
+                await client.reconnect()
             assert await client.receive(timeout_s=0) == []
             await client.ping()
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipc.codec import AGGREGATE_STREAM, CommandDecoder, ReportEncoder, command_row
+from ipc.codec import FRONTEND_STREAM, CommandDecoder, ReportEncoder, command_row
 from ipc.compiled import HAVE_NUMBA
 from ipc.frames import HEADER, FrameSplitter, frame
 from ipc.messages import (
@@ -138,7 +138,7 @@ def test_every_message_becomes_its_command() -> None:
 
 
 def test_mass_cancel_of_all_shards_is_marked() -> None:
-    rows, refused, _ = decode([frame(MassCancel(0, 8), STREAM | AGGREGATE_STREAM)])
+    rows, refused, _ = decode([frame(MassCancel(0, 8), STREAM | FRONTEND_STREAM)])
     assert rows == [command_row(MassCancel(0, 8), ACCOUNT, 5, aggregate=True)]
     assert rows[0][4] == Flag.AGGREGATE
     assert not refused
@@ -202,12 +202,15 @@ def test_rejects_carry_code_field_and_rule(reason: Reason) -> None:
     fields = {"exec_type": ExecType.REJECTED, "reason": reason, "account": ACCOUNT, "symbol": 300}
     numbers = {"request_id": 2**52, "order_id": 7, "client_order_id": 2**63, "timestamp_ns": 9}
     ((stream, answer),) = encode(
-        reports_of([{**fields, **numbers, "sequence": 11, "command_type": 1}]), {ACCOUNT: 4}
+        reports_of(
+            [{**fields, **numbers, "sequence": 11, "command_type": 1, "account_sequence": 2**47}]
+        ),
+        {ACCOUNT: 4},
     )
     rule = RULES[reason]
     assert stream == 4
     assert answer == Reject(
-        1, 300, 2**52, 7, 2**63, reason, reason.name, rule.field, rule.text, 9, 11
+        1, 300, 2**52, 7, 2**63, reason, reason.name, rule.field, rule.text, 9, 11, 2**47
     )
 
 
@@ -215,10 +218,13 @@ def test_rejects_carry_code_field_and_rule(reason: Reason) -> None:
 def test_mass_cancel_answers(flags: int) -> None:
     fields = {"exec_type": ExecType.MASS_CANCELED, "quantity": 12, "account": ACCOUNT}
     ((stream, answer),) = encode(
-        reports_of([{**fields, "flags": flags, "request_id": 6, "symbol": 2}]), {ACCOUNT: 4}
+        reports_of(
+            [{**fields, "flags": flags, "request_id": 6, "symbol": 2, "account_sequence": 8}]
+        ),
+        {ACCOUNT: 4},
     )
-    assert stream == (4 | AGGREGATE_STREAM if flags else 4)
-    assert answer == MassCancelReport(2, 6, 12, 0, 0)
+    assert stream == (4 | FRONTEND_STREAM if flags else 4)
+    assert answer == MassCancelReport(2, 6, 12, 0, 0, 8)
 
 
 def test_many_accounts_keep_their_streams() -> None:

@@ -55,7 +55,7 @@ def trade(
 ) -> Report:
     """Return one side's report of a trade of 5 at 100."""
     head = (15, 1, 1, symbol, 1, 2, 1, 0, int(liquidity), 0, request, 1000 + order, order)
-    return Report(*head, 100, 50, 5, leaves, 100, 5, trade_id, 1, 1)
+    return Report(*head, 100, 50, 5, leaves, 100, 5, trade_id, 1, 1, 0)
 
 
 TAKER, MAKER = Liquidity.TAKER, Liquidity.MAKER

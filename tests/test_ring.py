@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipc.records import TRADE
-from ipc.ring import GatingReader, RingError, RingReader, RingWriter, create_ring
+from ipc.mapping import MappingError
+from ipc.records import REPORT, TRADE
+from ipc.ring import REPORTS, GatingReader, RingError, RingReader, RingWriter, create_ring
 from tests.shared_memory import until, working
 from tests.trades import make_trades
 
@@ -33,14 +35,14 @@ def are(trades: np.ndarray, first: int, count: int) -> bool:
 def test_what_is_published_is_read(tmp_path: Path) -> None:
     path = ring(tmp_path, 16)
     writer, reader = RingWriter(path), RingReader(path)
-    assert are(reader.read(0, 100).trades, 1, 0)
+    assert are(reader.read(0, 100).records, 1, 0)
     writer.publish(make_trades(SHARD, 1, 10))
     writer.publish(make_trades(SHARD, 11, 0))
     assert (reader.published, reader.oldest, reader.shard) == (10, 1, SHARD)
     result = reader.read(2, 5)
-    assert (result.first, result.lost_trades) == (3, 0)
-    assert result.trades.dtype == TRADE
-    assert are(result.trades, 3, 5)
+    assert (result.first, result.lost_records) == (3, 0)
+    assert result.records.dtype == TRADE
+    assert are(result.records, 3, 5)
     assert are(reader.last(3), 8, 3)
     assert are(reader.last(100), 1, 10)
     assert are(reader.last(0), 1, 0)
@@ -52,9 +54,9 @@ def test_a_lapped_reader_hears_how_much_it_lost(tmp_path: Path) -> None:
     for first in range(1, 41, 8):
         writer.publish(make_trades(SHARD, first, 8))
     result = reader.read(4, 100)
-    assert (result.first, result.lost_trades) == (25, 20)
-    assert are(result.trades, 25, 16)
-    assert (reader.lost_trades, reader.torn_copies) == (20, 0)
+    assert (result.first, result.lost_records) == (25, 20)
+    assert are(result.records, 25, 16)
+    assert (reader.lost_records, reader.torn_copies) == (20, 0)
 
 
 def test_a_position_ahead_of_the_ring_waits(tmp_path: Path) -> None:
@@ -62,7 +64,7 @@ def test_a_position_ahead_of_the_ring_waits(tmp_path: Path) -> None:
     writer, reader = RingWriter(path), RingReader(path)
     writer.publish(make_trades(SHARD, 1, 4))
     result = reader.read(9, 100)
-    assert (result.first, len(result.trades), result.lost_trades) == (10, 0, 0)
+    assert (result.first, len(result.records), result.lost_records) == (10, 0, 0)
 
 
 def test_a_ring_goes_on_after_a_sequence(tmp_path: Path) -> None:
@@ -70,7 +72,7 @@ def test_a_ring_goes_on_after_a_sequence(tmp_path: Path) -> None:
     writer, reader = RingWriter(path), RingReader(path)
     assert (reader.published, reader.oldest) == (1000, 1001)
     assert are(reader.last(5), 1, 0)
-    assert reader.read(900, 5).lost_trades == 100
+    assert reader.read(900, 5).lost_records == 100
     writer.publish(make_trades(SHARD, 1001, 2))
     assert are(reader.last(5), 1001, 2)
 
@@ -91,7 +93,7 @@ def test_what_a_killed_writer_half_wrote_is_never_read(tmp_path: Path) -> None:
     heir = RingWriter(path)
     heir.publish(make_trades(SHARD, 17, 2))
     assert (reader.published, reader.oldest) == (18, 7)
-    assert are(reader.read(0, 100).trades, 7, 12)
+    assert are(reader.read(0, 100).records, 7, 12)
     assert are(reader.last(100), 7, 12)
 
 
@@ -109,14 +111,14 @@ def test_ids_must_be_dense(tmp_path: Path, trades: np.ndarray) -> None:
     path = ring(tmp_path, 16)
     writer, reader = RingWriter(path), RingReader(path)
     writer.publish(make_trades(SHARD, 1, 2))
-    with pytest.raises(RingError, match=f"{path}: trades .* in place of "):
+    with pytest.raises(RingError, match=f"{path}: ids .* in place of "):
         writer.publish(trades)
     assert are(reader.last(16), 1, 2)
 
 
 def test_capacity_is_a_power_of_two(tmp_path: Path) -> None:
     for capacity in (0, 12):
-        with pytest.raises(RingError, match=f"capacity of {capacity} trades"):
+        with pytest.raises(RingError, match=f"capacity of {capacity} records"):
             ring(tmp_path, capacity)
 
 
@@ -156,7 +158,7 @@ def test_the_slowest_gating_reader_gates(tmp_path: Path) -> None:
     slow.advance(3)
     assert (fast.available(), slow.available(), slow.cursor) == (0, 13, 103)
     assert writer.room() == 3
-    with pytest.raises(RingError, match=r"4 trades do not fit .* room for 3"):
+    with pytest.raises(RingError, match=r"4 records do not fit .* room for 3"):
         writer.publish(make_trades(SHARD, 117, 4))
     assert are(slow.peek(100), 104, 8)  # to the end of the ring
     writer.publish(make_trades(SHARD, 117, 3))
@@ -164,7 +166,7 @@ def test_the_slowest_gating_reader_gates(tmp_path: Path) -> None:
     assert are(slow.peek(100), 112, 8)
     assert are(slow.peek(2), 112, 2)
     assert (writer.cursor_of(0), writer.cursor_of(1)) == (116, 111)
-    with pytest.raises(RingError, match="9 trades are not there"):
+    with pytest.raises(RingError, match="9 records are not there"):
         slow.advance(9)
 
 
@@ -232,10 +234,10 @@ def test_it_is_a_list_with_a_short_memory(
         elif step == "read":
             result = reader.read(position, count)
             assert result.first == max(position + 1, oldest)
-            assert result.lost_trades == result.first - position - 1
+            assert result.lost_records == result.first - position - 1
             expected = min(count, published - result.first + 1)
-            assert are(result.trades, result.first, expected)
-            position = result.first + len(result.trades) - 1
+            assert are(result.records, result.first, expected)
+            position = result.first + len(result.records) - 1
         elif step == "last":
             first = max(oldest, published - count + 1)
             assert are(reader.last(count), first, published - first + 1)
@@ -278,10 +280,10 @@ def test_nothing_torn_is_read_at_the_lapping_edge(tmp_path: Path, capacity: int,
     def take(limit: int) -> int:
         nonlocal position, read, lost
         result = reader.read(position, limit)
-        count = len(result.trades)
-        assert are(result.trades, result.first, count)
-        read, lost = read + count, lost + result.lost_trades
-        assert result.first == position + 1 + result.lost_trades
+        count = len(result.records)
+        assert are(result.records, result.first, count)
+        read, lost = read + count, lost + result.lost_records
+        assert result.first == position + 1 + result.lost_records
         position = result.first + count - 1
         return count
 
@@ -301,7 +303,7 @@ def test_nothing_torn_is_read_at_the_lapping_edge(tmp_path: Path, capacity: int,
         pass
     assert position == reader.published
     assert read + lost == reader.published
-    assert reader.lost_trades == lost > 0
+    assert reader.lost_records == lost > 0
 
 
 def test_a_gating_reader_loses_nothing(tmp_path: Path, seed: int) -> None:
@@ -324,3 +326,53 @@ def test_a_gating_reader_loses_nothing(tmp_path: Path, seed: int) -> None:
         assert are(trades, gate.cursor + 1, len(trades))
         gate.advance(len(trades))
     assert gate.cursor == gate.published
+
+
+# Rings of reports ------------------------------------------------------------------------------
+
+
+def numbered_reports(first: int, count: int) -> np.ndarray:
+    reports = np.zeros(count, REPORT)
+    reports["account_sequence"] = np.arange(first, first + count)
+    return reports
+
+
+def test_a_ring_of_another_kind_is_refused(tmp_path: Path) -> None:
+    path = ring(tmp_path, 16)
+    with pytest.raises(MappingError, match="holds 'trade ring', not 'report ring'"):
+        RingReader(path, REPORTS)
+
+
+@given(
+    base=st.integers(0, 40),
+    batches=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 30)), max_size=8),
+)
+def test_records_come_again_after_a_crash_and_stand_once(
+    base: int, batches: list[tuple[int, int]]
+) -> None:
+    """Each batch goes back some records, as a replay does; the ring shows every one once."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "ring"
+        create_ring(path, SHARD, 16, 0, 0, REPORTS)
+        writer, reader = RingWriter(path, REPORTS), RingReader(path, REPORTS)
+        last = base
+        for count, back in batches:
+            first = max(base + 1, last + 1 - back)
+            writer.publish_new(numbered_reports(first, count), first)
+            last = max(last, first + count - 1)
+            wanted = np.arange(max(base + 1, last - 15), last + 1)
+            assert reader.published in (last, 0)
+            assert reader.last(99)["account_sequence"].tolist() == wanted.tolist()
+            writer = RingWriter(path, REPORTS)
+
+
+def test_records_are_never_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "ring"
+    create_ring(path, SHARD, 16, 0, 0, REPORTS)
+    writer = RingWriter(path, REPORTS)
+    writer.publish_new(numbered_reports(5, 2), 5)
+    with pytest.raises(RingError, match="record 8 in place of 7"):
+        writer.publish_new(numbered_reports(8, 1), 8)
+    trades = RingWriter(ring(tmp_path, 16, last=3, gating_readers=1))
+    with pytest.raises(RingError, match="record 5 in place of 4"):
+        trades.publish_new(make_trades(SHARD, 5, 1), 5)

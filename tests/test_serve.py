@@ -15,7 +15,7 @@ from engine.config import load_config
 from engine.plan import Plan
 from engine.supervisor import ServeError, Supervisor
 from engine.trade_log import read_trades
-from ipc.messages import Cancel, NewOrder, Ping, Pong, Reject, Report
+from ipc.messages import Cancel, NewOrder, Ping, Pong, Reject, Report, ShardRestarted
 from ipc.records import sequence_of
 from ipc.status import ProcessStatus, StatusReader
 from ipc.vocabulary import ExecType, Reason
@@ -93,8 +93,8 @@ def linked(wire: Wire) -> None:
     code = Reason.SHARD_DOWN
     while code == Reason.SHARD_DOWN:
         wire.send(Cancel(1, 9, 1 << 44))
-        answer = wire.receive()
-        assert isinstance(answer, Reject)
+        while not isinstance(answer := wire.receive(), Reject):
+            assert isinstance(answer, ShardRestarted)
         code = Reason(answer.code)
 
 

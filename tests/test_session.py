@@ -48,7 +48,7 @@ def report(request_id: int, exec_type: ExecType = ExecType.NEW, symbol: int = 1)
     """Return a report on an order of 100 at 187.50 of which 30 traded, 20 now."""
     head = (int(exec_type), int(OrdStatus.PARTIALLY_FILLED), 1, symbol, 1, 2, 1, 0)
     ids = (int(Liquidity.TAKER), 0, request_id, 11, 5)
-    return Report(*head, *ids, 18750, 100, 30, 70, 18749, 20, 9, 1_700_000_000_000_000_000, 3)
+    return Report(*head, *ids, 18750, 100, 30, 70, 18749, 20, 9, 1_700_000_000_000_000_000, 3, 0)
 
 
 def logged_in(welcome: Welcome = WELCOME, max_reports: int = 100, answers: bool = False) -> Session:
@@ -231,7 +231,7 @@ def test_a_reject_is_the_outcome_of_its_request_only() -> None:
     session.send([first, second])
     text = "must not repeat"
     reject = Reject(
-        1, 1, second.message.request_id, 11, 5, 30, "DUPLICATE", "client_order_id", text, 0, 0
+        1, 1, second.message.request_id, 11, 5, 30, "DUPLICATE", "client_order_id", text, 0, 0, 0
     )
     answers = session.feed(frame(reject) + frame(report(first.message.request_id)))
     results = {answer.request.message.request_id: outcome(*answer) for answer in answers}

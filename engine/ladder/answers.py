@@ -152,6 +152,7 @@ def report_order(
     report.last_qty = last_qty
     report.trade_id = trade_id
     report.timestamp_ns = command.timestamp_ns
+    report.account_sequence = 0
 
 
 @inlined
@@ -194,6 +195,7 @@ def write_answer(
     report.last_qty = 0
     report.trade_id = 0
     report.timestamp_ns = command.timestamp_ns
+    report.account_sequence = 0
 
 
 @inlined

@@ -95,8 +95,8 @@ class Tables:
         self.orders = _zeros(capacity + 1, layout.ORDER_NODE)
         self.levels = _zeros(capacity + 1, layout.LEVEL_NODE)
         self.forks = _zeros(capacity + 1, layout.FORK)
-        self.client_ids = _zeros(capacity * 2, layout.CLIENT_ID)
-        self.order_ids = _zeros(capacity * 2, layout.ORDER_ID)
+        self.client_ids = _zeros(capacity * 3 // 2, layout.CLIENT_ID)
+        self.order_ids = _zeros(capacity * 3 // 2, layout.ORDER_ID)
         state["order_capacity"] = capacity
         state["client_id_entries"] = len(self.client_ids)
         state["order_id_entries"] = len(self.order_ids)

@@ -1,0 +1,145 @@
+"""The numbers of a shard's reports: of all of them, and of each account's own.
+
+An account's reports are numbered without a gap, so that a client knows what it has missed and a
+frontend where to go on. The numbers follow from the reports alone, in the order in which the book
+gave them: a replay of the same commands gives the same numbers. The answer to a mass cancel over
+all shards is for the frontend, which adds the shards up, and has no number.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ipc.compiled import compiled
+from ipc.records import REPORT, make_id
+from ipc.vocabulary import ExecType, Flag
+
+Records = npt.NDArray[np.void]
+Words = npt.NDArray[np.uint64]
+
+_MASS_CANCELED, _AGGREGATE = int(ExecType.MASS_CANCELED), int(Flag.AGGREGATE)
+_START_SLOTS = 1024
+
+
+class SequenceState(NamedTuple):
+    """All that numbers the next report: how many there were, and each account's last number."""
+
+    reports: int
+    accounts: Words
+    sequences: Words
+
+
+@compiled
+def slot_of(account: np.uint64, accounts: Words) -> int:
+    """Return the slot that an account has in an open-addressed table, or where it would go."""
+    mask = np.uint64(len(accounts) - 1)
+    slot = account & mask
+    while accounts[slot] != np.uint64(0) and accounts[slot] != account:
+        slot = (slot + np.uint64(1)) & mask
+    return int(slot)
+
+
+@compiled
+def number_reports(
+    reports: Records, start: int, base: int, accounts: Words, sequences: Words, room: int
+) -> tuple[int, int]:
+    """Number ``reports`` from ``start`` on; stop before more than ``room`` accounts are new.
+
+    Returns the first report without a number, and how many accounts were new.
+    """
+    new = 0
+    for index in range(start, len(reports)):
+        report = reports[index]
+        if report["exec_type"] == _MASS_CANCELED and report["flags"] & _AGGREGATE:
+            report["account_sequence"] = 0
+            continue
+        slot = slot_of(report["account"], accounts)
+        if accounts[slot] == np.uint64(0):
+            if new == room:
+                return index, new
+            accounts[slot] = report["account"]
+            new += 1
+        sequences[slot] += np.uint64(1)
+        report["account_sequence"] = np.uint64(base) | sequences[slot]
+    return len(reports), new
+
+
+@compiled
+def place_all(accounts: Words, sequences: Words, into: Words, beside: Words) -> None:
+    """Put accounts, each once, into an empty open-addressed table."""
+    for index in range(len(accounts)):
+        slot = slot_of(accounts[index], into)
+        into[slot] = accounts[index]
+        beside[slot] = sequences[index]
+
+
+class AccountSequences:
+    """The counters of one shard. Memory: 32 to 64 bytes for each account that was told anything."""
+
+    def __init__(self, shard: int) -> None:
+        self.reports = 0
+        """How many reports were numbered so far, those without an account's number too."""
+        self._base = make_id(shard, 0)
+        self._known = 0
+        self._accounts: Words = np.zeros(_START_SLOTS, np.uint64)
+        self._sequences: Words = np.zeros(_START_SLOTS, np.uint64)
+
+    def number(self, reports: Records) -> int:
+        """Fill in ``account_sequence`` of REPORT records, in their order.
+
+        Returns the number of the first of them among all of the shard: where it stands in the
+        report ring.
+        """
+        first, done = self.reports + 1, 0
+        while len(reports):
+            room = len(self._accounts) // 2 - self._known
+            done, new = number_reports(
+                reports, done, self._base, self._accounts, self._sequences, room
+            )
+            self._known += new
+            if done == len(reports):
+                break
+            self._resize(2 * len(self._accounts))
+        self.reports += len(reports)
+        return first
+
+    def last(self, account: int) -> int:
+        """Return the account_sequence of an account's newest report.
+
+        Where there was none yet it is the shard's id of 0, after which the first one comes.
+        """
+        slot = slot_of(np.uint64(account), self._accounts)
+        return self._base | int(self._sequences[slot])
+
+    def state(self) -> SequenceState:
+        """Return a copy of the counters, by account: equal counters, equal arrays."""
+        known = np.flatnonzero(self._accounts)
+        known = known[np.argsort(self._accounts[known])]
+        return SequenceState(self.reports, self._accounts[known], self._sequences[known])
+
+    def restore(self, state: SequenceState) -> None:
+        """Go on from counters that ``state`` returned."""
+        self.reports = state.reports
+        self._known = len(state.accounts)
+        slots = _START_SLOTS
+        while slots // 2 < self._known:
+            slots *= 2
+        self._accounts = np.zeros(slots, np.uint64)
+        self._sequences = np.zeros(slots, np.uint64)
+        place_all(state.accounts, state.sequences, self._accounts, self._sequences)
+
+    def _resize(self, slots: int) -> None:
+        accounts, sequences = np.zeros(slots, np.uint64), np.zeros(slots, np.uint64)
+        known = np.flatnonzero(self._accounts)
+        place_all(self._accounts[known], self._sequences[known], accounts, sequences)
+        self._accounts, self._sequences = accounts, sequences
+
+
+def warm() -> None:
+    """Compile or load what numbers."""
+    reports = np.zeros(1, REPORT)
+    reports["account"] = 1
+    counters = AccountSequences(0)
+    counters.number(reports)
+    counters.restore(counters.state())
