@@ -165,7 +165,10 @@ class JournalWriter:
         self._descriptor, self._size = -1, 0
 
     def _settle_last(self, end: End) -> None:
-        """Cut the last segment of a former run to its end, and remove it where it is empty."""
+        """Cut the last segment of a former run to its end.
+
+        One without a command is left: the next one has its name, and takes its place.
+        """
         assert end.path is not None
         storage = self._storage
         descriptor = storage.open(end.path)
@@ -176,10 +179,6 @@ class JournalWriter:
                     storage.sync(descriptor)
         finally:
             storage.close(descriptor)
-        if end.path == segment_path(self._directory, end.sequence + 1):
-            storage.unlink(end.path)  # it holds no command, and its successor has its name
-        if self.fsync:
-            storage.sync_directory(self._directory)
 
 
 def make_durable(directory: Path, storage: Storage) -> None:

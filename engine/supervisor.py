@@ -39,6 +39,8 @@ MOST_DEATHS = 5
 """So many times in a row a process may die before it serves; then it is given up."""
 DRAIN_S = 30.0
 """How long a process may take to finish what it has, before it is killed."""
+ABANDON_S = 2.0
+"""How long where the product never served as a whole."""
 WATCH_S = 0.5
 RETURN_S = 0.01
 """How often to look whether a process that was started again serves."""
@@ -64,6 +66,7 @@ class Supervisor:
         self.clean = True
         """Whether every process has ended as it should so far."""
         self._announce = announce
+        self._served = False
         self._processes: dict[Member, BaseProcess] = {}
         self._returning: dict[Member, int] = {}
         """Processes started again that do not serve yet, and how often they have died so far."""
@@ -83,6 +86,7 @@ class Supervisor:
                 if member.role == role:
                     self._start(member)
         self._until_ready()
+        self._served = True
         if self.plan.config.journal.durability != "off":
             self._snapshots = Schedule(self.plan, self._context)
 
@@ -313,7 +317,7 @@ class Supervisor:
         members = [m for m in self._processes if m.role == role]
         for member in members:
             self._processes[member].terminate()
-        deadline = time.monotonic() + DRAIN_S
+        deadline = time.monotonic() + (DRAIN_S if self._served else ABANDON_S)
         for member in members:
             process = self._processes[member]
             process.join(max(0.0, deadline - time.monotonic()))
