@@ -97,6 +97,10 @@ class JournalWriter:
         self.appended_bytes += size
         self.sequence += len(commands)
 
+    def begin(self) -> None:
+        """Begin a segment now, without a command. Raises ``OSError``."""
+        self._begin_segment(0)
+
     def sync(self) -> None:
         """Return once all that was appended is durable. Raises ``JournalError``."""
         self._check()

@@ -170,8 +170,14 @@ def _recover(options: argparse.Namespace) -> int:
     from engine.plan import Plan
     from engine.verify import dry_run
 
-    verdict = dry_run(Plan(_config(options), options.data_dir))
-    return _judge(verdict, "a start would go on from here")
+    plan = Plan(_config(options), options.data_dir)
+    if options.dry_run:
+        return _judge(dry_run(plan), "a start would go on from here")
+    from engine.accept_loss import accept_loss
+
+    for line in accept_loss(plan).lines:
+        _say(line)
+    return 0
 
 
 def _judge(verdict: "Verdict", well: str) -> int:
@@ -280,8 +286,12 @@ def _parser() -> argparse.ArgumentParser:
     verify = command("verify", _verify, "Check journals, snapshots and trade log, byte by byte.")
     verify.add_argument("directory", type=Path, metavar="DIR", help="a data directory")
 
-    recover = command("recover", _recover, "Show what a start would do, and change nothing.")
-    recover.add_argument("--dry-run", action="store_true", required=True, help="must be given")
+    recover = command("recover", _recover, "Look at what a start would do, or accept a loss.")
+    how = recover.add_mutually_exclusive_group(required=True)
+    how.add_argument("--dry-run", action="store_true", help="show it, and change nothing")
+    how.add_argument(
+        "--accept-loss", action="store_true", help="go on without what a start is refused for"
+    )
     _add_place(recover)
     return parser
 
