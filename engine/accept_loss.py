@@ -90,7 +90,7 @@ def _accept(verdict: Verdict, plan: Plan, shard: int, logged: int) -> None:
     verdict.say(
         f"shard {shard}: {problem}: accepted; it goes on after command "
         f"{snapshot.counters.sequence}, with trade {snapshot.counters.trade_sequence + 1} and "
-        f"order {snapshot.counters.order_sequence + 1}; what is left out lies in {directory / 'lost'}"
+        f"order {snapshot.counters.order_sequence + 1}; the rest lies in {directory / 'lost'}"
     )
 
 
