@@ -15,9 +15,10 @@ from bench.clients import NO_TIMES
 from bench.latency import WARM_ORDERS, OneAtATime, OpenLoop
 from bench.load import ClientRun, Generators, generators
 from bench.products import Load, Product, WrongCountError, bare_product, configured, running_product
-from bench.traffic import CHUNK, Traffic, encode_traffic, encoded
+from bench.traffic import CHUNK, Traffic, encode_traffic
 from engine.config import load_config
 from frontend.simulated_flow import SimulatedFlow
+from ipc.client_codec import command_frames
 from ipc.codec import CommandDecoder, ReportEncoder
 from ipc.frames import frame
 from ipc.messages import MAX_BODY, MassCancelReport, Pong, Reject
@@ -63,7 +64,7 @@ def test_the_frames_are_the_commands_of_the_flow() -> None:
     commands = flow.chunk(2_000)
     decoder = CommandDecoder(MAX_BODY)
     decoder.open_stream(0, 7)
-    decoder.feed(b"".join(encoded(commands)))
+    decoder.feed(command_frames(commands)[0])
     decoded = np.zeros(len(commands), COMMAND)
     assert decoder.read(decoded, 0, 0) == (len(commands), None)
     assert set(np.unique(commands["command_type"])) == set(CommandType)

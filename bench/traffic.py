@@ -13,19 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from frontend.simulated_flow import SimulatedFlow
-from ipc.frames import frame
+from ipc.client_codec import command_frames
 from ipc.instruments import Instrument
-from ipc.messages import CLIENT_COMMANDS, Cancel, MassCancel, NewOrder, Reduce, Replace
-from ipc.vocabulary import CommandType, Flag
 
 Records = npt.NDArray[np.void]
 Integers = npt.NDArray[np.int64]
 
 CHUNK = 8_192
-_FIELDS = [
-    "command_type", "symbol", "request_id", "client_order_id", "side", "order_type",
-    "time_in_force", "price", "quantity", "flags",
-]  # fmt: skip
 _FILES = ("frames", "ends", "request_ids", "bounds")
 
 
@@ -83,11 +77,11 @@ def encode_traffic(
     chunks = [flow.chunk(CHUNK) for _ in range(-(-commands // CHUNK))]
     drawn = np.concatenate(chunks)
     drawn = drawn[np.argsort(drawn["account"], kind="stable")]
-    frames = [encoded(drawn[at : at + CHUNK]) for at in range(0, len(drawn), CHUNK)]
-    ends = np.cumsum([len(data) for chunk in frames for data in chunk], dtype=np.int64)
+    drawn["order_id"] = 0  # commands on orders go by client_order_id
+    frames, ends = command_frames(drawn)
     directory.mkdir(parents=True)
     arrays: tuple[npt.NDArray[Any], ...] = (
-        np.frombuffer(b"".join(data for chunk in frames for data in chunk), np.uint8),
+        np.frombuffer(frames, np.uint8),
         ends,
         drawn["request_id"].astype(np.int64),
         np.searchsorted(drawn["account"], np.arange(1, clients + 2, dtype=np.uint64)),
@@ -95,37 +89,3 @@ def encode_traffic(
     for name, array in zip(_FILES, arrays, strict=True):
         np.save(directory / f"{name}.npy", array)
     return Traffic(directory)
-
-
-def encoded(commands: Records) -> list[bytes]:
-    """Return COMMAND records as frames; commands on orders go by client_order_id."""
-    columns = [commands[name].tolist() for name in _FIELDS]
-    return [frame(_message(*row)) for row in zip(*columns, strict=True)]
-
-
-def _message(
-    command_type: int,
-    symbol: int,
-    request_id: int,
-    client_order_id: int,
-    side: int,
-    order_type: int,
-    time_in_force: int,
-    price: int,
-    quantity: int,
-    flags: int,
-) -> CLIENT_COMMANDS:
-    if command_type == CommandType.NEW:
-        post_only = bool(flags & Flag.POST_ONLY)
-        return NewOrder(
-            symbol, request_id, client_order_id, side, order_type, time_in_force, price, quantity,
-            post_only,
-        )  # fmt: skip
-    if command_type == CommandType.CANCEL:
-        return Cancel(symbol, request_id, 0, client_order_id)
-    if command_type == CommandType.REPLACE:
-        reinsert = bool(flags & Flag.REINSERT)
-        return Replace(symbol, request_id, 0, client_order_id, price, quantity, reinsert)
-    if command_type == CommandType.REDUCE:
-        return Reduce(symbol, request_id, 0, client_order_id, quantity)
-    return MassCancel(symbol, request_id)

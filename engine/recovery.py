@@ -72,7 +72,7 @@ class Shard:
                 np.ascontiguousarray(snapshot.accounts["sequence"]),
             )
         )
-        create_table(table_path, shard, plan.table_capacity(shard))
+        create_table(table_path, shard, plan.table_capacity(shard), engine.ended_orders)
         self.table = OrderTableWriter(table_path)
         self.table.adopt(snapshot.orders)
         self.timestamp_ns = snapshot.timestamp_ns

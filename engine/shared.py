@@ -18,7 +18,7 @@ def create_shared(plan: Plan, logged: Mapping[int, int]) -> None:
     for shard in plan.shards:
         create_ring(plan.ring_path(shard), shard, engine.ring_trades, logged.get(shard, 0))
         create_ring(plan.report_ring_path(shard), shard, engine.ring_reports, 0, 0, REPORTS)
-        create_table(plan.table_path(shard), shard, plan.table_capacity(shard))
+        create_table(plan.table_path(shard), shard, plan.table_capacity(shard), engine.ended_orders)
         symbols = [instrument.number for instrument in plan.instruments_of(shard)]
         create_board(plan.board_path(shard), shard, symbols, engine.depth_levels)
     create_status(plan.status_path, [ProcessSlot(m.role, m.index, m.core) for m in plan.members])

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from frontend.array_exchange import ArrayExchange, Records
 from frontend.commands import Commands, Order, Request, ServerMessage
 from frontend.errors import (
     AnswerTimeoutError,
@@ -63,6 +64,7 @@ class AsyncClient:
         self._loss_untold = False
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._connecting = asyncio.Lock()
+        self._array = asyncio.Lock()
         self._news = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -119,8 +121,10 @@ class AsyncClient:
     async def reconnect(self, timeout_s: float | None = None) -> None:
         """Connect anew, trying until it works or ``timeout_s`` is over; see ``Client``."""
         async with self._connecting:
-            if self._link is not None:
-                self._end(self._link, "closed to connect anew")
+            link = self._link
+            if link is not None:
+                self._end(link, "closed to connect anew")
+                link.abort()
             await self._retry(self.timeout_s if timeout_s is None else timeout_s)
 
     # Orders -------------------------------------------------------------------------------------
@@ -145,6 +149,22 @@ class AsyncClient:
     async def submit_batch(self, orders: Sequence[Order]) -> list[Execution | ClientError]:
         """Enter many orders at once; return the outcome of each in its place; see ``Client``."""
         return await self._ask_all((await self._commands()).new_orders(orders))
+
+    async def submit_array(self, commands: Records) -> Records:
+        """Send commands and return the first answer to each in its place; see ``Client``.
+
+        Of several tasks' arrays one is sent after the other.
+        """
+        async with self._array:
+            await self._commands()
+            exchange = self._session.begin_array(commands)
+            try:
+                await self._exchange_array(exchange)
+            except (ConnectionLostError, AnswerTimeoutError) as cause:
+                raise exchange.incomplete(cause) from cause
+            finally:
+                self._session.end_array()
+        return exchange.answers
 
     async def cancel(
         self, order_id: int = 0, symbol: str | None = None, client_order_id: int = 0
@@ -229,6 +249,11 @@ class AsyncClient:
         await self._arrived(_deadline(timeout_s))
         return self._session.pop_messages()
 
+    async def receive_array(self, timeout_s: float | None = None) -> Records:
+        """Return what ``receive`` would, as REPORT records; see ``Client``."""
+        await self._arrived(_deadline(timeout_s))
+        return self._session.pop_records()
+
     def new_request_id(self) -> int:
         """Return the request_id for a message that ``send`` sends."""
         return self._session.next_request_id()
@@ -301,6 +326,26 @@ class AsyncClient:
                     results[number] = AnswerTimeoutError(
                         f"no answer to request {number} in {self.timeout_s} s"
                     )
+
+    async def _exchange_array(self, exchange: ArrayExchange) -> None:
+        """Send as much as goes while answers come, until every command is answered."""
+        link = self._link
+        answered, deadline = 0, _deadline(self.timeout_s)
+        while not exchange.done:
+            self._news.clear()
+            if frames := self._session.array_frames():
+                await self._write(frames)
+                continue
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._news.wait()
+            except TimeoutError:
+                raise AnswerTimeoutError(f"no answer came for {self.timeout_s} s") from None
+            if self._link is not link and not exchange.done:
+                self._loss_untold = False
+                raise self._session.loss()
+            if exchange.answered > answered:
+                answered, deadline = exchange.answered, _deadline(self.timeout_s)
 
     async def _arrived(self, deadline: float | None) -> bool:
         """Wait until something is in the queue; False at the deadline."""

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
+from frontend.array_exchange import ArrayExchange, Records
 from frontend.async_client import AsyncClient
 from frontend.commands import Commands, Order, Request, ServerMessage
 from frontend.errors import (
@@ -175,6 +176,27 @@ class Client:
         """
         return self._ask_all(self._commands().new_orders(orders))
 
+    def submit_array(self, commands: Records) -> Records:
+        """Send commands (COMMAND) and return the first answer to each in its place (REPORT).
+
+        Prices in ticks and quantities in lots; ``instruments`` tells symbol numbers and scales.
+        Account, request_id and time of a command are set on the way. An answer's ``exec_type`` is
+        NEW, REPLACED, CANCELED, REJECTED with a ``reason``, or MASS_CANCELED. Fills come as
+        reports: ``receive_array`` has them as an array. No Python object is made for a command or
+        its answer. Raises ``InvalidOrderError`` (nothing was sent then), and
+        ``IncompleteArrayError`` with the answers so far where one has not come for ``timeout_s``
+        or the connection ended.
+        """
+        self._commands()
+        exchange = self._session.begin_array(commands)
+        try:
+            self._exchange_array(exchange)
+        except (ConnectionLostError, ProtocolError, AnswerTimeoutError) as cause:
+            raise exchange.incomplete(cause) from cause
+        finally:
+            self._session.end_array()
+        return exchange.answers
+
     def cancel(
         self, order_id: int = 0, symbol: str | None = None, client_order_id: int = 0
     ) -> Execution:
@@ -266,6 +288,11 @@ class Client:
         """
         self._arrived(_deadline(timeout_s))
         return self._session.pop_messages()
+
+    def receive_array(self, timeout_s: float | None = None) -> Records:
+        """Return what ``receive`` would, as REPORT records; what has no such form is left out."""
+        self._arrived(_deadline(timeout_s))
+        return self._session.pop_records()
 
     def new_request_id(self) -> int:
         """Return the request_id for a message that ``send`` sends."""
@@ -364,6 +391,18 @@ class Client:
         for request in left:
             results[request.message.request_id] = outcome_error(request, cause)
         return len(left)
+
+    def _exchange_array(self, exchange: ArrayExchange) -> None:
+        """Send as much as goes and take in what comes, until every command is answered."""
+        answered, deadline = 0, _deadline(self.timeout_s)
+        while not exchange.done:
+            while not self._unsent and (frames := self._session.array_frames()):
+                self._enqueue(frames)
+            self._step(deadline)
+            if exchange.answered > answered:
+                answered, deadline = exchange.answered, _deadline(self.timeout_s)
+            elif _over(deadline):
+                raise AnswerTimeoutError(f"no answer came for {self.timeout_s} s")
 
     def _arrived(self, deadline: float | None) -> bool:
         """Wait until something is in the queue; False at the deadline."""

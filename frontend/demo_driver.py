@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from frontend.client import AsyncClient
-from frontend.demo_frames import command_frames
-from frontend.demo_tally import Tally, report_records
+from frontend.demo_tally import Tally
 from frontend.errors import ClientError
 from frontend.simulated_flow import SimulatedFlow
+from ipc.client_codec import command_frames
 from ipc.instruments import Instrument
 from ipc.messages import Cancel
 from ipc.records import account_of
@@ -176,8 +176,9 @@ class _Driver:
         """Take whatever one client is told into the tally."""
         try:
             while True:
-                messages = await client.receive()
-                self._unanswered -= self._tally.add(report_records(messages, account))
+                reports = await client.receive_array()
+                reports["account"] = account
+                self._unanswered -= self._tally.add(reports)
                 self._answered.set()
         except ClientError as error:
             self._error = error

@@ -15,7 +15,7 @@ import numpy as np
 
 from frontend.client import Client
 from frontend.demo_driver import SILENCE_S, Assignment, Failure, Outcome, leave_arrays
-from frontend.demo_tally import Tally, report_records
+from frontend.demo_tally import Tally
 from frontend.errors import ClientError
 from ipc.instruments import Instrument
 from ipc.messages import CLIENT_COMMANDS, Cancel, NewOrder
@@ -93,11 +93,12 @@ class _Probe:
         start_ns = time.perf_counter_ns()
         self._client.send([message])
         while True:
-            messages = self._client.receive(SILENCE_S)
+            reports = self._client.receive_array(SILENCE_S)
             end_ns = time.perf_counter_ns()
-            if not messages:
+            if not len(reports):
                 raise ClientError(f"no answer for {SILENCE_S:.0f} s")
-            if self._tally.add(report_records(messages, self._account)):
+            reports["account"] = self._account
+            if self._tally.add(reports):
                 return end_ns - start_ns
 
     def _flush(self, instruments: Sequence[Instrument]) -> None:

@@ -1,16 +1,12 @@
 """What the clients of a demo were told, kept in numpy arrays: about 150 bytes an order."""
 
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import Struct
-from msgspec.structs import astuple
 
 from frontend.demo_checks import FILL
-from ipc.messages import MassCancelReport, Reject, Report
-from ipc.records import ORDER, REPORT
+from ipc.records import ORDER
 from ipc.vocabulary import CommandType, ExecType, Reason
 
 Records = npt.NDArray[np.void]
@@ -127,49 +123,6 @@ def _answers(reports: Records) -> npt.NDArray[np.bool_]:
         (reports["request_id"] != 0) & (exec_type != ExecType.TRADE) & ~is_remainder
     )
     return answers
-
-
-def report_records(messages: Sequence[Struct], account: int) -> Records:
-    """Return what one account was told as REPORT records: its reports, then all other answers.
-
-    Messages that are no answer to a command are left out.
-    """
-    rows = [astuple(message) for message in messages if type(message) is Report]
-    columns = np.array(rows, np.int64).reshape(-1, len(Report.__struct_fields__))
-    others = [_answer(message) for message in messages if type(message) is not Report]
-    answers = [answer for answer in others if answer is not None]
-    records = np.zeros(len(rows) + len(answers), REPORT)
-    for place, field in enumerate(Report.__struct_fields__):
-        records[field][: len(rows)] = columns[:, place]
-    for place, answer in enumerate(answers, len(rows)):
-        for field, value in answer.items():
-            records[field][place] = value
-    records["account"] = account
-    return records
-
-
-def _answer(message: Struct) -> dict[str, int] | None:
-    """Return the REPORT fields of a reject or of the answer to a mass cancel."""
-    if isinstance(message, Reject):
-        return {
-            "exec_type": ExecType.REJECTED,
-            "command_type": message.command_type,
-            "reason": message.code,
-            "symbol": message.symbol,
-            "request_id": message.request_id,
-            "client_order_id": message.client_order_id,
-            "sequence": message.sequence,
-        }
-    if isinstance(message, MassCancelReport):
-        return {
-            "exec_type": ExecType.MASS_CANCELED,
-            "command_type": CommandType.MASS_CANCEL,
-            "symbol": message.symbol,
-            "request_id": message.request_id,
-            "quantity": message.canceled_orders,
-            "sequence": message.sequence,
-        }
-    return None
 
 
 def _grown(array: Records, rows: int) -> Records:

@@ -1,5 +1,8 @@
 """Each way the client library can fail has an exception here; all are ``ClientError``."""
 
+import numpy as np
+import numpy.typing as npt
+
 
 class ClientError(Exception):
     """Base of everything that the client library raises on purpose."""
@@ -70,6 +73,22 @@ class UnknownOutcomeError(ConnectionLostError):
 
 class AnswerTimeoutError(ClientError, TimeoutError):
     """No answer in time. The command may still be carried out; its answer becomes a report."""
+
+
+class IncompleteArrayError(ClientError):
+    """Not every command of an array was answered: ``__cause__`` is why.
+
+    ``answers`` has a ``command_type`` of 0 where there is no answer. The first ``sent`` commands
+    were sent: of those without an answer the outcome is unknown. The rest was not sent.
+    """
+
+    def __init__(
+        self, answers: npt.NDArray[np.void], answered: int, sent: int, cause: ClientError
+    ) -> None:
+        super().__init__(f"{len(answers)} commands, {sent} sent, {answered} answered: {cause}")
+        self.answers = answers
+        self.answered = answered
+        self.sent = sent
 
 
 class OrderRejectedError(ClientError):

@@ -4,6 +4,9 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from frontend.errors import InvalidOrderError, ProtocolError
 from ipc.instruments import Scale, ScaleError
 from ipc.messages import InstrumentInfo
@@ -64,6 +67,13 @@ class Listings:
 
     def __len__(self) -> int:
         return len(self._by_symbol)
+
+    def shards(self) -> npt.NDArray[np.int64]:
+        """Return the shard of each symbol number, -1 for numbers that are none."""
+        shards = np.full(max(self._by_number, default=0) + 2, -1, np.int64)
+        for number, listing in self._by_number.items():
+            shards[number] = listing.shard
+        return shards
 
     def named(self, symbol: str) -> Listing:
         """Return the instrument of a caller's symbol. Raises ``InvalidOrderError``."""

@@ -6,6 +6,9 @@ so that each report must follow on the one before it.
 
 from collections.abc import Iterable
 
+import numpy as np
+import numpy.typing as npt
+
 from frontend.errors import ReportGapError
 from ipc.messages import SERVER_MESSAGES, ShardRestarted, Welcome
 from ipc.records import SEQUENCE_BITS, sequence_of, shard_of
@@ -61,6 +64,17 @@ class Positions:
                 raise ReportGapError(shard, sequence_of(number), sequence_of(wanted))
             seen[shard] = number
         self._seen = seen
+
+    def to_wanted(self, wanted: npt.NDArray[np.uint64]) -> None:
+        """Fill in the next account_sequence by shard, 0 where any will do."""
+        wanted[:] = 0
+        for shard, number in self._seen.items():
+            wanted[shard] = number + 1
+
+    def from_wanted(self, wanted: npt.NDArray[np.uint64]) -> None:
+        """Take over what compiled code has read in turn."""
+        for shard in np.flatnonzero(wanted).tolist():
+            self._seen[shard] = int(wanted[shard]) - 1
 
     @property
     def caught_up(self) -> bool:

@@ -12,33 +12,41 @@ out what is still unanswered.
 **Coming back.** A login names the last report that was seen of each shard, so that those after it
 come first. What was not answered on the connection before stays: its answer may be among them.
 
-**Bounds.** At most ``MAX_UNANSWERED`` requests wait for their answers. The queue keeps the newest
-``max_reports`` messages: older ones are dropped, counted, and told by ``MissedReportsError`` to
-whoever reads next.
+**Bounds.** At most ``MAX_UNANSWERED`` requests wait for their answers. The queue is bounded: see
+``frontend.report_queue``.
+
+**Bulk.** Answers to an array of commands are read by compiled code into an array, and so is
+whatever else comes in big pieces, for a client that has used arrays: others never wait for that
+code to be compiled. Messages by themselves, and all that is not plain, are read by msgspec.
 """
 
-from collections import deque
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
+from frontend.array_exchange import MAX_UNANSWERED, ArrayExchange, check_commands
 from frontend.commands import Commands, Request, ServerMessage
 from frontend.errors import (
     ClientError,
     ClosedError,
     ConnectError,
     ConnectionLostError,
+    InvalidOrderError,
     LoginRefusedError,
-    MissedReportsError,
     NotCarriedOutError,
     ProtocolError,
     UnknownOutcomeError,
 )
 from frontend.listings import Listings
 from frontend.positions import Positions
+from frontend.report_queue import ReportQueue
 from frontend.results import Execution
-from ipc.frames import FrameSplitter, FrameTooLongError, frame
+from ipc.client_codec import DONE, ODD, AnswerReader, warm
+from ipc.frames import HEADER_BYTES, FrameSplitter, FrameTooLongError, frame
 from ipc.messages import (
     CLIENT_COMMANDS,
     MAX_BODY,
@@ -56,15 +64,16 @@ from ipc.records import shard_of
 COUNTER_BITS = 25
 SESSION_BITS = 28
 MAX_COUNTER = (1 << COUNTER_BITS) - 1
-MAX_UNANSWERED = 65_536
-"""Requests of one session that may wait for their answers at once."""
 BATCH_REQUESTS = 4_096
 """Requests of a batch that are sent before the first of them is answered."""
 RETRY_S = 0.05
 """Between two attempts to connect anew."""
 MAX_REPORTS = 65_536
 """Messages that the queue of a client keeps, where it is not told otherwise."""
+BULK_BYTES = 4_096
+"""From here on compiled code is worth its call."""
 
+Records = npt.NDArray[np.void]
 
 T = TypeVar("T")
 
@@ -85,7 +94,8 @@ def chunks(requests: Sequence[T]) -> Iterator[Sequence[T]]:
 class Session:
     """The protocol of one user, over one connection after the other.
 
-    ``include_answers``: what answers a request stands in the queue as well. Raises ``ConnectError``
+    ``include_answers``: what answers a request stands in the queue as well (but not the answers
+    to an array, which are an array themselves). Raises ``ConnectError``
     for a user_id that no engine takes.
     """
 
@@ -107,19 +117,20 @@ class Session:
         self.version = ""
         self.session = 0
         self.commands = Commands(Listings(), self.next_request_id)
-        self.missed_reports = 0
         self.closing: Closing | None = None
         self._detail = "not connected yet"
         self._instruments: list[InstrumentInfo] = []
         self._welcomed = False
         self._counter = 0
-        self._untold = 0
         self._unanswered: dict[int, Request[Any]] = {}
         self._sent_bytes = 0
         self._ends: dict[int, int] = {}
-        self._max_reports = max_reports
-        self._queue: deque[ServerMessage] = deque()
+        self._exchange: ArrayExchange | None = None
+        self._failure: ClientError | None = None
+        self._bulk_bytes = MAX_BODY + 1  # none, until arrays are asked for
+        self._queue = ReportQueue(max_reports)
         self._splitter = FrameSplitter(MAX_BODY)
+        self._reader = AnswerReader(MAX_BODY)
 
     # The connection -----------------------------------------------------------------------------
 
@@ -132,6 +143,8 @@ class Session:
         self._splitter = FrameSplitter(MAX_BODY)
         self._ends = {}
         self._sent_bytes = 0
+        self._exchange = None
+        self._failure = None
         self._welcomed = False
         self.closing = None
         login = Login(self.user_id, self.positions.resume(), self.cancel_on_disconnect)
@@ -159,6 +172,8 @@ class Session:
         answered by a Closing. After any of them the connection is of no use any more, and nothing
         of ``data`` counts as having come.
         """
+        if self._welcomed and (self._exchange is not None or self._bulk_bytes <= len(data)):
+            return self._feed_bulk(data)
         try:
             decode = server_decoder.decode
             messages = [decode(body) for _, body in self._splitter.feed(data)]
@@ -175,12 +190,63 @@ class Session:
         self.positions.follow(messages)
         return self._sort(messages)
 
+    def _feed_bulk(self, data: bytes) -> list[Answer]:
+        """Take what came in big pieces; what is not plain goes the way of single messages.
+
+        What came before something wrong counts as having come: where there are answers in it, the
+        error is raised by the next call.
+        """
+        if self._failure is not None:
+            raise self._failure
+        data = self._splitter.take(data)
+        answers: list[Answer] = []
+        try:
+            position = self._take_bulk(data, answers)
+            self._splitter.keep(data[position:])
+        except (FrameTooLongError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            self._failure = ProtocolError(f"from the engine: {error}")
+        except ClientError as error:
+            self._failure = error
+        if self._failure is not None and not answers:
+            raise self._failure
+        return answers
+
+    def _take_bulk(self, data: bytes, answers: list[Answer]) -> int:
+        """Take the whole frames of ``data``; return where the rest begins."""
+        position, why = self._read(data, 0)
+        while why != DONE:
+            if why == ODD:
+                body = self._splitter.body_at(data, position)
+                if body is None:
+                    break
+                message = server_decoder.decode(body)
+                self.positions.follow([message])
+                position += HEADER_BYTES + len(body)
+                if isinstance(message, Closing):
+                    self.closing = message
+                elif self._exchange is None or not self._exchange.take(message):
+                    answers += self._sort([message])
+            position, why = self._read(data, position)
+        return position
+
+    def _read(self, data: bytes, position: int) -> tuple[int, int]:
+        """Read plain frames; return where they end, and why (see ``ipc.report_decoder``)."""
+        asked, reader = bool(self._unanswered), self._reader
+        self.positions.to_wanted(reader.wanted)
+        if self._exchange is None:
+            position, why, _ = reader.read(data, position, asked)
+        else:
+            position, why, _ = self._exchange.read(reader, data, position, asked)
+        self.positions.from_wanted(reader.wanted)
+        self._queue.extend_records(reader.take_others())
+        return position, why
+
     def _greet(self, message: ServerMessage) -> None:
         if not isinstance(message, Welcome):
             raise ProtocolError(f"a {type(message).__name__} where a Welcome was to come")
         if message.instruments != self._instruments:
-            self._drop(len(self._queue))
-        self._miss(self.positions.welcome(message))
+            self._queue.drop(len(self._queue))
+        self._queue.miss(self.positions.welcome(message))
         self._instruments = message.instruments
         self.session = message.session
         self.version = message.version
@@ -216,12 +282,26 @@ class Session:
 
     def next_request_id(self) -> int:
         """Return the number of a new request: unique among the sessions of the engine."""
-        base = (self.session & ((1 << SESSION_BITS) - 1)) << COUNTER_BITS
         while True:
             self._counter = self._counter % MAX_COUNTER + 1
-            number = base | self._counter
-            if number not in self._unanswered:
+            number = self._base | self._counter
+            in_array = self._exchange is not None and self._exchange.has(number)
+            if number not in self._unanswered and not in_array:
                 return number
+
+    @property
+    def _base(self) -> int:
+        return (self.session & ((1 << SESSION_BITS) - 1)) << COUNTER_BITS
+
+    def _free_numbers(self, count: int) -> int:
+        """Return where in the counter's range ``count`` numbers begin that are all free."""
+        taken = sorted(number & MAX_COUNTER for number in self._unanswered)
+        for first in (self._counter + 1, 1, *(number + 1 for number in taken)):
+            place = bisect_left(taken, first)
+            end = taken[place] if place < len(taken) else MAX_COUNTER + 1
+            if first + count <= end:
+                return first
+        raise InvalidOrderError("commands", "must be fewer: too many request ids are unanswered")
 
     def room(self) -> int:
         """Return how many more requests may be sent before one is answered."""
@@ -242,28 +322,60 @@ class Session:
         self._unanswered.pop(request.message.request_id, None)
         self._ends.pop(request.message.request_id, None)
 
+    # Arrays -------------------------------------------------------------------------------------
+
+    def begin_array(self, commands: Records) -> ArrayExchange:
+        """Begin to send an array; its answers go to the exchange until ``end_array``.
+
+        Raises ``InvalidOrderError``.
+        """
+        check_commands(commands)
+        warm()
+        self._bulk_bytes = BULK_BYTES
+        first = self._free_numbers(len(commands))
+        self._counter = first + len(commands) - 1
+        self._exchange = ArrayExchange(commands, self._base | first)
+        return self._exchange
+
+    def array_frames(self) -> bytes:
+        """Return the next piece of the array to send; nothing where none can go now."""
+        assert self._exchange is not None
+        return self.sent(self._exchange.frames(self._sent_bytes))
+
+    def end_array(self) -> None:
+        """Wait for answers to an array no more: if they still come, they go to the queue."""
+        self._exchange = None
+
     # The queue ----------------------------------------------------------------------------------
+
+    @property
+    def missed_reports(self) -> int:
+        """How many messages were dropped so far because nobody read them."""
+        return self._queue.missed
 
     @property
     def has_messages(self) -> bool:
         """Whether anything is in the queue, or is missing from it and was not told."""
-        return bool(self._queue or self._untold)
+        return self._queue.has_news
 
     def pop_messages(self) -> list[ServerMessage]:
         """Return and take everything in the queue. Raises ``MissedReportsError``, once a gap."""
-        self._tell_missed()
-        messages = list(self._queue)
-        self._queue.clear()
-        return messages
+        return self._queue.pop_messages()
+
+    def pop_records(self) -> Records:
+        """Return and take everything in the queue that a REPORT can tell, as an array of them.
+
+        Raises ``MissedReportsError``, once a gap.
+        """
+        self._bulk_bytes = BULK_BYTES
+        return self._queue.pop_records()
 
     def pop_execution(self) -> Execution | None:
         """Return the oldest report in the queue, skipping all that is none; None: there is none.
 
         Raises ``MissedReportsError``, once a gap.
         """
-        self._tell_missed()
-        while self._queue:
-            message = self._queue.popleft()
+        while (message := self._queue.pop_message()) is not None:
             if isinstance(message, Report):
                 return self.commands.execution(message)
         return None
@@ -271,8 +383,8 @@ class Session:
     def _sort(self, messages: list[ServerMessage]) -> list[Answer]:
         """Hand each message to the request that waits for it, or else to the queue."""
         waiting = self._unanswered
-        if not waiting:
-            self._keep(messages)
+        if not waiting and self._exchange is None:
+            self._queue.extend(messages)
             return []
         answers = []
         others = []
@@ -286,12 +398,15 @@ class Session:
             else:
                 self._ends.pop(number, None)
                 answers.append(Answer(request, message))
-        self._keep(messages if self.include_answers else others)
+        self._queue.extend(messages if self.include_answers else others)
         return answers
 
     def _not_carried_out(self, message: ShardRestarted) -> list[Answer]:
         """Answer what was sent to a matcher that died, and is not answered by its successor."""
         shard = shard_of(message.account_sequence)
+        if self._exchange is not None:
+            shards = self.commands.listings.shards()
+            self._exchange.not_carried_out(shard, message.sent_bytes, shards)
         lost = [
             request
             for number, request in self._unanswered.items()
@@ -299,26 +414,6 @@ class Session:
             and self.commands.shard_of(request.message) == shard
         ]
         return [Answer(self._unanswered.pop(r.message.request_id), message) for r in lost]
-
-    def _keep(self, messages: list[ServerMessage]) -> None:
-        self._queue.extend(messages)
-        if len(self._queue) > self._max_reports:
-            self._drop(len(self._queue) - self._max_reports)
-
-    def _drop(self, count: int) -> None:
-        """Take the oldest messages out of the queue, unread."""
-        for _ in range(count):
-            self._queue.popleft()
-        self._miss(count)
-
-    def _miss(self, count: int) -> None:
-        self.missed_reports += count
-        self._untold += count
-
-    def _tell_missed(self) -> None:
-        if self._untold:
-            count, self._untold = self._untold, 0
-            raise MissedReportsError(count)
 
 
 def outcome(request: Request[T], message: ServerMessage) -> T | ClientError:

@@ -41,6 +41,28 @@ class FrameSplitter:
         """Bytes kept of an unfinished frame."""
         return len(self._rest)
 
+    def take(self, data: bytes) -> bytes:
+        """Return the unfinished frame and ``data``, for another to cut; ``keep`` what is left."""
+        rest, self._rest = self._rest, b""
+        return rest + data if rest else data
+
+    def keep(self, rest: bytes) -> None:
+        """Keep an unfinished frame."""
+        self._rest = rest
+
+    def body_at(self, data: bytes, position: int) -> bytes | None:
+        """Return the body of the frame at ``position``, None where it is not whole.
+
+        Raises ``FrameTooLongError``.
+        """
+        if len(data) - position < HEADER_BYTES:
+            return None
+        length, _ = HEADER.unpack_from(data, position)
+        if length > self.max_body:
+            raise FrameTooLongError(length, self.max_body)
+        start = position + HEADER_BYTES
+        return data[start : start + length] if start + length <= len(data) else None
+
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """Yield ``(stream, body)`` of each frame that is whole now.
 

@@ -1,7 +1,8 @@
 """Shared mappings: one file each under /dev/shm, with a header page that says what it holds.
 
 A mapping is made aside and renamed, so that a reader finds it whole or not at all, and its memory
-is reserved at once, so that a full /dev/shm is an error at the start and no fault (SIGBUS) later.
+reserved before it is touched, so that a full /dev/shm is an error, not a fault (SIGBUS): at once
+or, where much may stay unused, bit by bit (``Mapping.reserve``).
 Whoever opens one checks all that the header says; the pages of a reader are read-only.
 """
 
@@ -38,10 +39,13 @@ def run_directory(data_dir: Path) -> Path:
 class Mapping:
     """One open mapping: ``capacity`` and ``tag`` of its header, and the bytes behind it."""
 
-    def __init__(self, path: Path, descriptor: int, size: int, writable: bool) -> None:
+    def __init__(
+        self, path: Path, descriptor: int, size: int, writable: bool, sparse: bool = False
+    ) -> None:
         protection, flags = mmap.PROT_READ, mmap.MAP_SHARED
         if writable:
             protection |= mmap.PROT_WRITE
+        if writable and not sparse:
             flags |= getattr(mmap, "MAP_POPULATE", 0)  # no page fault in the midst of a batch
         self._buffer = mmap.mmap(descriptor, size, flags, protection)
         header = np.frombuffer(self._buffer, MAPPING_HEADER, 1)[0]
@@ -58,6 +62,14 @@ class Mapping:
     def array(self, dtype: npt.DTypeLike, offset: int, count: int) -> npt.NDArray[Any]:
         """Return ``count`` records of the body, from byte ``offset``, as a numpy view."""
         return np.frombuffer(self._buffer, dtype, count, HEADER_BYTES + offset)
+
+    def reserve(self, offset: int, count: int) -> None:
+        """Give ``count`` bytes of a sparse body memory before they are touched. Raises OSError."""
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.posix_fallocate(descriptor, HEADER_BYTES + offset, count)
+        finally:
+            os.close(descriptor)
 
     @property
     def replaced(self) -> bool:
@@ -81,11 +93,13 @@ def create_mapping(
     body_bytes: int,
     tag: int = 0,
     fill: Callable[[Mapping], None] | None = None,
+    reserved_bytes: int | None = None,
 ) -> None:
     """Make a mapping of zeros at ``path``, in place of what was there.
 
     ``tag`` is a number of the maker's own, such as a shard; ``fill`` writes what must stand in the
-    body before anyone sees it. Raises ``MappingError`` where memory or directory are missing.
+    body before anyone sees it; beyond ``reserved_bytes`` of the body its writer has to ``reserve``
+    what it will touch. Raises ``MappingError`` where memory or directory are missing.
     """
     aside = path.with_name(path.name + ".new")
     header = np.zeros(1, MAPPING_HEADER)
@@ -97,10 +111,12 @@ def create_mapping(
         aside.unlink(missing_ok=True)
         descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            os.posix_fallocate(descriptor, 0, size)
+            at_once = body_bytes if reserved_bytes is None else reserved_bytes
+            os.posix_fallocate(descriptor, 0, HEADER_BYTES + at_once)
+            os.ftruncate(descriptor, size)
             os.pwrite(descriptor, header.tobytes(), 0)
             if fill is not None:
-                fill(Mapping(path, descriptor, size, writable=True))
+                fill(Mapping(path, descriptor, size, writable=True, sparse=at_once < body_bytes))
         finally:
             os.close(descriptor)
         aside.rename(path)
@@ -111,9 +127,12 @@ def create_mapping(
 
 
 def open_mapping(
-    path: Path, kind: str, dtype: np.dtype[np.void], writable: bool = False
+    path: Path, kind: str, dtype: np.dtype[np.void], writable: bool = False, sparse: bool = False
 ) -> Mapping:
-    """Open a mapping, read-only unless said otherwise. Raises ``MappingError``."""
+    """Open a mapping, read-only unless said otherwise. Raises ``MappingError``.
+
+    ``sparse``: not all of it has memory, so none is touched beforehand.
+    """
     try:
         descriptor = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -124,7 +143,7 @@ def open_mapping(
         problem = _problem(descriptor, kind, dtype)
         if problem:
             raise MappingError(f"{path}: {problem}")
-        return Mapping(path, descriptor, os.fstat(descriptor).st_size, writable)
+        return Mapping(path, descriptor, os.fstat(descriptor).st_size, writable, sparse)
     finally:
         os.close(descriptor)
 

@@ -135,7 +135,8 @@ ORDER = np.dtype(
         ("time_in_force", "u1"),
         ("flags", "u1"),
         ("ord_status", "u1"),
-        ("reserved", "u1", (7,)),
+        ("reserved", "u1", (3,)),
+        ("end_number", "<u4"),  # of an ended order: how many of its table's had ended before it
     ]
 )
 """The state of one order, live or ended, as the order table shows it to readers."""

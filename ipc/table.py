@@ -1,11 +1,15 @@
 """The order table of a shard: every live order, and the orders that ended last, for anyone to read.
 
-An order stays in one slot from its entry until, ended, it is the one that ended first and a new
-order needs the slot. Slots are found by order_id through chains: cell ``order_id & (cells - 1)``
-holds the first slot of a chain and, in its upper half, a version that changes whenever the chain
-loses a slot; each slot holds the next one. Ids are dense, so orders of about the same age have
-neighbouring cells, which the cache likes, and chains are hardly longer than one; open addressing
-would need a scattering hash to avoid long runs, and moves entries under the readers' eyes.
+An order stays in one slot from its entry until, ended, it gives the slot to a new one. Slots are
+given in turn, round and round, for that is what the cache likes; those are passed over whose order
+lives or is among the ``kept_orders`` that ended last. There are as few slots in turn as that takes,
+and they get their memory as they are first used.
+
+Slots are found by order_id through chains: cell ``order_id & (cells - 1)`` holds the first slot of
+a chain and, in its upper half, a version that changes whenever the chain loses a slot; each slot
+holds the next one. Ids are dense, so orders of about the same age have neighbouring cells, which
+the cache likes, and chains are hardly longer than one; open addressing would need a scattering hash
+to avoid long runs, and moves entries under the readers' eyes.
 
 Readers lock nothing. A slot's version is odd while it changes: a copy is good if the version was
 even and the same before and after, and the id is the one sought. That an order is not there is
@@ -21,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ipc.atomics import fence, load_acquire, load_after
-from ipc.mapping import create_mapping, open_mapping
+from ipc.mapping import Mapping, create_mapping, open_mapping
 from ipc.records import ORDER, TABLE_ENTRY
 from ipc.vocabulary import OrdStatus
 
@@ -30,7 +34,8 @@ Records = npt.NDArray[np.void]
 KIND = "order table"
 MAX_TRIES = 10_000
 _WORDS = 16
-_LIVE, _EPOCH = 0, 1
+_LIVE, _EPOCH, _USED, _HAND, _ENDS, _KEPT = range(6)
+_RESERVE_SLOTS = 4_096
 _ENTRY_WORDS = TABLE_ENTRY.itemsize // 8
 _HEAD_BYTES = TABLE_ENTRY.itemsize - ORDER.itemsize
 _CHUNK = 1024
@@ -43,7 +48,7 @@ class TableBusyError(RuntimeError):
 
 
 class TableFullError(RuntimeError):
-    """Every order in the table is live: its capacity must exceed what may rest in its books."""
+    """Every order in the table is live, and there is no further slot, or no memory for one."""
 
 
 def _cell_count(capacity: int) -> int:
@@ -54,32 +59,42 @@ def _align(size: int) -> int:
     return (size + 63) & ~63
 
 
-def create_table(path: Path, shard: int, capacity: int) -> None:
+def create_table(path: Path, shard: int, capacity: int, kept_orders: int | None = None) -> None:
     """Make an empty table of ``capacity`` orders, live and ended.
 
     ``capacity`` must exceed the sum of ``max_resting_orders`` of the shard's instruments.
+    The ``kept_orders`` that ended last stay in it, as long as they fit; by default as many as fit.
     """
-    entries = _align((capacity + 1) * TABLE_ENTRY.itemsize)
-    size = 8 * _WORDS + entries + 8 * _cell_count(capacity) + 8 * (capacity + 1)
-    create_mapping(path, KIND, TABLE_ENTRY, capacity, size, shard)
+    cells = 8 * _cell_count(capacity)
+    slots = _align(8 * (capacity + 1)) + (capacity + 1) * TABLE_ENTRY.itemsize
+    kept = capacity if kept_orders is None else kept_orders
+
+    def fill(mapping: Mapping) -> None:
+        words = mapping.words(0, _WORDS)
+        words[_KEPT] = kept
+
+    at_once = 8 * _WORDS + cells
+    size = at_once + slots
+    create_mapping(path, KIND, TABLE_ENTRY, capacity, size, shard, fill, at_once)
 
 
 class _Table:
     """What writer and readers see alike."""
 
     def __init__(self, path: Path, writable: bool) -> None:
-        mapping = open_mapping(path, KIND, TABLE_ENTRY, writable)
+        mapping = open_mapping(path, KIND, TABLE_ENTRY, writable, sparse=True)
         self.mapping = mapping
         self.capacity = mapping.capacity
         self.shard = mapping.tag
         slots = self.capacity + 1
-        self._first_entry = 8 * _WORDS
-        self._first_cell = self._first_entry + _align(slots * TABLE_ENTRY.itemsize)
         cells = _cell_count(self.capacity)
+        self._first_cell = 8 * _WORDS
+        self._first_account = self._first_cell + 8 * cells
+        self._first_entry = self._first_account + _align(8 * slots)
         self._words = mapping.array("<u8", 0, _WORDS)
-        self._entries = mapping.array(TABLE_ENTRY, self._first_entry, slots)
         self._cells = mapping.array("<u8", self._first_cell, cells)
-        self._accounts = mapping.array("<u8", self._first_cell + 8 * cells, slots)
+        self._accounts = mapping.array("<u8", self._first_account, slots)
+        self._entries = mapping.array(TABLE_ENTRY, self._first_entry, slots)
 
     @property
     def live_orders(self) -> int:
@@ -100,22 +115,16 @@ class OrderTableWriter(_Table):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, writable=True)
-        from ipc.table_kernel import apply_reports, queued, rebuild
+        from ipc.table_kernel import apply_reports, rebuild
 
-        self._apply_reports = apply_reports
-        self._rebuild, self._queued = rebuild, queued
-        self._queue = np.zeros((self.capacity + 1, 2), np.uint32)
+        self._apply_reports, self._rebuild = apply_reports, rebuild
+        self._reserved = 0
         self.overflowed_orders = 0
-        entries = self._entries
+        entries = self._entries[: int(self._words[_USED]) + 1]
         torn = np.flatnonzero(entries["version"] & 1)
         entries["order_id"][torn] = self._accounts[torn] = 0
         entries["version"][torn] += 1
-        ended = np.isin(entries["ord_status"], (OrdStatus.FILLED, OrdStatus.CANCELED))
-        used = entries["order_id"] != 0
-        # Unused slots are given away first, from the lowest, then those of the orders that
-        # ended first.
-        order = np.lexsort((entries["updated_ns"], used & ended, used))
-        rebuild(entries, self._cells, self._queue, self._words, order[order != 0])
+        rebuild(entries, self._cells, self._words)
 
     def apply(self, reports: Records) -> None:
         """Carry REPORT records out on the table, in order.
@@ -124,52 +133,96 @@ class OrderTableWriter(_Table):
         known, with ``created_ns`` 0; others are ignored. Raises ``TableFullError`` at the first
         order that finds no slot; the reports before it are carried out.
         """
-        done = self._apply_reports(
-            self._entries, self._cells, self._accounts, self._queue, self._words, reports
+        done = self._carry_out(reports)
+        while done < len(reports):
+            if not self._reserve_more():
+                self.overflowed_orders += 1
+                raise TableFullError(
+                    f"{self.mapping.path}: {self.live_orders} orders are live, no slot or memory "
+                    f"for order {reports['order_id'][done]} (report {done} of {len(reports)})"
+                )
+            done += self._carry_out(reports[done:])
+
+    def _carry_out(self, reports: Records) -> int:
+        """Carry out as many reports as there are slots with memory for; return how many."""
+        return self._apply_reports(
+            self._entries,
+            self._cells,
+            self._accounts,
+            self._words,
+            self._reserved,
+            reports,
         )
-        if done < len(reports):
-            self.overflowed_orders += 1
-            raise TableFullError(
-                f"{self.mapping.path}: all {self.capacity} orders are live, no slot for order "
-                f"{reports['order_id'][done]} (report {done} of {len(reports)})"
-            )
+
+    def _reserve_more(self) -> bool:
+        """Give further slots memory; without any, keep fewer ended orders. False: neither helps."""
+        used = int(self._words[_USED])
+        first = max(self._reserved, used + 1)
+        stop = min(first + _RESERVE_SLOTS, self.capacity + 1)
+        if first < stop:
+            try:
+                self._reserve(first, stop)
+            except OSError:
+                self._words[_KEPT] = min(int(self._words[_KEPT]), (used - self.live_orders) // 2)
+            else:
+                return True
+        return used > self.live_orders
+
+    def _reserve(self, first: int, stop: int) -> None:
+        """Give slots up to ``stop`` memory; those before ``first`` have it. Raises OSError."""
+        count, entry = stop - first, TABLE_ENTRY.itemsize
+        self.mapping.reserve(self._first_account + 8 * first, 8 * count)
+        self.mapping.reserve(self._first_entry + entry * first, entry * count)
+        self._reserved = max(self._reserved, stop)
 
     def contents(self) -> Records:
-        """Return all orders (ORDER): the ended ones, those that go first first, then the live."""
-        slots = np.zeros(self.capacity + 1, np.int64)
-        slots = slots[: self._queued(self._queue, slots)]
-        ids = self._entries["order_id"]
-        slots = slots[ids[slots] != 0]
-        live = ids != 0
-        live[slots] = False
-        taken = self._entries[np.concatenate((slots, np.flatnonzero(live)))]
-        return np.ascontiguousarray(
-            taken.view("u1").reshape(-1, TABLE_ENTRY.itemsize)[:, _HEAD_BYTES:]
-        ).view(ORDER)[:, 0]
+        """Return the orders that stay (ORDER): the ended ones, as they ended, then the live by id.
+
+        Tables that were given the same reports return the same.
+        """
+        entries = self._entries[1 : int(self._words[_USED]) + 1]
+        taken = np.flatnonzero(entries["order_id"])
+        has_ended = np.isin(entries["ord_status"][taken], (OrdStatus.FILLED, OrdStatus.CANCELED))
+        live, ended = taken[~has_ended], taken[has_ended]
+        ends = np.uint32(int(self._words[_ENDS]) & _LOW)
+        ended = ended[np.argsort(ends - entries["end_number"][ended])[::-1]]
+        ended = ended[max(0, len(ended) - int(self._words[_KEPT])) :]
+        live = live[np.argsort(entries["order_id"][live])]
+        rows = entries[np.concatenate((ended, live))].view("u1").reshape(-1, TABLE_ENTRY.itemsize)
+        orders: Records = np.ascontiguousarray(rows[:, _HEAD_BYTES:]).view(ORDER)[:, 0]
+        orders["end_number"] = 0
+        orders["end_number"][: len(ended)] = np.arange(len(ended))
+        return orders
 
     def adopt(self, orders: Records) -> None:
         """Hold what ``contents`` of a table returned, in place of what is there.
 
         Readers see the former orders, then wait for a moment, then see the new ones. Where there
-        are more than the table holds, the first ones are left out.
+        are more than the table holds, the first ones are left out. Raises ``TableFullError`` where
+        there is no memory for them.
         """
         orders = orders[max(0, len(orders) - self.capacity) :]
-        count = len(orders)
-        entries = self._entries
-        versions = entries["version"]
+        count, used = len(orders), int(self._words[_USED])
+        try:
+            self._reserve(0, count + 1)
+        except OSError:
+            raise TableFullError(f"{self.mapping.path}: no memory for {count} orders") from None
         self._words[_EPOCH] |= np.uint64(1)
+        changed = self._entries[: max(count, used) + 1]
+        versions = changed["version"]
         versions |= np.uint32(1)
         fence()
         for name in ORDER.names or ():
-            entries[name][1 : count + 1] = orders[name]
-            entries[name][count + 1 :] = 0
+            changed[name][1 : count + 1] = orders[name]
+            changed[name][count + 1 :] = 0
         self._accounts[1 : count + 1] = orders["account"]
-        self._accounts[count + 1 :] = 0
+        self._accounts[count + 1 : used + 1] = 0
+        ended = int(np.isin(orders["ord_status"], (OrdStatus.FILLED, OrdStatus.CANCELED)).sum())
+        changed["end_number"][1 : ended + 1] = np.arange(ended)
+        self._words[_USED], self._words[_HAND], self._words[_ENDS] = count, 0, ended
         fence()
         versions += np.uint32(1)
-        slots = np.arange(1, self.capacity + 1)
-        order = np.concatenate((slots[count:], slots[:count]))
-        self._rebuild(entries, self._cells, self._queue, self._words, order)
+        self._rebuild(self._entries[: count + 1], self._cells, self._words)
 
 
 class OrderTableReader(_Table):
@@ -235,7 +288,7 @@ class OrderTableReader(_Table):
         Each is whole; an order that enters or leaves meanwhile may be among them or not. Raises
         ``TableBusyError``.
         """
-        slots = np.flatnonzero(self._accounts == account)
+        slots = np.flatnonzero(self._accounts[: self._table_words[_USED] + 1] == account)
         slots = slots[np.argsort(self._rows[slots, 1])[::-1]]
         found: list[Records] = [np.empty(0, ORDER)]
         count = 0

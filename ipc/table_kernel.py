@@ -1,8 +1,7 @@
 """What the writer of an order table does to it, compiled: see ``ipc.table`` for the layout.
 
-Arrays: ``entries`` (TABLE_ENTRY, slot 0 unused), ``cells`` and ``accounts`` (u64), which readers
-see, and the writer's own ``queue`` (u32, slots by 2): the slots that may be given away, as a
-doubly linked list of (before, after) through slot 0, the next one to be given away first.
+Arrays, all of them shared: ``entries`` (TABLE_ENTRY, slot 0 unused), ``cells``, ``accounts`` and
+``words`` (u64). Slots 1 to ``words[USED]`` are in turn; those below ``reserved`` have memory.
 """
 
 from typing import Any
@@ -16,11 +15,10 @@ from ipc.vocabulary import ExecType, OrdStatus
 
 Records = npt.NDArray[np.void]
 Words = npt.NDArray[np.uint64]
-Slots = npt.NDArray[np.uint32]
 
-BEFORE, AFTER = np.uint64(0), np.uint64(1)
-LIVE, EPOCH = np.uint64(0), np.uint64(1)
-"""The table's own words: how many orders live; a count that is odd while chains are made anew."""
+LIVE, EPOCH, USED, HAND, ENDS, KEPT = map(np.uint64, range(6))
+"""The table's own words: how many orders live; a count that is odd while chains are made anew; the
+last slot in turn; the slot given last; how many orders have ended; how many of them stay."""
 
 _NEW, _CANCELED = int(ExecType.NEW), int(ExecType.CANCELED)
 _REPLACED, _TRADE = int(ExecType.REPLACED), int(ExecType.TRADE)
@@ -66,25 +64,39 @@ def unlink(entries: Records, cells: Words, slot: Any) -> None:
 
 
 @compiled
-def append(queue: Slots, slot: Any) -> None:
-    """Put a slot at the end of the queue."""
-    last = np.uint64(queue[_ZERO, BEFORE])
-    queue[last, AFTER] = slot
-    queue[slot, BEFORE], queue[slot, AFTER] = last, _ZERO
-    queue[_ZERO, BEFORE] = slot
-
-
-@compiled
-def withdraw(queue: Slots, slot: Any) -> None:
-    """Take a slot out of the queue."""
-    before, after = np.uint64(queue[slot, BEFORE]), np.uint64(queue[slot, AFTER])
-    queue[before, AFTER], queue[after, BEFORE] = after, before
-
-
-@compiled
 def is_ended(ord_status: Any) -> Any:
     """Return whether an order of this status is at its end."""
     return ord_status in (_STATUS_FILLED, _STATUS_CANCELED)
+
+
+@compiled
+def take(entries: Records, cells: Words, words: Words, reserved: int) -> Any:
+    """Return a slot for an order that enters, 0 where there is none with memory.
+
+    A further slot comes into turn while fewer than a quarter more are ended than stay.
+    """
+    used, kept = words[USED], words[KEPT]
+    ended = used - words[LIVE]
+    if ended <= kept + (kept >> np.uint64(2)) and used + _ONE < np.uint64(len(entries)):
+        if used + _ONE < np.uint64(reserved):
+            words[USED] = used + _ONE
+            return used + _ONE
+        return _ZERO
+    if ended == _ZERO:
+        return _ZERO
+    kept = min(kept, ended - _ONE)
+    slot = words[HAND]
+    while True:  # the order that ended first is old enough
+        slot = slot + _ONE if slot < used else _ONE
+        entry = entries[slot]
+        if entry["order_id"] == _ZERO:
+            break
+        age = (words[ENDS] - np.uint64(entry["end_number"])) & _LOW
+        if is_ended(entry["ord_status"]) and age > kept:
+            unlink(entries, cells, slot)
+            break
+    words[HAND] = slot
+    return slot
 
 
 @compiled
@@ -111,7 +123,12 @@ def write(entry: Any, report: Any, entering: Any) -> None:
 
 @compiled
 def apply_reports(
-    entries: Records, cells: Words, accounts: Words, queue: Slots, words: Words, reports: Records
+    entries: Records,
+    cells: Words,
+    accounts: Words,
+    words: Words,
+    reserved: int,
+    reports: Records,
 ) -> int:
     """Carry reports out in order; return how many, fewer than all where no slot is to be had."""
     versions = entries["version"]
@@ -124,11 +141,9 @@ def apply_reports(
         lived = known and not is_ended(entries[slot]["ord_status"])
         lives = not is_ended(report["ord_status"])
         if not known:
-            slot = np.uint64(queue[_ZERO, AFTER])
+            slot = take(entries, cells, words, reserved)
             if slot == _ZERO:
                 return position
-            if entries[slot]["order_id"] != _ZERO:
-                unlink(entries, cells, slot)
         version = versions[slot] | np.uint32(1)
         store_release(versions, slot, version)
         fence()
@@ -139,49 +154,27 @@ def apply_reports(
         store_release(versions, slot, version + np.uint32(1))
         if not known:
             link(entries, cells, slot)
-        if lives and not lived:
-            withdraw(queue, slot)
-            words[LIVE] += _ONE
-        elif lived and not lives:
-            append(queue, slot)
-            words[LIVE] -= _ONE
-        elif not known:
-            withdraw(queue, slot)
-            append(queue, slot)
+        if not lives and (lived or not known):
+            entries[slot]["end_number"] = words[ENDS]
+            words[ENDS] += _ONE
+        words[LIVE] = words[LIVE] + np.uint64(lives) - np.uint64(lived)
     return len(reports)
 
 
 @compiled
-def rebuild(
-    entries: Records, cells: Words, queue: Slots, words: Words, order: npt.NDArray[np.int64]
-) -> None:
-    """Make chains and queue anew from the entries; ``order``: all slots, in the queue's order."""
+def rebuild(entries: Records, cells: Words, words: Words) -> None:
+    """Make chains anew from the entries in turn, and count those that live."""
     words[EPOCH] |= _ONE
     fence()
     for cell in range(len(cells)):
         cells[cell] = ((cells[cell] >> _HALF) + _ONE) << _HALF
-    queue[_ZERO, BEFORE] = queue[_ZERO, AFTER] = 0
     live = _ZERO
-    for position in range(len(order)):
-        slot = np.uint64(order[position])
+    for index in range(1, len(entries)):
+        slot = np.uint64(index)
         if entries[slot]["order_id"] != _ZERO:
             link(entries, cells, slot)
-        if entries[slot]["order_id"] == _ZERO or is_ended(entries[slot]["ord_status"]):
-            append(queue, slot)
-        else:
-            live += _ONE
+            if not is_ended(entries[slot]["ord_status"]):
+                live += _ONE
     words[LIVE] = live
     fence()
     words[EPOCH] += _ONE
-
-
-@compiled
-def queued(queue: Slots, slots: npt.NDArray[np.int64]) -> int:
-    """Fill ``slots`` with those of the queue, in its order; return how many."""
-    count = 0
-    slot = np.uint64(queue[_ZERO, AFTER])
-    while slot != _ZERO:
-        slots[count] = slot
-        count += 1
-        slot = np.uint64(queue[slot, AFTER])
-    return count

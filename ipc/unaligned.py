@@ -42,8 +42,18 @@ if HAVE_NUMBA:
         return intrinsic(typer)
 
     store_big_u16: Any = _store(16, True)
+    store_big_u32: Any = _store(32, True)
     store_big_u64: Any = _store(64, True)
     store_u32: Any = _store(32, False)
+
+    @intrinsic
+    def _load_big_u64(_: Any, data: Any, at: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kind, word = signature.args[0], ir.IntType(64)
+            pointer = _address(context, builder, kind, args[0], args[1], word)
+            return builder.bswap(builder.load(pointer, align=1))
+
+        return types.uint64(data, types.int64), generate
 
     @intrinsic
     def _load_u32(_: Any, data: Any, at: Any) -> Any:
@@ -67,10 +77,12 @@ if HAVE_NUMBA:
         return types.void(out, int64, source, int64, int64), generate
 
     load_u32: Any = _load_u32
+    load_big_u64: Any = _load_big_u64
     copy_bytes: Any = _copy
 else:
 
     def _missing(*_: Any) -> Any:
         raise RuntimeError("compiled code was called without numba")
 
-    store_big_u16 = store_big_u64 = store_u32 = load_u32 = copy_bytes = _missing
+    store_big_u16 = store_big_u32 = store_big_u64 = store_u32 = _missing
+    load_u32 = load_big_u64 = copy_bytes = _missing

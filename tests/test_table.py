@@ -1,5 +1,6 @@
 """The order table: against a dict, and read by one process while another writes at full speed."""
 
+import errno
 import random
 import subprocess
 import sys
@@ -52,7 +53,8 @@ def report(exec_type: int, sequence: int, ord_status: int = 0, **fields: int) ->
 
 def fields_of(order: Any) -> dict[str, int]:
     """The fields of an ORDER record."""
-    return {name: int(order[name]) for name in ORDER.names or () if name != "reserved"}
+    inner = ("reserved", "end_number")
+    return {name: int(order[name]) for name in ORDER.names or () if name not in inner}
 
 
 class Model:
@@ -186,7 +188,7 @@ def test_an_order_from_entry_to_end(tmp_path: Path) -> None:
     order = reader.get(order_id)
     assert order is not None
     assert fields_of(order) == {
-        **dict.fromkeys(set(ORDER.names or ()) - {"reserved"}, 0),
+        **dict.fromkeys(set(ORDER.names or ()) - {"reserved", "end_number"}, 0),
         **entered,
         "order_id": order_id,
         "price": 100,
@@ -203,7 +205,7 @@ def test_a_full_table_says_which_report_found_no_room(tmp_path: Path) -> None:
     writer, reader = table(tmp_path, 2)
     stream = np.concatenate([report(NEW, sequence, account=1) for sequence in (1, 2, 3, 4)])
     with pytest.raises(
-        TableFullError, match=rf"orders: all 2 orders are live, .* {make_id(SHARD, 3)} \(report 2 "
+        TableFullError, match=rf"orders: 2 orders are live, .* {make_id(SHARD, 3)} \(report 2 "
     ):
         writer.apply(stream)
     assert (writer.overflowed_orders, reader.live_orders) == (1, 2)
@@ -213,6 +215,54 @@ def test_a_full_table_says_which_report_found_no_room(tmp_path: Path) -> None:
         make_id(SHARD, 2),
         make_id(SHARD, 3),
     ]
+
+
+def test_it_keeps_those_that_ended_last_in_few_slots(tmp_path: Path) -> None:
+    """However many orders come and go, hardly more slots are used than stay; and those stay."""
+    create_table(tmp_path / "orders", SHARD, 100_000, 400)
+    writer, reader = OrderTableWriter(tmp_path / "orders"), OrderTableReader(tmp_path / "orders")
+    old = range(1, 51)
+    writer.apply(np.concatenate([report(NEW, sequence) for sequence in old]))
+    ended: list[int] = []
+    for sequence in range(51, 5_051):
+        writer.apply(np.concatenate([report(NEW, sequence), report(CANCELED, sequence, 4)]))
+        ended.append(sequence)
+        if sequence % 100 == 0:  # an old order ends too: it must not go before younger ends
+            writer.apply(report(CANCELED, sequence // 100, 4))
+            ended.append(sequence // 100)
+        last = [make_id(SHARD, number) for number in ended[-400:]]
+        if sequence % 50 == 0:
+            assert reader.get_many(last)["order_id"].tolist() == last
+    assert np.count_nonzero(writer._entries["order_id"]) <= 50 + 400 * 5 // 4 + 1
+    assert reader.get(make_id(SHARD, 51)) is None
+
+
+def test_slots_get_memory_as_they_are_used(tmp_path: Path) -> None:
+    writer, _ = table(tmp_path, 200_000)
+    before = (tmp_path / "orders").stat().st_blocks * 512
+    assert before < 4 << 20
+    writer.apply(np.concatenate([report(NEW, sequence) for sequence in range(1, 10_001)]))
+    grown = (tmp_path / "orders").stat().st_blocks * 512 - before
+    assert 10_000 * 96 <= grown <= 3 << 20
+
+
+def test_without_memory_for_more_slots_fewer_ended_orders_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_module, "_RESERVE_SLOTS", 8)
+    writer, reader = table(tmp_path, 1_000)
+    writer.apply(np.concatenate([report(NEW, sequence) for sequence in range(1, 9)]))
+    monkeypatch.setattr(writer.mapping, "reserve", no_memory)
+    writer.apply(np.concatenate([report(CANCELED, sequence, 4) for sequence in range(1, 7)]))
+    writer.apply(np.concatenate([report(NEW, sequence) for sequence in range(9, 15)]))
+    live = [make_id(SHARD, sequence) for sequence in range(7, 15)]
+    assert reader.get_many(live)["order_id"].tolist() == live
+    with pytest.raises(TableFullError, match="8 orders are live, no slot or memory for order"):
+        writer.apply(report(NEW, 15))
+
+
+def no_memory(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "no space")
 
 
 def test_orders_of_an_account_newest_first(tmp_path: Path) -> None:
@@ -379,6 +429,7 @@ def check(orders: np.ndarray) -> None:
         expected[name] = reports[name]
     expected["created_ns"] = sequence * 1000
     expected["updated_ns"] = reports["timestamp_ns"]
+    expected["end_number"] = orders["end_number"]
     assert np.array_equal(orders, expected)
 
 

@@ -189,7 +189,7 @@ def match(
 
 @inlined
 def enter(book: Book, output: Output, command: Row, side: Int, slot: Int) -> Bool:
-    """Let an order trade, and then rest or be cancelled; False where a buffer is full: call again."""
+    """Let an order trade, then rest or be cancelled; False where a buffer is full: call again."""
     order = order_at(book, slot)
     opposite = side_at(book, side ^ 1)
     terms = signed(order.terms)
