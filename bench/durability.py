@@ -3,7 +3,7 @@
     python -m bench.durability [--rounds N] [--seconds S] [--clients N] [--directory PATH]
 
 Every product runs all the time, and gets the same bytes round by round. Figures are medians; the
-ratio is of rates, to the product that keeps nothing.
+ratio is of rates, to the first product, which keeps nothing.
 """
 
 import argparse
@@ -23,7 +23,9 @@ from bench.products import Load, configured, running_product
 from bench.traffic import encode_traffic
 from engine.config import Config, load_config
 
-MODES = ("off", "async", "fsync")
+MODES = ("off", "async", "async, snapshots", "fsync")
+SNAPSHOT_COMMANDS = 5_000_000
+"""In the mode that takes them; they may disturb the rounds of the others too."""
 SYNCS = 50
 
 
@@ -34,6 +36,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="aimed at, for each round")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--matchers", type=int, default=1)
+    parser.add_argument("--modes", choices=MODES, nargs="+", default=MODES)
     parser.add_argument("--directory", type=Path, help="on the disk that is meant")
     options = parser.parse_args()
     config = load_config()
@@ -50,7 +53,7 @@ def main() -> None:
             RESTING_ORDERS * len(config.instruments),
         )
         cases = []
-        for mode in MODES:
+        for mode in options.modes:
             changed = configured(_kept(config, mode), options.matchers, True, None)
             product = stack.enter_context(running_product(changed, options.directory))
             cases.append(Case(mode, product, load, traffic))
@@ -79,17 +82,22 @@ def main() -> None:
                 case.name,
                 f"{rates[case.name] / 1000:.0f}",
                 f"{best[case.name] / 1000:.0f}",
-                f"{rates[case.name] / rates['off']:.2f}",
+                f"{rates[case.name] / rates[cases[0].name]:.2f}",
                 f"{statistics.median(r.cpu_us('matcher') for r in case.real):.2f}",
             ]
             for case in cases
         ]
-        header = ["durability", "thousand/s", "best", "ratio to off", "matcher us/command"]
+        header = ["durability", "thousand/s", "best", "ratio", "matcher us/command"]
         print(table("end to end:", header, rows))
 
 
 def _kept(config: Config, mode: str) -> Config:
-    journal = msgspec.structs.replace(config.journal, durability=mode)
+    durability, _, snapshots = mode.partition(", ")
+    journal = msgspec.structs.replace(
+        config.journal,
+        durability=durability,
+        snapshot_commands=SNAPSHOT_COMMANDS if snapshots else 0,
+    )
     return msgspec.structs.replace(config, journal=journal)
 
 

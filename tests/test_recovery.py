@@ -7,15 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.journal_reader import segments_of
 from engine.plan import Plan
+from engine.snapshot import snapshots_of
 from engine.trade_log import read_trades
 from frontend.client import Client
 from frontend.errors import OrderRejectedError
 from frontend.reading import Reader
+from ipc.records import sequence_of
 from ipc.status import StatusReader
 from ipc.vocabulary import OrdStatus
 from tests.product import Wire, until
-from tests.test_serve import Served, linked, served, with_pid_gone
+from tests.test_serve import Served, cross, linked, logged, served, with_pid_gone
 
 
 @pytest.fixture
@@ -94,3 +97,42 @@ def test_what_was_there_is_there_again(directory: Path, death: str, durability: 
             kill_everything(serving)
     with served(directory, extra):
         still_the_same(plan, order_ids, before)
+
+
+def test_snapshots_are_taken_while_it_serves_and_are_what_it_comes_back_from(
+    directory: Path,
+) -> None:
+    extra = "[journal]\nsnapshot_commands = 60\nsegment_bytes = 8192\n"
+    with served(directory, extra) as serving:
+        plan = serving.plan
+        with Wire(plan, "alice") as wire:
+            before = [cross(wire) for _ in range(100)]
+        until(lambda: len(snapshots_of(plan.journal_dir(0))) == 2)
+        until(lambda: serving.member("supervisor").counters["snapshots"] >= 2)
+        until(lambda: segments_of(plan.journal_dir(0))[0].first_sequence > 1)
+        kill_matcher(serving)
+        (said,) = (line for line in serving.lines if "commands of its journal" in line)
+        assert int(said.split()[3]) < 200
+        with Wire(plan, "alice") as wire:
+            linked(wire)
+            after = [cross(wire) for _ in range(20)]
+    assert logged(plan) == before + after
+    assert [sequence_of(trade_id) for trade_id in before + after] == list(range(1, 121))
+
+
+def test_trades_that_neither_matcher_nor_persister_lived_to_log_are_logged(
+    directory: Path,
+) -> None:
+    with served(directory) as serving:
+        plan = serving.plan
+        persister = serving.member("persister").pid
+        os.kill(persister, signal.SIGSTOP)
+        with Wire(plan, "alice") as wire:
+            before = [cross(wire) for _ in range(30)]
+        assert logged(plan) == []
+        os.kill(persister, signal.SIGKILL)
+        kill_matcher(serving)
+        with Wire(plan, "alice") as wire:
+            linked(wire)
+            after = [cross(wire) for _ in range(20)]
+    assert logged(plan) == before + after
