@@ -72,6 +72,13 @@ class Book(Protocol):
         """
         ...
 
+    def restore(self, counters: Counters, resting: Records, recent: Records) -> None:
+        """Take over what another book of the same limits returned; this one must be new.
+
+        The two then have the same state hash, and give the same reports to the same commands.
+        """
+        ...
+
     def check(self) -> None:
         """Verify every structural invariant; raise AssertionError where one does not hold."""
         ...

@@ -74,6 +74,16 @@ class PersisterSection(Section, frozen=True):
     fsync: bool = False
 
 
+class JournalSection(Section, frozen=True):
+    """``[journal]``: what keeps the commands, and with them the books."""
+
+    durability: Literal["async", "fsync", "off"] = "async"
+    segment_bytes: Annotated[int, Meta(ge=1 << 13, le=1 << 40)] = 64 << 20
+    snapshot_commands: Annotated[int, Meta(ge=0)] = 5_000_000
+    snapshots_kept: Annotated[int, Meta(ge=2, le=1_000)] = 2
+    archive: str = ""
+
+
 class QuerySection(Section, frozen=True):
     """``[query]``: the query workers."""
 
@@ -141,6 +151,7 @@ class Config(Section, frozen=True):
     data_dir: str = "shardbook-data"
     engine: EngineSection = EngineSection()
     frontend: FrontendSection = FrontendSection()
+    journal: JournalSection = JournalSection()
     persister: PersisterSection = PersisterSection()
     query: QuerySection = QuerySection()
     http: HttpSection = HttpSection()

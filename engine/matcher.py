@@ -1,23 +1,25 @@
 """A matcher: the process that owns one shard's books.
 
-Each round takes whatever has arrived, matches it as one batch, publishes what came of it (ids kept,
-trades to the ring, orders to the table, levels to the board) and only then answers, so that a
-read after the answer sees the write. Time enters here, once a round, and never goes back.
+Each round takes whatever has arrived, keeps it (``engine.keeper``), matches it as one batch,
+publishes what came of it (trades to the ring, orders to the table, levels to the board) and only
+then answers, so that a read after the answer sees the write. Time enters here, once a round, and
+never goes back, not even over restarts.
 """
 
 import socket
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from msgspec import DecodeError, ValidationError
 
-from engine.account_sequences import AccountSequences
-from engine.book import BookLimits, Counters, Records
-from engine.books import make_book
+from engine.book import Counters, Records
+from engine.journal_format import JournalError
+from engine.keeper import Keeper
 from engine.plan import Plan
-from engine.process import Wakeup, ring_doorbell
-from engine.sequences import SequenceFile
+from engine.process import HALTED, Wakeup, ring_doorbell
+from engine.storage import Storage
 from engine.summary import Summary
 from ipc.backend import Backend, Link
 from ipc.board import BoardWriter
@@ -41,39 +43,59 @@ RING_EVERY_NS = 200_000
 class Matcher:
     """One shard: its books, and everything that it alone writes."""
 
-    def __init__(self, plan: Plan, shard: int, status: StatusWriter) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        shard: int,
+        status: StatusWriter,
+        keeper: Keeper,
+        clock: Callable[[], int] = time.time_ns,
+        wait: Callable[[], None] = lambda: time.sleep(RING_FULL_WAIT_S),
+    ) -> None:
+        """Bring the shard back as it was kept. ``wait`` is called while the ring is full.
+
+        Raises ``JournalError``.
+        """
         engine = plan.config.engine
         self._status = status
-        self._sequences = SequenceFile(plan.sequences_path(shard))
-        limits = [
-            BookLimits(i.number, i.min_price, i.max_price, i.max_resting_orders)
-            for i in plan.instruments_of(shard)
-        ]
-        start = self._sequences.load()
-        self.book = make_book(engine.book, shard, limits, engine.recent_orders, start)
-        self._account_sequences = AccountSequences(shard)
+        self._keeper = keeper
+        self._clock, self._wait = clock, wait
         self._ring = RingWriter(plan.ring_path(shard))
         self._report_ring = RingWriter(plan.report_ring_path(shard), REPORTS)
-        self._table = OrderTableWriter(plan.table_path(shard))
         self._board = BoardWriter(plan.board_path(shard))
         self._commands = np.zeros(engine.batch_commands, COMMAND)
         self._reports = np.zeros(max(2, 4 * engine.batch_commands), REPORT)
         self._trades = np.zeros(2 * engine.batch_commands, TRADE)
-        self._summary = Summary([limit.symbol for limit in limits])
+        symbols = [instrument.number for instrument in plan.instruments_of(shard)]
+        self._summary = Summary(symbols)
         self._doorbell = plan.doorbell_path
         self._bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._bell.setblocking(False)
-        self._clock_ns = 0
         self._rung_ns = 0
+        recovered = keeper.recover(
+            self._ring.published, self._publish_left, plan.table_path(shard).with_suffix(".new")
+        )
+        self.book = recovered.shard.book
+        self._account_sequences = recovered.shard.account_sequences
+        self._report_ring.publish_new(self._reports[:0], self._account_sequences.reports + 1)
+        self._clock_ns = recovered.end.timestamp_ns
+        self.table = OrderTableWriter(plan.table_path(shard))
+        self.table.adopt(recovered.shard.table.contents())
+        recovered.shard.close()
+        counters = self.book.counters()
+        for symbol in symbols:
+            self._publish_depth(symbol, counters.sequence)
+        self._count(counters, self._reports[:0], self._trades[:0], {})
 
     def handle(
         self, arrived: list[tuple[Link, bytes]], links: list[Link], gone: Sequence[Link] = ()
     ) -> None:
         """Carry out all whole frames that have arrived, and queue the answers on ``links``.
 
-        ``gone``: links that have ended since, and cancel the orders of who asked for that.
+        ``gone``: links that have ended since, and cancel the orders of who asked for that. Raises
+        ``JournalError``.
         """
-        self._clock_ns = max(self._clock_ns, time.time_ns())
+        self.tick()
         count = 0
         for link, data in arrived:
             link.decoder.feed(data)
@@ -82,14 +104,35 @@ class Matcher:
                 if odd is not None:
                     count = self._control(link, links, count, *odd)
                 elif count == len(self._commands):
-                    self._match(self._commands, links)
+                    self.take(self._commands, links)
                     count = 0
                 else:
                     break
         for link in gone:
             count = self._cancel_all(link.cancel_on_disconnect, links, count)
         if count:
-            self._match(self._commands[:count], links)
+            self.take(self._commands[:count], links)
+
+    def tick(self) -> int:
+        """Look at the clock; return the time of what arrives now. It never goes back."""
+        self._clock_ns = max(self._clock_ns, self._clock())
+        return self._clock_ns
+
+    def take(self, commands: Records, links: list[Link]) -> None:
+        """Keep a batch, and match what may be matched. Raises ``JournalError``."""
+        self._keeper.keep(commands, self._clock_ns)
+        self.settle(links)
+
+    def settle(self, links: list[Link]) -> None:
+        """Match the batches that the disk has taken meanwhile. Raises ``JournalError``."""
+        for commands in self._keeper.ready():
+            self._match(commands, links)
+
+    def settle_all(self, links: list[Link]) -> None:
+        """Match every batch that was taken, waiting for the disk. Raises ``JournalError``."""
+        while self._keeper.waiting:
+            self._keeper.wait()
+            self.settle(links)
 
     def _control(self, link: Link, links: list[Link], count: int, stream: int, body: bytes) -> int:
         """Take a frame that is no command: an account is opened, or nothing that there is.
@@ -125,7 +168,7 @@ class Matcher:
             if any(account in link.cancel_on_disconnect for link in links):
                 continue
             if count == len(self._commands):
-                self._match(self._commands, links)
+                self.take(self._commands, links)
                 count = 0
             self._commands[count] = command_row(MassCancel(0, 0), account, self._clock_ns)
             self._status.add("canceled_on_disconnect", 1)
@@ -144,7 +187,7 @@ class Matcher:
             first_report = self._account_sequences.number(reports)
             self._publish(reports, self._trades[: progress.trades])
             self._report_ring.publish_new(reports, first_report)
-            self._table.complete(before + done)
+            self.table.complete(before + done)
             for link in links:
                 link.send(link.encoder.encode(reports))
             if not progress.commands and not progress.reports:
@@ -153,15 +196,24 @@ class Matcher:
     def _publish(self, reports: Records, trades: Records) -> None:
         """Show readers what a batch has changed, before any answer leaves."""
         counters = self.book.counters()
-        self._sequences.store(counters)
         if len(trades):
             self._ring.publish(trades)
             self._wake_persister()
-        self._table.apply(reports)
+        self.table.apply(reports)
         symbols, rejects = self._summary.of(reports)
         for symbol in symbols:
             self._publish_depth(symbol, counters.sequence)
         self._count(counters, reports, trades, rejects)
+
+    def _publish_left(self, trades: Records, reports: Records, first_report: int) -> None:
+        """Show readers what a former life of this matcher had not shown yet."""
+        self._report_ring.publish_new(reports, first_report)
+        while len(trades):
+            room = self._ring.room()
+            self._ring.publish(trades[:room])
+            trades = trades[room:]
+            if len(trades):
+                self._wait_for_room()
 
     def _wake_persister(self) -> None:
         """Ring the doorbell if the persister sleeps, but not again while it is waking up."""
@@ -183,7 +235,7 @@ class Matcher:
         status.set("commands", counters.sequence)
         status.set("order_sequence", counters.order_sequence)
         status.set("trade_sequence", counters.trade_sequence)
-        status.set("resting_orders", self._table.live_orders)
+        status.set("resting_orders", self.table.live_orders)
         status.add("reports", len(reports))
         status.add("trades", len(trades))
         for reason, count in rejects.items():
@@ -193,27 +245,47 @@ class Matcher:
         """The ring is full of trades that are not logged yet: wait for the persister."""
         self._status.add("ring_full_waits", 1)
         ring_doorbell(self._bell, self._doorbell)
-        time.sleep(RING_FULL_WAIT_S)
+        self._wait()
 
     def close(self) -> None:
-        """Release what is mapped."""
-        self._sequences.close()
+        """Let go of the journal."""
+        self._keeper.close()
         self._bell.close()
 
 
 def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
-    """Serve shard ``index`` until told to stop and every frontend has gone."""
-    matcher = Matcher(plan, index, status)
+    """Serve shard ``index`` until told to stop and every frontend has gone.
+
+    Where its commands cannot be kept the process ends, with exit code ``HALTED``.
+    """
+    keeper = Keeper(plan, index, status, Storage(), lambda: wakeup.stopping)
+    try:
+        _serve(plan, index, status, wakeup, keeper)
+    except JournalError as error:
+        print(f"matcher {index}: {error}", file=sys.stderr, flush=True)
+        status.halt()
+        sys.exit(HALTED)
+
+
+def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup, keeper: Keeper) -> None:
+    matcher = Matcher(plan, index, status, keeper)
     backend = Backend(plan.matcher_address(index), wakeup, MAX_UNSENT_BYTES)
+    backend.before_finish = lambda: matcher.settle_all(backend.links)
+    if keeper.syncer is not None:
+        wakeup.watch(keeper.syncer.fileno())
     timeout_s = 0 if plan.config.engine.wait == "spin" else None
     status.ready()
     while not wakeup.stopping or backend.links:
-        arrived = backend.poll(timeout_s)
+        if keeper.full:
+            keeper.wait()
+        arrived = backend.poll(0 if keeper.full else timeout_s)
         if wakeup.stopping:
             backend.stop_listening()
         gone = backend.take_gone()
         if arrived or gone:
             matcher.handle(arrived, backend.links, gone)
+        matcher.settle(backend.links)
         backend.flush()
+    matcher.settle_all([])
     backend.close()
     matcher.close()

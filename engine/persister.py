@@ -14,6 +14,7 @@ import time
 from typing import Protocol
 
 from engine.plan import Plan
+from engine.storage import Storage
 from engine.trade_lines import LineFormatter
 from engine.trade_log import TradeLog, TradeLogError
 from ipc.ring import GatingReader
@@ -41,11 +42,23 @@ class Wakeup(Protocol):
 class Persister:
     """Every shard's trades into one log. Opening raises as ``TradeLog`` does."""
 
-    def __init__(self, plan: Plan, status: StatusWriter) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        status: StatusWriter,
+        storage: Storage | None = None,
+        *,
+        background: bool = True,
+    ) -> None:
         settings = plan.config.persister
         self._status = status
         self._log = TradeLog(
-            plan.log_dir, settings.segment_bytes, compress=settings.compress, fsync=settings.fsync
+            plan.log_dir,
+            settings.segment_bytes,
+            compress=settings.compress,
+            fsync=settings.fsync,
+            storage=storage,
+            background=background,
         )
         self._formatter = LineFormatter(plan.instruments)
         self._rings = {shard: GatingReader(plan.ring_path(shard)) for shard in plan.shards}
@@ -118,6 +131,10 @@ class Persister:
     def close(self) -> None:
         """Close the log."""
         self._log.close()
+
+    def abandon(self) -> None:
+        """Let go of the log without a word to the disk, as the death of the process does."""
+        self._log.abandon()
 
     def _append_batches(self) -> OSError | None:
         try:

@@ -111,9 +111,18 @@ class Plan:
         """The mapping of a shard's depth board."""
         return self.run_dir / f"depth-{shard}"
 
-    def sequences_path(self, shard: int) -> Path:
-        """The file of the last ids that a shard gave, kept from one run to the next."""
-        return self.data_dir / f"sequences-{shard}"
+    def journal_dir(self, shard: int) -> Path:
+        """The directory of a shard's journal and snapshots."""
+        return self.data_dir / "journal" / str(shard)
+
+    def archive_dir(self, shard: int) -> Path:
+        """Where segments of a shard's journal go that no start needs, where one is configured."""
+        return Path(self.config.journal.archive) / str(shard)
+
+    def table_capacity(self, shard: int) -> int:
+        """Return how many orders, resting and ended, the order table of a shard holds."""
+        resting = sum(instrument.max_resting_orders for instrument in self.instruments_of(shard))
+        return resting + self.config.engine.ended_orders
 
     def matcher_address(self, shard: int) -> Address:
         """Where a matcher listens for frontends."""

@@ -31,6 +31,11 @@ ENTRIES: dict[Role, str] = {
 """Where each role's work begins: ``module:function``, taking (plan, index, status, wakeup)."""
 
 
+HALTED = 3
+"""Exit code of a process that can keep nothing: starting it again would not help."""
+_NOT_OURS = object()
+
+
 class Wakeup:
     """What a process waits on beside its own sockets: the stop signal, its parent, a doorbell."""
 
@@ -61,6 +66,10 @@ class Wakeup:
         """Return a descriptor that is readable when ``wait`` would return at once."""
         return self._selector.fileno()
 
+    def watch(self, descriptor: int) -> None:
+        """Also wake up while a descriptor is readable; whoever gave it empties it."""
+        self._selector.register(descriptor, selectors.EVENT_READ, _NOT_OURS)
+
     def wait(self, timeout_s: float | None) -> None:
         """Sleep until the doorbell, the stop signal, the parent's death or the timeout."""
         for key, _ in self._selector.select(timeout_s):
@@ -68,7 +77,7 @@ class Wakeup:
                 self.stopping = True
                 self._selector.unregister(key.fileobj)
                 self.parent_fd = None
-            else:
+            elif key.data is not _NOT_OURS:
                 _empty(key.fileobj)  # type: ignore[arg-type]
 
     def _stop(self, *_: object) -> None:

@@ -408,6 +408,25 @@ class ReferenceBook:
         """Return the client_order_ids of the last orders accepted, oldest first."""
         return np.array(list(self._recent), dtype=RECENT)
 
+    def restore(self, counters: Counters, resting: Records, recent: Records) -> None:
+        """Take over the state of another book; this one must be new."""
+        self._sequence, self._order_sequence, self._trade_sequence = counters
+        for row in recent.tolist():
+            order_id, account, client_order_id, symbol = row
+            self._recent.append(row)
+            self._client_ids[account, symbol, client_order_id] = order_id
+        for row in resting.tolist():
+            order_id, account, client_order_id, price, leaves_qty, cum_qty, symbol, side, *rest = (
+                row
+            )
+            flags = rest[0]
+            ids = (order_id, account, client_order_id)
+            order = Order(*ids, symbol, side, _LIMIT, _GTC, flags, price, leaves_qty, cum_qty)
+            self._orders[order_id] = order
+            self._books[symbol].add(order)
+            if client_order_id:
+                self._client_ids[account, symbol, client_order_id] = order_id
+
     def check(self) -> None:
         """Verify every structural invariant; raise AssertionError where one does not hold."""
         between_commands = self._unfinished is None

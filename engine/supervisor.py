@@ -21,24 +21,31 @@ import msgspec
 
 from engine.config import Config
 from engine.plan import Member, Plan
-from engine.process import run_member
-from engine.rescue import RescueError, log_left_trades
-from engine.sequences import SequenceFile
-from engine.trade_log import TradeLog, TradeLogError
+from engine.process import HALTED, run_member
+from engine.shared import create_shared
+from engine.snapshotter import Schedule
+from engine.trade_log import TradeLogBusyError, TradeLogError
+from engine.trade_repair import repaired_log
 from engine.warm import BOOK_VARIABLE, PROGRESS_VARIABLE
-from ipc.board import create_board
 from ipc.records import REPORT, TABLE_ENTRY, TRADE
-from ipc.ring import REPORTS, create_ring
 from ipc.sockets import listen
-from ipc.status import ProcessSlot, StatusReader, StatusWriter, create_status
-from ipc.table import create_table
+from ipc.status import ProcessStatus, StatusReader, StatusWriter
 from ipc.tls import TlsError, server_context
 
 START_S = 120.0
-"""How long processes may take to be ready, compiling for the first time included."""
+"""How long processes may take to be ready, compiling for the first time included; as long again
+after each sign that a matcher's replay of its journal goes on."""
+LOG_WAIT_S = 60.0
+"""How long a killed product's persister may take to end."""
+MOST_DEATHS = 5
+"""So many times in a row a process may die before it serves; then it is given up."""
 DRAIN_S = 30.0
 """How long a process may take to finish what it has, before it is killed."""
+ABANDON_S = 2.0
+"""How long where the product never served as a whole."""
 WATCH_S = 0.5
+RETURN_S = 0.01
+"""How often to look whether a process that was started again serves."""
 SLOW_WARM_S = 4.0
 """Loading compiled code takes less; what takes longer compiles, and says so."""
 
@@ -61,11 +68,15 @@ class Supervisor:
         self.clean = True
         """Whether every process has ended as it should so far."""
         self._announce = announce
+        self._served = False
         self._processes: dict[Member, BaseProcess] = {}
+        self._returning: dict[Member, int] = {}
+        """Processes started again that do not serve yet, and how often they have died so far."""
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["engine.preload"])
         self._lock = -1
         self._status: StatusWriter | None = None
+        self._snapshots: Schedule | None = None
 
     def start(self) -> None:
         """Take the data directory, make what is shared, start everything; return when ready."""
@@ -78,38 +89,85 @@ class Supervisor:
                 if member.role == role:
                     self._start(member)
         self._until_ready()
+        self._served = True
+        if self.plan.config.journal.durability != "off":
+            self._snapshots = Schedule(self.plan, self._context)
 
     def watch(self) -> None:
         """Keep every process running until ``stopping``, or until a process that began this one
-        as its child has ended; restart what may be restarted.
+        as its child has ended; restart what dies.
 
-        Raises ``ServeError`` where a matcher has died: its book is gone.
+        A matcher that can keep nothing (exit code ``HALTED``) is not restarted; the others go on.
+        Raises ``ServeError`` where a process dies again and again before it serves.
         """
         parent = multiprocessing.parent_process()
         lifeline = [] if parent is None else [parent.sentinel]
         while not self.stopping:
             sentinels = [process.sentinel for process in self._processes.values()]
-            ended = wait([*sentinels, *lifeline], WATCH_S)
+            ended = wait([*sentinels, *lifeline], RETURN_S if self._returning else WATCH_S)
             if any(end in lifeline for end in ended):
                 return  # who started this product for itself is gone
             for member, process in list(self._processes.items()):
-                if self.stopping or process.exitcode is None:
-                    continue
-                name = f"{member.role} {member.index}"
-                if member.role == "matcher":
-                    raise ServeError(f"{name} died (exit code {process.exitcode})")
-                self._announce(f"{name} died (exit code {process.exitcode}); restarting it")
-                self._count_restart()
-                StatusWriter(self.plan.status_path, member.role, member.index).forget()
-                process.close()
-                self._start(member)
-                self._until_ready()
-                self._announce(f"{name} is back")
+                if not self.stopping and process.exitcode is not None:
+                    self._replace(member, process.exitcode)
+            self._welcome()
+            self._take_snapshots()
+
+    def _replace(self, member: Member, exit_code: int) -> None:
+        """Start a process that died again, or give it up."""
+        name = f"{member.role} {member.index}"
+        self._processes.pop(member).close()
+        deaths = self._returning.pop(member, 0) + 1
+        if deaths > MOST_DEATHS and member.role != "matcher":
+            raise ServeError(f"{name} died {deaths} times in a row (exit code {exit_code})")
+        if exit_code == HALTED or deaths > MOST_DEATHS:
+            self.clean = False
+            StatusWriter(self.plan.status_path, member.role, member.index).halt()
+            self._announce(
+                f"{name} has halted (exit code {exit_code}): its shard is down until the product "
+                "is started again; its error is above"
+            )
+            return
+        self._announce(f"{name} died (exit code {exit_code}); restarting it")
+        self._count("restarts")
+        StatusWriter(self.plan.status_path, member.role, member.index).forget()
+        self._start(member)
+        self._returning[member] = deaths
+
+    def _welcome(self) -> None:
+        """Say which processes serve again."""
+        if not self._returning:
+            return
+        for process in StatusReader(self.plan.status_path).processes():
+            member = self.plan.member(process.role, process.number)  # type: ignore[arg-type]
+            if process.state == "ready" and self._returning.pop(member, None) is not None:
+                self._announce_replay(process)
+                self._announce(f"{member.role} {member.index} is back")
+
+    def _take_snapshots(self) -> None:
+        """Have the snapshots taken that are due."""
+        if self._snapshots is None:
+            return
+        processes = StatusReader(self.plan.status_path).processes()
+        sequences = {p.number: p.counters["commands"] for p in processes if p.role == "matcher"}
+        self._snapshots.step(sequences, self._note_snapshot)
+
+    def _note_snapshot(self, shard: int, taken: bool) -> None:
+        self._count("snapshots" if taken else "snapshot_errors")
+        if not taken:
+            self._announce(f"the snapshot of shard {shard} failed; its error is above")
+
+    def _announce_replay(self, process: ProcessStatus) -> None:
+        replayed = process.counters.get("replayed", 0)
+        if replayed:
+            self._announce(f"matcher {process.number} replayed {replayed} commands of its journal")
 
     def stop(self) -> None:
         """Drain, what faces clients first and what reads last; leave nothing behind."""
         if self._lock < 0:
             return  # the directory is another's
+        if self._snapshots is not None:
+            self._snapshots.stop()
         with contextlib.suppress(ProcessLookupError):
             for role in ("http", "frontend", "matcher", "query", "persister"):
                 self._stop_all(role)
@@ -158,42 +216,20 @@ class Supervisor:
             raise ServeError(f"cannot listen on {address}: {error.strerror}") from None
 
     def _make_shared(self) -> None:
-        """Make every mapping anew; what a killed product left is replaced."""
-        plan, engine = self.plan, self.plan.config.engine
-        self._rescue()
+        """Make every mapping anew; what a killed product left is replaced.
+
+        Trades that its rings still held are made again from the journal.
+        """
+        plan = self.plan
+        logged = self._last_logged()
         shutil.rmtree(plan.run_dir, ignore_errors=True)
         plan.run_dir.mkdir(parents=True, mode=0o700)
         self._check_memory()
         plan.config_path.write_bytes(msgspec.json.encode(plan.config))
-        logged = self._last_logged()
-        for shard in plan.shards:
-            instruments = plan.instruments_of(shard)
-            sequences = SequenceFile(plan.sequences_path(shard))
-            counters = sequences.load()
-            last = max(counters.trade_sequence, logged[shard])
-            sequences.store(counters._replace(trade_sequence=last))
-            sequences.close()
-            create_ring(plan.ring_path(shard), shard, engine.ring_trades, last)
-            create_ring(plan.report_ring_path(shard), shard, engine.ring_reports, 0, 0, REPORTS)
-            resting = sum(instrument.max_resting_orders for instrument in instruments)
-            capacity = resting + engine.ended_orders
-            create_table(plan.table_path(shard), shard, capacity, engine.ended_orders)
-            symbols = [instrument.number for instrument in instruments]
-            create_board(plan.board_path(shard), shard, symbols, engine.depth_levels)
-        slots = [ProcessSlot(m.role, m.index, m.core) for m in plan.members]
-        create_status(plan.status_path, slots)
+        create_shared(plan, logged)
         self._status = StatusWriter(plan.status_path, "supervisor", 0)
         self._status.start(os.getpid(), time.time_ns())
         self._status.ready()
-
-    def _rescue(self) -> None:
-        """Log what a killed product left in shared memory, before it is made anew."""
-        try:
-            logged = log_left_trades(self.plan)
-        except RescueError as error:
-            raise ServeError(str(error)) from None
-        if logged:
-            self._announce(f"logged {logged} trades that a killed run had left in its rings")
 
     def _check_memory(self) -> None:
         """Refuse to start where shared memory cannot hold what is to be laid out.
@@ -215,18 +251,27 @@ class Supervisor:
             )
 
     def _last_logged(self) -> dict[int, int]:
-        """Return the last trade of every shard in the log: no trade id is ever given twice."""
+        """Return the last trade of every shard in the log: those after it are made again."""
         settings = self.plan.config.persister
-        try:
-            log = TradeLog(self.plan.log_dir, settings.segment_bytes, compress=settings.compress)
-        except (OSError, TradeLogError) as error:
-            raise ServeError(f"trade log: {error}") from None
-        with contextlib.closing(log):
-            return {shard: log.last_sequence(shard) for shard in self.plan.shards}
+        deadline = time.monotonic() + LOG_WAIT_S
+        refill = self.plan.config.journal.durability != "off"
+        while True:
+            try:
+                repaired = repaired_log(self.plan.log_dir, settings.segment_bytes, refill=refill)
+                break
+            except TradeLogBusyError as error:
+                if self.stopping or time.monotonic() > deadline:
+                    raise ServeError(f"trade log: {error}") from None
+                time.sleep(RETURN_S)
+            except (OSError, TradeLogError) as error:
+                raise ServeError(f"trade log: {error}") from None
+        for note in repaired.notes:
+            self._announce(f"trade log: {note}")
+        return {shard: repaired.last_sequences.get(shard, 0) for shard in self.plan.shards}
 
-    def _count_restart(self) -> None:
+    def _count(self, name: str) -> None:
         if self._status is not None:
-            self._status.add("restarts", 1)
+            self._status.add(name, 1)
 
     def _warm_up(self) -> None:
         """Start the fork server, which compiles ahead, and pass on what it is at."""
@@ -265,7 +310,12 @@ class Supervisor:
         """Wait until every process says that it serves."""
         reader = StatusReader(self.plan.status_path)
         deadline = time.monotonic() + START_S
+        replayed = 0
         while any(process.state != "ready" for process in reader.processes()):
+            found = reader.processes()
+            progress = sum(process.counters.get("replayed", 0) for process in found)
+            if progress > replayed:
+                replayed, deadline = progress, time.monotonic() + START_S
             if self.stopping:
                 raise ServeError("stopped before it was ready")
             for member, process in self._processes.items():
@@ -277,13 +327,15 @@ class Supervisor:
             if time.monotonic() > deadline:
                 raise ServeError(f"not ready after {START_S:.0f} s")
             wait([process.sentinel for process in self._processes.values()], 0.01)
+        for status in reader.processes():
+            self._announce_replay(status)
 
     def _stop_all(self, role: str) -> None:
         """Tell every process of a role to finish, and wait; kill what does not."""
         members = [m for m in self._processes if m.role == role]
         for member in members:
             self._processes[member].terminate()
-        deadline = time.monotonic() + DRAIN_S
+        deadline = time.monotonic() + (DRAIN_S if self._served else ABANDON_S)
         for member in members:
             process = self._processes[member]
             process.join(max(0.0, deadline - time.monotonic()))

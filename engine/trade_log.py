@@ -5,30 +5,38 @@ when the log is opened: a last line without an end is cut, and each shard's last
 that the writer goes on with the next. ``engine.trade_segments`` describes the files.
 """
 
-import fcntl
 import logging
 import os
 from pathlib import Path
 
 import numpy as np
 
+from engine.storage import LockedError, Storage, lock_directory
 from engine.trade_lines import MAX_LINE_BYTES, trade_id_of, trade_ids
 from engine.trade_reader import LogTail, Position, read_trades
 from engine.trade_segments import (
     ACTIVE,
     Seal,
     Sealer,
+    TradeLogBusyError,
     TradeLogError,
     active_number,
     clean_up,
     closed_segments,
     plain_path,
     read_seal,
-    sync_directory,
 )
 from ipc.records import SEQUENCE_BITS, SEQUENCE_MASK, sequence_of, shard_of
 
-__all__ = ["LogTail", "Position", "TradeLog", "TradeLogError", "read_trades"]
+__all__ = [
+    "LogTail",
+    "Position",
+    "TradeLog",
+    "TradeLogBusyError",
+    "TradeLogError",
+    "logged_sequences",
+    "read_trades",
+]
 
 logger = logging.getLogger("shardbook.persister")
 
@@ -43,7 +51,14 @@ class TradeLog:
     """
 
     def __init__(
-        self, directory: Path, segment_bytes: int, *, compress: bool = True, fsync: bool = False
+        self,
+        directory: Path,
+        segment_bytes: int,
+        *,
+        compress: bool = True,
+        fsync: bool = False,
+        storage: Storage | None = None,
+        background: bool = True,
     ) -> None:
         if segment_bytes < MAX_LINE_BYTES:
             raise ValueError(f"segment_bytes = {segment_bytes}: must be at least {MAX_LINE_BYTES}")
@@ -63,7 +78,8 @@ class TradeLog:
         self._durable_last: dict[int, int] = {}
         directory.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(directory)
-        self._sealer = Sealer(directory, compress)
+        self._storage = storage or Storage()
+        self._sealer = Sealer(directory, compress, self._storage, background=background)
         try:
             self._recover()
         except BaseException:
@@ -83,6 +99,10 @@ class TradeLog:
     def last_sequence(self, shard: int) -> int:
         """Return the sequence of the shard's last trade in the log; 0: none."""
         return self._last.get(shard, 0)
+
+    def last_sequences(self) -> dict[int, int]:
+        """Return ``last_sequence`` of every shard that has a trade in the log."""
+        return dict(self._last)
 
     def append(self, lines: bytes | memoryview) -> None:
         """Append whole lines of one shard, in its order, closing segments as they fill.
@@ -113,7 +133,7 @@ class TradeLog:
         if not self._fsync or self._durable_size == self._size or self._active < 0:
             return
         try:
-            os.fdatasync(self._active)
+            self._storage.sync(self._active)
         except OSError:
             self._size, self._last = self._durable_size, dict(self._durable_last)
             self._ragged = True
@@ -125,8 +145,14 @@ class TradeLog:
         """Close the log; whatever was not sealed yet, the next start seals."""
         self._sealer.close()
         if self._active >= 0:
-            os.close(self._active)
+            self._storage.close(self._active)
             self._active = -1
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def abandon(self) -> None:
+        """Let go of the directory without a word to the disk, as the death of the process does."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -135,7 +161,7 @@ class TradeLog:
         done = 0
         try:
             while done < len(lines):
-                done += os.write(self._active, lines[done:])
+                done += self._storage.append(self._active, lines[done:])
         except OSError:
             whole = _whole_lines(lines[:done])
             self._count(lines[:whole])
@@ -156,16 +182,16 @@ class TradeLog:
         self.appended_bytes += len(lines)
 
     def _cut_back(self) -> None:
-        os.ftruncate(self._active, self._size)
+        self._storage.truncate(self._active, self._size)
         self._ragged = False
 
     def _open_active(self) -> None:
-        self._active = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
+        self._active = self._storage.open_to_append(self._path)
         if self._fsync:
             try:
-                sync_directory(self._directory)
+                self._storage.sync_directory(self._directory)
             except OSError:
-                os.close(self._active)
+                self._storage.close(self._active)
                 self._active = -1
                 raise
 
@@ -173,8 +199,8 @@ class TradeLog:
         """Close the active segment under its number; the next write opens a new one."""
         self.sync()
         number = active_number(self._directory)
-        self._path.rename(plain_path(self._directory, number))
-        os.close(self._active)
+        self._storage.rename(self._path, plain_path(self._directory, number))
+        self._storage.close(self._active)
         self._active, self._size, self._durable_size = -1, 0, 0
         self.segments += 1
         self._request_seal(number)
@@ -184,7 +210,7 @@ class TradeLog:
 
         Reads what was written since the last seal; where ``sealed.json`` is gone, everything.
         """
-        clean_up(self._directory)
+        clean_up(self._directory, self._storage)
         self._open_active()
         self._cut_torn_line()
         seal = read_seal(self._directory)
@@ -203,7 +229,7 @@ class TradeLog:
                 self._take_over(tail, block)
             self._request_seal(reading)
         if self._fsync:
-            os.fdatasync(self._active)
+            self._storage.sync(self._active)
         self._durable_size, self._durable_last = self._size, dict(self._last)
 
     def _request_seal(self, segment: int) -> None:
@@ -227,7 +253,8 @@ class TradeLog:
     def _take_over(self, tail: LogTail, block: bytes) -> None:
         """Take note of lines that are in the log already. Raises ``TradeLogError``."""
         ids = trade_ids(block)
-        if len(ids) != block.count(b"\n"):
+        # Zeros are what a loss of power leaves in the place of what was not synchronised.
+        if len(ids) != block.count(b"\n") or b"\0" in block:
             tail.parse(block)
             raise tail.damage("a trade in another form than this program writes")
         tail.parse(block[block.rfind(b"\n", 0, -1) + 1 :])
@@ -242,6 +269,23 @@ class TradeLog:
             self._last[int(shard)] = int(sequences[-1])
 
 
+def logged_sequences(directory: Path) -> dict[int, int]:
+    """Return each shard's last trade in the log, without opening it for writing.
+
+    Raises ``TradeLogError`` where it is damaged.
+    """
+    seal = read_seal(directory)
+    last = dict(seal.last_sequences)
+    with LogTail(directory, Position(seal.segment + 1, 0)) as tail:
+        while block := tail.read_block():
+            ids = trade_ids(block)
+            shards = ids >> np.uint64(SEQUENCE_BITS)
+            for shard in np.unique(shards).tolist():
+                newest = int(ids[shards == shard].max()) & SEQUENCE_MASK
+                last[shard] = max(last.get(shard, 0), newest)
+    return last
+
+
 def _whole_lines(lines: memoryview) -> int:
     """Return how many bytes of ``lines`` are whole lines."""
     start = max(0, len(lines) - MAX_LINE_BYTES)
@@ -251,10 +295,7 @@ def _whole_lines(lines: memoryview) -> int:
 
 def _locked(directory: Path) -> int:
     """Lock the directory until the descriptor that is returned is closed, or this process ends."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise TradeLogError(f"{directory}: another process writes this trade log") from None
-    return descriptor
+        return lock_directory(directory)
+    except LockedError:
+        raise TradeLogBusyError(f"{directory}: another process writes this trade log") from None

@@ -26,6 +26,8 @@ from pathlib import Path
 
 import msgspec
 
+from engine.storage import Storage
+
 logger = logging.getLogger("shardbook.persister")
 
 ACTIVE = "trades.ndjson"
@@ -41,6 +43,10 @@ _NICENESS = 10
 
 class TradeLogError(Exception):
     """The log cannot be used as it is; the text names file and offset, or the reason."""
+
+
+class TradeLogBusyError(TradeLogError):
+    """Another process writes the log."""
 
 
 class Seal(msgspec.Struct, frozen=True):
@@ -93,45 +99,42 @@ def read_seal(directory: Path) -> Seal:
         return Seal()
 
 
-def write_seal(directory: Path, seal: Seal) -> None:
+def write_seal(directory: Path, seal: Seal, storage: Storage) -> None:
     """Replace ``sealed.json``, durably."""
     aside = directory / f"{SEALED}.tmp"
-    with aside.open("wb") as target:
-        target.write(msgspec.json.encode(seal))
-        target.flush()
-        os.fsync(target.fileno())
-    aside.rename(directory / SEALED)
-    sync_directory(directory)
+    descriptor = storage.create(aside)
+    try:
+        storage.write(descriptor, [msgspec.json.encode(seal)], 0)
+        storage.sync(descriptor)
+    finally:
+        storage.close(descriptor)
+    storage.rename(aside, directory / SEALED)
+    storage.sync_directory(directory)
 
 
-def clean_up(directory: Path) -> None:
+def clean_up(directory: Path, storage: Storage) -> None:
     """Remove what a crash left: unfinished files, and one form of a segment that has both."""
     for aside in directory.glob("*.tmp"):
-        aside.unlink()
+        storage.unlink(aside)
     for segment in closed_segments(directory):
         plain, compressed = plain_path(directory, segment), compressed_path(directory, segment)
         if plain.exists() and compressed.exists():
             whole = _unpacked_size(compressed) == plain.stat().st_size % (1 << 32)
-            (plain if whole else compressed).unlink()
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            storage.unlink(plain if whole else compressed)
 
 
 class Sealer:
     """Seals and compresses closed segments, one after the other, in a thread of its own.
 
     What fails (a full disk) stays as it is, is counted, and is tried again with the next segment
-    or at the next start.
+    or at the next start. Without ``background`` it is done at once by whoever asks for it.
     """
 
-    def __init__(self, directory: Path, compress: bool) -> None:
+    def __init__(
+        self, directory: Path, compress: bool, storage: Storage, *, background: bool = True
+    ) -> None:
+        self._storage = storage
+        self._background = background
         self.errors = 0
         self.compressed = 0
         self._directory = directory
@@ -148,7 +151,9 @@ class Sealer:
             self._waiting.append(seal)
             self._requests += 1
             self._changed.notify()
-        if self._thread is None:
+        if not self._background:
+            self._seal_all()
+        elif self._thread is None:
             self._thread = threading.Thread(target=self._run, name="sealer", daemon=True)
             self._thread.start()
 
@@ -169,23 +174,26 @@ class Sealer:
                 while self._requests == handled and not self._closing:
                     self._changed.wait()
                 handled = self._requests
-            while self._waiting and not self._closing:
-                seal = self._waiting[0]
-                try:
-                    with contextlib.suppress(FileNotFoundError):  # moved away
-                        self._seal(seal)
-                except OSError as error:
-                    self.errors += 1
-                    logger.warning("trade log: segment %d is not sealed: %s", seal.segment, error)
-                    break
-                self._waiting.popleft()
+            self._seal_all()
+
+    def _seal_all(self) -> None:
+        while self._waiting and not self._closing:
+            seal = self._waiting[0]
+            try:
+                with contextlib.suppress(FileNotFoundError):  # moved away
+                    self._seal(seal)
+            except OSError as error:
+                self.errors += 1
+                logger.warning("trade log: segment %d is not sealed: %s", seal.segment, error)
+                break
+            self._waiting.popleft()
 
     def _seal(self, seal: Seal) -> None:
         plain = plain_path(self._directory, seal.segment)
         if seal.segment > read_seal(self._directory).segment:
             with open_closed(self._directory, seal.segment) as lines:
-                os.fsync(lines.fileno())
-            write_seal(self._directory, seal)
+                self._storage.sync(lines.fileno())
+            write_seal(self._directory, seal, self._storage)
         if not self._compress or not plain.exists():
             return
         if self._pack(plain, compressed_path(self._directory, seal.segment)):
@@ -194,24 +202,33 @@ class Sealer:
     def _pack(self, plain: Path, compressed: Path) -> bool:
         """Put ``compressed`` in the place of ``plain``; return False where closing came first."""
         aside = compressed.with_name(f"{compressed.name}.tmp")
+        storage = self._storage
+        target = storage.create(aside)
         try:
-            with plain.open("rb") as source, aside.open("wb") as target:
+            with plain.open("rb") as source:
                 packer = zlib.compressobj(_LEVEL, wbits=31)
+                size = 0
                 while chunk := source.read(_CHUNK_BYTES):
                     if self._closing:
-                        aside.unlink()
+                        storage.unlink(aside)
                         return False
-                    target.write(packer.compress(chunk))
-                target.write(packer.flush())
-                target.flush()
-                os.fsync(target.fileno())
+                    size += self._put(target, packer.compress(chunk), size)
+                self._put(target, packer.flush(), size)
+                storage.sync(target)
         except OSError:
-            aside.unlink(missing_ok=True)
+            storage.unlink(aside)
             raise
-        aside.rename(compressed)
-        sync_directory(self._directory)
-        plain.unlink()
+        finally:
+            storage.close(target)
+        storage.rename(aside, compressed)
+        storage.sync_directory(self._directory)
+        storage.unlink(plain)
         return True
+
+    def _put(self, descriptor: int, data: bytes, offset: int) -> int:
+        if data:
+            self._storage.write(descriptor, [data], offset)
+        return len(data)
 
 
 def _unpacked_size(compressed: Path) -> int:

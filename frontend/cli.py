@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from engine.config import Config
+    from engine.verify import Verdict
     from frontend.reading import Reader
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
@@ -52,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _expected(error: Exception) -> int:
     """Return the exit code of an error that is told in a line; 0: it is a defect of ours."""
     from engine.config import ConfigError
+    from engine.journal_format import JournalError
     from engine.supervisor import ServeError
     from engine.trade_log import TradeLogError
     from frontend.demo_load import DemoError
@@ -65,7 +67,9 @@ def _expected(error: Exception) -> int:
         error, ConfigError | AddressError | FlowFileError | ReplayError | UnknownSymbolError
     ):
         return USAGE
-    if isinstance(error, ServeError | DemoError | ClientError | ReadError | TradeLogError):
+    if isinstance(
+        error, JournalError | ServeError | DemoError | ClientError | ReadError | TradeLogError
+    ):
         return FAILURE
     if isinstance(error, OSError) and error.filename is not None:
         return FAILURE
@@ -147,6 +151,50 @@ def _status(options: argparse.Namespace) -> int:
     with _reader(options) as reader:
         print_status(reader.status(), sys.stdout)
     return 0
+
+
+def _snapshot(options: argparse.Namespace) -> int:
+    from engine.snapshotter import take_snapshot
+    from frontend.reading import running_plan
+
+    plan = running_plan(_config(options), options.data_dir)
+    for shard in plan.shards:
+        taken = take_snapshot(plan, shard)
+        if taken.path is None:
+            _say(f"shard {shard}: nothing new")
+        else:
+            _say(
+                f"shard {shard}: {taken.path}: {taken.resting_orders} resting orders, "
+                f"{taken.commands} commands since the last; {taken.removed} older files removed"
+            )
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from engine.verify import verify
+
+    return _judge(verify(options.directory), "all whole")
+
+
+def _recover(options: argparse.Namespace) -> int:
+    from engine.plan import Plan
+    from engine.verify import dry_run
+
+    plan = Plan(_config(options), options.data_dir)
+    if options.dry_run:
+        return _judge(dry_run(plan), "a start would go on from here")
+    from engine.accept_loss import accept_loss
+
+    for line in accept_loss(plan).lines:
+        _say(line)
+    return 0
+
+
+def _judge(verdict: "Verdict", well: str) -> int:
+    for line in verdict.lines:
+        _say(line)
+    _say(f"{verdict.problems} problems" if verdict.problems else well)
+    return FAILURE if verdict.problems else 0
 
 
 def _config(options: argparse.Namespace) -> "Config":
@@ -246,6 +294,18 @@ def _parser() -> argparse.ArgumentParser:
     key.add_argument("user", type=_user, metavar="USER")
 
     _add_place(command("status", _status, "Show each process: place, state, counters, lag."))
+    _add_place(command("snapshot", _snapshot, "Take a snapshot of each shard, running or not."))
+
+    verify = command("verify", _verify, "Check journals, snapshots and trade log, byte by byte.")
+    verify.add_argument("directory", type=Path, metavar="DIR", help="a data directory")
+
+    recover = command("recover", _recover, "Look at what a start would do, or accept a loss.")
+    how = recover.add_mutually_exclusive_group(required=True)
+    how.add_argument("--dry-run", action="store_true", help="show it, and change nothing")
+    how.add_argument(
+        "--accept-loss", action="store_true", help="go on without what a start is refused for"
+    )
+    _add_place(recover)
     return parser
 
 

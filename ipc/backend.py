@@ -11,6 +11,7 @@ import os
 import selectors
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from ipc.codec import CommandDecoder, ReportEncoder
@@ -82,6 +83,8 @@ class Backend:
         self.links: list[Link] = []
         self._gone: list[Link] = []
         self.cut_off = 0
+        self.before_finish: Callable[[], None] = lambda: None
+        """Called before a connection is closed because the other side has said its last."""
         self.listening = True
         self._address = address
         self._waker = waker
@@ -167,6 +170,7 @@ class Backend:
 
     def _finish(self, link: Link) -> None:
         """A frontend has said its last: send it what is left, waiting for it, and close."""
+        self.before_finish()
         with contextlib.suppress(OSError):
             link.sock.settimeout(5)
             link.write()

@@ -171,6 +171,26 @@ DEPTH = np.dtype(
 )
 """What a depth board says of one symbol beside its levels."""
 
+SEGMENT = np.dtype(
+    [
+        ("magic", "<u8"),
+        ("version", "<u4"),
+        ("checksum", "<u4"),  # CRC-32 of the header with this field 0
+        ("header_bytes", "<u8"),
+        ("terms_bytes", "<u8"),
+        ("first_sequence", "<u8"),
+    ]
+)
+"""The beginning of a journal's segment; the terms follow as JSON, then zeros to a page's end."""
+
+BATCH = np.dtype(
+    [("mark", "<u4"), ("count", "<u4"), ("first_sequence", "<u8"), ("timestamp_ns", "<u8")]
+)
+"""What leads a batch of a journal: how many commands follow, from which sequence, written when."""
+
+BATCH_END = np.dtype([("checksum", "<u4"), ("mark", "<u4")])
+"""What closes a batch: the CRC-32 of all of it before this, and that it was written whole."""
+
 _SIZES = {
     "COMMAND": (COMMAND, 80),
     "REPORT": (REPORT, 128),
@@ -182,6 +202,9 @@ _SIZES = {
     "MAPPING_HEADER": (MAPPING_HEADER, 64),
     "TABLE_ENTRY": (TABLE_ENTRY, 96),
     "DEPTH": (DEPTH, 64),
+    "SEGMENT": (SEGMENT, 40),
+    "BATCH": (BATCH, 24),
+    "BATCH_END": (BATCH_END, 8),
 }
 for _name, (_dtype, _size) in _SIZES.items():
     assert _dtype.itemsize == _size, f"{_name} is {_dtype.itemsize} bytes, not {_size}"

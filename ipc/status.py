@@ -14,14 +14,14 @@ from ipc.mapping import Mapping, create_mapping, open_mapping
 from ipc.vocabulary import Reason
 
 KIND = "status"
-STATES = ("absent", "starting", "ready", "stopped")
+STATES = ("absent", "starting", "ready", "stopped", "halted")
 ROLES = ("supervisor", "frontend", "matcher", "persister", "query", "http")
 
 ORDER_LATENCY_US = (100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 102_400, 1_000_000)
 """The bounds of the latency histogram of an HTTP worker: each order counts in one bucket."""
 
 COUNTERS: dict[str, tuple[str, ...]] = {
-    "supervisor": ("restarts",),
+    "supervisor": ("restarts", "snapshots", "snapshot_errors"),
     "frontend": (
         "connections",
         "sessions",
@@ -52,6 +52,9 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "links_cut_off",
         "canceled_on_disconnect",
         "resting_orders",
+        "journal_bytes",
+        "journal_waits",
+        "replayed",
     ),
     "persister": (
         "trades",
@@ -164,6 +167,10 @@ class StatusWriter:
         """Say that the process has ended as it should."""
         self._words[_STATE] = STATES.index("stopped")
 
+    def halt(self) -> None:
+        """Say that the process has ended because it can keep nothing; nothing restarts it."""
+        self._words[_STATE] = STATES.index("halted")
+
     def forget(self) -> None:
         """Say, for a process that died, that it is not there; its successor starts anew."""
         self._words[_STATE] = STATES.index("absent")
@@ -171,6 +178,10 @@ class StatusWriter:
     def set(self, name: str, value: int) -> None:
         """Give a counter its value."""
         self._words[self._place[name]] = value
+
+    def get(self, name: str) -> int:
+        """Return a counter."""
+        return self._words[self._place[name]]
 
     def add(self, name: str, count: int) -> None:
         """Add to a counter."""

@@ -27,6 +27,7 @@ import numpy.typing as npt
 from ipc.atomics import fence, load_acquire, load_after, store_release
 from ipc.mapping import Mapping, create_mapping, open_mapping
 from ipc.records import ORDER, TABLE_ENTRY
+from ipc.vocabulary import OrdStatus
 
 Records = npt.NDArray[np.void]
 
@@ -120,7 +121,7 @@ class OrderTableWriter(_Table):
         super().__init__(path, writable=True)
         from ipc.table_kernel import apply_reports, rebuild
 
-        self._apply_reports = apply_reports
+        self._apply_reports, self._rebuild = apply_reports, rebuild
         self._reserved = 0
         self._control = self.mapping.words(0, _WORDS)
         self.overflowed_orders = 0
@@ -168,16 +169,69 @@ class OrderTableWriter(_Table):
         first = max(self._reserved, used + 1)
         stop = min(first + _RESERVE_SLOTS, self.capacity + 1)
         if first < stop:
-            count, entry = stop - first, TABLE_ENTRY.itemsize
             try:
-                self.mapping.reserve(self._first_account + 8 * first, 8 * count)
-                self.mapping.reserve(self._first_entry + entry * first, entry * count)
+                self._reserve(first, stop)
             except OSError:
                 self._words[_KEPT] = min(int(self._words[_KEPT]), (used - self.live_orders) // 2)
             else:
-                self._reserved = stop
                 return True
         return used > self.live_orders
+
+    def _reserve(self, first: int, stop: int) -> None:
+        """Give slots up to ``stop`` memory; those before ``first`` have it. Raises OSError."""
+        count, entry = stop - first, TABLE_ENTRY.itemsize
+        self.mapping.reserve(self._first_account + 8 * first, 8 * count)
+        self.mapping.reserve(self._first_entry + entry * first, entry * count)
+        self._reserved = max(self._reserved, stop)
+
+    def contents(self) -> Records:
+        """Return the orders that stay (ORDER): the ended ones, as they ended, then the live by id.
+
+        Tables that were given the same reports return the same.
+        """
+        entries = self._entries[1 : int(self._words[_USED]) + 1]
+        taken = np.flatnonzero(entries["order_id"])
+        has_ended = np.isin(entries["ord_status"][taken], (OrdStatus.FILLED, OrdStatus.CANCELED))
+        live, ended = taken[~has_ended], taken[has_ended]
+        ends = np.uint32(int(self._words[_ENDS]) & _LOW)
+        ended = ended[np.argsort(ends - entries["end_number"][ended])[::-1]]
+        ended = ended[max(0, len(ended) - int(self._words[_KEPT])) :]
+        live = live[np.argsort(entries["order_id"][live])]
+        rows = entries[np.concatenate((ended, live))].view("u1").reshape(-1, TABLE_ENTRY.itemsize)
+        orders: Records = np.ascontiguousarray(rows[:, _HEAD_BYTES:]).view(ORDER)[:, 0]
+        orders["end_number"] = 0
+        orders["end_number"][: len(ended)] = np.arange(len(ended))
+        return orders
+
+    def adopt(self, orders: Records) -> None:
+        """Hold what ``contents`` of a table returned, in place of what is there.
+
+        Readers see the former orders, then wait for a moment, then see the new ones. Where there
+        are more than the table holds, the first ones are left out. Raises ``TableFullError`` where
+        there is no memory for them.
+        """
+        orders = orders[max(0, len(orders) - self.capacity) :]
+        count, used = len(orders), int(self._words[_USED])
+        try:
+            self._reserve(0, count + 1)
+        except OSError:
+            raise TableFullError(f"{self.mapping.path}: no memory for {count} orders") from None
+        self._words[_EPOCH] |= np.uint64(1)
+        changed = self._entries[: max(count, used) + 1]
+        versions = changed["version"]
+        versions |= np.uint32(1)
+        fence()
+        for name in ORDER.names or ():
+            changed[name][1 : count + 1] = orders[name]
+            changed[name][count + 1 :] = 0
+        self._accounts[1 : count + 1] = orders["account"]
+        self._accounts[count + 1 : used + 1] = 0
+        ended = int(np.isin(orders["ord_status"], (OrdStatus.FILLED, OrdStatus.CANCELED)).sum())
+        changed["end_number"][1 : ended + 1] = np.arange(ended)
+        self._words[_USED], self._words[_HAND], self._words[_ENDS] = count, 0, ended
+        fence()
+        versions += np.uint32(1)
+        self._rebuild(self._entries[: count + 1], self._cells, self._words)
 
 
 class OrderTableReader(_Table):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import engine.trade_log
 from engine import trade_segments
+from engine.storage import Storage
 from engine.trade_log import TradeLog, TradeLogError
 from engine.trade_segments import (
     ACTIVE,
@@ -372,11 +372,11 @@ class TestFailingDisk:
         log.append(make_lines(0, 1, 20))
         faults = [OSError(errno.EIO, "the disk fails")] * 2
 
-        def sync_directory(directory: Path) -> None:
+        def sync_directory(_: Storage, directory: Path) -> None:
             if faults:
                 raise faults.pop()
 
-        monkeypatch.setattr(engine.trade_log, "sync_directory", sync_directory)
+        monkeypatch.setattr(Storage, "sync_directory", sync_directory)
         for _ in range(2):
             with pytest.raises(OSError, match="the disk fails"):
                 log.append(make_lines(0, log.last_sequence(0) + 1, 20))
@@ -452,7 +452,7 @@ class TestSealing:
     def test_what_fails_is_counted_and_tried_again(
         self, log: TradeLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        full, fsync = [True], os.fsync
+        full, fsync = [True], os.fdatasync
 
         def failing(descriptor: int) -> None:
             name = os.readlink(f"/proc/self/fd/{descriptor}")
@@ -460,7 +460,7 @@ class TestSealing:
                 raise OSError(errno.ENOSPC, "no room")
             fsync(descriptor)
 
-        monkeypatch.setattr(os, "fsync", failing)
+        monkeypatch.setattr(os, "fdatasync", failing)
         log = reopened(log, tmp_path, compress=True)
         log.append(make_lines(0, 1, 30))
         until(lambda: log.seal_errors == 1)
@@ -521,7 +521,7 @@ class TestSealing:
         log.append(make_lines(0, 1, 30))
         until(lambda: read_seal(tmp_path).segment == 1)
         plain_path(tmp_path, 1).rename(plain_path(tmp_path, 3))
-        sealer = Sealer(tmp_path, compress=True)
+        sealer = Sealer(tmp_path, compress=True, storage=Storage())
         for segment in (1, 2, 3):
             sealer.request(Seal(segment))
         until(lambda: sealer.compressed == 1)

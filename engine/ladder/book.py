@@ -121,6 +121,12 @@ class LadderBook:
         remembered["symbol"] = tables.instruments["symbol"][rows["instrument"][known]]
         return remembered
 
+    def restore(self, counters: Counters, resting: Records, recent: Records) -> None:
+        """Take over the state of another book; this one must be new. See ``Book.restore``."""
+        from engine.ladder.restore import restore
+
+        restore(self._tables, counters, resting, recent)
+
     def grow(self) -> None:
         """Make room for more orders now, as ``process`` does when it has none left."""
         self._tables.grow()

@@ -114,6 +114,11 @@ class Tables:
             getattr(self, name)[:used] = former[name][:used]
         rebuild(self.address, former["client_ids"], former["order_ids"])
 
+    def reserve(self, orders: int) -> None:
+        """Make room for so many live orders, and some to come, in a book that has none yet."""
+        if orders + FIRST_CAPACITY > FIRST_CAPACITY * 2:
+            self._make_growing(orders + orders // 2)
+
     def nbytes(self) -> int:
         """Return the bytes of all tables, used or not."""
         names = ("state", *_FIXED, *_ROWS, *_HASHES)

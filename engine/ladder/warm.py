@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from engine.book import BookLimits
-from engine.ladder import kernel
+from engine.ladder import kernel, restore
 from engine.ladder.book import LadderBook
 from ipc.records import COMMAND, LEVEL, REPORT, TRADE
 from ipc.vocabulary import CommandType, OrderType, Side, TimeInForce
@@ -17,7 +17,7 @@ def warm(say: Callable[[str], object] = lambda text: None) -> None:
 
     ``say`` is called with a line of text before and after each.
     """
-    book = LadderBook(0, [BookLimits(1, 1, 100, 10)], 4)
+    book = _empty()
     command = np.zeros(1, COMMAND)
     command["command_type"], command["symbol"] = CommandType.NEW, 1
     command["side"], command["order_type"] = Side.BUY, OrderType.LIMIT
@@ -29,11 +29,17 @@ def warm(say: Callable[[str], object] = lambda text: None) -> None:
         ("depth", lambda: book.depth(1, Side.BUY, levels)),
         ("resting", book.resting),
         ("rebuild", book.grow),
+        ("restore", lambda: _empty().restore(book.counters(), book.resting(), book.recent())),
     ]
     for name, use in steps:
         say(f"the book's kernel {name}: loading, or compiling the first time (some seconds)")
         started = time.perf_counter()
         use()
-        loaded = sum(getattr(kernel, name).stats.cache_hits.values())
+        function = restore.kernel if name == "restore" else getattr(kernel, name)
+        loaded = sum(function.stats.cache_hits.values())
         how = "loaded" if loaded else "compiled"
         say(f"the book's kernel {name}: {how} in {time.perf_counter() - started:.1f} s")
+
+
+def _empty() -> LadderBook:
+    return LadderBook(0, [BookLimits(1, 1, 100, 10)], 4)

@@ -1,0 +1,137 @@
+"""Going on after a loss that no start can make good: ``shardbook recover --accept-loss``.
+
+Where the end of a journal is gone (a loss of power without ``fsync``, a damaged file), a start is
+refused, for it could give ids again that the trade log or a client knows. Told to accept that, this
+brings each shard back as far as its journal can be read, sets its numbers beyond all that the log
+knows, and lets the shard begin from there, with a snapshot. What it leaves out is kept aside in the
+directory ``lost``. Nothing is done for a shard that has lost nothing.
+"""
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from engine.book import Counters, Records
+from engine.journal import JournalWriter
+from engine.journal_format import JournalError
+from engine.journal_reader import End, JournalReader, segments_of
+from engine.plan import Plan
+from engine.recovery import Shard, find_start, recover
+from engine.shard_terms import terms_of
+from engine.snapshot import Snapshot, snapshots_of, write_snapshot
+from engine.storage import LockedError, Storage, lock_directory
+from engine.trade_lines import LineFormatter
+from engine.trade_log import TradeLog, read_trades
+from engine.trade_repair import repaired_log
+from engine.verify import Verdict
+from ipc.records import SEQUENCE_MASK, make_id, shard_of
+
+SKIPPED_ORDERS = 1 << 20
+"""How far order ids go on beyond the last that is known: some may have been given and be lost."""
+
+
+def accept_loss(plan: Plan) -> Verdict:
+    """Let every shard go on from what there is. The product must not be running.
+
+    Raises ``JournalError`` and ``OSError``.
+    """
+    verdict = Verdict()
+    repaired = repaired_log(plan.log_dir, plan.config.persister.segment_bytes, refill=True)
+    for note in repaired.notes:
+        verdict.say(f"trade log: {note}")
+    for shard in plan.shards:
+        directory = plan.journal_dir(shard)
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = lock_directory(directory)
+        except LockedError as error:
+            raise JournalError(f"{error}: stop the product first") from None
+        try:
+            _accept(verdict, plan, shard, repaired.last_sequences.get(shard, 0))
+        finally:
+            os.close(lock)
+    return verdict
+
+
+def _accept(verdict: Verdict, plan: Plan, shard: int, logged: int) -> None:
+    scratch = plan.journal_dir(shard) / "orders.tmp"
+    try:
+        recover(plan, shard, logged, lambda *_: None, scratch).shard.close()
+    except JournalError as error:
+        problem = str(error)
+    else:
+        verdict.say(f"shard {shard}: nothing is lost")
+        return
+    directory, terms = plan.journal_dir(shard), terms_of(plan, shard)
+    try:
+        found = find_start(directory, terms, logged)
+    except JournalError:
+        found = find_start(directory, terms, None)
+    state = Shard(plan, shard, found.snapshot, scratch)
+    log = TradeLog(plan.log_dir, plan.config.persister.segment_bytes, compress=False)
+    formatter = LineFormatter(plan.instruments)
+
+    def log_new(trades: Records, *_: object) -> None:
+        new = trades[(trades["trade_id"] & np.uint64(SEQUENCE_MASK)) > log.last_sequence(shard)]
+        if len(new):
+            log.append(formatter.format(new))
+
+    with contextlib.closing(state), contextlib.closing(log):
+        reader = JournalReader(directory, terms, found.snapshot.counters.sequence, live=True)
+        with contextlib.suppress(JournalError):
+            for commands in reader.chunks():
+                state.replay(commands, log_new)
+        snapshot = _beyond(plan, shard, state.snapshot(terms), log.last_sequence(shard))
+    _begin_anew(directory, snapshot)
+    verdict.problems += 1
+    verdict.say(
+        f"shard {shard}: {problem}: accepted; it goes on after command "
+        f"{snapshot.counters.sequence}, with trade {snapshot.counters.trade_sequence + 1} and "
+        f"order {snapshot.counters.order_sequence + 1}; the rest lies in {directory / 'lost'}"
+    )
+
+
+def _beyond(plan: Plan, shard: int, snapshot: Snapshot, logged: int) -> Snapshot:
+    """Return a snapshot whose numbers go on after all that the log knows.
+
+    client_order_ids of orders that have ended are forgotten by that.
+    """
+    counters = snapshot.counters
+    known = counters.order_sequence
+    for trade in read_trades(plan.log_dir, after=make_id(shard, counters.trade_sequence)):
+        if shard_of(trade.trade_id) == shard:
+            ids = (trade.buy_order_id, trade.sell_order_id)
+            known = max(known, *(order_id & SEQUENCE_MASK for order_id in ids))
+    last = known + SKIPPED_ORDERS
+    beyond = Counters(counters.sequence, last, max(counters.trade_sequence, logged))
+    oldest = last - snapshot.terms.recent_orders
+    recent = snapshot.recent[
+        (snapshot.recent["order_id"] & np.uint64(SEQUENCE_MASK)).astype(np.int64) > oldest
+    ]
+    return Snapshot(
+        snapshot.terms,
+        beyond,
+        max(snapshot.timestamp_ns, time.time_ns()),
+        snapshot.reports,
+        snapshot.resting,
+        recent,
+        snapshot.orders,
+        snapshot.accounts,
+    )
+
+
+def _begin_anew(directory: Path, snapshot: Snapshot) -> None:
+    """Put all files aside, and let the snapshot and an empty segment take their place."""
+    storage = Storage()
+    lost = directory / "lost"
+    lost.mkdir(exist_ok=True)
+    for path in [*snapshots_of(directory), *(segment.path for segment in segments_of(directory))]:
+        storage.rename(path, lost / f"{time.time_ns()}-{path.name}")
+    write_snapshot(directory, snapshot, storage)
+    end = End(sequence=snapshot.counters.sequence)
+    journal = JournalWriter(directory, snapshot.terms, end, 0, fsync=True)
+    journal.begin()
+    journal.close()

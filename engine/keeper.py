@@ -1,0 +1,205 @@
+"""What stands between a matcher and its disk: recovery at the start, then every command kept first.
+
+``keep`` puts a batch into the journal. It may be carried out once ``ready`` gives it back: at once
+where the journal need only outlive processes (``async``), after the disk has it with ``fsync``.
+Nothing is carried out before, so nothing that comes of a command can be seen by anyone and then be
+lost.
+"""
+
+import contextlib
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from engine.book import Records
+from engine.journal import JournalWriter, make_durable
+from engine.journal_format import JournalError
+from engine.journal_reader import segments_of
+from engine.plan import Plan
+from engine.recovery import Publish, Recovered, recover
+from engine.shard_terms import terms_of
+from engine.snapshot import snapshots_of
+from engine.storage import LockedError, Storage, lock_directory
+from engine.syncer import Syncer
+from ipc.status import StatusWriter
+
+logger = logging.getLogger("shardbook.matcher")
+
+LOCK_WAIT_S = 60.0
+"""How long a predecessor may take to end: one whose supervisor was killed drains first."""
+RETRY_S = 0.05
+MOST_WAITING = 65_536
+"""Commands that wait for the disk before no more are read."""
+
+
+class Keeper:
+    """Keeps one shard's commands. ``stopping`` tells whether to give waiting up."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        shard: int,
+        status: StatusWriter,
+        storage: Storage | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+        *,
+        background: bool = True,
+    ) -> None:
+        """Take the shard's journal. Raises ``JournalError`` where another process has it."""
+        settings = plan.config.journal
+        self.fsync = settings.durability == "fsync"
+        self.syncer: Syncer | None = None
+        self._off = settings.durability == "off"
+        self._plan, self._shard, self._status = plan, shard, status
+        self._storage = storage or Storage()
+        self._stopping = stopping
+        self._background = background
+        self._directory = plan.journal_dir(shard)
+        self._journal: JournalWriter | None = None
+        self._waiting: deque[tuple[int, Records]] = deque()
+        self._waiting_commands = 0
+        self._lock = -1
+
+    def recover(self, published: int, publish: Publish, table_path: Path) -> Recovered:
+        """Bring the shard back; what is kept from then on follows.
+
+        ``publish`` gets the trades after sequence ``published``, and all reports. Raises
+        ``JournalError``.
+        """
+        try:
+            self._make_directory()
+            self._lock = lock_directory(self._directory, LOCK_WAIT_S)
+            self._clean_up()
+            self._refuse_what_off_would_forget()
+            if self.fsync:
+                make_durable(self._directory, self._storage)
+            recovered = recover(
+                self._plan, self._shard, published, publish, table_path, self._show_replayed
+            )
+            if not self._off:
+                self._begin(recovered)
+        except (OSError, LockedError) as error:
+            raise JournalError(f"{self._directory}: {error}") from error
+        for note in recovered.found.notes:
+            logger.warning("shard %d: %s", self._shard, note)
+        if recovered.end.torn_bytes:
+            logger.warning(
+                "%s: cut %d bytes of a batch that was never whole",
+                recovered.end.path,
+                recovered.end.torn_bytes,
+            )
+        return recovered
+
+    def keep(self, commands: Records, timestamp_ns: int) -> None:
+        """Put a batch into the journal, for ``ready`` to give back; it is copied where it waits.
+
+        Raises ``JournalError`` where it cannot be kept.
+        """
+        if self._journal is not None:
+            self._journal.append(commands, timestamp_ns)
+            self._status.add("journal_bytes", commands.nbytes)
+        if self.syncer is not None:
+            assert self._journal is not None
+            commands = commands.copy()
+            self._waiting_commands += len(commands)
+            self._waiting.append((self._journal.sequence, commands))
+        else:
+            self._waiting.append((0, commands))
+
+    def ready(self) -> Iterator[Records]:
+        """Yield the batches that may be carried out, and have the disk take those that wait.
+
+        Raises ``JournalError`` where the disk fails.
+        """
+        durable = 0
+        if self.syncer is not None:
+            durable = self.syncer.poll()
+            self.syncer.start()
+            durable = max(durable, self.syncer.durable)
+        while self._waiting and self._waiting[0][0] <= durable:
+            _, commands = self._waiting.popleft()
+            if self.syncer is not None:
+                self._waiting_commands -= len(commands)
+            yield commands
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits for the disk that nothing more should be read."""
+        return self._waiting_commands >= MOST_WAITING
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything waits for the disk."""
+        return bool(self._waiting)
+
+    def wait(self) -> None:
+        """Wait until ``ready`` has something to give, if anything waits."""
+        if self.syncer is not None:
+            self.syncer.start()
+            self.syncer.finish()
+
+    def close(self) -> None:
+        """Close the journal."""
+        try:
+            with contextlib.suppress(JournalError):
+                if self._journal is not None:
+                    self._journal.close()
+        finally:
+            if self.syncer is not None:
+                self.syncer.close()
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the journal without a word to the disk, as the death of the process does."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _begin(self, recovered: Recovered) -> None:
+        settings = self._plan.config.journal
+        self._journal = JournalWriter(
+            self._directory,
+            terms_of(self._plan, self._shard),
+            recovered.end,
+            settings.segment_bytes,
+            fsync=self.fsync,
+            storage=self._storage,
+            wait_for_room=self._wait_for_room,
+        )
+        if self.fsync:
+            self.syncer = Syncer(self._journal, background=self._background)
+
+    def _make_directory(self) -> None:
+        """Make the shard's directory, if need be durably."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        if self.fsync:
+            for parent in (self._directory.parent, self._plan.data_dir):
+                self._storage.sync_directory(parent)
+
+    def _refuse_what_off_would_forget(self) -> None:
+        if self._off and (segments_of(self._directory) or snapshots_of(self._directory)):
+            raise JournalError(
+                f'{self._directory}: holds a journal, which journal.durability = "off" would '
+                "neither read nor keep up; use another data directory"
+            )
+
+    def _clean_up(self) -> None:
+        for aside in self._directory.glob("*.tmp"):
+            self._storage.unlink(aside)
+
+    def _show_replayed(self, commands: int) -> None:
+        self._status.set("replayed", commands)
+        if self._stopping():
+            raise JournalError("stopped before the journal was replayed")
+
+    def _wait_for_room(self, error: OSError) -> None:
+        """The disk is full: hold the shard, and try again. Raises ``JournalError`` at the end."""
+        if not self._status.get("journal_waits"):
+            logger.error("%s: the shard is held until there is room: %s", self._directory, error)
+        self._status.add("journal_waits", 1)
+        if self._stopping():
+            raise JournalError(f"{self._directory}: stopped while the disk was full: {error}")
+        time.sleep(RETRY_S)

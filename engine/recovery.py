@@ -1,0 +1,217 @@
+"""What a shard's journal comes to: the newest snapshot that may be used, and the commands after it.
+
+Replay is deterministic, so it gives the ids, trades and reports that were given before. Trades that
+are published already are made again and dropped; those after them, which a crash kept from getting
+there, are handed to ``publish``: so the log gets each trade once.
+
+A snapshot can be used only if the log has all trades up to it, for they cannot be made again: one
+that is ahead of the log is passed over in favour of an older one.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from engine.account_sequences import AccountSequences, SequenceState
+from engine.book import Book, BookLimits, Counters, Records
+from engine.books import make_book
+from engine.journal_format import JournalError
+from engine.journal_reader import End, JournalReader, segments_of
+from engine.plan import Plan
+from engine.shard_terms import ShardTerms, difference, terms_of
+from engine.snapshot import ACCOUNT, Snapshot, VersionError, read_snapshot, snapshots_of
+from ipc.records import REPORT, SEQUENCE_MASK, TRADE
+from ipc.table import OrderTableWriter, create_table
+
+logger = logging.getLogger("shardbook.matcher")
+
+_BATCH_COMMANDS = 16_384
+
+Publish = Callable[[Records, Records, int], None]
+"""Takes new trades, the reports that belong to them, and the number of the first of all reports."""
+
+
+def publish_nothing(trades: Records, reports: Records, first_report: int) -> None:
+    """Take what replay gives, for nobody."""
+
+
+@dataclass
+class Found:
+    """What a start would begin from."""
+
+    snapshot: Snapshot
+    path: Path | None = None
+    """The snapshot's file; None: the beginning, with nothing."""
+    notes: list[str] = field(default_factory=list)
+    """Why newer snapshots were passed over."""
+
+
+class Shard:
+    """The books, report numbers and order table of a shard, as its commands make them."""
+
+    def __init__(self, plan: Plan, shard: int, snapshot: Snapshot, table_path: Path) -> None:
+        """Begin with a snapshot. The order table is made at ``table_path``, for this one alone."""
+        engine = plan.config.engine
+        instruments = plan.instruments_of(shard)
+        limits = [
+            BookLimits(i.number, i.min_price, i.max_price, i.max_resting_orders)
+            for i in instruments
+        ]
+        self.book: Book = make_book(
+            engine.book, shard, limits, engine.recent_orders, Counters(0, 0, 0)
+        )
+        self.book.restore(snapshot.counters, snapshot.resting, snapshot.recent)
+        self.account_sequences = AccountSequences(shard)
+        self.account_sequences.restore(
+            SequenceState(
+                snapshot.reports,
+                np.ascontiguousarray(snapshot.accounts["account"]),
+                np.ascontiguousarray(snapshot.accounts["sequence"]),
+            )
+        )
+        create_table(table_path, shard, plan.table_capacity(shard), engine.ended_orders)
+        self.table = OrderTableWriter(table_path)
+        self.table.adopt(snapshot.orders)
+        self.timestamp_ns = snapshot.timestamp_ns
+        self._reports = np.zeros(4 * _BATCH_COMMANDS, REPORT)
+        self._trades = np.zeros(2 * _BATCH_COMMANDS, TRADE)
+
+    def replay(self, commands: Records, publish: Publish) -> None:
+        """Carry commands out; ``publish`` gets what comes of them, in pieces."""
+        for start in range(0, len(commands), _BATCH_COMMANDS):
+            batch = commands[start : start + _BATCH_COMMANDS]
+            done = 0
+            while done < len(batch):
+                progress = self.book.process(batch[done:], self._reports, self._trades)
+                done += progress.commands
+                reports = self._reports[: progress.reports]
+                first_report = self.account_sequences.number(reports)
+                publish(self._trades[: progress.trades], reports, first_report)
+                self.table.apply(reports)
+        if len(commands):
+            self.timestamp_ns = max(self.timestamp_ns, int(commands["timestamp_ns"].max()))
+
+    def snapshot(self, terms: ShardTerms) -> Snapshot:
+        """Return all that there is to keep."""
+        book, numbers = self.book, self.account_sequences.state()
+        accounts = np.zeros(len(numbers.accounts), ACCOUNT)
+        accounts["account"], accounts["sequence"] = numbers.accounts, numbers.sequences
+        return Snapshot(
+            terms,
+            book.counters(),
+            self.timestamp_ns,
+            numbers.reports,
+            book.resting(),
+            book.recent(),
+            self.table.contents(),
+            accounts,
+        )
+
+    def close(self) -> None:
+        """Let go of the table, and remove it."""
+        path = self.table.mapping.path
+        self.table.close()
+        path.unlink(missing_ok=True)
+
+
+def find_start(directory: Path, terms: ShardTerms, published: int | None) -> Found:
+    """Return what to begin from: trades up to sequence ``published`` are known to readers; None
+    where no trade need be made again.
+
+    Raises ``JournalError`` where there is nothing whole to begin from, and ``OSError``.
+    """
+    notes = []
+    for path in snapshots_of(directory):
+        try:
+            snapshot = read_snapshot(path)
+        except VersionError:
+            raise
+        except JournalError as error:
+            notes.append(f"{error}; an older one is used")
+            continue
+        changed = difference(snapshot.terms, terms)
+        if changed:
+            raise JournalError(f"{path}: was written under another configuration: {changed}")
+        if published is not None and snapshot.counters.trade_sequence > published:
+            notes.append(
+                f"{path}: is ahead of the trade log, which ends with trade {published}; an older "
+                "one is used"
+            )
+            continue
+        return Found(snapshot, path, notes)
+    segments = segments_of(directory)
+    begins = segments[0].first_sequence if segments else 0
+    if begins > 1 or (not segments and (notes or published)):
+        there = f"begins with command {begins}" if segments else "is not there"
+        raise JournalError(
+            f"{directory}: no snapshot can be used, the journal {there}, and the trade log ends "
+            f"with trade {published}" + "".join(f"; {note}" for note in notes)
+        )
+    return Found(Snapshot(terms, Counters(0, 0, 0), 0), None, notes)
+
+
+@dataclass
+class Recovered:
+    """A shard brought back."""
+
+    shard: Shard
+    end: End
+    """Where its journal goes on."""
+    found: Found
+    commands: int
+    """How many were replayed."""
+
+
+def recover(
+    plan: Plan,
+    shard: int,
+    published: int,
+    publish: Publish,
+    table_path: Path,
+    progress: Callable[[int], None] = lambda commands: None,
+) -> Recovered:
+    """Bring a shard back.
+
+    ``publish`` gets the trades after sequence ``published``, and all reports; ``progress`` is told
+    how many commands were replayed so far. Reads only. Raises ``JournalError`` and ``OSError``.
+    """
+    terms = terms_of(plan, shard)
+    directory = plan.journal_dir(shard)
+    found = find_start(directory, terms, published)
+    state = Shard(plan, shard, found.snapshot, table_path)
+
+    def publish_new(trades: Records, reports: Records, first_report: int) -> None:
+        last = int(trades["trade_id"][-1]) & SEQUENCE_MASK if len(trades) else 0
+        new = min(len(trades), max(0, last - published))
+        publish(trades[len(trades) - new :], reports, first_report)
+
+    after = found.snapshot.counters.sequence
+    reader = JournalReader(directory, terms, after)
+    try:
+        for commands in reader.chunks():
+            state.replay(commands, publish_new)
+            progress(state.book.counters().sequence - after)
+        _check_end(directory, reader.end, found, state.book.counters(), published)
+    except BaseException:
+        state.close()
+        raise
+    reader.end.timestamp_ns = max(reader.end.timestamp_ns, state.timestamp_ns)
+    return Recovered(state, reader.end, found, state.book.counters().sequence - after)
+
+
+def _check_end(directory: Path, end: End, found: Found, counters: Counters, published: int) -> None:
+    """Raise where the journal ends before what is known to have come after it."""
+    if end.sequence < found.snapshot.counters.sequence or (found.path and end.path is None):
+        raise JournalError(
+            f"{directory}: the journal ends with command {end.sequence if end.path else 0}, before "
+            f"the snapshot {found.path}"
+        )
+    if counters.trade_sequence < published:
+        raise JournalError(
+            f"{directory}: the journal ends with command {end.sequence} and trade "
+            f"{counters.trade_sequence}, but the trade log has trade {published}: the end of the "
+            "journal is lost"
+        )

@@ -1,0 +1,69 @@
+"""What the outcome of a shard's commands depends on beside them, as its files keep it.
+
+Journal and snapshots hold the terms under which they were written. Under other terms the same
+commands would come to something else, so a start with other terms is refused, naming what changed.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+
+from engine.plan import Plan
+
+
+class InstrumentTerms(NamedTuple):
+    """One instrument: its number on the wire, scales as decimal texts, limits in ticks, orders."""
+
+    number: int
+    symbol: str
+    tick_size: str
+    lot_size: str
+    min_price: int
+    max_price: int
+    max_resting_orders: int
+
+
+class ShardTerms(msgspec.Struct, frozen=True):
+    """One shard's terms."""
+
+    shard: int
+    matchers: int
+    recent_orders: int
+    instruments: list[InstrumentTerms]
+
+
+def terms_of(plan: Plan, shard: int) -> ShardTerms:
+    """Return the terms of a shard under a configuration."""
+    instruments = [
+        InstrumentTerms(
+            i.number,
+            i.symbol,
+            i.tick.text(1),
+            i.lot.text(1),
+            i.min_price,
+            i.max_price,
+            i.max_resting_orders,
+        )
+        for i in plan.instruments_of(shard)
+    ]
+    engine = plan.config.engine
+    return ShardTerms(shard, engine.matchers, engine.recent_orders, instruments)
+
+
+def difference(kept: ShardTerms, wanted: ShardTerms) -> str:
+    """Say what is not the same, or nothing where everything is."""
+    for name in ("shard", "matchers", "recent_orders"):
+        before, now = getattr(kept, name), getattr(wanted, name)
+        if before != now:
+            return f"{name} was {before}, is {now}"
+    known = {instrument.number: instrument for instrument in wanted.instruments}
+    for before in kept.instruments:
+        now = known.pop(before.number, None)
+        if now is None:
+            return f"instrument {before.number} ({before.symbol}) is not on shard {kept.shard} now"
+        for name, old, new in zip(before._fields, before, now, strict=True):
+            if old != new:
+                return f"instrument {before.number} ({before.symbol}): {name} was {old}, is {new}"
+    for now in known.values():
+        return f"instrument {now.number} ({now.symbol}) was not on shard {kept.shard}"
+    return ""

@@ -1,0 +1,242 @@
+"""Taking snapshots without the matcher: the newest one and the journal after it give the next.
+
+A matcher never stops for a snapshot. Another process replays what it has written, with a low
+priority, and so tries out with every snapshot what a recovery would do. The journal is made durable
+up to the snapshot before, so that a snapshot is never ahead of it.
+
+The newest ``snapshots_kept`` snapshots are kept, and older ones as far as the log may not have, on
+the disk, the trades up to a newer one: a start could then need them. What is older goes, and with
+it the journal that only older ones would need.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import NoReturn
+
+from engine.config import Config
+from engine.journal_format import JournalError
+from engine.journal_reader import End, JournalReader, segments_of
+from engine.plan import Plan
+from engine.recovery import Shard, find_start, publish_nothing
+from engine.shard_terms import terms_of
+from engine.snapshot import read_snapshot, sequence_of_snapshot, snapshots_of, write_snapshot
+from engine.storage import LockedError, Storage, lock_directory
+from engine.trade_log import TradeLogError, logged_sequences
+from ipc.mapping import MappingError
+from ipc.ring import RingReader
+
+LOCK = "snapshots"
+_NICENESS = 19
+
+
+@dataclass
+class Taken:
+    """What came of taking a snapshot."""
+
+    path: Path | None
+    """The snapshot; None where there was nothing new."""
+    sequence: int
+    commands: int
+    """How many commands it is ahead of the one before."""
+    resting_orders: int = 0
+    removed: int = 0
+    """Files that went: snapshots and segments."""
+
+
+def take_snapshot(plan: Plan, shard: int, storage: Storage | None = None) -> Taken:
+    """Take a snapshot of what a shard's journal holds now, and remove what it makes useless.
+
+    The product may be running or not. Raises ``JournalError``, also where another process takes
+    one, and ``OSError``.
+    """
+    storage = storage or Storage()
+    directory = plan.journal_dir(shard)
+    if not directory.is_dir():
+        return Taken(None, 0, 0)
+    (directory / LOCK).mkdir(exist_ok=True)
+    try:
+        lock = lock_directory(directory / LOCK)
+    except LockedError as error:
+        raise JournalError(str(error)) from None
+    try:
+        return _take(plan, shard, directory, storage)
+    finally:
+        os.close(lock)
+
+
+def _take(plan: Plan, shard: int, directory: Path, storage: Storage) -> Taken:
+    terms = terms_of(plan, shard)
+    logged = _durably_logged(plan, shard, storage)
+    found = find_start(directory, terms, published=None)
+    after = found.snapshot.counters.sequence
+    state = Shard(plan, shard, found.snapshot, _table_path(plan, shard))
+    try:
+        reader = JournalReader(directory, terms, after, live=True)
+        for commands in reader.chunks():
+            state.replay(commands, publish_nothing)
+        sequence = state.book.counters().sequence
+        if sequence == after:
+            return Taken(None, after, 0)
+        _make_durable(directory, reader.end, storage)
+        snapshot = state.snapshot(terms)
+    finally:
+        state.close()
+    path = write_snapshot(directory, snapshot, storage)
+    removed = prune(plan, shard, logged, storage)
+    return Taken(path, sequence, sequence - after, len(snapshot.resting), removed)
+
+
+def prune(plan: Plan, shard: int, logged: int, storage: Storage) -> int:
+    """Remove snapshots and segments that no start can need; return how many files went.
+
+    ``logged`` is the last trade that the log holds durably.
+    """
+    settings = plan.config.journal
+    directory = plan.journal_dir(shard)
+    kept: list[Path] = []
+    covered = False
+    for path in snapshots_of(directory):
+        if len(kept) >= settings.snapshots_kept and covered:
+            storage.unlink(path)
+            continue
+        with contextlib.suppress(JournalError):
+            if read_snapshot(path).counters.trade_sequence <= logged:
+                covered = True
+            kept.append(path)
+    if len(kept) < settings.snapshots_kept or not covered:
+        return 0
+    needed = sequence_of_snapshot(kept[-1]) + 1
+    segments = segments_of(directory)
+    removed = 0
+    for segment, following in pairwise(segments):
+        if following.first_sequence > needed:
+            break
+        if settings.archive:
+            _archive(segment.path, plan.archive_dir(shard))
+        storage.unlink(segment.path)
+        removed += 1
+    return removed
+
+
+def _archive(path: Path, archive: Path) -> None:
+    """Copy a file into another directory, which may be on another disk."""
+    archive.mkdir(parents=True, exist_ok=True)
+    aside = archive / f"{path.name}.tmp"
+    shutil.copyfile(path, aside)
+    with aside.open("rb") as copy:
+        os.fsync(copy.fileno())
+    aside.rename(archive / path.name)
+    Storage().sync_directory(archive)
+
+
+def _make_durable(directory: Path, end: End, storage: Storage) -> None:
+    """Make the journal durable up to its end as it was read."""
+    for segment in segments_of(directory):
+        if segment.first_sequence <= end.sequence:
+            descriptor = storage.open(segment.path)
+            try:
+                storage.sync(descriptor)
+            finally:
+                storage.close(descriptor)
+    storage.sync_directory(directory)
+
+
+def _durably_logged(plan: Plan, shard: int, storage: Storage) -> int:
+    """Return the last trade of a shard that the log holds, having made the log durable."""
+    try:
+        ring = RingReader(plan.ring_path(shard))
+    except MappingError:  # the product does not run
+        logged = logged_sequences(plan.log_dir).get(shard, 0)
+    else:
+        logged = ring.cursor_of(0)
+        ring.close()
+    for path in sorted(plan.log_dir.glob("trades*.ndjson")):
+        with contextlib.suppress(FileNotFoundError):  # compressed meanwhile, which made it durable
+            descriptor = storage.open(path)
+            try:
+                storage.sync(descriptor)
+            finally:
+                storage.close(descriptor)
+    storage.sync_directory(plan.log_dir)
+    return logged
+
+
+def _table_path(plan: Plan, shard: int) -> Path:
+    """Return where the order table of a replay may lie: in memory if the product runs."""
+    directory = plan.run_dir if plan.run_dir.is_dir() else plan.journal_dir(shard)
+    return directory / f"snapshot-orders-{shard}-{os.getpid()}.tmp"
+
+
+class Schedule:
+    """Starts a process for each snapshot that is due, one at a time."""
+
+    def __init__(self, plan: Plan, context: ForkServerContext) -> None:
+        self._plan = plan
+        self._context = context
+        self._running: tuple[int, BaseProcess] | None = None
+        self._last = {
+            shard: max(map(sequence_of_snapshot, snapshots_of(plan.journal_dir(shard))), default=0)
+            for shard in plan.shards
+        }
+
+    def step(self, sequences: dict[int, int], ended: Callable[[int, bool], None]) -> None:
+        """Look what is due: ``sequences`` are the shards' last commands.
+
+        ``ended`` is called with the shard and the outcome where one was taken, or could not be.
+        """
+        if self._running is not None:
+            shard, process = self._running
+            if process.exitcode is None:
+                return
+            ended(shard, process.exitcode == 0)
+            process.close()
+            self._running = None
+        every = self._plan.config.journal.snapshot_commands
+        for shard, sequence in sequences.items():
+            if every and sequence - self._last[shard] >= every:
+                self._last[shard] = sequence
+                self._running = shard, self._start(shard)
+                return
+
+    def stop(self) -> None:
+        """End the process that runs; what it has not finished counts for nothing."""
+        if self._running is not None:
+            _, process = self._running
+            process.kill()
+            process.join()
+            process.close()
+            self._running = None
+
+    def _start(self, shard: int) -> BaseProcess:
+        process = self._context.Process(
+            target=_run,
+            args=(self._plan.config, str(self._plan.data_dir), shard),
+            name=f"shardbook-snapshot-{shard}",
+            daemon=True,
+        )
+        process.start()
+        return process
+
+
+def _run(config: Config, data_dir: str, shard: int) -> NoReturn:
+    """Be the process that takes one snapshot."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+    plan = Plan(config, Path(data_dir))
+    core = plan.member("supervisor", 0).core
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    try:
+        take_snapshot(plan, shard)
+    except (JournalError, TradeLogError, OSError) as error:
+        sys.exit(f"snapshot of shard {shard}: {error}")
+    sys.exit(0)

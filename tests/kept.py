@@ -1,0 +1,56 @@
+"""A shard that keeps its commands, without processes: for tests of what lies on the disk."""
+
+from pathlib import Path
+
+import numpy as np
+
+from bench.flows import Flow, Profile, near
+from engine.book import BookLimits, Records
+from engine.journal import JournalWriter
+from engine.journal_reader import End
+from engine.plan import Plan
+from engine.recovery import Recovered, recover
+from engine.shard_terms import terms_of
+from ipc.records import TRADE
+from tests.product import make_config
+
+
+def plan_of(directory: Path, extra: str = "", symbols: int = 2) -> Plan:
+    """Return the plan of a product of one shard, whose journal's directory exists."""
+    plan = Plan(make_config(1, symbols, extra), directory / "data")
+    plan.journal_dir(0).mkdir(parents=True)
+    plan.log_dir.mkdir()
+    return plan
+
+
+def commands_for(plan: Plan, count: int, seed: int = 1, accounts: int = 4) -> Records:
+    """Return random commands for shard 0."""
+    limits = [
+        BookLimits(i.number, i.min_price, i.max_price, i.max_resting_orders)
+        for i in plan.instruments_of(0)
+    ]
+    profile = Profile(tuple(limits), near(1_000, 30), accounts=accounts, faults=0)
+    return Flow(profile, seed).commands(count)
+
+
+def write_journal(plan: Plan, commands: Records, batch: int = 100, end: End | None = None) -> int:
+    """Append commands in batches; return the last sequence number."""
+    settings = plan.config.journal
+    journal = JournalWriter(
+        plan.journal_dir(0), terms_of(plan, 0), end or End(), settings.segment_bytes
+    )
+    for start in range(0, len(commands), batch):
+        journal.append(commands[start : start + batch], 1_700_000_000_000_000_000 + start)
+    journal.close()
+    return journal.sequence
+
+
+def recovered(plan: Plan, published: int = 0) -> tuple[Recovered, Records]:
+    """Bring shard 0 back; return it and the trades after sequence ``published``."""
+    trades = [np.zeros(0, TRADE)]
+
+    def publish(more: Records, reports: Records, first_report: int) -> None:
+        trades.append(more.copy())
+
+    found = recover(plan, 0, published, publish, plan.data_dir / "orders")
+    return found, np.concatenate(trades)

@@ -1,0 +1,252 @@
+"""Faults that a product must answer: damaged files, a full disk, a failing sync, a wrong clock."""
+
+import contextlib
+import errno
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.simulation import Told
+from engine.journal_format import JournalError
+from engine.journal_reader import segments_of
+from engine.keeper import Keeper
+from engine.matcher import Matcher
+from engine.plan import Plan
+from engine.shared import create_shared
+from engine.storage import Storage
+from ipc.messages import Cancel, NewOrder, Reject, Report
+from ipc.records import REPORT
+from ipc.status import StatusWriter
+from ipc.vocabulary import Reason
+from tests.kept import commands_for, plan_of
+from tests.product import Wire, until
+from tests.test_journal import BadDisk
+from tests.test_serve import Served, cross, linked, served
+
+
+@pytest.fixture
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("f")
+
+
+def journal_file(plan: Plan, shard: int = 0) -> Path:
+    return segments_of(plan.journal_dir(shard))[-1].path
+
+
+def damage(path: Path) -> None:
+    """Flip a bit of the first batch."""
+    with path.open("r+b") as file:
+        file.seek(4_096 + 60)
+        byte = file.read(1)[0]
+        file.seek(4_096 + 60)
+        file.write(bytes([byte ^ 4]))
+
+
+# The whole product --------------------------------------------------------------------------------
+
+
+def test_a_shard_that_cannot_come_back_halts_and_the_others_go_on(directory: Path) -> None:
+    with served(directory) as serving:
+        plan = serving.plan
+        with Wire(plan, "alice") as wire:
+            cross(wire)
+        damage(journal_file(plan))
+        os.kill(serving.member("matcher", 0).pid, signal.SIGKILL)
+        serving.until("matcher 0 has halted")
+        said = "".join(serving.lines)
+        assert f"{journal_file(plan)}: byte 4096: the batch after command 0 is damaged" in said
+        assert "Traceback" not in said
+        assert serving.member("matcher", 0).state == "halted"
+        with Wire(plan, "alice") as wire:
+            wire.send(Cancel(1, 1, 1 << 44))
+            down = wire.receive()
+            assert isinstance(down, Reject)
+            assert down.code == Reason.SHARD_DOWN
+            wire.send(NewOrder(2, 2, 0, 1, 2, 1, 100, 5))
+            assert isinstance(wire.receive(), Report)
+        serving.process.send_signal(signal.SIGTERM)
+        assert serving.end() == 1
+    again = Served(directory)
+    assert again.end() == 1
+    said = "".join(again.lines)
+    assert f"{journal_file(plan)}: byte 4096: the batch after command 0 is damaged" in said
+    assert "matcher 0 did not start" in said
+    assert "Traceback" not in said
+
+
+def test_a_matcher_that_dies_at_every_start_is_given_up(directory: Path) -> None:
+    with served(directory) as serving:
+        serving.plan.board_path(0).unlink()
+        os.kill(serving.member("matcher", 0).pid, signal.SIGKILL)
+        serving.until("matcher 0 has halted")
+        assert sum("matcher 0 died" in line for line in serving.lines) == 5
+        with Wire(serving.plan, "alice") as wire:
+            wire.send(NewOrder(2, 2, 0, 1, 2, 1, 100, 5))
+            assert isinstance(wire.receive(), Report)
+
+
+def test_a_full_disk_holds_a_shard_until_there_is_room(directory: Path) -> None:
+    with served(directory) as serving, Wire(serving.plan, "alice") as wire:
+        pid = serving.member("matcher", 0).pid
+        before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (4_096, resource.RLIM_INFINITY))
+        wire.send(NewOrder(1, 1, 0, 1, 2, 1, 100, 5))
+        until(lambda: serving.member("matcher", 0).counters["journal_waits"] > 1)
+        with Wire(serving.plan, "bob") as other:
+            other.send(NewOrder(2, 2, 0, 1, 2, 1, 100, 5))
+            assert isinstance(other.receive(), Report)
+        assert serving.member("matcher", 0).counters["commands"] == 0
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+        assert isinstance(wire.receive(), Report)
+        os.kill(pid, signal.SIGKILL)
+        said = serving.until("matcher 0 is back")
+        linked(wire)
+        wire.send(Cancel(1, 3, 1))
+        cancel = wire.receive()
+        assert isinstance(cancel, Report), said
+        assert "the shard is held until there is room" in "".join(serving.lines)
+
+
+def test_a_full_disk_does_not_hold_a_stop_up(directory: Path) -> None:
+    with served(directory) as serving, Wire(serving.plan, "alice") as wire:
+        pid = serving.member("matcher", 0).pid
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (4_096, resource.RLIM_INFINITY))
+        wire.send(NewOrder(1, 1, 0, 1, 2, 1, 100, 5))
+        until(lambda: serving.member("matcher", 0).counters["journal_waits"] > 1)
+        serving.process.send_signal(signal.SIGTERM)
+        assert serving.end() == 1
+        assert "stopped while the disk was full" in "".join(serving.lines)
+
+
+def test_another_configuration_is_refused_before_anything_is_served(directory: Path) -> None:
+    with served(directory) as serving, Wire(serving.plan, "alice") as wire:
+        cross(wire)
+    text = serving.config.read_text()
+    for change, said in (
+        (('tick_size = "0.01"', 'tick_size = "0.05"'), "tick_size was 0.01, is 0.05"),
+        (("matchers = 2", "matchers = 1"), "matchers was 2, is 1"),
+        (("[engine]", "[engine]\nrecent_orders = 5"), "recent_orders was 65536, is 5"),
+        (('symbol = "AA"', 'symbol = "AX"'), "symbol was AA, is AX"),
+    ):
+        other = Served(directory, text=text.replace(*change, 1))
+        assert other.end() == 1
+        assert "was written under another configuration" in "".join(other.lines)
+        assert said in "".join(other.lines)
+    with served(directory) as serving, Wire(serving.plan, "alice") as wire:
+        cross(wire)
+
+
+def test_keeping_nothing_is_refused_where_something_is_kept(directory: Path) -> None:
+    off = '[journal]\ndurability = "off"\n'
+    with served(directory) as serving, Wire(serving.plan, "alice") as wire:
+        cross(wire)
+    refused = Served(directory, off)
+    assert refused.end() == 1
+    assert 'durability = "off" would neither read nor keep up' in "".join(refused.lines)
+
+
+def test_a_start_waits_for_the_matchers_of_a_killed_supervisor(directory: Path) -> None:
+    """A journal has one writer, also while a former one finishes what it has."""
+    first = Served(directory)
+    first.until("ready")
+    with Wire(first.plan, "alice") as wire:
+        cross(wire)
+    old = first.member("matcher", 0).pid
+    os.kill(old, signal.SIGSTOP)
+    try:
+        first.process.kill()
+        first.process.wait()
+        again = Served(directory)
+        until(lambda: _waits_for_lock(again, old))
+        assert "ready\n" not in again.lines
+    finally:
+        os.kill(old, signal.SIGCONT)
+    again.until("ready")
+    with Wire(again.plan, "alice") as wire:
+        assert cross(wire) == 2
+    again.process.send_signal(signal.SIGTERM)
+    assert again.end() == 0
+    first.end()
+
+
+def _waits_for_lock(serving: Served, old: int) -> bool:
+    """Tell whether a matcher of a new product has begun and does not serve."""
+    with contextlib.suppress(Exception):
+        member = serving.member("matcher", 0)
+        return member.state == "starting" and member.pid not in (0, old)
+    return False
+
+
+# One matcher, without processes -------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def matcher(
+    plan: Plan, storage: Storage | None = None, clock: Iterator[int] | None = None
+) -> Iterator[Matcher]:
+    """Start a matcher of shard 0 with shared memory of its own."""
+    plan.run_dir.mkdir(parents=True, exist_ok=True)
+    create_shared(plan, {})
+    status = StatusWriter(plan.status_path, "matcher", 0)
+    keeper = Keeper(plan, 0, status, storage, lambda: True)
+    times = clock or iter(range(1, 1_000))
+    started = Matcher(plan, 0, status, keeper, lambda: next(times), lambda: None)
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EROFS])
+@pytest.mark.parametrize("operation", ["write", "create", "sync"])
+def test_nothing_is_answered_that_cannot_be_kept(
+    tmp_path: Path, operation: str, error: int
+) -> None:
+    plan = plan_of(tmp_path, '[journal]\ndurability = "fsync"\n')
+    commands = commands_for(plan, 20)
+    told = Told()
+    links = [told]
+    with matcher(plan, BadDisk(operation, error)) as broken:
+        with pytest.raises(JournalError, match=r"cannot be written: .* the disk says"):
+            _take(broken, commands, links)
+        for _ in range(2):
+            with pytest.raises(JournalError, match="halted"):
+                _take(broken, commands, links)
+        assert not told.reports
+        assert broken.book.counters().sequence == 0
+        assert not broken.table.live_orders
+
+
+def _take(matcher: Matcher, commands: np.ndarray, links: list[Told]) -> None:  # type: ignore[type-arg]
+    matcher.take(commands, links)  # type: ignore[arg-type]
+    matcher.settle_all(links)  # type: ignore[arg-type]
+
+
+def test_a_full_disk_at_the_end_of_a_segment_is_waited_for_or_given_up(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    with (
+        matcher(plan, BadDisk("allocate", errno.ENOSPC)) as full,
+        pytest.raises(JournalError, match="stopped while the disk was full"),
+    ):
+        _take(full, commands_for(plan, 20), [Told()])
+
+
+def test_time_never_goes_back(tmp_path: Path) -> None:
+    """Not while the clock does, and not in a later run whose clock is behind."""
+    plan = plan_of(tmp_path)
+    commands = commands_for(plan, 8)
+    times = []
+    for clock in ([1_000, 2_000, 500, 2_500], [3, 4, 2_600, 5]):
+        with matcher(plan, clock=iter(clock)) as ticking:
+            for command in range(4):
+                batch = commands[command : command + 1].copy()
+                batch["timestamp_ns"] = ticking.tick()
+                told = Told()
+                _take(ticking, batch, [told])
+                times += [int(np.frombuffer(r, REPORT)["timestamp_ns"][0]) for r in told.reports]
+    assert times == sorted(times)
+    assert {1_000, 2_000, 2_500, 2_600} == set(times)

@@ -1,0 +1,287 @@
+"""The journal's bytes: what is written is read back, and nothing else ever is."""
+
+import errno
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine import journal_format
+from engine.book import Records
+from engine.journal import JournalWriter
+from engine.journal_format import JournalError, crc_of_words, scan
+from engine.journal_reader import End, JournalReader, segments_of
+from engine.shard_terms import InstrumentTerms, ShardTerms, difference
+from engine.storage import Storage
+from ipc.records import COMMAND
+
+TERMS = ShardTerms(0, 1, 100, [InstrumentTerms(1, "AA", "0.01", "1", 1, 1000, 50)])
+SEGMENT_BYTES = 1 << 16
+
+
+def commands(count: int, seed: int = 1) -> Records:
+    """Return so many commands of arbitrary bytes, none of them all zeros."""
+    made = np.zeros(count, COMMAND)
+    rng = np.random.default_rng(seed)
+    made.view(np.uint8)[:] = rng.integers(0, 256, made.nbytes, np.uint8)
+    made["command_type"] = 1
+    made["stop_price"] = made["display_quantity"] = 0
+    return made
+
+
+def write(directory: Path, batches: list[Records], end: End | None = None, **more: object) -> int:
+    """Append batches; return the last sequence number."""
+    writer = JournalWriter(directory, TERMS, end or End(), SEGMENT_BYTES, **more)  # type: ignore[arg-type]
+    for batch in batches:
+        writer.append(batch, 7)
+    writer.close()
+    return writer.sequence
+
+
+def read(directory: Path, after: int = 0, terms: ShardTerms = TERMS) -> tuple[Records, End]:
+    reader = JournalReader(directory, terms, after)
+    pieces = [np.zeros(0, COMMAND), *(chunk.copy() for chunk in reader.chunks())]
+    return np.concatenate(pieces), reader.end
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 900), max_size=12), st.integers(0, 2**32 - 1), st.data())
+def test_what_was_appended_is_read(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], seed: int, data: st.DataObject
+) -> None:
+    """Over segments, over restarts of the writer, from any command on."""
+    directory = tmp_path_factory.mktemp("j")
+    everything = commands(sum(sizes), seed)
+    done = 0
+    for size in sizes:
+        if data.draw(st.booleans()):
+            found, end = read(directory)
+            assert found.tobytes() == everything[:done].tobytes()
+        else:
+            end = End(sequence=done)
+            if segments_of(directory):
+                end = read(directory)[1]
+        write(directory, [everything[done : done + size]], end)
+        done += size
+    after = data.draw(st.integers(0, done))
+    found, end = read(directory, after)
+    assert found.tobytes() == everything[after:].tobytes()
+    assert (end.sequence, end.torn_bytes) == (done, 0)
+
+
+@given(st.binary(max_size=400).map(lambda data: data[: len(data) // 8 * 8]))
+def test_compiled_checksum_is_zlibs(data: bytes) -> None:
+    words = np.frombuffer(data, np.uint64)
+    assert int(crc_of_words(words, 0, len(words), journal_format.TABLES)) == zlib.crc32(data)
+
+
+def test_plain_scan_is_the_compiled_one(tmp_path: Path, seed: int) -> None:
+    """On whole, cut and damaged bytes, whatever was asked for."""
+    rng = np.random.default_rng(seed)
+    write(tmp_path, [commands(int(n), seed) for n in rng.integers(1, 40, 20)])
+    data = np.fromfile(segments_of(tmp_path)[0].path, np.uint8)[4096:]
+    for turn in range(300):
+        found = data[: rng.integers(0, len(data) + 1)].copy()
+        if turn % 2 and len(found):
+            found[rng.integers(0, len(found))] ^= 1 << int(rng.integers(0, 8))
+        after, room = int(rng.integers(0, 600)), int(rng.integers(0, 600))
+        outs = np.zeros(room, COMMAND), np.zeros(room, COMMAND)
+        plain = journal_format._scan_plain(found.data, 0, after, outs[0])
+        assert plain == scan(found, 0, after, outs[1])
+        assert outs[0][: plain[1]].tobytes() == outs[1][: plain[1]].tobytes()
+
+
+def test_segments_rotate_and_follow_each_other(tmp_path: Path) -> None:
+    last = write(tmp_path, [commands(500, n) for n in range(10)])
+    firsts = [segment.first_sequence for segment in segments_of(tmp_path)]
+    assert len(firsts) == 10
+    assert firsts == list(range(1, last, 500))
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_a_missing_segment_is_named(tmp_path: Path, gone: int) -> None:
+    write(tmp_path, [commands(500, n) for n in range(3)])
+    segments_of(tmp_path)[gone].path.unlink()
+    said = "commands 1 to 500 are missing", "segment before it ends with command 500"
+    with pytest.raises(JournalError, match=said[gone]):
+        read(tmp_path)
+
+
+def test_another_version_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, [commands(3)])
+    path = segments_of(tmp_path)[0].path
+    data = bytearray(path.read_bytes())
+    data[8] += 1
+    path.write_bytes(data)
+    with pytest.raises(JournalError, match="byte 8: has version 2, this program reads 1"):
+        read(tmp_path)
+
+
+def test_other_terms_are_refused_naming_what_changed(tmp_path: Path) -> None:
+    write(tmp_path, [commands(3)])
+    instrument = TERMS.instruments[0]
+    for terms, said in (
+        (ShardTerms(0, 2, 100, TERMS.instruments), "matchers was 1, is 2"),
+        (ShardTerms(0, 1, 99, TERMS.instruments), "recent_orders was 100, is 99"),
+        (ShardTerms(0, 1, 100, []), r"instrument 1 \(AA\) is not on shard 0 now"),
+        (
+            ShardTerms(0, 1, 100, [instrument._replace(tick_size="0.05")]),
+            r"instrument 1 \(AA\): tick_size was 0.01, is 0.05",
+        ),
+        (
+            ShardTerms(0, 1, 100, [instrument, instrument._replace(number=2, symbol="BB")]),
+            r"instrument 2 \(BB\) was not on shard 0",
+        ),
+    ):
+        assert difference(TERMS, terms)
+        with pytest.raises(JournalError, match=f"another configuration: {said}"):
+            read(tmp_path, terms=terms)
+    assert not difference(TERMS, TERMS)
+
+
+# Every byte --------------------------------------------------------------------------------------
+
+
+def small_journal(directory: Path) -> tuple[Path, Records, list[int]]:
+    """Write four batches, as a killed writer leaves them; return where each of them ends."""
+    batches = [commands(count, count) for count in (2, 14, 3, 6)]
+    writer = JournalWriter(directory, TERMS, End(), SEGMENT_BYTES)
+    ends = []
+    for batch in batches:
+        writer.append(batch, 7)
+        ends.append(writer._offset)
+    writer._storage.close(writer._descriptor)
+    return segments_of(directory)[0].path, np.concatenate(batches), ends
+
+
+@pytest.mark.parametrize("zeros", [False, True], ids=["file ends", "zeros follow"])
+def test_cut_at_every_byte_of_the_last_two_batches(tmp_path: Path, zeros: bool) -> None:
+    path, everything, ends = small_journal(tmp_path)
+    data = path.read_bytes()
+    for cut in range(ends[1], ends[3]):
+        path.write_bytes(data[:cut] + bytes(len(data) - cut if zeros else 0))
+        found, end = read(tmp_path)
+        whole = 16 if cut < ends[2] else 19
+        if zeros and not any(data[cut : ends[2]]) and cut < ends[2]:
+            whole = 19  # what was cut off were zeros
+        if len(found) != whole:
+            # All but a part of the end mark is there, and the checksum says that all is right.
+            assert any(stop - 4 <= cut < stop for stop in ends[2:])
+            assert zeros
+            whole = len(found)
+        assert found.tobytes() == everything[:whole].tobytes()
+        assert end.offset in (ends[1], ends[2], ends[3])
+        # The next writer goes on right there, and what was cut off never comes back.
+        rest = [everything[whole:]] if whole < len(everything) else []
+        write(tmp_path, rest, end)
+        assert read(tmp_path)[0].tobytes() == everything.tobytes()
+        for segment in segments_of(tmp_path)[1:]:
+            segment.path.unlink()
+
+
+@pytest.mark.parametrize("bits", [0x01, 0x80, 0xFF])
+def test_every_byte_flipped(tmp_path: Path, bits: int) -> None:
+    """All acknowledged commands are read, or the file and the place are named."""
+    path, everything, ends = small_journal(tmp_path)
+    data = path.read_bytes()[: ends[-1] + 700]
+    refused = 0
+    for place in range(len(data)):
+        flipped = bytearray(data)
+        flipped[place] ^= bits
+        path.write_bytes(flipped)
+        said = ""
+        try:
+            found, _ = read(tmp_path)
+        except JournalError as error:
+            said = str(error)
+            refused += 1
+        if said:
+            assert said.startswith(f"{path}: byte ")
+        else:
+            assert found.tobytes() == everything.tobytes(), f"silently another: byte {place}"
+            assert place >= ends[-1] or any(stop - 4 <= place < stop for stop in ends)
+    assert refused == ends[-1] - 4 * len(ends)
+
+
+def test_a_batch_whose_middle_never_reached_the_disk_is_cut(tmp_path: Path) -> None:
+    """Power loss: the last sector of a batch was written, one before it was not."""
+    path, everything, ends = small_journal(tmp_path)
+    data = bytearray(path.read_bytes())
+    hole = -(-ends[0] // 512) * 512
+    assert ends[0] < hole < hole + 512 < ends[1]
+    data[hole : hole + 512] = bytes(512)
+    data[ends[1] :] = bytes(len(data) - ends[1])
+    path.write_bytes(data)
+    found, end = read(tmp_path)
+    assert found.tobytes() == everything[:2].tobytes()
+    assert end.torn_bytes == ends[1] - ends[0]
+
+
+def test_what_is_not_whole_is_damage_before_the_last_segment(tmp_path: Path) -> None:
+    write(tmp_path, [commands(500, n) for n in range(3)])
+    path = segments_of(tmp_path)[1].path
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(JournalError, match=f"{path}: byte 4096: .* after command 500 is damaged"):
+        read(tmp_path)
+
+
+# A disk that fails ------------------------------------------------------------------------------
+
+
+class BadDisk(Storage):
+    """Fails in the operation that is named, with the error that is given."""
+
+    def __init__(self, operation: str, error: int, times: int = 1) -> None:
+        self.left = times
+
+        def fail(*_: object) -> None:
+            if self.left:
+                self.left -= 1
+                raise OSError(error, "the disk says")
+            usual(*_)  # type: ignore[operator]
+
+        usual = getattr(Storage(), operation)
+        setattr(self, operation, fail)
+
+
+def test_a_full_disk_is_waited_for_before_anything_is_matched(tmp_path: Path) -> None:
+    for operation in ("allocate", "write"):
+        directory = tmp_path / operation
+        directory.mkdir()
+        waits: list[OSError] = []
+        disk = BadDisk(operation, errno.ENOSPC, 3)
+        write(directory, [commands(5)], storage=disk, wait_for_room=waits.append)
+        assert len(waits) == 3
+        assert read(directory)[0].tobytes() == commands(5).tobytes()
+
+
+@pytest.mark.parametrize("operation", ["create", "allocate", "write", "rename"])
+def test_any_other_error_halts_for_good(tmp_path: Path, operation: str) -> None:
+    disk = BadDisk(operation, errno.EIO)
+    waits: list[OSError] = []
+    writer = JournalWriter(
+        tmp_path, TERMS, End(), SEGMENT_BYTES, storage=disk, wait_for_room=waits.append
+    )
+    with pytest.raises(JournalError, match=r"cannot be written: .* the disk says"):
+        writer.append(commands(5), 7)
+    with pytest.raises(JournalError, match="halted"):
+        writer.append(commands(5), 7)
+    writer.close()
+    assert not waits
+    assert not len(read(tmp_path)[0])
+
+
+def test_a_sync_that_failed_is_never_tried_again(tmp_path: Path) -> None:
+    disk = BadDisk("sync", errno.EIO)
+    writer = JournalWriter(tmp_path, TERMS, End(), SEGMENT_BYTES, storage=disk)
+    writer.append(commands(5), 7)
+    with pytest.raises(JournalError, match="cannot be written"):
+        writer.sync()
+    assert not disk.left
+    for again in (writer.sync, lambda: writer.append(commands(5), 7)):
+        with pytest.raises(JournalError, match="halted"):
+            again()
+    writer.close()

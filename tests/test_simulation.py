@@ -1,0 +1,99 @@
+"""Crashes at every write, sync and rename, and what a checker makes of it: ``bench.simulation``."""
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from bench.simulation import MakeKeeper, WrongError, simulate
+from engine.book import Records
+from engine.keeper import Keeper
+
+SEEDS = 300
+PARTS = 10
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_nothing_is_lost_or_doubled_whatever_crashes(part: int) -> None:
+    """Other seeds each time; one that fails says how to repeat it."""
+    crashes = snapshots = 0
+    for _ in range(SEEDS // PARTS):
+        simulation = simulate(secrets.randbits(31))
+        crashes += simulation.crashes
+        snapshots += simulation.snapshots
+    assert crashes > SEEDS // PARTS
+    assert snapshots > SEEDS // PARTS
+
+
+def test_a_seed_repeats_a_run_exactly() -> None:
+    runs = [simulate(7) for _ in range(2)]
+    assert runs[0].history == runs[1].history
+    assert runs[0].history != simulate(8).history
+
+
+class AnswersFirst(Keeper):
+    """Keeps a batch after it was carried out and answered."""
+
+    batch: tuple[Records, int] | None = None
+
+    def keep(self, commands: Records, timestamp_ns: int) -> None:
+        self.batch = commands.copy(), timestamp_ns
+
+    def ready(self) -> Iterator[Records]:
+        if self.batch is not None:
+            batch, self.batch = self.batch, None
+            yield batch[0]
+            super().keep(*batch)
+        for _ in super().ready():
+            pass
+
+
+class AnswersBeforeTheSync(Keeper):
+    """Carries out what is in the file, but maybe not on the disk."""
+
+    def ready(self) -> Iterator[Records]:
+        while self._waiting:
+            yield self._waiting.popleft()[1]
+
+
+class ForgetsTheTorn(Keeper):
+    """Goes on behind what a crash left, without cutting it off."""
+
+    def _begin(self, recovered: object) -> None:
+        recovered.end.path = None  # type: ignore[attr-defined]
+        super()._begin(recovered)  # type: ignore[arg-type]
+
+
+def first_failure(seeds: int, make_keeper: MakeKeeper = Keeper) -> Exception:
+    """Return what the first seed that goes wrong raises."""
+    for seed in range(seeds):
+        try:
+            simulate(seed, make_keeper)
+        except Exception as error:
+            return error
+    raise AssertionError(f"{seeds} seeds found nothing")
+
+
+def test_what_goes_wrong_says_how_to_repeat_it() -> None:
+    error = first_failure(200, AnswersFirst)
+    assert "repeat: python -m bench.simulation --first" in error.__notes__[0]
+
+
+@pytest.mark.parametrize("bug", [AnswersFirst, AnswersBeforeTheSync])
+def test_a_keeper_that_does_not_keep_its_promise_is_caught(bug: MakeKeeper) -> None:
+    assert isinstance(first_failure(200, bug), WrongError)
+
+
+def test_going_on_behind_a_torn_batch_is_caught() -> None:
+    assert "is damaged" in str(first_failure(200, ForgetsTheTorn))
+
+
+def test_a_snapshot_ahead_of_the_journal_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.snapshotter._make_durable", lambda *_: None)
+    assert first_failure(1_000)
+
+
+def test_removing_what_a_start_may_need_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is behind, and the snapshot that it needs is gone."""
+    monkeypatch.setattr("engine.snapshotter._durably_logged", lambda *_: 1 << 40)
+    assert "no snapshot can be used" in str(first_failure(400))
