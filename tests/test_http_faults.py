@@ -122,7 +122,7 @@ def test_a_killed_frontend_is_told_as_unknown_outcomes_and_then_forgotten() -> N
 
 
 def test_a_matcher_that_stands_still_is_told_in_time_and_other_shards_go_on() -> None:
-    with serving(workers=1, extra="answer_timeout_s = 1\nmax_pending_orders = 2") as plan:
+    with serving(workers=1, extra="answer_timeout_s = 3\nmax_pending_orders = 2") as plan:
         stopped = pid_of(plan, "matcher", 0)
         with Http(plan) as http:
             order: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 import json
 import random
+import socket
 import threading
 import zlib
 from collections.abc import Iterator
@@ -21,10 +22,18 @@ from tests.product import until
 class Ws:
     """One WebSocket and what has come on it."""
 
-    def __init__(self, plan: Plan, path: str = "/ws", scheme: str = "ws", **options: Any) -> None:
+    def __init__(
+        self, plan: Plan, path: str = "/ws", scheme: str = "ws", deaf: bool = False, **options: Any
+    ) -> None:
         address = plan.http_address
         assert address is not None
         url = f"{scheme}://{address.host}:{address.port}{path}"
+        if deaf:
+            # Little fits between the two: what is not read is soon noticed.
+            narrow = socket.socket()
+            narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            narrow.connect((address.host, address.port))
+            options["sock"] = narrow
         self._opened = connect(url, open_timeout=WAIT_S, compression=None, max_size=None, **options)
         self.connection: ClientConnection = self._opened.__enter__()
 
@@ -361,8 +370,8 @@ def test_a_client_that_does_not_read_is_conflated_or_cut_off_and_harms_nobody() 
     extra = 'default_symbol = "AA"\nmax_unread_messages = 64\nheartbeat_s = 60'
     with (
         serving(workers=1, extra=extra, matchers=1) as plan,
-        Ws(plan) as slow,
-        Ws(plan) as deaf,
+        Ws(plan, deaf=True) as slow,
+        Ws(plan, deaf=True) as deaf,
         Ws(plan) as quick,
         Http(plan) as http,
     ):

@@ -123,7 +123,7 @@ def order_view(api: Api, order: np.void, quoted: bool) -> OrderView:
         time_in_force,
         flags,
         ord_status,
-        _,
+        *_,
     ) = order.item()
     market = api.markets.by_number[symbol]
     quantities = market.quantities[quoted]

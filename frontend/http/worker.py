@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 
@@ -27,6 +28,8 @@ from ipc.sockets import listen
 from ipc.status import StatusWriter
 
 TICK_S = 1.0
+SEND_BUFFER_BYTES = 256 << 10
+"""Of each connection in the kernel: a client that does not read is soon seen, and costs little."""
 
 
 class Server(uvicorn.Server):
@@ -64,6 +67,7 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     await api.entry.start()
     try:
         sock = listen(address, shared=True)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     except OSError as error:
         sys.exit(f"http {index}: cannot listen on {address}: {error.strerror}")
     server = Server(
