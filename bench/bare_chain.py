@@ -24,7 +24,7 @@ from typing import NamedTuple, cast
 
 import uvloop
 
-from ipc.sockets import Address, listen
+from ipc.sockets import Address, listen, parse_address
 
 READ_BYTES = 1 << 18
 """As ``ipc.backend``."""
@@ -63,12 +63,25 @@ class Processes(NamedTuple):
     pids: dict[str, list[int]]
 
 
+def free_port() -> Address:
+    """Return an address of the loopback interface that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return Address(host="127.0.0.1", port=server.getsockname()[1])
+
+
 @contextmanager
 def bare_chain(
-    directory: Path, matchers: int, proportion: Proportion, cores: dict[str, Sequence[int | None]]
+    directory: Path,
+    matchers: int,
+    proportion: Proportion,
+    cores: dict[str, Sequence[int | None]],
+    tcp: bool = False,
 ) -> Iterator[Processes]:
-    """Run a bare chain whose sockets are in ``directory``; ``cores`` by role, as the product's."""
-    front = directory / "bare.sock"
+    """Run a bare chain whose sockets are in ``directory``; ``cores`` by role, as the product's.
+
+    With ``tcp`` clients come over the loopback address.
+    """
+    front = free_port() if tcp else Address(path=str(directory / "bare.sock"))
     backs = [directory / f"bare-{number}.sock" for number in range(matchers)]
     numbers = [str(number) for number in proportion]
     with contextlib.ExitStack() as stack:
@@ -78,7 +91,7 @@ def bare_chain(
             pids["matcher"].append(stack.enter_context(_running("matcher", core, path, *numbers)))
         frontend = _running("frontend", cores["frontend"][0], front, *numbers, *backs)
         pids["frontend"].append(stack.enter_context(frontend))
-        yield Processes(Address(path=str(front)), pids)
+        yield Processes(front, pids)
 
 
 @contextmanager
@@ -152,14 +165,14 @@ class _Client(asyncio.Protocol):
                 start += stop - first
 
 
-async def _serve_frontend(path: str, proportion: Proportion, backs: Sequence[str]) -> None:
+async def _serve_frontend(address_text: str, proportion: Proportion, backs: Sequence[str]) -> None:
     loop = asyncio.get_running_loop()
     links = [_Link(number) for number in range(len(backs))]
     for link, back in zip(links, backs, strict=True):
         await loop.create_unix_connection(partial(_itself, link), back)
-    server = await loop.create_unix_server(
-        lambda: _Client(links, proportion), sock=listen(Address(path=path))
-    )
+    address = parse_address(address_text)
+    create = loop.create_server if address.host else loop.create_unix_server
+    server = await create(lambda: _Client(links, proportion), sock=listen(address))
     print("ready", flush=True)
     await server.serve_forever()
 

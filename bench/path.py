@@ -87,6 +87,9 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--generators", type=int, default=1, help="load generator processes")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-pin", action="store_true", help="leave the cores to the kernel")
+    parser.add_argument(
+        "--tcp", action="store_true", help="clients come over TCP, not Unix sockets"
+    )
     parser.add_argument("--directory", type=Path, help="where the product keeps its log")
     parser.add_argument("--parts", choices=PARTS, nargs="+", default=PARTS, help="what to measure")
     parser.add_argument("--quick", action="store_true", help="one short round of each")
@@ -132,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _configs(options: argparse.Namespace, config: Config) -> list[Config]:
     return [
-        configured(config, matchers, not options.no_pin, options.book)
+        configured(config, matchers, not options.no_pin, options.book, options.tcp)
         for matchers in options.matchers
     ]
 
@@ -231,7 +234,8 @@ def heading(options: argparse.Namespace, products: Sequence[Product], cases: Seq
             f"machine: {machine()}",
             f"versions: {versions('numpy', 'numba', 'msgspec', 'uvloop')}",
             f"product: book {config.engine.book}, {len(config.instruments)} symbols, "
-            f"{'pinned' if config.engine.pin else 'not pinned'}, Unix socket, "
+            f"{'pinned' if config.engine.pin else 'not pinned'}, "
+            f"{'TCP' if options.tcp else 'Unix socket'}, "
             f"{options.generators} generator processes",
             f"workload: simulated flow, seed {options.seed}: 47 % limits that rest, 10 % that take "
             "(crossing, IOC, FOK, market), 35 % cancels, 8 % replaces and reduces of the client's "

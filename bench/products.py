@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from bench.bare_chain import Proportion, bare_chain
+from bench.bare_chain import Proportion, bare_chain, free_port
 from bench.clients import Target
 from bench.load import Generators, Job, Pipelined, PipelinedRun
 from bench.processes import children_of, cpu_by_role
@@ -86,7 +86,8 @@ class Product:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.target = Target(plan.addresses()[0], plan.config.engine.matchers)
+        tcp = bool(plan.config.frontend.tcp)
+        self.target = Target(plan.addresses()[-1 if tcp else 0], plan.config.engine.matchers)
         self.pids: dict[str, list[int]] = {}
         for process in StatusReader(plan.status_path).processes():
             self.pids.setdefault(process.role, []).append(process.pid)
@@ -170,22 +171,30 @@ def bare_product(
         role: [member.core for member in plan.members if member.role == role]
         for role in ("frontend", "matcher")
     }
-    matchers = plan.config.engine.matchers
+    matchers, tcp = plan.config.engine.matchers, bool(plan.config.frontend.tcp)
     with (
         TemporaryDirectory(prefix="sb-") as directory,
-        bare_chain(Path(directory), matchers, proportion, cores) as chain,
+        bare_chain(Path(directory), matchers, proportion, cores, tcp) as chain,
     ):
         yield Target(chain.address, matchers, proportion), chain.pids
 
 
-def configured(config: Config, matchers: int, pin: bool, book: str | None) -> Config:
-    """Return a configuration with other matchers; without their own data directory and ports."""
+def configured(
+    config: Config, matchers: int, pin: bool, book: str | None, tcp: bool = False
+) -> Config:
+    """Return a configuration with other matchers; without their own data directory and ports.
+
+    With ``tcp`` it has a port of the loopback address besides, which nobody else listens on now.
+    """
     engine = msgspec.structs.replace(
         config.engine, matchers=matchers, pin=pin, book=book or config.engine.book
     )
-    frontend = msgspec.structs.replace(config.frontend, socket="", tcp="")
+    frontend = msgspec.structs.replace(
+        config.frontend, socket="", tcp=str(free_port()).removeprefix("tcp:") if tcp else ""
+    )
+    http = msgspec.structs.replace(config.http, address="")
     # As of a file: an unknown book is refused here.
-    changed = msgspec.structs.replace(config, engine=engine, frontend=frontend)
+    changed = msgspec.structs.replace(config, engine=engine, frontend=frontend, http=http)
     return msgspec.convert(msgspec.to_builtins(changed), Config)
 
 

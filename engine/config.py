@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 
 from ipc.instruments import Instrument, Scale, ScaleError
 from ipc.records import MAX_SHARDS
-from ipc.sockets import Address, AddressError, parse_address
+from ipc.sockets import Address, AddressError, is_loopback, parse_address
 from ipc.vocabulary import MAX_PRICE, MAX_RESTING_ORDERS
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -68,6 +68,7 @@ class FrontendSection(Section, frozen=True):
 class PersisterSection(Section, frozen=True):
     """``[persister]``: the trade log."""
 
+    directory: str = ""
     segment_bytes: Annotated[int, Meta(ge=4_096)] = 256 << 20
     compress: bool = True
     fsync: bool = False
@@ -90,6 +91,44 @@ class QuerySection(Section, frozen=True):
     max_trades: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
 
 
+class HttpSection(Section, frozen=True):
+    """``[http]``: REST and WebSocket."""
+
+    address: str = ""
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    default_symbol: str = ""
+    default_trade_limit: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    max_trade_limit: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
+    default_order_limit: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    max_order_limit: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
+    default_depth: Annotated[int, Meta(ge=1, le=1_024)] = 20
+    max_depth: Annotated[int, Meta(ge=1, le=1_024)] = 64
+    max_batch_orders: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
+    max_body_bytes: Annotated[int, Meta(ge=1_024, le=1 << 30)] = 1 << 20
+    max_header_bytes: Annotated[int, Meta(ge=1_024, le=1 << 20)] = 16_384
+    max_connections: Positive = 4_096
+    max_pending_orders: Annotated[int, Meta(ge=1, le=1 << 20)] = 4_096
+    answer_timeout_s: Annotated[int, Meta(ge=1, le=600)] = 5
+    keep_alive_s: Annotated[int, Meta(ge=1, le=86_400)] = 75
+    max_subscriptions: Annotated[int, Meta(ge=1, le=10_000)] = 256
+    max_unread_messages: Annotated[int, Meta(ge=16, le=1 << 20)] = 4_096
+    heartbeat_s: Annotated[int, Meta(ge=1, le=3_600)] = 15
+
+
+class TlsSection(Section, frozen=True):
+    """``[tls]``: of the TCP order entry and of HTTP."""
+
+    certificate: str = ""
+    key: str = ""
+
+
+class KeySection(Section, frozen=True):
+    """``[[keys]]``: one API key, as the SHA-256 of its text, and the user it stands for."""
+
+    user_id: Annotated[str, Meta(min_length=1, max_length=64)]
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
 class InstrumentSection(Section, frozen=True):
     """``[[instruments]]``: one symbol. Prices and sizes are decimal texts."""
 
@@ -102,6 +141,9 @@ class InstrumentSection(Section, frozen=True):
     shard: Annotated[int, Meta(ge=0, lt=MAX_SHARDS)] | None = None
 
 
+_ITEMS: dict[str, type[Section]] = {"instruments": InstrumentSection, "keys": KeySection}
+
+
 class Config(Section, frozen=True):
     """The whole file."""
 
@@ -112,6 +154,10 @@ class Config(Section, frozen=True):
     journal: JournalSection = JournalSection()
     persister: PersisterSection = PersisterSection()
     query: QuerySection = QuerySection()
+    http: HttpSection = HttpSection()
+    tls: TlsSection = TlsSection()
+    keys: Annotated[list[KeySection], Meta(max_length=100_000)] = []
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
 
     def listed(self) -> list[Instrument]:
         """Return the instruments, numbered from 1 as they stand in the file, with their shards."""
@@ -157,13 +203,6 @@ def parse_config(text: str, source: str) -> Config:
 
 def check_config(config: Config) -> None:
     """Verify what no single key shows. Raises ``ConfigError``."""
-    if config.frontend.tcp:
-        try:
-            address = parse_address(config.frontend.tcp)
-        except AddressError:
-            address = Address()
-        if not address.host:
-            raise ConfigError(f"frontend.tcp = {config.frontend.tcp!r}: must be HOST:PORT or empty")
     for key in ("ring_trades", "ring_reports"):
         ring = getattr(config.engine, key)
         if ring & (ring - 1):
@@ -181,12 +220,53 @@ def check_config(config: Config) -> None:
             )
         seen.add(section.symbol)
     config.listed()
+    _check_edge(config)
     path = config.socket_path()
     if len(str(path.absolute()).encode()) > MAX_SOCKET_PATH:
         raise ConfigError(
             f"frontend.socket = {str(path)!r}: the path of a Unix socket must have at most "
             f"{MAX_SOCKET_PATH} bytes; name a shorter one"
         )
+
+
+def _check_edge(config: Config) -> None:
+    """Verify what faces the network: open to this machine alone, unless users have keys."""
+    for key, text in (("frontend.tcp", config.frontend.tcp), ("http.address", config.http.address)):
+        if not text:
+            continue
+        try:
+            address = parse_address(text)
+        except AddressError:
+            address = Address()
+        if not address.host:
+            raise ConfigError(f"{key} = {text!r}: must be HOST:PORT or empty")
+        if not config.keys and not is_loopback(address):
+            raise ConfigError(
+                f"{key} = {text!r}: must be a loopback address (127.0.0.1, ::1, localhost) "
+                "unless [[keys]] are configured; `shardbook key USER` makes one"
+            )
+    http, tls = config.http, config.tls
+    if bool(tls.certificate) != bool(tls.key):
+        raise ConfigError("tls: certificate and key must be given together")
+    symbols = {section.symbol for section in config.instruments}
+    if http.default_symbol and http.default_symbol not in symbols:
+        raise ConfigError(
+            f"http.default_symbol = {http.default_symbol!r}: must be the symbol of an instrument"
+        )
+    for name in ("trade_limit", "order_limit"):
+        default, most = getattr(http, f"default_{name}"), getattr(http, f"max_{name}")
+        if default > most:
+            raise ConfigError(
+                f"http.default_{name} = {default}: must be at most http.max_{name} ({most})"
+            )
+    if http.default_depth > http.max_depth:
+        raise ConfigError(
+            f"http.default_depth = {http.default_depth}: must be at most http.max_depth "
+            f"({http.max_depth})"
+        )
+    digests = [section.sha256 for section in config.keys]
+    if len(set(digests)) != len(digests):
+        raise ConfigError("keys: no key must be listed twice")
 
 
 def _instrument(position: int, section: InstrumentSection, matchers: int) -> Instrument:
@@ -226,7 +306,7 @@ def _explain(error: str, tree: dict[str, Any]) -> str:
         if key == "[...]":
             return _explain_item(error, tree, keys)
         value = value[int(key[1:-1])] if key.startswith("[") else value[key]
-        kind = _kind_of(kind, key)
+        kind = _ITEMS[keys[0]] if key.startswith("[") else _kind_of(kind, key)
     name = ".".join(keys).replace(".[", "[")
     if problem.startswith("Object contains unknown field"):
         unknown = problem.split("`")[1]
@@ -239,21 +319,19 @@ def _explain(error: str, tree: dict[str, Any]) -> str:
 
 
 def _explain_item(error: str, tree: dict[str, Any], keys: list[str]) -> str:
-    """Find which instrument an error speaks of: msgspec names items of a list only as [...]."""
-    for position, item in enumerate(tree["instruments"]):
+    """Find which item of a list an error speaks of: msgspec names them only as [...]."""
+    for position, item in enumerate(tree[keys[0]]):
         try:
-            msgspec.convert(item, InstrumentSection)
+            msgspec.convert(item, _ITEMS[keys[0]])
         except msgspec.ValidationError as inner:
             problem, _, where = str(inner).partition(" - at `$")
-            path = f"$.instruments[{position}]{where.rstrip('`')}"
+            path = f"$.{keys[0]}[{position}]{where.rstrip('`')}"
             return _explain(f"{problem} - at `{path}`", tree)
     return f"{'.'.join(keys)}: {error}"
 
 
 def _kind_of(kind: Any, key: str) -> Any:
-    """Return the declared type of ``key`` within a section type, or of an item of a list."""
-    if key.startswith("["):
-        return InstrumentSection
+    """Return the declared type of ``key`` within a section type."""
     return get_type_hints(kind, include_extras=True)[key]
 
 

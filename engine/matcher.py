@@ -178,7 +178,7 @@ class Matcher:
     def _match(self, commands: Records, links: list[Link]) -> None:
         """Match one batch to its end, publishing whenever a buffer is full."""
         self._status.add("batches", 1)
-        done = 0
+        done, before = 0, self.book.counters().sequence
         while done < len(commands):
             room = self._ring.room()
             progress = self.book.process(commands[done:], self._reports, self._trades[:room])
@@ -187,6 +187,7 @@ class Matcher:
             first_report = self._account_sequences.number(reports)
             self._publish(reports, self._trades[: progress.trades])
             self._report_ring.publish_new(reports, first_report)
+            self.table.complete(before + done)
             for link in links:
                 link.send(link.encoder.encode(reports))
             if not progress.commands and not progress.reports:

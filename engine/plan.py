@@ -10,7 +10,7 @@ from ipc.instruments import Instrument
 from ipc.mapping import run_directory
 from ipc.sockets import Address, parse_address
 
-Role = Literal["supervisor", "frontend", "matcher", "persister", "query"]
+Role = Literal["supervisor", "frontend", "matcher", "persister", "query", "http"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,16 @@ class Plan:
         each = [self.addresses_of(frontend) for frontend in range(self.config.frontend.processes)]
         return [found[0] for found in each] + each[0][1:]
 
+    def gateway_address(self, frontend: int) -> Address:
+        """Where a frontend takes the orders that HTTP workers bring: for this user alone."""
+        return Address(path=str(self.run_dir / f"gateway-{frontend}.sock"))
+
+    @property
+    def http_address(self) -> Address | None:
+        """Where every HTTP worker listens; None where HTTP is switched off."""
+        text = self.config.http.address
+        return parse_address(text) if text else None
+
     @property
     def lock_path(self) -> Path:
         """The file that a running supervisor holds locked."""
@@ -64,7 +74,7 @@ class Plan:
     @property
     def log_dir(self) -> Path:
         """The directory of trades.ndjson and its older segments."""
-        return self.data_dir / "log"
+        return Path(self.config.persister.directory or self.data_dir / "log").absolute()
 
     def accounts_path(self, frontend: int) -> Path:
         """The append-only list of user ids and their accounts, of those that logged in there."""
@@ -141,6 +151,8 @@ def _members(config: Config) -> list[Member]:
     side += [("frontend", index) for index in range(config.frontend.processes)]
     side += [("persister", 0)]
     side += [("query", index) for index in range(config.query.workers)]
+    if config.http.address:
+        side += [("http", index) for index in range(config.http.workers)]
     members = [
         Member(role, index, shared[place % len(shared)]) for place, (role, index) in enumerate(side)
     ]

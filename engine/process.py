@@ -6,6 +6,7 @@ that ``ENTRIES`` names for its role, called with a ``Wakeup``.
 
 import contextlib
 import importlib
+import logging
 import os
 import selectors
 import signal
@@ -25,6 +26,7 @@ ENTRIES: dict[Role, str] = {
     "matcher": "engine.matcher:run",
     "persister": "engine.persister:run",
     "query": "frontend.query_worker:run",
+    "http": "frontend.http.worker:run",
 }
 """Where each role's work begins: ``module:function``, taking (plan, index, status, wakeup)."""
 
@@ -95,6 +97,7 @@ def run_member(config: Config, data_dir: str, role: Role, index: int) -> NoRetur
     if member.core is not None:
         os.sched_setaffinity(0, {member.core})
     wakeup = Wakeup(plan.doorbell_path if role == "persister" else None)
+    logging.basicConfig(level=config.log_level)
     status = StatusWriter(plan.status_path, role, index)
     status.start(os.getpid(), time.time_ns())
     module, _, function = ENTRIES[role].partition(":")

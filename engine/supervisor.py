@@ -28,7 +28,9 @@ from engine.trade_log import TradeLogBusyError, TradeLogError
 from engine.trade_repair import repaired_log
 from engine.warm import BOOK_VARIABLE, PROGRESS_VARIABLE
 from ipc.records import REPORT, TABLE_ENTRY, TRADE
+from ipc.sockets import listen
 from ipc.status import ProcessStatus, StatusReader, StatusWriter
+from ipc.tls import TlsError, server_context
 
 START_S = 120.0
 """How long processes may take to be ready, compiling for the first time included; as long again
@@ -79,9 +81,10 @@ class Supervisor:
     def start(self) -> None:
         """Take the data directory, make what is shared, start everything; return when ready."""
         self._take_directory()
+        self._check_port()
         self._make_shared()
         self._warm_up()
-        for role in ("matcher", "query", "persister", "frontend"):
+        for role in ("matcher", "query", "persister", "frontend", "http"):
             for member in self.plan.members:
                 if member.role == role:
                     self._start(member)
@@ -160,13 +163,13 @@ class Supervisor:
             self._announce(f"matcher {process.number} replayed {replayed} commands of its journal")
 
     def stop(self) -> None:
-        """Drain: frontends first, then matchers, then what reads them. Leaves nothing behind."""
+        """Drain, what faces clients first and what reads last; leave nothing behind."""
         if self._lock < 0:
             return  # the directory is another's
         if self._snapshots is not None:
             self._snapshots.stop()
         with contextlib.suppress(ProcessLookupError):
-            for role in ("frontend", "matcher", "query", "persister"):
+            for role in ("http", "frontend", "matcher", "query", "persister"):
                 self._stop_all(role)
         if self._status is not None:
             self._status.stop()
@@ -181,7 +184,7 @@ class Supervisor:
         plan = self.plan
         try:
             plan.data_dir.mkdir(parents=True, exist_ok=True)
-            plan.log_dir.mkdir(exist_ok=True)
+            plan.log_dir.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(plan.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ServeError(f"data directory {plan.data_dir}: {error.strerror}") from None
@@ -196,6 +199,21 @@ class Supervisor:
             ) from None
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _check_port(self) -> None:
+        """Refuse an HTTP port in use (workers share it, so theirs would not be), or a wrong key."""
+        tls = self.plan.config.tls
+        try:
+            server_context(tls.certificate, tls.key)
+        except TlsError as error:
+            raise ServeError(str(error)) from None
+        address = self.plan.http_address
+        if address is None:
+            return
+        try:
+            listen(address).close()
+        except OSError as error:
+            raise ServeError(f"cannot listen on {address}: {error.strerror}") from None
 
     def _make_shared(self) -> None:
         """Make every mapping anew; what a killed product left is replaced.
@@ -379,4 +397,7 @@ def describe(plan: Plan) -> list[str]:
             symbols = f": {', '.join(names) or 'no symbols'}"
         lines.append(f"{member.role} {member.index} on {core}{symbols}")
     lines += [f"listening on {address}" for address in plan.addresses()]
+    if plan.http_address is not None:
+        scheme = "https" if plan.config.tls.certificate else "http"
+        lines.append(f"listening on {scheme}://{plan.config.http.address}")
     return lines

@@ -9,6 +9,7 @@ Any number of tasks may use one client at once; what they send is pipelined.
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -38,7 +39,8 @@ T = TypeVar("T")
 class AsyncClient:
     """A connection of one user on an event loop.
 
-    Connects on ``connect()`` or on entering ``async with``. The parameters are ``Client``'s.
+    Connects on ``connect()`` or on entering ``async with``. The parameters are ``Client``'s, and
+    ``tls`` where the engine's TCP address speaks it.
     Messages are taken in as they come, whether they are read or not: ``max_reports`` bounds them.
     Without ``auto_reconnect`` an ended connection is told to the calls that wait, or else to the
     next reader of reports; why the engine closed it may be lost where a call is just sending.
@@ -53,11 +55,16 @@ class AsyncClient:
         max_reports: int = MAX_REPORTS,
         include_answers: bool = False,
         cancel_on_disconnect: bool = False,
+        api_key: str = "",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.address = parse_address(address) if isinstance(address, str) else address
+        self.tls = tls
         self.timeout_s = timeout_s
         self.auto_reconnect = auto_reconnect
-        self._session = Session(user_id, max_reports, include_answers, cancel_on_disconnect)
+        self._session = Session(
+            user_id, max_reports, include_answers, cancel_on_disconnect, api_key
+        )
         self._coming_back: asyncio.Task[None] | None = None
         self._link: _Link | None = None
         self._closed = False
@@ -406,7 +413,7 @@ class AsyncClient:
                 if path:
                     await loop.create_unix_connection(lambda: link, path)
                 else:
-                    await loop.create_connection(lambda: link, host, port)
+                    await loop.create_connection(lambda: link, host, port, ssl=self.tls)
                 await link.welcome
             self._closed = False
             if link.active:

@@ -40,6 +40,10 @@ class Accounts(Protocol):
         """Take what a matcher says to the frontend itself, of one stream."""
         ...
 
+    def found_link(self) -> None:
+        """Take note that a link is up."""
+        ...
+
     def lost_link(self, shard: int | None) -> None:
         """Take note that what was under way on a link gets no answer now."""
         ...
@@ -140,6 +144,7 @@ class BackendLink(asyncio.Protocol):
         for stream, account in self._accounts.open_accounts():
             self.write(frame(OpenStream(stream, account, stream in self._known)))
         self._write_kept()
+        self._accounts.found_link()
 
     def _write_kept(self) -> None:
         """Send what was kept while the link was down."""

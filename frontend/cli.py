@@ -80,9 +80,19 @@ def _expected(error: Exception) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from engine.environment import with_environment
     from engine.supervisor import serve
 
-    return serve(_config(options), options.data_dir, _say)
+    return serve(with_environment(_config(options), os.environ), options.data_dir, _say)
+
+
+def _key(options: argparse.Namespace) -> int:
+    from frontend.keys import key_section, new_key
+
+    key = new_key()
+    print(f"The key of {options.user}, shown this once: {key}", file=sys.stderr)
+    print(key_section(options.user, key))
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -280,6 +290,9 @@ def _parser() -> argparse.ArgumentParser:
     order.add_argument("order_id", type=_whole(1, 2**53 - 1), metavar="ID")
     _add_place(order)
 
+    key = command("key", _key, "Make an API key; print what to add to the configuration.")
+    key.add_argument("user", type=_user, metavar="USER")
+
     _add_place(command("status", _status, "Show each process: place, state, counters, lag."))
     _add_place(command("snapshot", _snapshot, "Take a snapshot of each shard, running or not."))
 
@@ -311,6 +324,14 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def _user(text: str) -> str:
+    if not 1 <= len(text) <= 64 or not text.isprintable() or set(text) & {'"', "\\"}:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} must be 1 to 64 characters, none of them " or \\'
+        )
+    return text
 
 
 def _seconds(text: str) -> float:

@@ -63,7 +63,8 @@ class Client:
     of commands that were under way. Where they do not, and for queries, the call still raises.
     ``cancel_on_disconnect``: when the last session of the user that asked for it ends, all orders
     of the user are cancelled. Interrupting a call (Ctrl-C) leaves its outcome unknown, and may end
-    the connection. ``max_reports`` and ``include_answers``: see ``frontend.session``.
+    the connection. ``api_key``: where the engine has keys. ``max_reports`` and
+    ``include_answers``: see ``frontend.session``.
     """
 
     def __init__(
@@ -75,11 +76,14 @@ class Client:
         max_reports: int = MAX_REPORTS,
         include_answers: bool = False,
         cancel_on_disconnect: bool = False,
+        api_key: str = "",
     ) -> None:
         self.address = parse_address(address) if isinstance(address, str) else address
         self.timeout_s = timeout_s
         self.auto_reconnect = auto_reconnect
-        self._session = Session(user_id, max_reports, include_answers, cancel_on_disconnect)
+        self._session = Session(
+            user_id, max_reports, include_answers, cancel_on_disconnect, api_key
+        )
         self._answers: list[Answer] = []
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._unsent = memoryview(b"")

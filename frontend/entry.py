@@ -67,6 +67,7 @@ class ClientConnection(asyncio.Protocol):
         """Start the clock for the login."""
         self.transport = cast(asyncio.Transport, transport)
         widen(transport.get_extra_info("socket"))
+        self.transport.set_write_buffer_limits(high=self.hall.config.max_unread_bytes // 4)
         loop = asyncio.get_running_loop()
         self.last_seen_s = loop.time()
         if not self.hall.admit(self):
@@ -132,6 +133,15 @@ class ClientConnection(asyncio.Protocol):
         elif unread < self.hall.config.max_unread_bytes:
             self._allowance = self.hall.config.max_unread_bytes
 
+    def pause_writing(self) -> None:
+        """Much is unread: read no further commands, whose answers could only add to it."""
+        self.hall.status.add("held_unread", 1)
+        self.hold()
+
+    def resume_writing(self) -> None:
+        """The client has read on."""
+        self.go_on()
+
     def hold(self) -> None:
         """Read no more until ``go_on`` was called as often as this."""
         if self._pause():
@@ -150,6 +160,10 @@ class ClientConnection(asyncio.Protocol):
         if transport is not None and not transport.is_closing():
             transport.write(frame(Closing(code, text)))
             transport.close()
+
+    def take(self, body: bytes) -> None:
+        """Route one whole message of a session that is logged in, or answer what is wrong."""
+        self._odd(body)
 
     def _pause(self) -> bool:
         """Read no more; return whether that is new."""
@@ -266,6 +280,10 @@ class ClientConnection(asyncio.Protocol):
     def _log_in(self, login: Login) -> None:
         if self.session:
             self.close("ALREADY_LOGGED_IN", "a connection logs in once")
+            return
+        if not self.hall.keys.admits(login.user_id, login.api_key):
+            self.hall.status.add("refused_login", 1)
+            self.close("LOGIN_REFUSED", "api_key: must be a key of the user_id")
             return
         self.hall.log_in(self, login)
         if not self.session and self._open():

@@ -18,6 +18,7 @@ from engine.config import FrontendSection
 from frontend.accounts import AccountRegistry
 from frontend.backends import BackendLink
 from frontend.entry import ClientConnection
+from frontend.keys import Keys
 from frontend.mass_cancels import MassCancels
 from frontend.report_history import ReportHistory
 from frontend.resume import Resume, ResumeError
@@ -62,9 +63,11 @@ class Hall:
         status: StatusWriter,
         version: str,
         session_numbers: Iterator[int],
+        keys: Keys,
     ) -> None:
         self.config = config
         self.status = status
+        self.keys = keys
         self._registry = registry
         self._resume = Resume(history, status)
         self._version = version
@@ -161,6 +164,10 @@ class Hall:
             self._tell_matchers(stream)
         connection.enter(session, frame(welcome), missed)
 
+    def greet_gateway(self) -> Welcome:
+        """Return the greeting of a gateway, with a session's number for its request ids."""
+        return Welcome(next(self._session_numbers), "", self._version, self._infos, [])
+
     def _tell_matchers(self, stream: Stream) -> None:
         """Say to the matchers whether a session of the account asks for cancel on disconnect."""
         for link in self.router.matchers:
@@ -233,7 +240,12 @@ class Hall:
             return
         for connection in list(stream.sessions):
             news = ShardRestarted(last, connection.sent_bytes_at_loss.get(shard, 0))
-            connection.deliver_missed(missed + frame(news))
+            connection.deliver_missed(missed + frame(news, stream.number))
+
+    def found_link(self) -> None:
+        """Show how many matchers cannot be reached."""
+        down = sum(not link.connected for link in self.router.matchers)
+        self.status.set("shards_down", down)
 
     def lost_link(self, shard: int | None) -> None:
         """A matcher or worker is gone with what it had not answered: nobody waits for that."""
@@ -253,6 +265,7 @@ class Hall:
                 stream.opening.discard(shard)
                 if not stream.opening:
                     self._let_in(stream)
+        self.found_link()
 
     # Commands under way -------------------------------------------------------------------------
 

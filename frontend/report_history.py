@@ -58,7 +58,7 @@ class ReportHistory:
         oldest = last + 1
         encoder = ReportEncoder()
         encoder.open_stream(1, account)
-        found: list[bytes] = []
+        found: list[bytes | memoryview] = []
         while missing > 0 and before >= ring.oldest:
             mine, before = self._chunk(ring, before, account, after)
             mine = mine[mine["account_sequence"] <= last]

@@ -16,12 +16,15 @@ from engine.process import Wakeup
 from frontend.accounts import AccountRegistry
 from frontend.backends import BackendLink
 from frontend.entry import ClientConnection
+from frontend.gateway import GatewayConnection
 from frontend.hall import MAX_SESSION, Hall
+from frontend.keys import Keys
 from frontend.report_history import ReportHistory
 from frontend.router import Router
 from ipc.ring import REPORTS, RingReader
-from ipc.sockets import listen
+from ipc.sockets import BACKLOG, listen
 from ipc.status import StatusWriter
+from ipc.tls import server_context
 
 DRAIN_S = 10.0
 """How long answers may take to arrive and to be read once the product stops."""
@@ -56,7 +59,16 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     sessions = session_numbers(index, config.processes)
     rings = [RingReader(plan.report_ring_path(shard), REPORTS) for shard in plan.shards]
     history = ReportHistory(rings)
-    hall = Hall(config, plan.instruments, registry, history, status, product_version(), sessions)
+    hall = Hall(
+        config,
+        plan.instruments,
+        registry,
+        history,
+        status,
+        product_version(),
+        sessions,
+        Keys(plan.config.keys),
+    )
     waits, keeps = config.when_busy == "wait", config.when_shard_down == "hold"
     bound = config.max_queued_bytes
     matchers = [
@@ -77,8 +89,23 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
             sock = listen(address, shared=config.processes > 1)
         except OSError as error:
             sys.exit(f"frontend: cannot listen on {address}: {error.strerror}")
-        create = loop.create_server if address.host else loop.create_unix_server
-        servers.append(await create(lambda: ClientConnection(hall), sock=sock))
+        if address.host:
+            context = server_context(plan.config.tls.certificate, plan.config.tls.key)
+            server = await loop.create_server(
+                lambda: ClientConnection(hall), sock=sock, ssl=context, backlog=BACKLOG
+            )
+        else:
+            server = await loop.create_unix_server(
+                lambda: ClientConnection(hall), sock=sock, backlog=BACKLOG
+            )
+        servers.append(server)
+    if plan.http_address is not None:
+        sock = listen(plan.gateway_address(index))
+        servers.append(
+            await loop.create_unix_server(
+                lambda: GatewayConnection(hall), sock=sock, backlog=BACKLOG
+            )
+        )
     status.ready()
     await _until_stopped(hall, wakeup)
     for server in servers:

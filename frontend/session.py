@@ -105,6 +105,7 @@ class Session:
         max_reports: int = MAX_REPORTS,
         include_answers: bool = False,
         cancel_on_disconnect: bool = False,
+        api_key: str = "",
     ) -> None:
         try:
             msgspec.convert(user_id, UserId)
@@ -113,6 +114,7 @@ class Session:
         self.user_id = user_id
         self.include_answers = include_answers
         self.cancel_on_disconnect = cancel_on_disconnect
+        self._api_key = api_key
         self.positions = Positions()
         self.version = ""
         self.session = 0
@@ -147,7 +149,9 @@ class Session:
         self._failure = None
         self._welcomed = False
         self.closing = None
-        login = Login(self.user_id, self.positions.resume(), self.cancel_on_disconnect)
+        login = Login(
+            self.user_id, self.positions.resume(), self.cancel_on_disconnect, self._api_key
+        )
         return self.sent(frame(login))
 
     def sent(self, frames: bytes) -> bytes:

@@ -43,7 +43,7 @@ class Link:
         self.decoder.open_stream(stream, account)
         self.encoder.open_stream(stream, account)
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """Queue bytes; ``Backend.flush`` writes them."""
         if data:
             self._out.append(memoryview(data))

@@ -188,6 +188,10 @@ class BoardReader(_Board):
         super().__init__(path, writable=False)
         self.torn_copies = 0
 
+    def version(self, symbol: int) -> int:
+        """Return a number that is another one whenever the symbol's levels were published."""
+        return load_acquire(self._slots[symbol].words, _VERSION)
+
     def read(self, symbol: int) -> Depth:
         """Return a symbol's levels. Raises ``BoardBusyError``; KeyError for an unknown symbol."""
         words, pages = self._slots[symbol]

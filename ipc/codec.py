@@ -187,7 +187,6 @@ class ReportEncoder:
         self._streams: dict[int, int] = {}
         self._keys = np.zeros(64, np.uint64)
         self._values = np.zeros(64, np.uint64)
-        self._out = np.zeros(0, np.uint8)
 
     def open_stream(self, stream: int, account: int) -> None:
         """Send the account's reports as ``stream`` from now on."""
@@ -200,16 +199,14 @@ class ReportEncoder:
         else:
             self._place(account)
 
-    def encode(self, reports: Records) -> bytes:
+    def encode(self, reports: Records) -> bytes | memoryview:
         """Return the frames of the reports whose account has a stream here, in order."""
         if not HAVE_NUMBA:
             return self._encode_plain(reports)
-        if len(self._out) < len(reports) * MAX_FRAME:
-            self._out = np.zeros(2 * len(reports) * MAX_FRAME, np.uint8)
-        size = encode_reports(
-            reports, self._keys, self._values, REJECT_TEXTS, REJECT_LENGTHS, self._out
-        )
-        return self._out[:size].tobytes()
+        out = np.empty(len(reports) * MAX_FRAME, np.uint8)
+        size = encode_reports(reports, self._keys, self._values, REJECT_TEXTS, REJECT_LENGTHS, out)
+        # Much is given away as it is; a little does not keep all that room from others.
+        return out.data[:size] if 2 * size > len(out) else out[:size].tobytes()
 
     def _place(self, account: int) -> None:
         """Put an account into the open-addressed table; it is at most a quarter full."""

@@ -130,12 +130,14 @@ class Login(Message, tag=10):
 
     ``resume``: the last ``account_sequence`` that was seen of each shard; what came after them is
     sent first. ``cancel_on_disconnect``: when the last session of the account that asked for it
-    ends, in whatever way, all orders of the account are cancelled.
+    ends, in whatever way, all orders of the account are cancelled. ``api_key``: proves who it is,
+    where the engine has keys.
     """
 
     user_id: UserId
     resume: Annotated[list[AccountSequence], Meta(max_length=MAX_SHARDS)] = []
     cancel_on_disconnect: bool = False
+    api_key: Annotated[str, Meta(max_length=256)] = ""
 
 
 class Ping(Message, tag=11):
@@ -319,7 +321,7 @@ class ShardRestarted(Message, tag=33):
     sent_bytes: int
 
 
-# Between frontend and matcher or query worker --------------------------------------------------
+# Between processes of the product -----------------------------------------------------------
 
 
 class OpenStream(Message, tag=40):
@@ -343,6 +345,20 @@ class StreamOpened(Message, tag=41):
     account_sequence: int
 
 
+class OpenAccount(Message, tag=42):
+    """A gateway will send commands of this user: frames of the stream that the answer names."""
+
+    request_id: Id
+    user_id: UserId
+
+
+class AccountOpened(Message, tag=43):
+    """The answer to ``OpenAccount``; ``stream`` 0: no further account can be opened."""
+
+    request_id: int
+    stream: int
+
+
 CLIENT_COMMANDS = NewOrder | Cancel | Replace | Reduce | MassCancel
 CLIENT_QUERIES = OrderQuery | TradesQuery | BookQuery
 CLIENT_MESSAGES = CLIENT_COMMANDS | CLIENT_QUERIES | Login | Ping
@@ -362,6 +378,8 @@ SERVER_MESSAGES = (
 FRONTEND_MESSAGES = StreamOpened | MassCancelReport | Reject
 """What a matcher tells a frontend itself, on ``ipc.codec.FRONTEND_STREAM``."""
 
+GATEWAY_MESSAGES = SERVER_MESSAGES | AccountOpened
+
 COMMAND_TAGS = frozenset({tag_of(kind) for kind in get_args(CLIENT_COMMANDS)})
 QUERY_TAGS = frozenset({tag_of(kind) for kind in get_args(CLIENT_QUERIES)})
 
@@ -370,3 +388,6 @@ client_decoder = Decoder(CLIENT_MESSAGES)
 backend_decoder = Decoder(BACKEND_MESSAGES)
 server_decoder = Decoder(SERVER_MESSAGES)
 frontend_decoder = Decoder(FRONTEND_MESSAGES)
+open_account_decoder = Decoder(OpenAccount)
+gateway_decoder = Decoder(GATEWAY_MESSAGES)
+"""Of what a frontend sends to a gateway."""

@@ -1,11 +1,14 @@
 """Addresses and stream sockets: ``unix:PATH`` and ``tcp:HOST:PORT``."""
 
 import contextlib
+import ipaddress
 import os
 import socket
 from pathlib import Path
 from typing import NamedTuple
 
+BACKLOG = 1024
+"""Connections that may wait to be accepted; a Unix socket fails those beyond at once."""
 BUFFER_BYTES = 1 << 20
 """Of a socket's kernel buffers, each way, as far as the machine allows."""
 
@@ -42,6 +45,16 @@ def parse_address(text: str) -> Address:
     return Address(host=host, port=int(port))
 
 
+def is_loopback(address: Address) -> bool:
+    """Return whether only this machine reaches an address."""
+    if address.path or address.host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address.host).is_loopback
+    except ValueError:
+        return False
+
+
 def connect(address: Address, timeout_s: float | None = None) -> socket.socket:
     """Return a connected stream socket. Raises OSError."""
     if address.path:
@@ -64,7 +77,7 @@ def widen(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
 
 
-def listen(address: Address, backlog: int = 1024, shared: bool = False) -> socket.socket:
+def listen(address: Address, shared: bool = False) -> socket.socket:
     """Return a listening, non-blocking socket; a Unix path left by a dead process is replaced.
 
     With ``shared`` several processes of this user may listen on a TCP port: the kernel deals
@@ -86,6 +99,6 @@ def listen(address: Address, backlog: int = 1024, shared: bool = False) -> socke
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         where = (address.host, address.port)
         server = socket.create_server(where, family=family, reuse_port=shared)
-    server.listen(backlog)
+    server.listen(BACKLOG)
     server.setblocking(False)
     return server

@@ -15,7 +15,10 @@ from ipc.vocabulary import Reason
 
 KIND = "status"
 STATES = ("absent", "starting", "ready", "stopped", "halted")
-ROLES = ("supervisor", "frontend", "matcher", "persister", "query")
+ROLES = ("supervisor", "frontend", "matcher", "persister", "query", "http")
+
+ORDER_LATENCY_US = (100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 102_400, 1_000_000)
+"""The bounds of the latency histogram of an HTTP worker: each order counts in one bucket."""
 
 COUNTERS: dict[str, tuple[str, ...]] = {
     "supervisor": ("restarts", "snapshots", "snapshot_errors"),
@@ -34,6 +37,8 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "closed_idle",
         "undelivered_bytes",
         "held_reads",
+        "held_unread",
+        "shards_down",
         "resumed_reports",
         "refused_resume",
     ),
@@ -65,12 +70,29 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "missing_trades",
     ),
     "query": ("requests", "torn_copies", "lost_trades"),
+    "http": (
+        "requests",
+        "orders",
+        "errors_client",
+        "errors_server",
+        "connections",
+        "sockets",
+        "subscriptions",
+        "messages_out",
+        "conflated",
+        "closed_slow_reader",
+        "unknown_outcomes",
+        "gateway_lost",
+        "order_seconds_ns",
+        *(f"order_under_us_{bound}" for bound in ORDER_LATENCY_US),
+        "order_over",
+    ),
 }
 """The counters of each role, in the order of their words."""
 
 _ROLE, _INDEX, _CORE, _STATE, _PID, _STARTED_NS = range(6)
 _FIRST_COUNTER = 8
-_MAX_COUNTERS = 24
+_MAX_COUNTERS = 32
 _FIRST_REJECT = _FIRST_COUNTER + _MAX_COUNTERS
 _MAX_REASON = max(Reason)
 _SLOT_WORDS = (_FIRST_REJECT + _MAX_REASON + 1 + 7) // 8 * 8

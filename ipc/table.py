@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ipc.atomics import fence, load_acquire, load_after
+from ipc.atomics import fence, load_acquire, load_after, store_release
 from ipc.mapping import Mapping, create_mapping, open_mapping
 from ipc.records import ORDER, TABLE_ENTRY
 from ipc.vocabulary import OrdStatus
@@ -35,9 +35,13 @@ KIND = "order table"
 MAX_TRIES = 10_000
 _WORDS = 16
 _LIVE, _EPOCH, _USED, _HAND, _ENDS, _KEPT = range(6)
+_COMPLETED = 8
 _RESERVE_SLOTS = 4_096
 _ENTRY_WORDS = TABLE_ENTRY.itemsize // 8
 _HEAD_BYTES = TABLE_ENTRY.itemsize - ORDER.itemsize
+_CUM_QTY = 6
+assert TABLE_ENTRY.fields is not None
+assert TABLE_ENTRY.fields["cum_qty"][1] == 8 * _CUM_QTY
 _CHUNK = 1024
 _SPINS = 100
 _LOW = 0xFFFFFFFF
@@ -119,12 +123,17 @@ class OrderTableWriter(_Table):
 
         self._apply_reports, self._rebuild = apply_reports, rebuild
         self._reserved = 0
+        self._control = self.mapping.words(0, _WORDS)
         self.overflowed_orders = 0
         entries = self._entries[: int(self._words[_USED]) + 1]
         torn = np.flatnonzero(entries["version"] & 1)
         entries["order_id"][torn] = self._accounts[torn] = 0
         entries["version"][torn] += 1
         rebuild(entries, self._cells, self._words)
+
+    def complete(self, sequence: int) -> None:
+        """Show that the shard's commands up to this one have had all their effects."""
+        store_release(self._control, _COMPLETED, sequence)
 
     def apply(self, reports: Records) -> None:
         """Carry REPORT records out on the table, in order.
@@ -240,6 +249,29 @@ class OrderTableReader(_Table):
         self._rows = self._entries.view("<u8").reshape(slots, _ENTRY_WORDS)
         self.torn_copies = 0
 
+    @property
+    def completed(self) -> int:
+        """The last command of the shard all of whose effects are shown."""
+        return load_acquire(self._table_words, _COMPLETED)
+
+    def cum_qty(self, order_id: int) -> int | None:
+        """Return how many lots of an order are filled, None if the table does not have it.
+
+        Less work than ``get``. Raises ``TableBusyError``.
+        """
+        cell = order_id & self._mask
+        for tries in range(MAX_TRIES):
+            slot = self._search(load_acquire(self._cell_words, cell) & _LOW, order_id)
+            if not slot:
+                return None if self.get(order_id) is None else self.cum_qty(order_id)
+            words, base = self._entry_words, slot * _ENTRY_WORDS
+            version = load_acquire(words, base) & _LOW
+            found, cum_qty = words[base + 1], words[base + _CUM_QTY]
+            if not version & 1 and load_after(words, base) & _LOW == version and found == order_id:
+                return cum_qty
+            self._lose(1, tries)
+        raise TableBusyError(f"{self.mapping.path}: order {order_id} never held still")
+
     def get(self, order_id: int) -> np.void | None:
         """Return a copy of an order (ORDER), None if the table does not have it.
 
@@ -277,24 +309,28 @@ class OrderTableReader(_Table):
 
     def of_account(
         self,
-        account: int,
+        account: int | None,
         symbol: int = 0,
         side: int = 0,
         ord_status: int | None = None,
         limit: int = 100,
     ) -> Records:
-        """Return copies of an account's orders (ORDER), newest first; 0 and None: any.
+        """Return copies of an account's orders (ORDER), newest first; None and 0: any.
 
         Each is whole; an order that enters or leaves meanwhile may be among them or not. Raises
         ``TableBusyError``.
         """
-        slots = np.flatnonzero(self._accounts[: self._table_words[_USED] + 1] == account)
+        used = self._accounts[: self._table_words[_USED] + 1]
+        anyone = account is None
+        slots = np.flatnonzero(used if anyone else used == account)
         slots = slots[np.argsort(self._rows[slots, 1])[::-1]]
         found: list[Records] = [np.empty(0, ORDER)]
         count = 0
         for first in range(0, len(slots), _CHUNK):
             orders = self._copies(slots[first : first + _CHUNK])
-            wanted = (orders["account"] == account) & (orders["order_id"] != 0)
+            wanted = orders["order_id"] != 0
+            if not anyone:
+                wanted &= orders["account"] == account
             if symbol:
                 wanted &= orders["symbol"] == symbol
             if side:

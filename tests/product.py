@@ -68,7 +68,7 @@ class Wire:
         self._waiting: list[Message] = []
         self.welcome: Welcome | None = None
         if user_id is not None:
-            self.send(Login(user_id, list(resume), cancel_on_disconnect))
+            self.log_in(user_id, resume, cancel_on_disconnect)
             answer = self.receive()
             assert isinstance(answer, Welcome), answer
             self.welcome = answer
@@ -78,6 +78,17 @@ class Wire:
 
     def __exit__(self, *_: object) -> None:
         self.sock.close()
+
+    def log_in(
+        self, user_id: str, resume: Sequence[int] = (), cancel_on_disconnect: bool = False
+    ) -> None:
+        """Send a login, and await nothing."""
+        self.send(Login(user_id, list(resume), cancel_on_disconnect))
+
+    @property
+    def has_message(self) -> bool:
+        """Whether ``receive`` would return at once, or at least has something to look at."""
+        return bool(self._waiting or select.select([self.sock], [], [], 0)[0])
 
     def send(self, *messages: Message) -> None:
         """Send messages, each in a frame."""

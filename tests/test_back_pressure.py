@@ -5,18 +5,20 @@ import select
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Thread
 
 import numpy as np
 import pytest
 
 from engine.plan import Plan
+from frontend.client import Client
 from frontend.frame_sorter import StreamSorter, count_answers
 from ipc.codec import ReportEncoder
 from ipc.frames import FrameSplitter, frame
 from ipc.messages import MAX_BODY, NewOrder, Ping, Pong, Reject, Report, server_decoder
-from ipc.records import REPORT
+from ipc.records import COMMAND, REPORT
 from ipc.status import StatusReader
-from ipc.vocabulary import ExecType, Reason
+from ipc.vocabulary import CommandType, ExecType, Reason
 from tests.product import WAIT_S, Wire, make_config, running, until
 
 SLOW, FAST = 1, 2
@@ -101,6 +103,52 @@ def test_full_window_holds_its_account_back_alone() -> None:
         answers = [flood.receive() for _ in range(11)]
         assert [answer.request_id for answer in answers] == [*range(1, 11), 99]
         assert answers[-1] == Pong(99)
+
+
+def test_client_that_only_sends_is_held_back_rather_than_cut_off() -> None:
+    """It reads nothing before it has sent all that goes, as a batch does; then it has it all."""
+    extra = "[frontend]\nmax_unread_bytes = 262144\nwindow = 400\n"
+    count = 60_000
+    with running(make_config(1, 1, extra)) as plan, Wire(plan, "busy") as wire:
+        wire.sock.setblocking(False)
+        data, sent = memoryview(orders(count, 1)), 0
+        while not counter(plan, "held_unread"):
+            _, writable, _ = select.select([], [wire.sock], [], 0.01)
+            if writable:
+                sent += wire.sock.send(data[sent : sent + 65536])
+        wire.sock.settimeout(WAIT_S)
+        sender = Thread(target=lambda: wire.send_bytes(bytes(data[sent:])))
+        sender.start()
+        answers = [wire.receive() for _ in range(count)]
+        sender.join()
+        assert [answer.request_id for answer in answers] == list(range(1, count + 1))
+        assert counter(plan, "closed_slow_reader") == 0
+
+
+def test_client_that_was_cut_off_comes_back_and_misses_nothing() -> None:
+    """It leaves more of its fills unread than it may, and is told all of them in the end."""
+    extra = "[frontend]\nmax_unread_bytes = 262144\nwindow = 400\n"
+    count = 20_000
+    with (
+        running(make_config(1, 1, extra)) as plan,
+        Client(plan.addresses()[0], "slow", auto_reconnect=True, max_reports=count) as slow,
+        Client(plan.addresses()[0], "fast", max_reports=count) as fast,
+    ):
+        commands = np.zeros(count, COMMAND)
+        commands["command_type"], commands["symbol"] = CommandType.NEW, 1
+        commands["side"], commands["order_type"], commands["time_in_force"] = 1, 2, 1
+        commands["price"], commands["quantity"] = 100, 1
+        entered = slow.submit_array(commands)
+        commands["side"] = 2
+        fast.submit_array(commands)
+        until(lambda: counter(plan, "closed_slow_reader") == 1)
+        fills = []
+        while sum(map(len, fills)) < count:
+            fills.append(slow.receive_array(timeout_s=WAIT_S))
+        told = np.concatenate(fills)
+        assert (told["order_id"] == entered["order_id"]).all()
+        assert (told["exec_type"] == ExecType.TRADE).all()
+        assert slow.missed_reports == 0
 
 
 def test_window_is_kept_open_by_every_kind_of_answer() -> None:

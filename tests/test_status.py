@@ -17,6 +17,7 @@ SLOTS = [
     ProcessSlot("matcher", 1, 2),
     ProcessSlot("persister", 0, 0),
     ProcessSlot("query", 0, None),
+    ProcessSlot("http", 0, None),
 ]
 
 

@@ -1,0 +1,92 @@
+"""Settings from the environment: for ``shardbook serve``, over what its configuration says."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from engine.config import Config, ConfigError, check_config
+
+MAX_SIZE = 1 << 26
+
+
+class _WrongError(ValueError):
+    """What a value must be."""
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
+            raise _WrongError(f"must be a whole number of {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def _history(text: str) -> int:
+    """Return the next power of two: a ring has no other sizes."""
+    return max(16, 1 << (_whole(1, MAX_SIZE)(text) - 1).bit_length())
+
+
+def _directory(text: str) -> str:
+    path = Path(text)
+    if path.name == "trades.ndjson":
+        return str(path.parent)
+    if path.suffix:
+        raise _WrongError("must be a directory, or the path of a trades.ndjson in one")
+    return text
+
+
+def _level(text: str) -> str:
+    if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise _WrongError("must be DEBUG, INFO, WARNING or ERROR")
+    return text.upper()
+
+
+class Variable(NamedTuple):
+    """What one variable sets: section ("" for none) and key, and how its text is read."""
+
+    section: str
+    key: str
+    read: Callable[[str], Any]
+
+
+VARIABLES: dict[str, Variable] = {
+    "PORT": Variable("http", "address", _whole(1, 65_535)),
+    "HTTP_WORKERS": Variable("http", "workers", _whole(1, 64)),
+    "DEFAULT_SYMBOL": Variable("http", "default_symbol", str),
+    "DEFAULT_TRADE_LIMIT": Variable("http", "default_trade_limit", _whole(1, 10_000)),
+    "MAX_TRADE_LIMIT": Variable("http", "max_trade_limit", _whole(1, 10_000)),
+    "TRADE_HISTORY_SIZE": Variable("engine", "ring_trades", _history),
+    "TRADE_LOG_PATH": Variable("persister", "directory", _directory),
+    "DATA_DIR": Variable("", "data_dir", str),
+    "LOG_LEVEL": Variable("", "log_level", _level),
+}
+"""Every variable there is. ``PORT`` keeps the host of ``http.address``."""
+
+
+def with_environment(config: Config, environment: Mapping[str, str]) -> Config:
+    """Return the configuration with what the environment sets. Raises ``ConfigError``.
+
+    An empty variable sets nothing.
+    """
+    used = [name for name in VARIABLES if environment.get(name)]
+    for name in used:
+        section, key, read = VARIABLES[name]
+        try:
+            value = read(environment[name])
+        except _WrongError as error:
+            raise ConfigError(f"environment: {name} = {environment[name]!r}: {error}") from None
+        if name == "PORT":
+            host = config.http.address.rpartition(":")[0] or "127.0.0.1"
+            value = f"{host}:{value}"
+        changed: Any = value
+        if section:
+            changed = msgspec.structs.replace(getattr(config, section), **{key: value})
+        config = msgspec.structs.replace(config, **{section or key: changed})
+    try:
+        check_config(config)
+    except ConfigError as error:
+        raise ConfigError(f"environment ({', '.join(used)}): {error}") from None
+    return config

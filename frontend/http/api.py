@@ -1,0 +1,101 @@
+"""What every request handler of a worker uses: shared memory, instruments, users, order entry."""
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.plan import Plan
+from frontend.http.errors import ApiError
+from frontend.http.market import Markets
+from frontend.http.meter import Meter
+from frontend.http.names import AccountNames
+from frontend.http.order_entry import OrderEntry
+from frontend.http.request import Request
+from frontend.keys import Keys
+from ipc.board import BoardReader
+from ipc.records import account_of, sequence_of, shard_of
+from ipc.ring import RingReader
+from ipc.status import StatusReader, StatusWriter
+from ipc.table import OrderTableReader
+
+if TYPE_CHECKING:
+    from frontend.http.candles import Candles  # which use this module
+    from frontend.http.feeds import Feeds
+    from frontend.http.trade_reads import TradeReads
+
+Records = npt.NDArray[np.void]
+
+
+class Api:
+    """One worker's views of the product. Nothing here is written but the worker's own status."""
+
+    entry: OrderEntry
+    trade_reads: "TradeReads"
+    candles: "Candles"
+    feeds: "Feeds"
+    openapi: bytes
+    docs_page: bytes
+
+    def __init__(self, plan: Plan, status: StatusWriter, version: str) -> None:
+        self.plan = plan
+        self.config = plan.config.http
+        self.status = status
+        self.version = version
+        self.keys = Keys(plan.config.keys)
+        self.meter = Meter(status)
+        self.started = time.monotonic()
+        self.markets = Markets(plan.instruments, self.config.default_symbol)
+        self.names = AccountNames(
+            plan.accounts_path(index) for index in range(plan.config.frontend.processes)
+        )
+        self.page = StatusReader(plan.status_path)
+        self.rings = [RingReader(plan.ring_path(shard)) for shard in plan.shards]
+        self.tables = [OrderTableReader(plan.table_path(shard)) for shard in plan.shards]
+        self.boards = [BoardReader(plan.board_path(shard)) for shard in plan.shards]
+
+    def authenticate(self, headers: list[tuple[bytes, bytes]]) -> str | None:
+        """Return the user of a request's key, None where no keys are configured.
+
+        Raises ``ApiError``.
+        """
+        if not self.keys:
+            return None
+        for name, value in headers:
+            if name == b"x-api-key":
+                return self.user_of_key(value)
+            if name == b"authorization" and value[:7].lower() == b"bearer ":
+                return self.user_of_key(value[7:].strip())
+        raise ApiError("UNAUTHORIZED", "an API key must be sent")
+
+    def user_of_key(self, key: bytes) -> str:
+        """Return the user of a key. Raises ``ApiError``."""
+        user_id = self.keys.user_of(key)
+        if user_id is None:
+            raise ApiError("UNAUTHORIZED", "the API key must be one that is configured")
+        return user_id
+
+    def account(self, request: Request, named: str | None) -> int | None:
+        """Return whose orders a request may see; None where everybody's. Raises ``ApiError``."""
+        if named is None and request.user_id is None:
+            return None
+        return account_of(request.user(named))
+
+    def order(self, order_id: int, account: int | None) -> np.void:
+        """Return an order (ORDER), of ``account`` where one is given. Raises ``ApiError``."""
+        shard = shard_of(order_id)
+        found = self.tables[shard].get(order_id) if shard < len(self.tables) else None
+        if found is None or (account is not None and found["account"] != account):
+            raise ApiError(
+                "ORDER_NOT_FOUND",
+                f"order_id: no order {order_id} is known",
+                field="order_id",
+                rule="must be that of an order, live or ended not long ago",
+            )
+        return found
+
+    def made_trades(self, first_trade_id: int, count: int) -> Records:
+        """Return trades of one command (TRADE), as many as the ring still has."""
+        first = sequence_of(first_trade_id)
+        return self.rings[shard_of(first_trade_id)].read(first - 1, count).records

@@ -1,0 +1,174 @@
+"""Candles: open, high, low, close and volume of the trades of each minute, and of longer intervals.
+
+Minutes are made from every trade, once: from the rings, and from the log where a ring has moved on
+since the last look. That is done when candles are asked for, in a thread of its own; the first
+time, after a restart on a long log, it may take longer than a request may, and is said.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from engine.trade_lines import to_records
+from engine.trade_reader import LogTail, Position
+from frontend.http.api import Api, Records
+from frontend.http.errors import ApiError, broken_rule
+from frontend.http.market import Market
+from frontend.http.models import Candle, CandlesAnswer, CandlesQuery
+from frontend.http.request import Request, read_query
+from ipc.records import sequence_of, shard_of
+
+INTERVALS = {
+    "1m": 1,
+    "5m": 5,
+    "15m": 15,
+    "30m": 30,
+    "1h": 60,
+    "4h": 240,
+    "1d": 1_440,
+}
+"""Minutes of each interval; they begin at whole multiples of it since the epoch."""
+MAX_MINUTES = 50_000
+"""Minutes with trades that are kept of a symbol: the oldest give way."""
+MINUTE_NS = 60 * 10**9
+BATCH_TRADES = 16_384
+_INTERVAL_RULE = "must be one of " + ", ".join(INTERVALS)
+
+Minute = list[int]
+"""Open, high, low, close in ticks, volume in lots, trades."""
+
+
+class Candles:
+    """The minutes of every symbol, up to a sequence of each shard. Not safe for two threads."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._minutes: dict[int, dict[int, Minute]] = {m.number: {} for m in api.markets.all}
+        self._seen = dict.fromkeys(api.plan.shards, 0)
+        self._position = Position(0, 0)
+        self._stopping = threading.Event()
+        self._thread = ThreadPoolExecutor(1, "candles")
+
+    def catch_up(self) -> None:
+        """Take in all trades that there are, from the log where the rings have lost some."""
+        for shard, ring in enumerate(self._api.rings):
+            while not self._stopping.is_set():
+                result = ring.read(self._seen[shard], BATCH_TRADES)
+                if result.lost_records:
+                    self._read_log()
+                    continue
+                if not len(result.records):
+                    break
+                self._add(result.records)
+
+    def of(self, number: int, minutes: int, first: int, limit: int, end: int) -> dict[int, Minute]:
+        """Return up to ``limit`` candles, the last ones that begin before ``end``, by their minute.
+
+        ``minutes`` is the length of one; none begins before ``first``. Both are minutes.
+        """
+        found: dict[int, Minute] = {}
+        known = self._minutes[number]
+        for minute in sorted(known, reverse=True):
+            start = minute - minute % minutes
+            if start >= end or start < first:
+                continue
+            if start not in found:
+                if len(found) == limit:
+                    break
+                found[start] = list(known[minute])
+            else:
+                _prepend(found[start], known[minute])
+        return found
+
+    async def candles(self, request: Request) -> CandlesAnswer:
+        """Show candles of the intervals that had trades, oldest first."""
+        api = self._api
+        query = read_query(CandlesQuery, request.query)
+        market = api.markets.named(query.symbol)
+        minutes = INTERVALS.get(query.interval)
+        if minutes is None:
+            raise broken_rule("interval", _INTERVAL_RULE)
+        loop = asyncio.get_running_loop()
+        reading = loop.run_in_executor(self._thread, self.catch_up)
+        try:
+            async with asyncio.timeout(api.config.answer_timeout_s):
+                await asyncio.shield(reading)
+        except TimeoutError:
+            raise ApiError("BUSY", "candles are still being made from the log") from None
+        first = 0 if query.from_ is None else -(-query.from_ // MINUTE_NS)
+        end = time.time_ns() // MINUTE_NS + 1 if query.to is None else -(-query.to // MINUTE_NS)
+        asked = market.number, minutes, first, query.limit, end
+        found = await loop.run_in_executor(self._thread, self.of, *asked)
+        quoted = query.numbers == "string"
+        candles = [_candle(market, start, found[start], quoted) for start in sorted(found)]
+        return CandlesAnswer(
+            timestamp=time.time_ns(),
+            symbol=market.symbol,
+            interval=query.interval,
+            candles=candles,
+            count=len(candles),
+        )
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._stopping.set()
+        self._thread.shutdown(cancel_futures=True)
+
+    def _read_log(self) -> None:
+        """Take in what the log has more than is known."""
+        instruments = self._api.plan.instruments
+        with contextlib.closing(LogTail(self._api.plan.log_dir, self._position)) as tail:
+            while not self._stopping.is_set() and (trades := tail.read()):
+                wanted = [
+                    trade
+                    for trade in trades
+                    if sequence_of(trade.trade_id)
+                    > self._seen.get(shard_of(trade.trade_id), 1 << 60)
+                ]
+                if wanted:
+                    self._add(to_records(wanted, instruments))
+                self._position = tail.position
+
+    def _add(self, trades: Records) -> None:
+        """Take in trades that follow what is known of their shards."""
+        for trade_id, _, time_ns, price, quantity, _, _, symbol, *_ in trades.tolist():
+            self._seen[shard_of(trade_id)] = sequence_of(trade_id)
+            minutes = self._minutes[symbol]
+            minute = minutes.get(time_ns // MINUTE_NS)
+            if minute is None:
+                minutes[time_ns // MINUTE_NS] = [price, price, price, price, quantity, 1]
+                if len(minutes) > MAX_MINUTES:
+                    del minutes[min(minutes)]
+                continue
+            if price > minute[1]:
+                minute[1] = price
+            elif price < minute[2]:
+                minute[2] = price
+            minute[3] = price
+            minute[4] += quantity
+            minute[5] += 1
+
+
+def _candle(market: Market, start: int, minute: Minute, quoted: bool) -> Candle:
+    prices, quantities = market.prices[quoted], market.quantities[quoted]
+    first, high, low, last, volume, count = minute
+    return Candle(
+        start * MINUTE_NS,
+        prices[first],
+        prices[high],
+        prices[low],
+        prices[last],
+        quantities[volume],
+        count,
+    )
+
+
+def _prepend(candle: Minute, minute: Minute) -> None:
+    """Put an earlier minute in front of a candle."""
+    candle[0] = minute[0]
+    candle[1] = max(candle[1], minute[1])
+    candle[2] = min(candle[2], minute[2])
+    candle[4] += minute[4]
+    candle[5] += minute[5]

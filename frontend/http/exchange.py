@@ -1,0 +1,89 @@
+"""One command and everything that comes of it, up to the moment when no more can come.
+
+The first answer says that an order was taken, its trades follow, and nothing marks the last of
+them. What is final is read from shared memory: the order table shows which commands have had all
+their effects (``OrderTableReader.completed``) and how much of the order is filled. Once the
+reports that have come tell of as much, the command is done. Where the table shows more, those
+reports are still to come; they may also be later commands' trades with the order, whose sequence
+is another: then the command was done before them.
+"""
+
+import asyncio
+from typing import Any
+
+from ipc.messages import MassCancelReport, Reject, Report
+from ipc.records import shard_of
+from ipc.table import OrderTableReader
+from ipc.vocabulary import ExecType, OrdStatus
+
+_TRADE = int(ExecType.TRADE)
+_ENDED = (int(OrdStatus.FILLED), int(OrdStatus.CANCELED))
+
+
+class Exchange:
+    """What a command has been answered so far; ``done`` is resolved once that is all."""
+
+    __slots__ = (
+        "answer",
+        "deadline",
+        "done",
+        "first",
+        "first_trade_id",
+        "last",
+        "sent_to",
+        "stream",
+        "trade_count",
+    )
+
+    def __init__(
+        self,
+        stream: int,
+        deadline: float,
+        done: "asyncio.Future[Any]",
+        sent_to: int | None = None,
+    ) -> None:
+        self.stream = stream
+        self.sent_to = sent_to
+        """The shard of the command, None for all."""
+        self.deadline = deadline
+        self.done = done
+        self.answer: Reject | MassCancelReport | None = None
+        self.first: Report | None = None
+        """The report that the command was taken."""
+        self.last: Report | None = None
+        """The newest report of the command."""
+        self.first_trade_id = 0
+        self.trade_count = 0
+        """Of the trades that the command made; their ids are dense."""
+
+    def take(self, report: Report) -> bool:
+        """Take a report of this command; return whether it was the last one for certain."""
+        if self.first is None:
+            self.first = report
+        elif report.exec_type == _TRADE:
+            self.first_trade_id = self.first_trade_id or report.trade_id
+            self.trade_count += 1
+        self.last = report
+        return report.ord_status in _ENDED
+
+    def is_settled(self, table: OrderTableReader) -> bool:
+        """Return whether nothing more can come of a command that was taken."""
+        first, last = self.first, self.last
+        assert first is not None
+        assert last is not None
+        if table.completed < first.sequence:
+            return False
+        filled = table.cum_qty(first.order_id)
+        return filled is None or filled <= last.cum_qty
+
+    @property
+    def sequence(self) -> int:
+        """The command's sequence in its shard."""
+        assert self.first is not None
+        return self.first.sequence
+
+    @property
+    def shard(self) -> int:
+        """The shard of the order."""
+        assert self.first is not None
+        return shard_of(self.first.order_id)

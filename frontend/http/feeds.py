@@ -1,0 +1,306 @@
+"""What a worker streams: it watches shared memory while somebody listens, and makes each message
+once for all who do.
+
+Nothing tells a reader of shared memory that it has changed, so the feeds look: often while there is
+something to tell, less often when it is quiet, not at all while nobody listens.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from frontend.http.api import Api
+from frontend.http.depth import BookState, Level, changes, checksum
+from frontend.http.market import Market
+from frontend.http.models import TopLevel, TradeView
+from frontend.http.socket_models import DepthMessage, TickerMessage, TradesMessage
+from ipc.board import BoardBusyError
+from ipc.vocabulary import Side
+
+LOOK_S = 0.001
+IDLE_S = 0.005
+IDLE_LOOKS = 50
+"""Looks without news before they become rarer."""
+BATCH_TRADES = 1_024
+
+_encode = msgspec.json.Encoder().encode
+_BUY = int(Side.BUY)
+
+
+class Subscriber(Protocol):
+    """Who gets messages: see ``frontend.http.sockets``."""
+
+    def push(self, key: "Feed", message: str) -> None:
+        """Take a message."""
+        ...
+
+    def cut_off(self, code: str, text: str) -> None:
+        """End, for a reason."""
+        ...
+
+
+class Feed:
+    """One stream of one symbol. ``conflated``: what is missed can be made good by a newer state."""
+
+    channel = ""
+    conflated = False
+
+    def __init__(self, api: Api, market: Market) -> None:
+        self.api = api
+        self.market = market
+        self.subscribers: set[Subscriber] = set()
+
+    def look(self) -> bool:
+        """Tell the subscribers what is new; return whether anything was."""
+        raise NotImplementedError
+
+    def first(self) -> str | None:
+        """Return what a new subscriber, or one that has missed something, is told first."""
+        raise NotImplementedError
+
+    def refresh(self) -> None:
+        """Forget what was: nobody has listened."""
+
+    def tell(self, message: msgspec.Struct) -> None:
+        """Send a message to every subscriber."""
+        text = _encode(message).decode()
+        for subscriber in list(self.subscribers):
+            subscriber.push(self, text)
+
+
+class DepthFeed(Feed):
+    """The price levels of one book: see ``frontend.http.depth``."""
+
+    channel = "depth"
+    conflated = True
+
+    def __init__(self, api: Api, market: Market) -> None:
+        super().__init__(api, market)
+        self._board = api.boards[market.shard]
+        self._version = -1
+        self._state = BookState(0, 0, [], [])
+
+    def refresh(self) -> None:
+        """Take the book as it is."""
+        self._version = self._board.version(self.market.number)
+        self._state = BookState.of(self._board.read(self.market.number))
+
+    def look(self) -> bool:
+        """Tell what has changed."""
+        version = self._board.version(self.market.number)
+        if version == self._version:
+            return False
+        old, new = self._state, BookState.of(self._board.read(self.market.number))
+        self._version, self._state = version, new
+        bids, asks = changes(old.bids, new.bids), changes(old.asks, new.asks)
+        if bids or asks:
+            self.tell(self._message("update", new, bids, asks, old.sequence))
+        else:
+            self._state = new._replace(sequence=old.sequence)
+        return True
+
+    def first(self) -> str:
+        """Return a snapshot."""
+        state = self._state
+        message = self._message("snapshot", state, state.bids, state.asks, 0)
+        return _encode(message).decode()
+
+    def _message(
+        self, kind: str, state: BookState, bids: list[Level], asks: list[Level], previous: int
+    ) -> DepthMessage:
+        prices, quantities = self.market.prices[0], self.market.quantities[0]
+
+        def rows(levels: Iterable[Level]) -> list[Any]:
+            return [(prices[price], quantities[lots], count) for price, lots, count in levels]
+
+        return DepthMessage(
+            type=kind,
+            symbol=self.market.symbol,
+            sequence=state.sequence,
+            previous=previous,
+            bids=rows(bids),
+            asks=rows(asks),
+            checksum=checksum(state.bids, state.asks),
+            timestamp=state.timestamp_ns,
+        )
+
+
+class TradesFeed(Feed):
+    """Every trade of one symbol."""
+
+    channel = "trades"
+
+    def __init__(self, api: Api, market: Market) -> None:
+        super().__init__(api, market)
+        self._ring = api.rings[market.shard]
+        self._seen = 0
+        self._last = 0
+
+    def refresh(self) -> None:
+        """Begin with what comes now."""
+        self._seen = self._ring.published
+        self._last = 0
+
+    def look(self) -> bool:
+        """Tell the trades that are new."""
+        if self._ring.published == self._seen:
+            return False
+        result = self._ring.read(self._seen, BATCH_TRADES)
+        self._seen = result.first + len(result.records) - 1
+        if result.lost_records:
+            for subscriber in list(self.subscribers):
+                subscriber.cut_off("TRADES_LOST", "trades came faster than they could be read")
+            return True
+        mine = result.records[result.records["symbol"] == self.market.number]
+        if len(mine):
+            self.tell(self._message(mine))
+        return True
+
+    def first(self) -> None:
+        """Trades have no state to begin with."""
+
+    def _message(self, trades: "np.typing.NDArray[np.void]") -> TradesMessage:
+        market = self.market
+        prices, quantities = market.prices[0], market.quantities[0]
+        views = [
+            TradeView(
+                trade_id,
+                market.symbol,
+                buy,
+                sell,
+                prices[price],
+                quantities[quantity],
+                time_ns,
+                "buy" if side == _BUY else "sell",
+            )
+            for trade_id, _, time_ns, price, quantity, buy, sell, _, side, _ in trades.tolist()
+        ]
+        previous, self._last = self._last, views[-1].trade_id
+        return TradesMessage(symbol=market.symbol, trades=views, previous=previous)
+
+
+class TickerFeed(Feed):
+    """The best prices of one book and its last trade."""
+
+    channel = "ticker"
+    conflated = True
+
+    def __init__(self, api: Api, market: Market) -> None:
+        super().__init__(api, market)
+        self._board = api.boards[market.shard]
+        self._ring = api.rings[market.shard]
+        self._version = -1
+        self._seen = 0
+        self._state: tuple[Any, ...] = ()
+        self._trade: tuple[int, int] | None = None
+
+    def refresh(self) -> None:
+        """Take everything as it is."""
+        self._version = -1
+        self._seen = max(self._ring.oldest - 1, self._ring.published - self._ring.capacity // 2)
+        self._read()
+
+    def look(self) -> bool:
+        """Tell what has changed."""
+        if (
+            self._board.version(self.market.number) == self._version
+            and self._ring.published == self._seen
+        ):
+            return False
+        before = self._state
+        self._read()
+        if self._state != before:
+            self.tell(self._message())
+        return True
+
+    def first(self) -> str:
+        """Return the ticker as it is."""
+        return _encode(self._message()).decode()
+
+    def _read(self) -> None:
+        self._version = self._board.version(self.market.number)
+        depth = self._board.read(self.market.number)
+        self._sequence, self._timestamp_ns = depth.sequence, depth.timestamp_ns
+        while self._ring.published > self._seen:
+            result = self._ring.read(self._seen, BATCH_TRADES)
+            self._seen = result.first + len(result.records) - 1
+            mine = result.records[result.records["symbol"] == self.market.number]
+            if len(mine):
+                self._trade = int(mine["price"][-1]), int(mine["quantity"][-1])
+        self._state = (depth.bids[:1].tolist(), depth.asks[:1].tolist(), self._trade)
+
+    def _message(self) -> TickerMessage:
+        prices, quantities = self.market.prices[0], self.market.quantities[0]
+        bids, asks, trade = self._state
+        return TickerMessage(
+            symbol=self.market.symbol,
+            sequence=self._sequence,
+            best_bid=TopLevel(prices[bids[0][0]], quantities[bids[0][1]]) if bids else None,
+            best_ask=TopLevel(prices[asks[0][0]], quantities[asks[0][1]]) if asks else None,
+            last_price=prices[trade[0]] if trade else None,
+            last_quantity=quantities[trade[1]] if trade else None,
+            timestamp=self._timestamp_ns,
+        )
+
+
+FEEDS: dict[str, Callable[[Api, Market], Feed]] = {
+    "depth": DepthFeed,
+    "trades": TradesFeed,
+    "ticker": TickerFeed,
+}
+
+
+class Feeds:
+    """All streams of a worker; one task watches those that have subscribers."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._feeds: dict[tuple[str, int], Feed] = {}
+        self._active: set[Feed] = set()
+        self._watching: asyncio.Task[None] | None = None
+
+    def subscribe(self, channel: str, market: Market, subscriber: Subscriber) -> Feed:
+        """Begin a stream for a subscriber, and tell it what there is to begin with."""
+        key = channel, market.number
+        feed = self._feeds.get(key)
+        if feed is None:
+            feed = self._feeds[key] = FEEDS[channel](self._api, market)
+        if feed in self._active:
+            feed.look()  # so that the newcomer's snapshot is what the others have been told of
+        else:
+            feed.refresh()
+            self._active.add(feed)
+        feed.subscribers.add(subscriber)
+        first = feed.first()
+        if first is not None:
+            subscriber.push(feed, first)
+        if self._watching is None:
+            self._watching = asyncio.get_running_loop().create_task(self._watch())
+        return feed
+
+    def unsubscribe(self, feed: Feed, subscriber: Subscriber) -> None:
+        """End a stream for a subscriber."""
+        feed.subscribers.discard(subscriber)
+        if not feed.subscribers:
+            self._active.discard(feed)
+
+    async def _watch(self) -> None:
+        quiet = 0
+        try:
+            while self._active:
+                news = self._look()
+                quiet = 0 if news else quiet + 1
+                await asyncio.sleep(LOOK_S if quiet < IDLE_LOOKS else IDLE_S)
+        finally:
+            self._watching = None
+
+    def _look(self) -> bool:
+        news = False
+        for feed in list(self._active):
+            with contextlib.suppress(BoardBusyError):  # its writer is at it: the next look sees it
+                news |= feed.look()
+        return news

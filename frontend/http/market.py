@@ -1,0 +1,98 @@
+"""Instruments at the HTTP edge: symbols and decimals on one side, numbers inside on the other.
+
+Prices and quantities leave as the exact decimals of their steps, written once and remembered:
+as JSON numbers, or as texts of the same.
+"""
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+from msgspec import Raw
+
+from frontend.http.errors import ApiError, broken_rule
+from ipc.instruments import Instrument, Scale, ScaleError
+from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, RULES, Reason
+
+MAX_REMEMBERED = 65_536
+"""Decimals of one scale that are kept written."""
+NAMED = 12
+"""Symbols that an error names."""
+
+
+class Decimals(dict[int, Raw]):
+    """Steps of one scale as JSON: ``decimals[steps]``."""
+
+    def __init__(self, scale: Scale, quoted: bool) -> None:
+        super().__init__()
+        self._scale = scale
+        self._quoted = quoted
+
+    def __missing__(self, steps: int) -> Raw:
+        if len(self) >= MAX_REMEMBERED:
+            self.clear()
+        text = self._scale.text(steps)
+        written = self[steps] = Raw(f'"{text}"' if self._quoted else text)
+        return written
+
+
+class Market:
+    """One instrument, and its decimals: ``prices[quoted][ticks]``, ``quantities[quoted][lots]``."""
+
+    def __init__(self, instrument: Instrument) -> None:
+        self.instrument = instrument
+        self.number = instrument.number
+        self.symbol = instrument.symbol
+        self.shard = instrument.shard
+        self.prices = (Decimals(instrument.tick, False), Decimals(instrument.tick, True))
+        self.quantities = (Decimals(instrument.lot, False), Decimals(instrument.lot, True))
+        half = Scale(instrument.tick.mantissa * 5, instrument.tick.digits + 1)
+        self._halves = (Decimals(half, False), Decimals(half, True))
+
+    def middle(self, bid: int, ask: int, quoted: bool) -> Raw:
+        """Return the mean of two prices; with half a tick where it lies between two."""
+        both = bid + ask
+        return self._halves[quoted][both] if both & 1 else self.prices[quoted][both // 2]
+
+    def ticks(self, price: Decimal, field: str = "price") -> int:
+        """Return a price in ticks. Raises ``ApiError``."""
+        return _steps(self.instrument.tick, price, field, MAX_PRICE, Reason.INVALID_PRICE)
+
+    def lots(self, quantity: Decimal, field: str = "quantity") -> int:
+        """Return a quantity in lots. Raises ``ApiError``."""
+        return _steps(self.instrument.lot, quantity, field, MAX_QUANTITY, Reason.INVALID_QUANTITY)
+
+
+class Markets:
+    """All instruments, by symbol and by number."""
+
+    def __init__(self, instruments: Iterable[Instrument], default_symbol: str) -> None:
+        self.all = [Market(instrument) for instrument in instruments]
+        self.by_number = {market.number: market for market in self.all}
+        self._by_symbol = {market.symbol: market for market in self.all}
+        self.default_symbol = default_symbol or None
+
+    def named(self, symbol: str | None) -> Market:
+        """Return a symbol's market, the default one for None. Raises ``ApiError``."""
+        if symbol is None:
+            symbol = self.default_symbol
+            if symbol is None:
+                raise broken_rule("symbol", "must be given", "INVALID_REQUEST")
+        market = self._by_symbol.get(symbol)
+        if market is None:
+            some = ", ".join(sorted(self._by_symbol)[:NAMED])
+            more = len(self._by_symbol) - NAMED
+            rule = f"must be traded here; there are {some}"
+            rule += f" and {more} more" if more > 0 else ""
+            raise ApiError("UNKNOWN_SYMBOL", f"symbol: {rule}", field="symbol", rule=rule)
+        return market
+
+
+def _steps(scale: Scale, value: Decimal, field: str, most: int, reason: Reason) -> int:
+    try:
+        steps = scale.steps(value, field)
+    except ScaleError as error:
+        rule = str(error).removeprefix(f"{field}: ")
+        raise broken_rule(field, rule, reason.name) from None
+    if not 1 <= steps <= most:
+        raise broken_rule(field, RULES[reason].text, reason.name)
+    return steps

@@ -1,0 +1,152 @@
+"""The product in figures, as Prometheus reads them: from the status page and the rings alone.
+
+Every process counts in its own slot of the page, HTTP workers too, so it does not matter which of
+the workers is scraped: each tells the figures of all. Written by hand because prometheus_client
+keeps metrics of its own process, and here is none to keep.
+"""
+
+from collections.abc import Iterable
+
+from frontend.http.api import Api
+from ipc.status import COUNTERS, ORDER_LATENCY_US, ProcessStatus
+from ipc.vocabulary import Reason
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+_GAUGES = frozenset(
+    {
+        ("frontend", "connections"),
+        ("frontend", "sessions"),
+        ("matcher", "resting_orders"),
+        ("http", "connections"),
+        ("http", "sockets"),
+        ("http", "subscriptions"),
+    }
+)
+
+Sample = tuple[str, str, int | float]
+"""Suffix of the name, labels, value."""
+
+
+def metrics(api: Api) -> bytes:
+    """Return every figure."""
+    processes = api.page.processes()
+    lines: list[str] = []
+    _family(
+        lines,
+        "shardbook_up",
+        "gauge",
+        "1 where a process serves.",
+        [("", _labels(p), int(p.state == "ready")) for p in processes],
+    )
+    _family(
+        lines,
+        "shardbook_start_time_seconds",
+        "gauge",
+        "When a process began.",
+        [("", _labels(p), p.started_ns / 1e9) for p in processes if p.started_ns],
+    )
+    for role, names in COUNTERS.items():
+        mine = [process for process in processes if process.role == role]
+        if mine:
+            _role(lines, role, names, mine)
+    _family(
+        lines,
+        "shardbook_rejects_total",
+        "counter",
+        "Commands that were refused, by code.",
+        [
+            ("", f'{_labels(p)},code="{Reason(code).name}"', count)
+            for p in processes
+            for code, count in p.rejects.items()
+        ],
+    )
+    _rings(lines, api)
+    _latency(lines, [process for process in processes if process.role == "http"])
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _role(
+    lines: list[str], role: str, names: Iterable[str], processes: list[ProcessStatus]
+) -> None:
+    for name in names:
+        if name.startswith("order_under_us_") or name in ("order_over", "order_seconds_ns"):
+            continue
+        gauge = (role, name) in _GAUGES or name.endswith("_sequence")
+        _family(
+            lines,
+            f"shardbook_{role}_{name}" + ("" if gauge else "_total"),
+            "gauge" if gauge else "counter",
+            f"{name.replace('_', ' ')} of each {role}.",
+            [("", _labels(p), p.counters[name]) for p in processes],
+        )
+
+
+def _rings(lines: list[str], api: Api) -> None:
+    """The queues between matchers and what reads them."""
+    rings = list(enumerate(api.rings))
+    _family(
+        lines,
+        "shardbook_ring_published_trades_total",
+        "counter",
+        "Trades of a shard since its first.",
+        [("", f'shard="{shard}"', ring.published) for shard, ring in rings],
+    )
+    _family(
+        lines,
+        "shardbook_persister_lag_trades",
+        "gauge",
+        "Trades of a shard that wait to be logged.",
+        [
+            ("", f'shard="{shard}"', ring.published - ring.cursor_of(0))
+            for shard, ring in rings
+            if ring.gating_readers
+        ],
+    )
+    _family(
+        lines,
+        "shardbook_ring_capacity_trades",
+        "gauge",
+        "How many trades may wait.",
+        [("", f'shard="{shard}"', ring.capacity) for shard, ring in rings],
+    )
+    _family(
+        lines,
+        "shardbook_live_orders",
+        "gauge",
+        "Orders of a shard that have not ended.",
+        [("", f'shard="{shard}"', table.live_orders) for shard, table in enumerate(api.tables)],
+    )
+
+
+def _latency(lines: list[str], workers: list[ProcessStatus]) -> None:
+    """The time from a request to its answer, of orders over HTTP."""
+    samples: list[Sample] = []
+    for process in workers:
+        labels, total = _labels(process), 0
+        for bound in ORDER_LATENCY_US:
+            total += process.counters[f"order_under_us_{bound}"]
+            samples.append(("_bucket", f'{labels},le="{bound / 1e6:g}"', total))
+        total += process.counters["order_over"]
+        samples.append(("_bucket", f'{labels},le="+Inf"', total))
+        samples.append(("_sum", labels, process.counters["order_seconds_ns"] / 1e9))
+        samples.append(("_count", labels, total))
+    _family(
+        lines,
+        "shardbook_http_order_seconds",
+        "histogram",
+        "How long orders over HTTP took.",
+        samples,
+    )
+
+
+def _labels(process: ProcessStatus) -> str:
+    kind = "shard" if process.role == "matcher" else "number"
+    return f'role="{process.role}",{kind}="{process.number}"'
+
+
+def _family(lines: list[str], name: str, kind: str, text: str, samples: list[Sample]) -> None:
+    if not samples:
+        return
+    lines.append(f"# HELP {name} {text}")
+    lines.append(f"# TYPE {name} {kind}")
+    lines += [f"{name}{suffix}{{{labels}}} {value}" for suffix, labels, value in samples]

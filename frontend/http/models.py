@@ -1,0 +1,380 @@
+"""The shapes of REST requests and answers; the OpenAPI description is made of them.
+
+Prices and quantities are JSON numbers written as exact decimals, in the instrument's own decimal
+places, or texts of the same with ``numbers=string``; times are nanoseconds since the epoch; ids
+are below 2^53. Requests take prices and quantities as numbers or as texts, exactly as written.
+"""
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from ipc.messages import UserId
+from ipc.vocabulary import MAX_CLIENT_ID
+
+MAX_ID = 2**53 - 1
+
+Number = Annotated[
+    Raw,
+    Meta(
+        extra_json_schema={
+            "type": ["number", "string"],
+            "description": "an exact decimal; a string of it with numbers=string",
+        }
+    ),
+]
+"""A decimal that is written already."""
+OrderId = Annotated[int, Meta(ge=1, le=MAX_ID)]
+Timestamp = Annotated[int, Meta(description="nanoseconds since the epoch")]
+Amount = Annotated[
+    Decimal,
+    Meta(
+        description="a number, or the text of one",
+        extra_json_schema={"type": ["number", "string"], "format": "decimal"},
+    ),
+]
+Word = Annotated[str, Meta(max_length=64)]
+Side = Literal["BUY", "SELL"]
+OrderType = Literal["MARKET", "LIMIT"]
+TimeInForce = Literal["GTC", "IOC", "FOK"]
+Status = Literal["OPEN", "PARTIAL", "FILLED", "CANCELLED", "REJECTED"]
+Numbers = Literal["number", "string"]
+
+# Requests ---------------------------------------------------------------------------------------
+
+
+class _Request(Struct, forbid_unknown_fields=True):
+    """Base of all bodies: no field unknown."""
+
+
+class NewOrder(_Request):
+    """A new order. Words may be in any letter case."""
+
+    user_id: UserId | UnsetType = UNSET
+    symbol: Word | UnsetType = UNSET
+    order_type: Word | UnsetType = UNSET
+    side: Word | UnsetType = UNSET
+    price: Amount | None = None
+    quantity: Amount | UnsetType = UNSET
+    time_in_force: Word | UnsetType = UNSET
+    post_only: bool = False
+    client_order_id: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] = 0
+
+
+class Batch(_Request):
+    """Many orders; each is an object as in ``POST /orders``, and is judged by itself."""
+
+    orders: list[Raw]
+
+
+class Replacement(_Request):
+    """New price and quantity of a resting order; what is left out stays.
+
+    ``quantity`` counts what is filled already.
+    """
+
+    user_id: UserId | UnsetType = UNSET
+    price: Amount | None = None
+    quantity: Amount | None = None
+
+
+class Query(Struct, forbid_unknown_fields=True, frozen=True):
+    """Base of all query strings."""
+
+    numbers: Numbers = "number"
+
+
+class OrderQuery(Query, frozen=True):
+    """Whose order it is; needed only where that cannot be told otherwise."""
+
+    user_id: UserId | None = None
+
+
+class OrdersQuery(Query, frozen=True):
+    """Which orders of a user."""
+
+    user_id: UserId | None = None
+    symbol: Word | None = None
+    side: Word | None = None
+    status: Word | None = None
+    limit: Annotated[int, Meta(ge=1)] | None = None
+
+
+class CancelQuery(Query, frozen=True):
+    """Whose orders to cancel, in one symbol or in all."""
+
+    user_id: UserId | None = None
+    symbol: Word | None = None
+
+
+class BookQuery(Query, frozen=True):
+    """Which book, and how many levels of each side."""
+
+    symbol: Word | None = None
+    depth: Annotated[int, Meta(ge=1)] | None = None
+
+
+class TopQuery(Query, frozen=True):
+    """Which book."""
+
+    symbol: Word | None = None
+
+
+class TradesQuery(Query, frozen=True, rename={"from_": "from"}):
+    """Which trades: before a trade's id or within ``from`` <= time < ``to`` (ns), newest first."""
+
+    symbol: Word | None = None
+    limit: Annotated[int, Meta(ge=1)] | None = None
+    before: OrderId | None = None
+    from_: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] | None = None
+    to: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] | None = None
+    cursor: Annotated[str, Meta(max_length=512)] | None = None
+
+
+class CandlesQuery(Query, frozen=True, rename={"from_": "from"}):
+    """Which candles: of an interval such as 1m, the last ones up to ``to`` (ns), oldest first."""
+
+    symbol: Word | None = None
+    interval: Word = "1m"
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+    from_: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] | None = None
+    to: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] | None = None
+
+
+# Answers ----------------------------------------------------------------------------------------
+
+
+class Answer(Struct, kw_only=True):
+    """Base of all good answers."""
+
+    success: bool = True
+    timestamp: Timestamp = 0
+
+
+class ErrorBody(Struct):
+    """What went wrong: ``details`` hold the field and the rule that it breaks, where one does."""
+
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
+class ErrorAnswer(Struct):
+    """Every answer that is an error."""
+
+    error: ErrorBody
+    timestamp: Timestamp
+    success: bool = False
+
+
+class OrderTrade(Struct):
+    """One trade of the order that was sent."""
+
+    trade_id: int
+    buy_order_id: int
+    sell_order_id: int
+    price: Number
+    quantity: Number
+    timestamp: Timestamp
+
+
+class OrderResult(Answer, kw_only=True):
+    """What became of an order at once."""
+
+    order_id: int
+    status: Status
+    filled_quantity: Number
+    remaining_quantity: Number
+    trades: list[OrderTrade]
+    client_order_id: int | UnsetType = UNSET
+
+
+class BatchItem(Struct, omit_defaults=True, kw_only=True):
+    """What became of one order of a batch."""
+
+    index: int
+    success: bool
+    order_id: int | UnsetType = UNSET
+    status: Status | UnsetType = UNSET
+    filled_quantity: Number | UnsetType = UNSET
+    remaining_quantity: Number | UnsetType = UNSET
+    trades: list[OrderTrade] | UnsetType = UNSET
+    client_order_id: int | UnsetType = UNSET
+    error: ErrorBody | UnsetType = UNSET
+
+
+class BatchSummary(Struct):
+    """How many orders a batch had, and how many were taken."""
+
+    total: int
+    successful: int
+    failed: int
+
+
+class BatchResult(Answer, kw_only=True):
+    """The results of a batch, in the order of its orders."""
+
+    results: list[BatchItem]
+    summary: BatchSummary
+
+
+class OrderView(Struct):
+    """The state of an order."""
+
+    order_id: int
+    user_id: str
+    symbol: str
+    side: Side
+    order_type: OrderType
+    time_in_force: TimeInForce
+    price: Number | None
+    quantity: Number
+    filled_quantity: Number
+    remaining_quantity: Number
+    status: Status
+    timestamp: Timestamp
+    updated: Timestamp
+    client_order_id: int
+    post_only: bool
+
+
+class OrderAnswer(Answer, kw_only=True):
+    """One order."""
+
+    order: OrderView
+
+
+class OrdersAnswer(Answer, kw_only=True):
+    """Orders, newest first."""
+
+    orders: list[OrderView]
+    count: int
+
+
+class CancelAnswer(Answer, kw_only=True):
+    """One order that is cancelled, and what it had done before."""
+
+    order_id: int
+    status: Status
+    filled_quantity: Number
+    remaining_quantity: Number
+
+
+class CancelAllAnswer(Answer, kw_only=True):
+    """How many orders were cancelled."""
+
+    cancelled: int
+
+
+class BookLevel(Struct):
+    """One price level."""
+
+    price: Number
+    quantity: Number
+    order_count: int
+
+
+class TopLevel(Struct):
+    """The best level of a side."""
+
+    price: Number
+    quantity: Number
+
+
+class BookAnswer(Answer, kw_only=True):
+    """The best levels of both sides, best first, after the shard's command ``sequence``."""
+
+    symbol: str
+    sequence: int
+    spread: Number | None
+    mid_price: Number | None
+    bids: list[BookLevel]
+    asks: list[BookLevel]
+
+
+class TopAnswer(Answer, kw_only=True):
+    """The best level of each side; null where a side is empty."""
+
+    symbol: str
+    sequence: int
+    spread: Number | None
+    mid_price: Number | None
+    best_bid: TopLevel | None
+    best_ask: TopLevel | None
+
+
+class TradeView(Struct):
+    """One trade."""
+
+    trade_id: int
+    symbol: str
+    buy_order_id: int
+    sell_order_id: int
+    price: Number
+    quantity: Number
+    timestamp: Timestamp
+    taker_side: Literal["buy", "sell"]
+
+
+class TradesAnswer(Answer, kw_only=True):
+    """Trades, newest first; ``next`` is the cursor of the page of older ones, null on the last."""
+
+    trades: list[TradeView]
+    count: int
+    next: str | None
+
+
+class SymbolView(Struct):
+    """One instrument."""
+
+    symbol: str
+    tick_size: Number
+    lot_size: Number
+    min_price: Number
+    max_price: Number
+    max_quantity: Number
+    shard: int
+
+
+class SymbolsAnswer(Answer, kw_only=True):
+    """All instruments."""
+
+    symbols: list[SymbolView]
+    default_symbol: str | None
+
+
+class Candle(Struct):
+    """The trades of one interval, which begins at ``timestamp``."""
+
+    timestamp: Timestamp
+    open: Number
+    high: Number
+    low: Number
+    close: Number
+    volume: Number
+    trades: int
+
+
+class CandlesAnswer(Answer, kw_only=True):
+    """Candles of the intervals that had trades, oldest first."""
+
+    symbol: str
+    interval: str
+    candles: list[Candle]
+    count: int
+
+
+class HealthAnswer(Answer, kw_only=True):
+    """This worker is alive."""
+
+    status: Literal["healthy"]
+    version: str
+    uptime_s: float
+
+
+class ReadyAnswer(Answer, kw_only=True):
+    """Every shard serves."""
+
+    status: Literal["ready"]
+    shards: int

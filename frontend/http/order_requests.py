@@ -1,0 +1,105 @@
+"""Orders as JSON, turned into commands; every field that is wrong is named with its rule."""
+
+from decimal import Decimal
+from enum import IntEnum
+from typing import NamedTuple, TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from frontend.http.errors import ApiError, broken_rule, of_validation
+from frontend.http.market import Market, Markets
+from frontend.http.models import NewOrder
+from ipc.messages import NewOrder as NewOrderCommand
+from ipc.vocabulary import OrderType, Side, TimeInForce
+
+T = TypeVar("T")
+E = TypeVar("E", bound=IntEnum)
+
+_order_decoder = msgspec.json.Decoder(NewOrder)
+_MARKET, _GTC, _IOC = int(OrderType.MARKET), int(TimeInForce.GTC), int(TimeInForce.IOC)
+
+
+class Words:
+    """The names of an enum, in any letter case, and their codes."""
+
+    def __init__(self, kind: type[IntEnum], field: str) -> None:
+        self._codes: dict[str, int] = {}
+        for member in kind:
+            for word in (member.name, member.name.lower(), member.name.capitalize()):
+                self._codes[word] = int(member)
+        self._field = field
+        self._rule = "must be " + " or ".join(member.name for member in kind)
+
+    def code(self, word: str | UnsetType) -> int:
+        """Return the code of a name. Raises ``ApiError``."""
+        if isinstance(word, UnsetType):
+            raise broken_rule(self._field, "must be given", "INVALID_REQUEST")
+        code = self._codes.get(word) or self._codes.get(word.upper())
+        if code is None:
+            raise broken_rule(self._field, self._rule)
+        return code
+
+
+SIDES = Words(Side, "side")
+ORDER_TYPES = Words(OrderType, "order_type")
+TIMES_IN_FORCE = Words(TimeInForce, "time_in_force")
+
+
+class Entry(NamedTuple):
+    """A new order that can be sent once its user's stream is known."""
+
+    market: Market
+    user_id: str | UnsetType | None
+    command: NewOrderCommand
+
+
+def decode(decoder: "msgspec.json.Decoder[T]", data: bytes | msgspec.Raw) -> T:
+    """Return a body as its type. Raises ``ApiError``."""
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise of_validation(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ApiError("INVALID_REQUEST", f"the body must be JSON: {error}") from None
+    except RecursionError:
+        raise ApiError("INVALID_REQUEST", "the body must not be nested as deep") from None
+
+
+def read_order(data: bytes | msgspec.Raw, markets: Markets, request_id: int) -> Entry:
+    """Return one new order. Raises ``ApiError``."""
+    order = decode(_order_decoder, data)
+    market = markets.named(None if order.symbol is UNSET else order.symbol)
+    order_type = ORDER_TYPES.code(order.order_type)
+    side = SIDES.code(order.side)
+    if isinstance(order.quantity, UnsetType):
+        raise broken_rule("quantity", "must be given", "INVALID_REQUEST")
+    lots = market.lots(order.quantity)
+    command = NewOrderCommand(
+        market.number,
+        request_id,
+        order.client_order_id,
+        side,
+        order_type,
+        _time_in_force(order, order_type),
+        _price(market, order.price, order_type),
+        lots,
+        order.post_only,
+    )
+    return Entry(market, order.user_id, command)
+
+
+def _time_in_force(order: NewOrder, order_type: int) -> int:
+    if isinstance(order.time_in_force, UnsetType):
+        return _IOC if order_type == _MARKET else _GTC
+    return TIMES_IN_FORCE.code(order.time_in_force)
+
+
+def _price(market: Market, price: Decimal | None, order_type: int) -> int:
+    if order_type == _MARKET:
+        if price:
+            raise broken_rule("price", "must not be given for a MARKET order")
+        return 0
+    if price is None:
+        raise broken_rule("price", "must be given for a LIMIT order")
+    return market.ticks(price)

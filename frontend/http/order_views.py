@@ -1,0 +1,146 @@
+"""Orders, and what commands came to, as the JSON that clients see."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from msgspec import UNSET, UnsetType
+
+from frontend.http.api import Api, Records
+from frontend.http.errors import ApiError, of_reject
+from frontend.http.exchange import Exchange
+from frontend.http.market import Market
+from frontend.http.models import OrderTrade, OrderView, Side, Status, TimeInForce
+from frontend.http.models import OrderType as OrderTypeWord
+from frontend.http.order_entry import Outcome
+from frontend.http.socket_models import OrderEvent
+from ipc.messages import Reject, Report
+from ipc.vocabulary import ExecType, Flag, OrdStatus
+
+STATUSES: dict[int, Status] = {
+    int(OrdStatus.NEW): "OPEN",
+    int(OrdStatus.PARTIALLY_FILLED): "PARTIAL",
+    int(OrdStatus.FILLED): "FILLED",
+    int(OrdStatus.CANCELED): "CANCELLED",
+    int(OrdStatus.REJECTED): "REJECTED",
+}
+SIDE_WORDS: dict[int, Side] = {1: "BUY", 2: "SELL"}
+_TYPES: dict[int, OrderTypeWord] = {1: "MARKET", 2: "LIMIT"}
+_TIMES: dict[int, TimeInForce] = {1: "GTC", 3: "IOC", 4: "FOK"}
+_EVENTS = {
+    int(ExecType.NEW): "new",
+    int(ExecType.CANCELED): "cancelled",
+    int(ExecType.REPLACED): "replaced",
+    int(ExecType.TRADE): "trade",
+}
+_LIQUIDITY = {1: "maker", 2: "taker"}
+_POST_ONLY = int(Flag.POST_ONLY)
+
+
+def outcome(found: Outcome) -> Exchange:
+    """Return what a command came to. Raises ``ApiError`` where it was not carried out."""
+    if isinstance(found, ApiError):
+        raise found
+    if isinstance(found.answer, Reject):
+        raise of_reject(found.answer)
+    return found
+
+
+def result_fields(
+    api: Api, exchange: Exchange, market: Market, quoted: bool, client_order_id: int
+) -> dict[str, Any]:
+    """Return what became of an order at once, as fields of ``OrderResult``."""
+    last: Report | None = exchange.last
+    assert last is not None
+    quantities = market.quantities[quoted]
+    client_id: int | UnsetType = client_order_id or UNSET
+    return {
+        "order_id": last.order_id,
+        "status": STATUSES[last.ord_status],
+        "filled_quantity": quantities[last.cum_qty],
+        "remaining_quantity": quantities[last.leaves_qty],
+        "trades": _trades(api, exchange, market, quoted) if exchange.trade_count else [],
+        "client_order_id": client_id,
+    }
+
+
+def _trades(api: Api, exchange: Exchange, market: Market, quoted: bool) -> list[OrderTrade]:
+    prices, quantities = market.prices[quoted], market.quantities[quoted]
+    made: Records = api.made_trades(exchange.first_trade_id, exchange.trade_count)
+    return [
+        OrderTrade(trade_id, buy, sell, prices[price], quantities[quantity], time_ns)
+        for trade_id, _, time_ns, price, quantity, buy, sell, *_ in made.tolist()
+    ]
+
+
+def order_event(api: Api, report: Report, user_id: str) -> OrderEvent:
+    """Return what a report tells its user."""
+    market = api.markets.by_number[report.symbol]
+    prices, quantities = market.prices[0], market.quantities[0]
+    traded = report.trade_id or None
+    return OrderEvent(
+        type=_EVENTS[report.exec_type],
+        user_id=user_id,
+        symbol=market.symbol,
+        order_id=report.order_id,
+        client_order_id=report.client_order_id,
+        side=SIDE_WORDS[report.side],
+        status=STATUSES[report.ord_status],
+        price=prices[report.price] if report.price else None,
+        quantity=quantities[report.quantity],
+        filled_quantity=quantities[report.cum_qty],
+        remaining_quantity=quantities[report.leaves_qty],
+        trade_id=traded,
+        last_price=prices[report.last_price] if traded else None,
+        last_quantity=quantities[report.last_qty] if traded else None,
+        liquidity=_LIQUIDITY.get(report.liquidity),
+        sequence=report.sequence,
+        timestamp=report.timestamp_ns,
+    )
+
+
+def order_views(api: Api, orders: Records | Sequence[np.void], quoted: bool) -> list[OrderView]:
+    """Return orders (ORDER) as clients see them."""
+    return [order_view(api, order, quoted) for order in orders]
+
+
+def order_view(api: Api, order: np.void, quoted: bool) -> OrderView:
+    """Return one order (ORDER) as clients see it."""
+    (
+        order_id,
+        account,
+        client_order_id,
+        price,
+        quantity,
+        cum_qty,
+        leaves_qty,
+        created_ns,
+        updated_ns,
+        symbol,
+        _,
+        side,
+        order_type,
+        time_in_force,
+        flags,
+        ord_status,
+        *_,
+    ) = order.item()
+    market = api.markets.by_number[symbol]
+    quantities = market.quantities[quoted]
+    return OrderView(
+        order_id,
+        api.names.text(account),
+        market.symbol,
+        SIDE_WORDS[side],
+        _TYPES[order_type],
+        _TIMES[time_in_force],
+        market.prices[quoted][price] if price else None,
+        quantities[quantity],
+        quantities[cum_qty],
+        quantities[leaves_qty],
+        STATUSES[ord_status],
+        created_ns,
+        updated_ns,
+        client_order_id,
+        bool(flags & _POST_ONLY),
+    )

@@ -1,0 +1,187 @@
+"""Order entry over REST: new orders one by one and in batches, replacement, cancellation."""
+
+import time
+
+import msgspec
+import numpy as np
+from msgspec import UNSET
+
+from frontend.http.errors import ApiError, broken_rule
+from frontend.http.market import Market
+from frontend.http.models import (
+    Batch,
+    BatchItem,
+    BatchResult,
+    BatchSummary,
+    CancelAllAnswer,
+    CancelAnswer,
+    CancelQuery,
+    OrderQuery,
+    OrderResult,
+    Query,
+    Replacement,
+)
+from frontend.http.order_entry import Outcome
+from frontend.http.order_requests import Entry, decode, read_order
+from frontend.http.order_views import STATUSES, outcome, result_fields
+from frontend.http.request import Request, read_query
+from ipc.messages import Cancel, MassCancel, MassCancelReport, Replace
+from ipc.vocabulary import OrdStatus
+
+_batch_decoder = msgspec.json.Decoder(Batch)
+_replacement_decoder = msgspec.json.Decoder(Replacement)
+_ENDED = (int(OrdStatus.FILLED), int(OrdStatus.CANCELED))
+
+
+async def create_order(request: Request) -> OrderResult:
+    """Enter an order; the answer tells what became of it at once."""
+    api = request.api
+    query = read_query(Query, request.query)
+    begun = time.perf_counter_ns()
+    entry = read_order(request.body, api.markets, api.entry.next_id())
+    stream = await api.entry.stream_of(request.user(entry.user_id))
+    api.entry.check_room(stream)
+    found = await api.entry.send(stream, entry.command)
+    api.meter.order(time.perf_counter_ns() - begun)
+    fields = result_fields(
+        api,
+        outcome(found),
+        entry.market,
+        query.numbers == "string",
+        entry.command.client_order_id,
+    )
+    return OrderResult(timestamp=time.time_ns(), **fields)
+
+
+async def create_orders(request: Request) -> BatchResult:
+    """Enter up to ``max_batch_orders`` orders; each succeeds or fails by itself."""
+    api = request.api
+    quoted = read_query(Query, request.query).numbers == "string"
+    orders = decode(_batch_decoder, request.body).orders
+    most = api.config.max_batch_orders
+    if not 1 <= len(orders) <= most:
+        raise broken_rule("orders", f"must be 1 to {most} orders")
+    begun = time.perf_counter_ns()
+    results: list[BatchItem | None] = [None] * len(orders)
+    waiting = []
+    for index, data in enumerate(orders):
+        try:
+            entry = read_order(data, api.markets, api.entry.next_id())
+            stream = await api.entry.stream_of(request.user(entry.user_id))
+            api.entry.check_room(stream)
+        except ApiError as error:
+            results[index] = BatchItem(index=index, success=False, error=error.body())
+        else:
+            waiting.append((index, entry, api.entry.send(stream, entry.command)))
+    for index, entry, answer in waiting:
+        results[index] = _batch_item(request, index, entry, await answer, quoted)
+    api.meter.orders(len(waiting), time.perf_counter_ns() - begun)
+    items = [item for item in results if item is not None]
+    good = sum(item.success for item in items)
+    summary = BatchSummary(len(items), good, len(items) - good)
+    return BatchResult(timestamp=time.time_ns(), results=items, summary=summary)
+
+
+def _batch_item(
+    request: Request, index: int, entry: Entry, found: Outcome, quoted: bool
+) -> BatchItem:
+    try:
+        fields = result_fields(
+            request.api, outcome(found), entry.market, quoted, entry.command.client_order_id
+        )
+    except ApiError as error:
+        return BatchItem(index=index, success=False, error=error.body())
+    return BatchItem(index=index, success=True, **fields)
+
+
+async def replace_order(request: Request) -> OrderResult:
+    """Change price or total quantity of a resting order; it may trade like a new one."""
+    api = request.api
+    query = read_query(OrderQuery, request.query)
+    change = decode(_replacement_decoder, request.body)
+    named = query.user_id if change.user_id is UNSET else change.user_id
+    order, market, stream = await _find(request, named)
+    price = int(order["price"]) if change.price is None else market.ticks(change.price)
+    quantity = int(order["quantity"]) if change.quantity is None else market.lots(change.quantity)
+    if change.price is None and change.quantity is None:
+        raise broken_rule("", "price or quantity must be given", "INVALID_REQUEST")
+    command = Replace(market.number, api.entry.next_id(), request.order_id, 0, price, quantity)
+    found = await api.entry.send(stream, command)
+    try:
+        exchange = outcome(found)
+    except ApiError as error:
+        raise _explained(request, error) from None
+    fields = result_fields(
+        api, exchange, market, query.numbers == "string", int(order["client_order_id"])
+    )
+    return OrderResult(timestamp=time.time_ns(), **fields)
+
+
+async def cancel_order(request: Request) -> CancelAnswer:
+    """Cancel a resting order."""
+    query = read_query(OrderQuery, request.query)
+    return await cancel(request, query.user_id, query.numbers == "string")
+
+
+async def cancel_orders(request: Request) -> CancelAllAnswer:
+    """Cancel every order of a user, in one symbol or in all."""
+    query = read_query(CancelQuery, request.query)
+    return await cancel_all(request, query.user_id, query.symbol)
+
+
+async def cancel(request: Request, named: str | None, quoted: bool = False) -> CancelAnswer:
+    """Cancel the order of a request, of the user who is named where one is."""
+    api = request.api
+    _, market, stream = await _find(request, named)
+    command = Cancel(market.number, api.entry.next_id(), request.order_id)
+    found = await api.entry.send(stream, command)
+    try:
+        last = outcome(found).last
+    except ApiError as error:
+        raise _explained(request, error) from None
+    assert last is not None
+    quantities = market.quantities[quoted]
+    return CancelAnswer(
+        timestamp=time.time_ns(),
+        order_id=last.order_id,
+        status=STATUSES[last.ord_status],
+        filled_quantity=quantities[last.cum_qty],
+        remaining_quantity=quantities[last.leaves_qty],
+    )
+
+
+async def cancel_all(request: Request, named: str | None, symbol: str | None) -> CancelAllAnswer:
+    """Cancel every order of the user who is named, in one symbol or in all."""
+    api = request.api
+    number = 0 if symbol is None else api.markets.named(symbol).number
+    stream = await api.entry.stream_of(request.user(named))
+    api.entry.check_room(stream)
+    exchange = outcome(await api.entry.send(stream, MassCancel(number, api.entry.next_id())))
+    assert isinstance(exchange.answer, MassCancelReport)
+    return CancelAllAnswer(timestamp=time.time_ns(), cancelled=exchange.answer.canceled_orders)
+
+
+async def _find(request: Request, named: str | None) -> tuple[np.void, Market, int]:
+    """Return the order that a request names, its market, and its user's stream."""
+    api = request.api
+    order = api.order(request.order_id, api.account(request, named))
+    user = api.names.text(int(order["account"]))
+    stream = await api.entry.stream_of(user)
+    api.entry.check_room(stream)
+    return order, api.markets.by_number[int(order["symbol"])], stream
+
+
+def _explained(request: Request, error: ApiError) -> ApiError:
+    """Return what to say of an order that does not rest: that it ended, where that is known."""
+    if error.code != "ORDER_NOT_FOUND":
+        return error
+    status = int(request.api.order(request.order_id, None)["ord_status"])
+    if status not in _ENDED:
+        return error
+    return ApiError(
+        "ORDER_NOT_OPEN",
+        f"order_id: order {request.order_id} is {STATUSES[status]}",
+        field="order_id",
+        rule="must be that of a resting order",
+        status=STATUSES[status],
+    )

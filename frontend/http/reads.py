@@ -1,0 +1,182 @@
+"""Reads over REST, from shared memory alone: books, orders, instruments, and how the product is."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Raw
+
+from frontend.http.errors import ApiError, broken_rule
+from frontend.http.market import Market
+from frontend.http.models import (
+    BookAnswer,
+    BookLevel,
+    BookQuery,
+    HealthAnswer,
+    OrderAnswer,
+    OrderQuery,
+    OrdersAnswer,
+    OrdersQuery,
+    Query,
+    ReadyAnswer,
+    SymbolsAnswer,
+    SymbolView,
+    TopAnswer,
+    TopLevel,
+    TopQuery,
+)
+from frontend.http.order_requests import SIDES
+from frontend.http.order_views import STATUSES, order_view, order_views
+from frontend.http.request import Request, read_query
+from ipc.records import ORDER
+from ipc.vocabulary import MAX_QUANTITY
+
+_CODES = {word: code for code, word in STATUSES.items()}
+_STATUS_RULE = "must be one of " + ", ".join(_CODES)
+
+
+def order(request: Request) -> OrderAnswer:
+    """Show one order, live or ended not long ago."""
+    api = request.api
+    query = read_query(OrderQuery, request.query)
+    found = api.order(request.order_id, api.account(request, query.user_id))
+    view = order_view(api, found, query.numbers == "string")
+    return OrderAnswer(timestamp=time.time_ns(), order=view)
+
+
+def orders(request: Request) -> OrdersAnswer:
+    """Show orders, newest first, live and ended not long ago."""
+    api = request.api
+    query = read_query(OrdersQuery, request.query)
+    limit = limited(query.limit, api.config.default_order_limit, api.config.max_order_limit)
+    account = api.account(request, query.user_id)
+    market = None if query.symbol is None else api.markets.named(query.symbol)
+    side = 0 if query.side is None else SIDES.code(query.side)
+    status = None
+    if query.status is not None:
+        status = _CODES.get(query.status.upper())
+        if status is None:
+            raise broken_rule("status", _STATUS_RULE)
+    found = [np.empty(0, ORDER)]
+    for shard, table in enumerate(api.tables):
+        if market is None or market.shard == shard:
+            symbol = 0 if market is None else market.number
+            found.append(table.of_account(account, symbol, side, status, limit))
+    newest = np.concatenate(found)
+    newest = newest[np.argsort(newest["created_ns"], kind="stable")[::-1]][:limit]
+    views = order_views(api, newest, query.numbers == "string")
+    return OrdersAnswer(timestamp=time.time_ns(), orders=views, count=len(views))
+
+
+def book(request: Request) -> BookAnswer:
+    """Show the best price levels of a symbol."""
+    api = request.api
+    query = read_query(BookQuery, request.query)
+    depth = limited(query.depth, api.config.default_depth, api.config.max_depth, "depth")
+    quoted = query.numbers == "string"
+    market = api.markets.named(query.symbol)
+    view = api.boards[market.shard].read(market.number)
+    prices, quantities = market.prices[quoted], market.quantities[quoted]
+    bids, asks = view.bids[:depth].tolist(), view.asks[:depth].tolist()
+    spread, middle = _between(market, bids, asks, quoted)
+    return BookAnswer(
+        timestamp=time.time_ns(),
+        symbol=market.symbol,
+        sequence=view.sequence,
+        spread=spread,
+        mid_price=middle,
+        bids=[BookLevel(prices[p], quantities[q], n) for p, q, n in bids],
+        asks=[BookLevel(prices[p], quantities[q], n) for p, q, n in asks],
+    )
+
+
+def top(request: Request) -> TopAnswer:
+    """Show the best level of each side."""
+    api = request.api
+    query = read_query(TopQuery, request.query)
+    quoted = query.numbers == "string"
+    market = api.markets.named(query.symbol)
+    view = api.boards[market.shard].read(market.number)
+    prices, quantities = market.prices[quoted], market.quantities[quoted]
+    bids, asks = view.bids[:1].tolist(), view.asks[:1].tolist()
+    spread, middle = _between(market, bids, asks, quoted)
+    return TopAnswer(
+        timestamp=time.time_ns(),
+        symbol=market.symbol,
+        sequence=view.sequence,
+        spread=spread,
+        mid_price=middle,
+        best_bid=TopLevel(prices[bids[0][0]], quantities[bids[0][1]]) if bids else None,
+        best_ask=TopLevel(prices[asks[0][0]], quantities[asks[0][1]]) if asks else None,
+    )
+
+
+def symbols(request: Request) -> SymbolsAnswer:
+    """Show what is traded here."""
+    quoted = read_query(Query, request.query).numbers == "string"
+    markets = request.api.markets
+    views = [_symbol(market, quoted) for market in markets.all]
+    return SymbolsAnswer(
+        timestamp=time.time_ns(), symbols=views, default_symbol=markets.default_symbol
+    )
+
+
+def health(request: Request) -> HealthAnswer:
+    """Say that this worker is alive."""
+    api = request.api
+    uptime_s = round(time.monotonic() - api.started, 3)
+    return HealthAnswer(
+        timestamp=time.time_ns(), status="healthy", version=api.version, uptime_s=uptime_s
+    )
+
+
+def ready(request: Request) -> ReadyAnswer:
+    """Say whether every shard serves, and orders can reach it."""
+    api = request.api
+    processes = api.page.processes()
+    down = [
+        f"{process.role} {process.number}"
+        for process in processes
+        if process.role in ("matcher", "frontend", "persister") and process.state != "ready"
+    ]
+    if not api.entry.connected:
+        down.append("order entry of this worker")
+    if down:
+        raise ApiError("NOT_READY", f"not ready: {', '.join(down)}", down=down)
+    return ReadyAnswer(timestamp=time.time_ns(), status="ready", shards=len(api.plan.shards))
+
+
+def limited(asked: int | None, default: int, most: int, field: str = "limit") -> int:
+    """Return how many are wanted. Raises ``ApiError`` where that is more than is given."""
+    if asked is None:
+        return default
+    if asked > most:
+        raise broken_rule(field, f"must be at most {most}")
+    return asked
+
+
+def _between(
+    market: Market,
+    bids: Sequence[tuple[int, int, int]],
+    asks: Sequence[tuple[int, int, int]],
+    quoted: bool,
+) -> tuple[Raw | None, Raw | None]:
+    """Return spread and middle of the best prices; None where a side is empty."""
+    if not bids or not asks:
+        return None, None
+    bid, ask = bids[0][0], asks[0][0]
+    return market.prices[quoted][ask - bid], market.middle(bid, ask, quoted)
+
+
+def _symbol(market: Market, quoted: bool) -> SymbolView:
+    prices, quantities = market.prices[quoted], market.quantities[quoted]
+    instrument = market.instrument
+    return SymbolView(
+        symbol=market.symbol,
+        tick_size=prices[1],
+        lot_size=quantities[1],
+        min_price=prices[instrument.min_price],
+        max_price=prices[instrument.max_price],
+        max_quantity=quantities[MAX_QUANTITY],
+        shard=market.shard,
+    )

@@ -1,0 +1,182 @@
+"""Every REST route: what serves it, and the types that its OpenAPI description is made of."""
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import msgspec
+
+from frontend.http import models as m
+from frontend.http import orders, reads
+from frontend.http.metrics import CONTENT_TYPE, metrics
+from frontend.http.request import Request
+
+PREFIX = "/api/v1"
+
+
+class Content(NamedTuple):
+    """An answer that is no JSON object of ours."""
+
+    body: bytes
+    content_type: bytes
+
+
+Result = msgspec.Struct | Content
+Handler = Callable[[Request], Result | Awaitable[Result]]
+
+
+class Route(NamedTuple):
+    """One call: ``{order_id}`` in the path is an order's id. ``codes`` are its own errors."""
+
+    method: str
+    path: str
+    handler: Handler
+    answer: type[msgspec.Struct] | None
+    query: type[m.Query] | None = m.Query
+    body: type[msgspec.Struct] | None = None
+    codes: tuple[str, ...] = ()
+    unprefixed: bool = False
+    """Also without the prefix."""
+    public: bool = False
+    """Open to everyone, with keys and without."""
+    content_type: str = "application/json"
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a sentence."""
+        return (self.handler.__doc__ or "").strip().partition("\n")[0]
+
+
+_ORDER_FIELDS = (
+    "INVALID_USER_ID",
+    "INVALID_PRICE",
+    "INVALID_QUANTITY",
+    "UNKNOWN_SYMBOL",
+)
+_NEW = (
+    *_ORDER_FIELDS,
+    "INVALID_SIDE",
+    "INVALID_ORDER_TYPE",
+    "INVALID_TIME_IN_FORCE",
+    "INVALID_POST_ONLY",
+    "PRICE_OUT_OF_BAND",
+    "DUPLICATE_CLIENT_ORDER_ID",
+    "POST_ONLY_WOULD_TRADE",
+    "BOOK_FULL",
+)
+_SENT = ("BODY_TOO_LARGE", "TOO_MANY_REQUESTS", "BUSY", "SHARD_DOWN", "OUTCOME_UNKNOWN")
+_ONE = ("ORDER_NOT_FOUND", "INVALID_ORDER_ID")
+_CHANGED = ("ORDER_NOT_OPEN",)
+
+
+async def trades(request: Request) -> m.TradesAnswer:
+    """Show trades, newest first."""
+    return await request.api.trade_reads.trades(request)
+
+
+async def candles(request: Request) -> m.CandlesAnswer:
+    """Show candles of the intervals that had trades, oldest first."""
+    return await request.api.candles.candles(request)
+
+
+def show_metrics(request: Request) -> Content:
+    """Show every figure of the product, as Prometheus reads them."""
+    return Content(metrics(request.api), CONTENT_TYPE)
+
+
+def docs(request: Request) -> Content:
+    """Show this description as a page."""
+    return Content(request.api.docs_page, b"text/html; charset=utf-8")
+
+
+def openapi(request: Request) -> Content:
+    """Show this description."""
+    return Content(request.api.openapi, b"application/json")
+
+
+ROUTES = (
+    Route(
+        "POST", "/orders", orders.create_order, m.OrderResult, body=m.NewOrder, codes=_NEW + _SENT
+    ),
+    Route(
+        "POST",
+        "/orders/batch",
+        orders.create_orders,
+        m.BatchResult,
+        body=m.Batch,
+        codes=_SENT,
+    ),
+    Route("GET", "/orders", reads.orders, m.OrdersAnswer, m.OrdersQuery, codes=("UNKNOWN_SYMBOL",)),
+    Route("GET", "/orders/{order_id}", reads.order, m.OrderAnswer, m.OrderQuery, codes=_ONE),
+    Route(
+        "PATCH",
+        "/orders/{order_id}",
+        orders.replace_order,
+        m.OrderResult,
+        m.OrderQuery,
+        m.Replacement,
+        _ORDER_FIELDS
+        + _ONE
+        + _CHANGED
+        + _SENT
+        + ("PRICE_OUT_OF_BAND", "ALREADY_FILLED", "POST_ONLY_WOULD_TRADE"),
+    ),
+    Route(
+        "DELETE",
+        "/orders/{order_id}",
+        orders.cancel_order,
+        m.CancelAnswer,
+        m.OrderQuery,
+        codes=_ONE + _CHANGED + _SENT,
+    ),
+    Route(
+        "DELETE",
+        "/orders",
+        orders.cancel_orders,
+        m.CancelAllAnswer,
+        m.CancelQuery,
+        codes=("UNKNOWN_SYMBOL", *_SENT),
+    ),
+    Route("GET", "/orderbook", reads.book, m.BookAnswer, m.BookQuery, codes=("UNKNOWN_SYMBOL",)),
+    Route("GET", "/orderbook/top", reads.top, m.TopAnswer, m.TopQuery, codes=("UNKNOWN_SYMBOL",)),
+    Route("GET", "/trades", trades, m.TradesAnswer, m.TradesQuery, codes=("UNKNOWN_SYMBOL",)),
+    Route(
+        "GET",
+        "/candles",
+        candles,
+        m.CandlesAnswer,
+        m.CandlesQuery,
+        codes=("UNKNOWN_SYMBOL", "BUSY"),
+    ),
+    Route("GET", "/symbols", reads.symbols, m.SymbolsAnswer),
+    Route("GET", "/health", reads.health, m.HealthAnswer, None, unprefixed=True, public=True),
+    Route(
+        "GET",
+        "/ready",
+        reads.ready,
+        m.ReadyAnswer,
+        None,
+        codes=("NOT_READY",),
+        unprefixed=True,
+        public=True,
+    ),
+    Route(
+        "GET",
+        "/metrics",
+        show_metrics,
+        None,
+        None,
+        unprefixed=True,
+        content_type="text/plain; version=0.0.4; charset=utf-8",
+    ),
+    Route(
+        "GET",
+        "/docs",
+        docs,
+        None,
+        None,
+        unprefixed=True,
+        public=True,
+        content_type="text/html; charset=utf-8",
+    ),
+    Route("GET", "/openapi.json", openapi, None, None, unprefixed=True, public=True),
+)

@@ -1,0 +1,304 @@
+"""One WebSocket: its subscriptions, its order entry, and the bounded queue of what it is sent.
+
+A client that does not keep up is nobody's burden. What can be made good by a newer state (depth,
+ticker) is left out while a quarter of ``max_unread_messages`` waits, and a fresh state is sent once
+the client has caught up. What cannot (trades, orders) waits up to the whole bound; then the client
+is cut off with a reason.
+"""
+
+import asyncio
+import contextlib
+import functools
+import time
+from collections import deque
+from typing import Any
+
+import msgspec
+
+from frontend.http import orders
+from frontend.http.api import Api
+from frontend.http.errors import ApiError, broken_rule, of_validation
+from frontend.http.feeds import FEEDS, Feed
+from frontend.http.market import Market
+from frontend.http.order_entry import Listener
+from frontend.http.order_views import order_event
+from frontend.http.request import Request
+from frontend.http.socket_models import Done, Failed, Op, Tag
+from ipc.messages import Report
+
+MAX_MESSAGE_BYTES = 65_536
+MAX_PENDING_OPS = 1_024
+SLOW_CLOSE_S = 1.0
+POLICY, TRY_AGAIN = 1008, 1013
+
+_encode = msgspec.json.Encoder().encode
+_decoder = msgspec.json.Decoder(Op)
+_tag_decoder = msgspec.json.Decoder(Tag)
+_CHANNELS = "must be one of " + ", ".join([*FEEDS, "orders"])
+_OPS = "must be one of subscribe, unsubscribe, login, order, replace, cancel, cancel_all, ping"
+
+
+class Socket:
+    """A connected client."""
+
+    def __init__(self, api: Api, user_id: str | None, send: Any) -> None:
+        self._api = api
+        self._user_id = user_id
+        self._send = send
+        self._queue: deque[str] = deque()
+        self._news = asyncio.Event()
+        self._feeds: dict[tuple[str, str], Feed] = {}
+        self._stale: dict[Feed, None] = {}
+        self._streams: dict[str, tuple[int, Listener]] = {}
+        self._most = api.config.max_unread_messages
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing: tuple[int, str] | None = None
+
+    # What feeds tell ----------------------------------------------------------------------------
+
+    def push(self, key: Feed, message: str) -> None:
+        """Queue a message of a feed, or leave it out until the client has caught up."""
+        if key.conflated:
+            if key in self._stale:
+                return
+            if len(self._queue) >= self._most // 4:
+                self._stale[key] = None
+                self._api.status.add("conflated", 1)
+                return
+        self._put(message)
+
+    def cut_off(self, code: str, text: str) -> None:
+        """End the connection, for a reason."""
+        self._close(POLICY if code == "SLOW_READER" else TRY_AGAIN, f"{code}: {text}")
+
+    def _put(self, message: str) -> None:
+        if self._closing is not None:
+            return
+        if len(self._queue) >= self._most:
+            self._api.status.add("closed_slow_reader", 1)
+            self.cut_off("SLOW_READER", "messages were not read in time")
+            return
+        self._queue.append(message)
+        self._news.set()
+
+    def _close(self, code: int, reason: str) -> None:
+        if self._closing is None:
+            self._closing = code, reason
+            self._queue.clear()
+            self._news.set()
+
+    # The connection -----------------------------------------------------------------------------
+
+    async def serve(self, receive: Any) -> None:
+        """Serve the client until it leaves or is cut off."""
+        sender = asyncio.ensure_future(self._sender())
+        receiver = asyncio.ensure_future(self._receiver(receive))
+        try:
+            await asyncio.wait((sender, receiver), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sender, receiver, *self._tasks):
+                task.cancel()
+            for feed in self._feeds.values():
+                self._api.feeds.unsubscribe(feed, self)
+            for stream, listener in self._streams.values():
+                self._api.entry.forget(stream, listener)
+            self._api.entry.at_loss.discard(self._orders_lost)
+            self._api.status.add("subscriptions", -len(self._feeds) - len(self._streams))
+        if self._closing is not None:
+            code, reason = self._closing
+            with contextlib.suppress(TimeoutError, Exception):
+                async with asyncio.timeout(SLOW_CLOSE_S):
+                    await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+    async def _sender(self) -> None:
+        """Send what is queued; a heartbeat where there was nothing to send for a while."""
+        heartbeat_s = self._api.config.heartbeat_s
+        while self._closing is None:
+            while self._queue:
+                message = self._queue.popleft()
+                await self._send({"type": "websocket.send", "text": message})
+                self._api.status.add("messages_out", 1)
+            self._catch_up()
+            if self._queue:
+                continue
+            self._news.clear()
+            try:
+                async with asyncio.timeout(heartbeat_s):
+                    await self._news.wait()
+            except TimeoutError:
+                self._put(f'{{"type":"heartbeat","timestamp":{time.time_ns()}}}')
+
+    def _catch_up(self) -> None:
+        """Send the present state of what was left out."""
+        stale, self._stale = self._stale, {}
+        for feed in stale:
+            if self in feed.subscribers:
+                feed.look()
+                first = feed.first()
+                if first is not None:
+                    self._put(first)
+
+    async def _receiver(self, receive: Any) -> None:
+        while True:
+            message = await receive()
+            if message["type"] != "websocket.receive":
+                return
+            data = message.get("text")
+            self._take(message["bytes"] if data is None else data)
+
+    # What the client asks -----------------------------------------------------------------------
+
+    def _take(self, data: bytes | str) -> None:
+        try:
+            op = _decoder.decode(data)
+            if len(self._tasks) >= MAX_PENDING_OPS:
+                raise ApiError("TOO_MANY_REQUESTS", "too many requests are unanswered")
+            task = asyncio.get_running_loop().create_task(self._carry_out(op))
+        except msgspec.ValidationError as error:
+            self._fail(_tag_of(data), of_validation(error))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            self._fail(None, ApiError("INVALID_REQUEST", f"a message must be JSON: {error}"))
+        except ApiError as error:
+            self._fail(op.id, error)
+        else:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _carry_out(self, op: Op) -> None:
+        try:
+            handler = _HANDLERS.get(op.op.lower())
+            if handler is None:
+                raise broken_rule("op", _OPS, "INVALID_REQUEST")
+            if self._api.keys and self._user_id is None and op.op not in ("login", "ping"):
+                raise ApiError("UNAUTHORIZED", "key: must be sent with the login op first")
+            await handler(self, op)
+        except ApiError as error:
+            self._fail(op.id, error)
+
+    def _fail(self, tag: Any, error: ApiError) -> None:
+        failed = Failed(type="error", id=tag, error=error.body(), timestamp=time.time_ns())
+        self._put(_encode(failed).decode())
+
+    def _done(self, kind: str, op: Op, **more: Any) -> None:
+        done = Done(type=kind, id=op.id, timestamp=time.time_ns(), **more)
+        self._put(_encode(done).decode())
+
+    async def _subscribe(self, op: Op) -> None:
+        if len(self._feeds) + len(self._streams) >= self._api.config.max_subscriptions:
+            most = self._api.config.max_subscriptions
+            raise ApiError("TOO_MANY_REQUESTS", f"at most {most} subscriptions")
+        if op.channel == "orders":
+            await self._subscribe_orders(op)
+            return
+        market = self._market(op)
+        key = str(op.channel), market.symbol
+        if key in self._feeds:
+            raise broken_rule("channel", "must not be subscribed to already", "INVALID_REQUEST")
+        self._done("subscribed", op, channel=key[0], symbol=key[1])
+        self._feeds[key] = self._api.feeds.subscribe(key[0], market, self)
+        self._api.status.add("subscriptions", 1)
+
+    async def _subscribe_orders(self, op: Op) -> None:
+        user = self._user(op)
+        stream = await self._api.entry.stream_of(user)
+        if user in self._streams:
+            raise broken_rule("channel", "must not be subscribed to already", "INVALID_REQUEST")
+        listener = functools.partial(self._order_report, user)
+        self._streams[user] = stream, listener
+        self._done("subscribed", op, channel="orders", user_id=user)
+        self._api.entry.listen(stream, listener)
+        self._api.entry.at_loss.add(self._orders_lost)
+        self._api.status.add("subscriptions", 1)
+
+    async def _unsubscribe(self, op: Op) -> None:
+        if op.channel == "orders":
+            user = self._user(op)
+            found = self._streams.pop(user, None)
+            if found is None:
+                raise broken_rule("channel", "must be subscribed to", "INVALID_REQUEST")
+            self._api.entry.forget(*found)
+            self._done("unsubscribed", op, channel="orders", user_id=user)
+        else:
+            key = str(op.channel), self._market(op).symbol
+            feed = self._feeds.pop(key, None)
+            if feed is None:
+                raise broken_rule("channel", "must be subscribed to", "INVALID_REQUEST")
+            self._api.feeds.unsubscribe(feed, self)
+            self._stale.pop(feed, None)
+            self._done("unsubscribed", op, channel=key[0], symbol=key[1])
+        self._api.status.add("subscriptions", -1)
+
+    async def _login(self, op: Op) -> None:
+        if not self._api.keys:
+            raise ApiError("INVALID_REQUEST", "no keys are configured here: no login is needed")
+        if self._user_id is not None:
+            raise ApiError("INVALID_REQUEST", "a connection logs in once")
+        self._user_id = self._api.user_of_key((op.key or "").encode())
+        self._done("logged_in", op, user_id=self._user_id)
+
+    async def _order(self, op: Op) -> None:
+        if not bytes(op.order):
+            raise broken_rule("order", "must be given", "INVALID_REQUEST")
+        result = await orders.create_order(self._request(bytes(op.order)))
+        self._done("result", op, result=result)
+
+    async def _replace(self, op: Op) -> None:
+        change = {"user_id": op.user_id, "price": op.price, "quantity": op.quantity}
+        body = _encode({name: value for name, value in change.items() if value is not None})
+        result = await orders.replace_order(self._request(body, self._order_id(op)))
+        self._done("result", op, result=result)
+
+    async def _cancel(self, op: Op) -> None:
+        request = self._request(b"", self._order_id(op))
+        self._done("result", op, result=await orders.cancel(request, op.user_id))
+
+    async def _cancel_all(self, op: Op) -> None:
+        result = await orders.cancel_all(self._request(b""), op.user_id, op.symbol)
+        self._done("result", op, result=result)
+
+    async def _ping(self, op: Op) -> None:
+        self._done("pong", op)
+
+    def _request(self, body: bytes, order_id: int = 0) -> Request:
+        return Request(self._api, b"", body, self._user_id, order_id)
+
+    def _order_id(self, op: Op) -> int:
+        if op.order_id is None:
+            raise broken_rule("order_id", "must be given", "INVALID_REQUEST")
+        return op.order_id
+
+    def _user(self, op: Op) -> str:
+        return self._request(b"").user(op.user_id)
+
+    def _market(self, op: Op) -> Market:
+        if op.channel not in FEEDS:
+            raise broken_rule("channel", _CHANNELS, "INVALID_REQUEST")
+        return self._api.markets.named(op.symbol)
+
+    # The user's orders --------------------------------------------------------------------------
+
+    def _order_report(self, user_id: str, report: Report) -> None:
+        self._put(_encode(order_event(self._api, report, user_id)).decode())
+
+    def _orders_lost(self) -> None:
+        self.cut_off("ORDERS_INTERRUPTED", "reports may be missing: connect anew and query")
+
+
+def _tag_of(data: bytes | str) -> Any:
+    """Return the id of a message that is wrong elsewhere, where it can be read."""
+    try:
+        return _tag_decoder.decode(data).id
+    except msgspec.MsgspecError:
+        return None
+
+
+_HANDLERS = {
+    "subscribe": Socket._subscribe,
+    "unsubscribe": Socket._unsubscribe,
+    "login": Socket._login,
+    "order": Socket._order,
+    "replace": Socket._replace,
+    "cancel": Socket._cancel,
+    "cancel_all": Socket._cancel_all,
+    "ping": Socket._ping,
+}

@@ -1,0 +1,260 @@
+"""Trades over REST: the newest from the rings, older ones from the log, page by page.
+
+A page's ``next`` names, for every shard it covers, the last trade shown, and where in the log the
+search goes on. One request looks at a bounded piece of the log, so a page may hold fewer trades
+than asked for, or none, and still name a next one; the last page names none. Trades of one shard
+come in its order; trades of different shards by time, in the log about so.
+"""
+
+import asyncio
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.trade_history import BackwardLog, trades_of
+from engine.trade_lines import LoggedTrade
+from engine.trade_reader import Position
+from frontend.http.api import Api, Records
+from frontend.http.errors import broken_rule
+from frontend.http.market import Market
+from frontend.http.models import TradesAnswer, TradesQuery, TradeView
+from frontend.http.reads import limited
+from frontend.http.request import Request, read_query
+from ipc.records import TRADE, sequence_of, shard_of
+from ipc.ring import RingReader
+from ipc.vocabulary import Side
+
+SCAN_BYTES = 16 << 20
+"""Of the log, looked at by one request."""
+CHUNK_TRADES = 4_096
+_BUY = int(Side.BUY)
+_CURSOR = re.compile(r"(\d{1,12})\.(\d{1,15})((?:\.\d{1,14}){1,256})")
+
+
+class _Page(NamedTuple):
+    """Where a page begins: below these sequences by shard, and in the log where that is known."""
+
+    below: dict[int, int]
+    position: Position | None
+
+
+class TradeReads:
+    """One worker's access to trades. The log is read in a thread of its own, one at a time."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._log = BackwardLog(api.plan.log_dir)
+        self._thread = ThreadPoolExecutor(1, "log")
+
+    async def trades(self, request: Request) -> TradesAnswer:
+        """Show trades, newest first."""
+        api = self._api
+        query = read_query(TradesQuery, request.query)
+        limit = limited(query.limit, api.config.default_trade_limit, api.config.max_trade_limit)
+        market = None if query.symbol is None else api.markets.named(query.symbol)
+        quoted = query.numbers == "string"
+        page = self._begin(query, market)
+        views: list[TradeView] = []
+        below = dict(page.below)
+        if page.position is None:
+            recent = self._recent(query, market, below, limit)
+            views = self._ring_views(recent, quoted)
+            for trade in recent:
+                below[shard_of(int(trade["trade_id"]))] = sequence_of(int(trade["trade_id"]))
+        cursor: str | None = _cursor(below, page.position)
+        if len(views) < limit:
+            if self._nothing_older(query, below):
+                cursor = None
+            else:
+                loop = asyncio.get_running_loop()
+                asked = query, market, _Page(below, page.position), limit - len(views), quoted
+                older, cursor = await loop.run_in_executor(self._thread, self._older, *asked)
+                views += older
+        return TradesAnswer(timestamp=time.time_ns(), trades=views, count=len(views), next=cursor)
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._thread.shutdown(cancel_futures=True)
+        self._log.close()
+
+    def _begin(self, query: TradesQuery, market: Market | None) -> _Page:
+        shards = self._api.plan.shards if market is None else [market.shard]
+        if query.cursor is not None:
+            return _read_cursor(query.cursor, shards)
+        below = dict.fromkeys(shards, 1 << 60)
+        if query.before is None:
+            return _Page(below, None)
+        shard, sequence = shard_of(query.before), sequence_of(query.before)
+        if shard not in below:
+            raise broken_rule("before", "must be the id of a trade of the symbol")
+        if market is None and len(shards) > 1:
+            # Other shards' trades are older where their time is.
+            found = self._api.rings[shard].read(sequence - 1, 1).records
+            if not len(found) or found["trade_id"][0] != query.before:
+                raise broken_rule(
+                    "before", "must come with a symbol where the trade is as old as that"
+                )
+            when = int(found["timestamp_ns"][0])
+            for other, ring in enumerate(self._api.rings):
+                below[other] = _first_at(ring, when)
+        below[shard] = sequence
+        return _Page(below, None)
+
+    def _recent(
+        self, query: TradesQuery, market: Market | None, below: dict[int, int], limit: int
+    ) -> Records:
+        """Return what the rings have of a page, newest first."""
+        found = [
+            _from_ring(self._api.rings[shard], market, query, first, limit)
+            for shard, first in below.items()
+        ]
+        if len(found) == 1:
+            return found[0]
+        every = np.concatenate(found)
+        return every[np.argsort(every["timestamp_ns"], kind="stable")[::-1]][:limit]
+
+    def _nothing_older(self, query: TradesQuery, below: dict[int, int]) -> bool:
+        """Return whether the rings had all that a page may have."""
+        rings = self._api.rings
+        if all(rings[shard].oldest == 1 for shard in below):
+            return True
+        if query.from_ is None:
+            return False
+        for shard in below:
+            oldest = rings[shard].oldest
+            first = rings[shard].read(oldest - 1, 1).records
+            if oldest > 1 and (not len(first) or first["timestamp_ns"][0] >= query.from_):
+                return False
+        return True
+
+    def _older(
+        self, query: TradesQuery, market: Market | None, page: _Page, limit: int, quoted: bool
+    ) -> tuple[list[TradeView], str | None]:
+        """Return what a bounded piece of the log has of a page, and the cursor of the next one."""
+        symbol = None if market is None else market.symbol
+        views: list[TradeView] = []
+        below, position = dict(page.below), page.position
+        early: set[int] = set()
+        scanned = 0
+        try:
+            for block in self._log.blocks(position):
+                position = block.position
+                scanned += len(block.lines)
+                for trade in trades_of(block, symbol):
+                    shard, sequence = shard_of(trade.trade_id), sequence_of(trade.trade_id)
+                    if sequence >= below.get(shard, 0) or not _in_time(query, trade.timestamp):
+                        if query.from_ is not None and trade.timestamp < query.from_:
+                            early.add(shard)
+                        continue
+                    if len(views) == limit:
+                        # The block is read again for the next page, down from here.
+                        return views, _cursor(below, _after(block.position, block.lines))
+                    below[shard] = sequence
+                    views.append(self._log_view(trade, quoted))
+                if early >= below.keys():
+                    return views, None  # each shard's time only grows
+                if scanned >= SCAN_BYTES or len(views) == limit:
+                    return views, _cursor(below, position)
+        except FileNotFoundError:
+            pass  # the segment was moved away: what is older is not there any more
+        return views, None
+
+    def _ring_views(self, trades: Records, quoted: bool) -> list[TradeView]:
+        by_number = self._api.markets.by_number
+        views = []
+        for trade_id, _, time_ns, price, quantity, buy, sell, symbol, side, _ in trades.tolist():
+            market = by_number[symbol]
+            views.append(
+                TradeView(
+                    trade_id,
+                    market.symbol,
+                    buy,
+                    sell,
+                    market.prices[quoted][price],
+                    market.quantities[quoted][quantity],
+                    time_ns,
+                    "buy" if side == _BUY else "sell",
+                )
+            )
+        return views
+
+    def _log_view(self, trade: LoggedTrade, quoted: bool) -> TradeView:
+        market = self._api.markets.named(trade.symbol)
+        return TradeView(
+            trade.trade_id,
+            trade.symbol,
+            trade.buy_order_id,
+            trade.sell_order_id,
+            market.prices[quoted][market.instrument.tick.steps(trade.price, "price")],
+            market.quantities[quoted][market.instrument.lot.steps(trade.quantity, "quantity")],
+            trade.timestamp,
+            trade.taker_side,
+        )
+
+
+def _from_ring(
+    ring: RingReader, market: Market | None, query: TradesQuery, below: int, limit: int
+) -> Records:
+    """Return a ring's newest trades below a sequence that are wanted, newest first."""
+    found = [np.empty(0, TRADE)]
+    missing, stop = limit, min(below, ring.published + 1)
+    while missing > 0 and stop > ring.oldest:
+        after = max(ring.oldest - 1, stop - 1 - max(missing, CHUNK_TRADES if market else missing))
+        result = ring.read(after, stop - 1 - after)
+        trades = result.records[: max(0, stop - result.first)]
+        if market is not None:
+            trades = trades[trades["symbol"] == market.number]
+        if query.to is not None:
+            trades = trades[trades["timestamp_ns"] < query.to]
+        if query.from_ is not None:
+            early = len(trades) and int(trades["timestamp_ns"][0]) < query.from_
+            trades = trades[trades["timestamp_ns"] >= query.from_]
+            if early:
+                missing = min(missing, len(trades))
+        found.append(trades[max(0, len(trades) - missing) :][::-1])
+        missing -= len(found[-1])
+        stop = after + 1
+    return np.concatenate(found)
+
+
+def _first_at(ring: RingReader, when_ns: int) -> int:
+    """Return the sequence of a ring's first trade at or after a time."""
+    low, high = ring.oldest, ring.published + 1
+    while low < high:
+        middle = (low + high) // 2
+        found = ring.read(middle - 1, 1)
+        if len(found.records) and int(found.records["timestamp_ns"][0]) >= when_ns:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _in_time(query: TradesQuery, timestamp_ns: int) -> bool:
+    if query.from_ is not None and timestamp_ns < query.from_:
+        return False
+    return query.to is None or timestamp_ns < query.to
+
+
+def _after(position: Position, lines: bytes) -> Position:
+    return Position(position.segment, position.offset + len(lines))
+
+
+def _cursor(below: dict[int, int], position: Position | None) -> str:
+    """Write down where the next page begins; segment 0 means in the rings."""
+    segment, offset = position or (0, 0)
+    sequences = ".".join(str(min(sequence, 10**13)) for sequence in below.values())
+    return f"{segment}.{offset}.{sequences}"
+
+
+def _read_cursor(text: str, shards: list[int]) -> _Page:
+    match = _CURSOR.fullmatch(text)
+    sequences = match[3].split(".")[1:] if match else []
+    if match is None or len(sequences) != len(shards):
+        raise broken_rule("cursor", "must be the next of an answer to the same question")
+    below = dict(zip(shards, map(int, sequences), strict=True))
+    segment = int(match[1])
+    return _Page(below, Position(segment, int(match[2])) if segment else None)

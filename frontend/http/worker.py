@@ -1,0 +1,131 @@
+"""An HTTP worker: a process that serves REST and WebSocket, beside others on the same port."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+
+import msgspec
+import uvicorn
+import uvloop
+
+from engine.plan import Plan
+from engine.process import Wakeup
+from frontend.http.api import Api
+from frontend.http.app import App
+from frontend.http.candles import Candles
+from frontend.http.connection import limited_connection
+from frontend.http.docs import page
+from frontend.http.feeds import Feeds
+from frontend.http.openapi import describe
+from frontend.http.order_entry import OrderEntry
+from frontend.http.sockets import MAX_MESSAGE_BYTES
+from frontend.http.trade_reads import TradeReads
+from frontend.server import product_version
+from ipc.sockets import listen
+from ipc.status import StatusWriter
+
+TICK_S = 1.0
+SEND_BUFFER_BYTES = 256 << 10
+"""Of each connection in the kernel: a client that does not read is soon seen, and costs little."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, stopped by this process and not by signals of its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+
+def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
+    """Serve HTTP until told to stop."""
+    uvloop.run(_serve(plan, index, status, wakeup))
+
+
+async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
+    address = plan.http_address
+    assert address is not None
+    settings = plan.config.http
+    api = Api(plan, status, product_version())
+    frontend = index % plan.config.frontend.processes
+    api.entry = OrderEntry(
+        plan.gateway_address(frontend),
+        api.tables,
+        {market.number: market.shard for market in api.markets.all},
+        status,
+        settings.answer_timeout_s,
+        settings.max_pending_orders,
+    )
+    api.trade_reads, api.candles, api.feeds = TradeReads(api), Candles(api), Feeds(api)
+    symbols = [market.symbol for market in api.markets.all]
+    description = describe(api.version, symbols, api.markets.default_symbol)
+    api.openapi, api.docs_page = msgspec.json.encode(description), page(description)
+    await api.entry.start()
+    try:
+        sock = listen(address, shared=True)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    except OSError as error:
+        sys.exit(f"http {index}: cannot listen on {address}: {error.strerror}")
+    server = Server(
+        uvicorn.Config(
+            App(api),
+            http=limited_connection(
+                settings.max_header_bytes, settings.max_connections, settings.keep_alive_s
+            ),
+            ssl_certfile=plan.config.tls.certificate or None,
+            ssl_keyfile=plan.config.tls.key or None,
+            ws="websockets-sansio",
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_ping_interval=settings.heartbeat_s,
+            ws_ping_timeout=settings.heartbeat_s,
+            ws_per_message_deflate=False,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=settings.keep_alive_s,
+            timeout_graceful_shutdown=settings.answer_timeout_s,
+            backlog=1024,
+        )
+    )
+    serving = asyncio.ensure_future(server.serve([sock]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.001)
+    status.ready()
+    await _until_stopped(server, status, wakeup)
+    server.should_exit = True
+    await serving
+    await api.entry.close()
+    api.trade_reads.close()
+    api.candles.close()
+
+
+async def _until_stopped(server: Server, status: StatusWriter, wakeup: Wakeup) -> None:
+    """Return when the process is told to stop; close connections that only wait meanwhile."""
+    loop = asyncio.get_running_loop()
+    woken = asyncio.Event()
+
+    def stop() -> None:
+        wakeup.stopping = True
+        woken.set()
+
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    loop.add_reader(wakeup.fileno(), woken.set)
+    while not wakeup.stopping:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(woken.wait(), TICK_S)
+        woken.clear()
+        wakeup.wait(0)
+        connections = list(server.server_state.connections)
+        status.set("connections", len(connections))
+        for connection in connections:
+            close_overdue = getattr(connection, "close_overdue", None)
+            if close_overdue is not None:
+                close_overdue(loop.time())
+    loop.remove_reader(wakeup.fileno())
