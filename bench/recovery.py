@@ -70,18 +70,20 @@ def main() -> None:
 
 
 def commands_of(count: int, seed: int = 1, resting: int = 20_000, symbols: int = 5) -> Records:
-    """Return a market's commands: 55 % orders, a fifth of them crossing, and 45 % cancels.
+    """Return a market's commands: as many orders as cancels, a fifth of the orders crossing.
 
-    About ``resting`` orders stay in the books.
+    An order that is not filled rests until ``resting`` others have come after it.
     """
     rng = np.random.default_rng(seed)
     commands = np.zeros(count, COMMAND)
     number = np.arange(count, dtype=np.uint64)
-    new = (rng.random(count) < 0.55) | (number < resting)
+    new = (rng.random(count) < 0.5) | (number < resting)
+    cancels = np.flatnonzero(~new)
+    orders = np.flatnonzero(new)[: len(cancels)]
+    cancels = cancels[: len(orders)]
     commands["command_type"] = np.where(new, CommandType.NEW, CommandType.CANCEL)
     commands["client_order_id"] = number + np.uint64(1)
-    aimed = np.maximum(1, number.astype(np.int64) - rng.integers(1, resting, count))
-    commands["client_order_id"][~new] = aimed[~new]
+    commands["client_order_id"][cancels] = orders.astype(np.uint64) + np.uint64(1)
     commands["account"] = commands["client_order_id"] % np.uint64(100) + np.uint64(1)
     commands["symbol"] = commands["client_order_id"] % np.uint64(symbols) + np.uint64(1)
     buys = rng.random(count) < 0.5
@@ -180,7 +182,7 @@ def snapshot_lines(parent: Path | None) -> str:
     lines = []
     with TemporaryDirectory(prefix="sb-", dir=parent) as directory:
         plan = one_shard(Path(directory))
-        write_journal(plan, commands_of(1_000_000, resting=2 * RESTING), 4_096)
+        write_journal(plan, commands_of(1_000_000, resting=RESTING * 5 // 4), 4_096)
         whole = recover(plan, 0, 0, publish_nothing, _table_path()).shard
         resting = len(whole.book.resting())
         before = state_hash(whole.book)

@@ -72,7 +72,6 @@ class Keeper:
         try:
             self._make_directory()
             self._lock = lock_directory(self._directory, LOCK_WAIT_S)
-            self._clean_up()
             self._refuse_what_off_would_forget()
             if self.fsync:
                 make_durable(self._directory, self._storage)
@@ -185,10 +184,6 @@ class Keeper:
                 f'{self._directory}: holds a journal, which journal.durability = "off" would '
                 "neither read nor keep up; use another data directory"
             )
-
-    def _clean_up(self) -> None:
-        for aside in self._directory.glob("*.tmp"):
-            self._storage.unlink(aside)
 
     def _show_replayed(self, commands: int) -> None:
         self._status.set("replayed", commands)

@@ -28,7 +28,13 @@ from engine.journal_reader import End, JournalReader, segments_of
 from engine.plan import Plan
 from engine.recovery import Shard, find_start, publish_nothing
 from engine.shard_terms import terms_of
-from engine.snapshot import read_snapshot, sequence_of_snapshot, snapshots_of, write_snapshot
+from engine.snapshot import (
+    SUFFIX,
+    read_snapshot,
+    sequence_of_snapshot,
+    snapshots_of,
+    write_snapshot,
+)
 from engine.storage import LockedError, Storage, lock_directory
 from engine.trade_log import TradeLogError, logged_sequences
 from ipc.mapping import MappingError
@@ -74,6 +80,8 @@ def take_snapshot(plan: Plan, shard: int, storage: Storage | None = None) -> Tak
 
 
 def _take(plan: Plan, shard: int, directory: Path, storage: Storage) -> Taken:
+    for left in directory.glob(f"*{SUFFIX}.tmp"):
+        storage.unlink(left)  # of one that was not finished: this process has the lock
     terms = terms_of(plan, shard)
     logged = _durably_logged(plan, shard, storage)
     found = find_start(directory, terms, published=None)

@@ -29,6 +29,7 @@ def test_what_is_whole_is_said_to_be_and_nothing_is_changed(tmp_path: Path) -> N
     write_journal(plan, commands_for(plan, 2_000))
     take_snapshot(plan, 0)
     trades = log_trades(plan)
+    (plan.data_dir / "orders").unlink()
     before = contents(plan.data_dir)
     verdict = verify(plan.data_dir)
     said = "\n".join(verdict.lines)
