@@ -186,13 +186,16 @@ def _waits_for_lock(serving: Served, old: int) -> bool:
 
 @contextlib.contextmanager
 def matcher(
-    plan: Plan, storage: Storage | None = None, clock: Iterator[int] | None = None
+    plan: Plan,
+    storage: Storage | None = None,
+    clock: Iterator[int] | None = None,
+    stopping: bool = False,
 ) -> Iterator[Matcher]:
     """Start a matcher of shard 0 with shared memory of its own."""
     plan.run_dir.mkdir(parents=True, exist_ok=True)
     create_shared(plan, {})
     status = StatusWriter(plan.status_path, "matcher", 0)
-    keeper = Keeper(plan, 0, status, storage, lambda: True)
+    keeper = Keeper(plan, 0, status, storage, lambda: stopping)
     times = clock or iter(range(1, 1_000))
     started = Matcher(plan, 0, status, keeper, lambda: next(times), lambda: None)
     try:
@@ -229,7 +232,7 @@ def _take(matcher: Matcher, commands: np.ndarray, links: list[Told]) -> None:  #
 def test_a_full_disk_at_the_end_of_a_segment_is_waited_for_or_given_up(tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
     with (
-        matcher(plan, BadDisk("allocate", errno.ENOSPC)) as full,
+        matcher(plan, BadDisk("allocate", errno.ENOSPC), stopping=True) as full,
         pytest.raises(JournalError, match="stopped while the disk was full"),
     ):
         _take(full, commands_for(plan, 20), [Told()])
