@@ -77,6 +77,8 @@ class Matcher:
         )
         self.book = recovered.shard.book
         self._account_sequences = recovered.shard.account_sequences
+        if self._report_ring.published > self._account_sequences.reports:
+            self._report_ring.begin_after(self._account_sequences.reports)  # of a life not kept
         self._report_ring.publish_new(self._reports[:0], self._account_sequences.reports + 1)
         self._clock_ns = recovered.end.timestamp_ns
         self.table = OrderTableWriter(plan.table_path(shard))

@@ -1,16 +1,47 @@
 """The shared memory of a product, laid out anew at its start."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
+from engine.book import Records
 from engine.plan import Plan
 from ipc.board import create_board
-from ipc.ring import REPORTS, create_ring
+from ipc.mapping import MappingError
+from ipc.ring import REPORTS, RingReader, RingWriter, create_ring
 from ipc.status import ProcessSlot, create_status
 from ipc.table import create_table
 
 
-def create_shared(plan: Plan, logged: Mapping[int, int]) -> None:
-    """Make every mapping, empty; trade rings go on after each shard's last trade in the log.
+class LeftReports(NamedTuple):
+    """The last reports of a shard (REPORT), oldest first, and the number of the last of them."""
+
+    reports: Records
+    last: int
+
+
+def left_reports(plan: Plan) -> dict[int, LeftReports]:
+    """Return the reports that a killed product has left in its rings, by shard.
+
+    Its journal makes them again, but only from the newest snapshot on; a session may ask for more.
+    """
+    found = {}
+    for shard in plan.shards:
+        try:
+            ring = RingReader(plan.report_ring_path(shard), REPORTS)
+        except MappingError:
+            continue
+        last = ring.published
+        reports = ring.read(0, last).records  # what a matcher on its way out adds is made again
+        found[shard] = LeftReports(reports[-plan.config.engine.ring_reports :], last)
+        ring.close()
+    return found
+
+
+def create_shared(
+    plan: Plan, logged: Mapping[int, int], left: Mapping[int, LeftReports] | None = None
+) -> None:
+    """Make every mapping. Trade rings are empty and go on after each shard's last trade in the log;
+    report rings hold what was ``left``.
 
     Raises ``MappingError``.
     """
@@ -21,4 +52,8 @@ def create_shared(plan: Plan, logged: Mapping[int, int]) -> None:
         create_table(plan.table_path(shard), shard, plan.table_capacity(shard), engine.ended_orders)
         symbols = [instrument.number for instrument in plan.instruments_of(shard)]
         create_board(plan.board_path(shard), shard, symbols, engine.depth_levels)
+    for shard, (reports, last) in (left or {}).items():
+        path, first = plan.report_ring_path(shard), last - len(reports) + 1
+        create_ring(path, shard, engine.ring_reports, first - 1, 0, REPORTS)
+        RingWriter(path, REPORTS).publish_new(reports, first)
     create_status(plan.status_path, [ProcessSlot(m.role, m.index, m.core) for m in plan.members])

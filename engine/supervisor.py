@@ -22,7 +22,7 @@ import msgspec
 from engine.config import Config
 from engine.plan import Member, Plan
 from engine.process import HALTED, run_member
-from engine.shared import create_shared
+from engine.shared import create_shared, left_reports
 from engine.snapshotter import Schedule
 from engine.trade_log import TradeLogBusyError, TradeLogError
 from engine.trade_repair import repaired_log
@@ -218,15 +218,16 @@ class Supervisor:
     def _make_shared(self) -> None:
         """Make every mapping anew; what a killed product left is replaced.
 
-        Trades that its rings still held are made again from the journal.
+        Trades that its rings still held are made again from the journal; its last reports stay.
         """
         plan = self.plan
         logged = self._last_logged()
+        left = left_reports(plan)
         shutil.rmtree(plan.run_dir, ignore_errors=True)
         plan.run_dir.mkdir(parents=True, mode=0o700)
         self._check_memory()
         plan.config_path.write_bytes(msgspec.json.encode(plan.config))
-        create_shared(plan, logged)
+        create_shared(plan, logged, left)
         self._status = StatusWriter(plan.status_path, "supervisor", 0)
         self._status.start(os.getpid(), time.time_ns())
         self._status.ready()

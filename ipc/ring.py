@@ -168,18 +168,20 @@ class RingWriter(_Ring):
     def publish_new(self, records: Records, first: int) -> None:
         """Publish those of the records from sequence ``first`` on that the ring has not had yet.
 
-        So a shard that carries out its journal again shows nothing twice. A ring that never held
-        anything begins where they do. Raises ``RingError`` where records are missing in between.
+        So a shard that carries out its journal again shows nothing twice. Where records are missing
+        in between, a ring that nobody gates forgets the older ones, so that what it holds has no
+        gap; any other raises ``RingError``.
         """
-        if self._last < first - 1 and self._last == self._words[_BASE] and not self.gating_readers:
-            self._begin_after(first - 1)
+        if self._last < first - 1 and not self.gating_readers:
+            self.begin_after(first - 1)
         known = self._last - (first - 1)
         if known < 0:
             raise RingError(f"{self.mapping.path}: record {first} in place of {self._last + 1}")
         for start in range(known, len(records), self.capacity):
             self.publish(records[start : start + self.capacity])
 
-    def _begin_after(self, sequence: int) -> None:
+    def begin_after(self, sequence: int) -> None:
+        """Forget what the ring holds; the next record has the number after ``sequence``."""
         for word in (_BASE, _CLAIMED, _PUBLISHED):
             store_release(self._words, word, sequence)
         self._last = self._gate = sequence

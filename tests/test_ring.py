@@ -366,13 +366,17 @@ def test_records_come_again_after_a_crash_and_stand_once(
             writer = RingWriter(path, REPORTS)
 
 
-def test_records_are_never_left_out(tmp_path: Path) -> None:
+def test_what_a_ring_holds_has_no_gap(tmp_path: Path) -> None:
     path = tmp_path / "ring"
     create_ring(path, SHARD, 16, 0, 0, REPORTS)
     writer = RingWriter(path, REPORTS)
     writer.publish_new(numbered_reports(5, 2), 5)
-    with pytest.raises(RingError, match="record 8 in place of 7"):
-        writer.publish_new(numbered_reports(8, 1), 8)
+    reader = RingReader(path, REPORTS)
+    writer.publish_new(numbered_reports(8, 1), 8)
+    assert (reader.oldest, reader.published) == (8, 8)
+    assert reader.last(9)["account_sequence"].tolist() == [8]
+    writer.begin_after(3)
+    assert (reader.oldest, reader.published, len(reader.last(9))) == (4, 3, 0)
     trades = RingWriter(ring(tmp_path, 16, last=3, gating_readers=1))
     with pytest.raises(RingError, match="record 5 in place of 4"):
         trades.publish_new(make_trades(SHARD, 5, 1), 5)
