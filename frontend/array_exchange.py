@@ -1,7 +1,8 @@
 """An array of commands on its way to the engine and its answers on their way back, without I/O.
 
 Commands get consecutive request ids, so that an answer's place follows from its request_id. They
-leave in pieces, with at most ``MAX_UNANSWERED`` of them under way.
+leave in pieces, with at most ``MAX_UNDER_WAY`` of them unanswered: what they may cause to be told
+stays well within what an engine lets a client leave unread (``max_unread_bytes``).
 """
 
 import numpy as np
@@ -17,6 +18,8 @@ Records = npt.NDArray[np.void]
 
 MAX_UNANSWERED = 65_536
 """Requests of one session that may wait for their answers at once."""
+MAX_UNDER_WAY = 16_384
+"""Of them, commands of an array."""
 MAX_ARRAY = 1 << 24
 """Commands of one array."""
 PIECE = 4_096
@@ -74,7 +77,7 @@ class ArrayExchange:
         ``sent_bytes`` were sent on the connection before it.
         """
         size = min(PIECE, len(self._commands) - self.sent)
-        if not size or self.sent + size - self.answered > MAX_UNANSWERED:
+        if not size or self.sent + size - self.answered > MAX_UNDER_WAY:
             return b""
         piece = self._commands[self.sent : self.sent + size].copy()
         first = self.first_request_id + self.sent

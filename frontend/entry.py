@@ -67,7 +67,6 @@ class ClientConnection(asyncio.Protocol):
         """Start the clock for the login."""
         self.transport = cast(asyncio.Transport, transport)
         widen(transport.get_extra_info("socket"))
-        self.transport.set_write_buffer_limits(high=self.hall.config.max_unread_bytes // 4)
         loop = asyncio.get_running_loop()
         self.last_seen_s = loop.time()
         if not self.hall.admit(self):
@@ -132,15 +131,6 @@ class ClientConnection(asyncio.Protocol):
             transport.abort()
         elif unread < self.hall.config.max_unread_bytes:
             self._allowance = self.hall.config.max_unread_bytes
-
-    def pause_writing(self) -> None:
-        """Much is unread: read no further commands, whose answers could only add to it."""
-        self.hall.status.add("held_unread", 1)
-        self.hold()
-
-    def resume_writing(self) -> None:
-        """The client has read on."""
-        self.go_on()
 
     def hold(self) -> None:
         """Read no more until ``go_on`` was called as often as this."""

@@ -189,7 +189,7 @@ def test_the_newest_reports_are_kept_and_the_others_told(peer: Peer, connect: Co
 
 
 def test_a_bounded_number_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(array_exchange, "MAX_UNANSWERED", 20)
+    monkeypatch.setattr(array_exchange, "MAX_UNDER_WAY", 20)
     monkeypatch.setattr(array_exchange, "PIECE", 8)
     exchange = ArrayExchange(orders(30), 5)
     sent = []

@@ -5,12 +5,13 @@ import select
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Thread
 
 import numpy as np
 import pytest
 
+from engine.config import load_config
 from engine.plan import Plan
+from frontend.array_exchange import MAX_UNDER_WAY
 from frontend.client import Client
 from frontend.frame_sorter import StreamSorter, count_answers
 from ipc.codec import ReportEncoder
@@ -105,24 +106,13 @@ def test_full_window_holds_its_account_back_alone() -> None:
         assert answers[-1] == Pong(99)
 
 
-def test_client_that_only_sends_is_held_back_rather_than_cut_off() -> None:
-    """It reads nothing before it has sent all that goes, as a batch does; then it has it all."""
-    extra = "[frontend]\nmax_unread_bytes = 262144\nwindow = 400\n"
-    count = 60_000
-    with running(make_config(1, 1, extra)) as plan, Wire(plan, "busy") as wire:
-        wire.sock.setblocking(False)
-        data, sent = memoryview(orders(count, 1)), 0
-        while not counter(plan, "held_unread"):
-            _, writable, _ = select.select([], [wire.sock], [], 0.01)
-            if writable:
-                sent += wire.sock.send(data[sent : sent + 65536])
-        wire.sock.settimeout(WAIT_S)
-        sender = Thread(target=lambda: wire.send_bytes(bytes(data[sent:])))
-        sender.start()
-        answers = [wire.receive() for _ in range(count)]
-        sender.join()
-        assert [answer.request_id for answer in answers] == list(range(1, count + 1))
-        assert counter(plan, "closed_slow_reader") == 0
+def test_what_an_array_causes_fits_what_may_be_left_unread() -> None:
+    """An answer and four fills of each command under way, by the defaults."""
+    reports = np.zeros(5 * MAX_UNDER_WAY, REPORT)
+    reports["account"] = 5
+    encoder = ReportEncoder()
+    encoder.open_stream(3, 5)
+    assert len(encoder.encode(reports)) < load_config().frontend.max_unread_bytes
 
 
 def test_client_that_was_cut_off_comes_back_and_misses_nothing() -> None:

@@ -169,6 +169,17 @@ def test_a_candle_has_the_trade_that_was_just_told(http: Http) -> None:
         assert candles[-1]["close"] == 10 + n
 
 
+def test_candles_catch_up_where_the_ring_has_moved_on(http: Http) -> None:
+    """What was taken from the ring is not taken from the log once more."""
+    for count in (10, 90, 90):
+        for n in range(count):
+            http.order("maker", "sell", 1 + n % 3, 20 + n % 5, symbol="DD")
+            http.order("taker", "buy", 1 + n % 3, 50, symbol="DD")
+        trades = pages(http, "symbol=DD&limit=500")[::-1]
+        candles = http.get(f"{API}/candles?symbol=DD&interval=1m")["candles"]
+        assert candles == expected_candles(trades, 1)
+
+
 def test_a_restart_leaves_every_trade_to_read(tmp_path) -> None:
     with serving(workers=1, directory=tmp_path) as plan, Http(plan) as http:
         for n in range(10):

@@ -1,0 +1,116 @@
+"""When a command is done: what its reports tell against what the order table shows."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from frontend.http.exchange import Exchange
+from ipc.messages import Report
+from ipc.records import REPORT, make_id
+from ipc.table import OrderTableReader, OrderTableWriter, create_table
+from ipc.vocabulary import CommandType, ExecType, OrderType, OrdStatus, Side, TimeInForce
+
+ORDER_ID = make_id(0, 5)
+SEQUENCE = 40
+
+
+def fields(exec_type: int, status: int, cum_qty: int) -> dict[str, int]:
+    return {
+        "exec_type": exec_type,
+        "ord_status": status,
+        "command_type": CommandType.NEW,
+        "symbol": 1,
+        "side": Side.BUY,
+        "order_type": OrderType.LIMIT,
+        "time_in_force": TimeInForce.GTC,
+        "request_id": 9,
+        "order_id": ORDER_ID,
+        "price": 100,
+        "quantity": 10,
+        "cum_qty": cum_qty,
+        "leaves_qty": 10 - cum_qty,
+        "sequence": SEQUENCE,
+        "trade_id": make_id(0, cum_qty) if exec_type == ExecType.TRADE else 0,
+    }
+
+
+NEW = fields(ExecType.NEW, OrdStatus.NEW, 0)
+FIRST = fields(ExecType.TRADE, OrdStatus.PARTIALLY_FILLED, 3)
+SECOND = fields(ExecType.TRADE, OrdStatus.PARTIALLY_FILLED, 7)
+LAST = fields(ExecType.TRADE, OrdStatus.FILLED, 10)
+
+
+def report(values: dict[str, int]) -> Report:
+    """Return a report as it comes."""
+    names = Report.__struct_fields__
+    return Report(**{name: int(values.get(name, 0)) for name in names})
+
+
+def record(values: dict[str, int]) -> Any:
+    """Return a report as the matcher has it."""
+    found = np.zeros(1, REPORT)
+    for name, value in values.items():
+        found[name] = value
+    return found
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> tuple[OrderTableWriter, OrderTableReader]:
+    path = tmp_path / "orders"
+    create_table(path, 0, 16, 8)
+    return OrderTableWriter(path), OrderTableReader(path)
+
+
+def new_exchange() -> Exchange:
+    loop = asyncio.new_event_loop()
+    try:
+        return Exchange(1, 0.0, loop.create_future())
+    finally:
+        loop.close()
+
+
+def test_a_resting_order_is_done_once_its_command_has_had_all_its_effects(table) -> None:
+    writer, reader = table
+    writer.apply(record(NEW))
+    exchange = new_exchange()
+    assert not exchange.take(report(NEW))
+    assert not exchange.is_settled(reader), "the command may be in the midst of its effects"
+    writer.complete(SEQUENCE - 1)
+    assert not exchange.is_settled(reader)
+    writer.complete(SEQUENCE)
+    assert exchange.is_settled(reader)
+
+
+def test_trades_that_the_table_shows_are_waited_for(table) -> None:
+    writer, reader = table
+    for values in (NEW, FIRST, SECOND):
+        writer.apply(record(values))
+    writer.complete(SEQUENCE)
+    exchange = new_exchange()
+    assert not exchange.take(report(NEW))
+    assert not exchange.is_settled(reader)
+    assert not exchange.take(report(FIRST))
+    assert not exchange.is_settled(reader)
+    assert not exchange.take(report(SECOND))
+    assert exchange.is_settled(reader)
+    assert exchange.trade_count == 2
+    assert exchange.first_trade_id == FIRST["trade_id"]
+
+
+def test_the_last_fill_ends_it_whatever_the_table_shows(table) -> None:
+    _, reader = table
+    exchange = new_exchange()
+    exchange.take(report(NEW))
+    assert exchange.take(report(LAST))
+    assert reader.cum_qty(ORDER_ID) is None
+
+
+def test_an_order_that_the_table_has_forgotten_is_done(table) -> None:
+    writer, reader = table
+    writer.complete(SEQUENCE)
+    exchange = new_exchange()
+    exchange.take(report(NEW))
+    assert exchange.is_settled(reader)
