@@ -88,11 +88,6 @@ def test_going_on_behind_a_torn_batch_is_caught() -> None:
     assert "is damaged" in str(first_failure(200, ForgetsTheTorn))
 
 
-def test_a_snapshot_ahead_of_the_journal_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.snapshotter._make_durable", lambda *_: None)
-    assert first_failure(1_000)
-
-
 def test_removing_what_a_start_may_need_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """The log is behind, and the snapshot that it needs is gone."""
     monkeypatch.setattr("engine.snapshotter._durably_logged", lambda *_: 1 << 40)

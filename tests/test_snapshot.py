@@ -1,5 +1,6 @@
 """Snapshots: what they stand for, when they may be used, and what they make useless."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from engine.journal_reader import segments_of
 from engine.plan import Plan
 from engine.snapshot import read_snapshot, snapshots_of
 from engine.snapshotter import take_snapshot
+from engine.storage import Storage
 from engine.trade_lines import LineFormatter
 from engine.trade_log import TradeLog
 from ipc.records import SEQUENCE_MASK
@@ -203,3 +205,32 @@ def test_a_snapshot_leaves_nothing_behind_and_tells_of_nothing_new(tmp_path: Pat
     assert take_snapshot(plan, 0).path is None
     names = sorted(path.name for path in plan.journal_dir(0).iterdir())
     assert names == ["0000000000000001.journal", "0000000000000500.snapshot", "snapshots"]
+
+
+class Recorder(Storage):
+    """Notes which files are synchronised and renamed, in order."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, str]] = []
+
+    def sync(self, descriptor: int) -> None:
+        super().sync(descriptor)
+        self.done.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+
+    def rename(self, path: Path, target: Path) -> None:
+        super().rename(path, target)
+        self.done.append(("rename", target.name))
+
+
+def test_a_snapshot_is_never_ahead_of_the_journal_on_the_disk(tmp_path: Path) -> None:
+    """And it is whole there before it has its name."""
+    plan = plan_of(tmp_path)
+    write_journal(plan, commands_for(plan, 500))
+    disk = Recorder()
+    take_snapshot(plan, 0, disk)
+    name = "0000000000000500.snapshot"
+    assert disk.done == [
+        ("sync", "0000000000000001.journal"),
+        ("sync", f"{name}.tmp"),
+        ("rename", name),
+    ]
