@@ -9,7 +9,7 @@ import pytest
 
 from engine.plan import Plan
 from engine.trade_log import read_trades
-from frontend.client import AsyncClient
+from frontend.client import AsyncClient, Client
 from frontend.commands import Order
 from frontend.errors import ClientError, ConnectionLostError, OrderRejectedError
 from ipc.records import sequence_of
@@ -86,6 +86,14 @@ async def trade(traders: list[Trader]) -> None:
     await asyncio.gather(*(trader.run() for trader in traders))
 
 
+def open_journals(plan: Plan) -> None:
+    """Have every matcher begin its journal's first segment, which stays open."""
+    with Client(plan.addresses()[0], "first") as client:
+        for symbol in SYMBOLS:
+            client.submit(symbol, "buy", 1, "0.01")
+        assert client.cancel_all() == len(SYMBOLS)
+
+
 def descriptors(plan: Plan) -> dict[str, int]:
     """Return how many files each process of the product has open."""
     return {
@@ -99,6 +107,7 @@ def test_every_fate_is_known_and_nothing_leaks(
     seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with running(make_config(2, 8), tmp_path_factory.mktemp("s")) as plan:
+        open_journals(plan)
         before = descriptors(plan)
         traders = [Trader(plan, number, seed) for number in range(CLIENTS)]
         asyncio.run(trade(traders))
