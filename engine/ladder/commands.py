@@ -21,6 +21,7 @@ from engine.ladder.memory import (
     Output,
     Row,
     bucket_at,
+    client_id_at,
     hash_at,
     inlined,
     instrument_at,
@@ -286,6 +287,8 @@ def look_ahead(book: Book, command: Row, place: Int) -> None:
     hash32 = identity.client_id_hash(book, command.account, instrument, command.client_order_id)
     hash_at(book, place).hash32 = hash32
     prefetch_write(bucket_at(book, hash32 >> book.bucket_shift))
+    if state_at(book.state).old_orders != 0:
+        prefetch_write(client_id_at(book, identity.home_of(hash32, book.client_id_entries)))
 
 
 @inlined
