@@ -233,13 +233,12 @@ class Supervisor:
         self._status.ready()
 
     def _check_memory(self) -> None:
-        """Refuse to start where shared memory cannot hold what is to be laid out.
+        """Refuse to start where shared memory could not hold all that may come to lie in it.
 
-        It is allocated whole: running out later would end a matcher in the midst of a write.
+        Order tables take theirs as they fill; running out then would halt a shard.
         """
         engine = self.plan.config.engine
-        resting = sum(instrument.max_resting_orders for instrument in self.plan.instruments)
-        orders = resting + engine.ended_orders * len(self.plan.shards)
+        orders = sum(map(self.plan.table_capacity, self.plan.shards))
         rings = engine.ring_trades * TRADE.itemsize + engine.ring_reports * REPORT.itemsize
         needed = orders * ORDER_BYTES + rings * len(self.plan.shards)
         space = os.statvfs(self.plan.run_dir)
