@@ -107,7 +107,7 @@ def test_only_the_first_answer_to_a_command_counts() -> None:
     short = frame(Reject(1, 1, 7, 0, 0, 50, "BUSY", "", "", 0, 0, 0)) + frame(
         MassCancelReport(0, 300, 0, 0, 0, 0)
     )
-    data = np.frombuffer(encoder.encode(reports) + short + b"\0" * 7, np.uint8)
+    data = np.frombuffer(bytes(encoder.encode(reports)) + short + b"\0" * 7, np.uint8)
     counts, times = np.zeros(COUNTS, np.int64), np.zeros(8, np.int64)
     assert count_frames(data, len(data), counts, times, 4) == (len(data) - 7, True)
     ids = [1, 2, 3, 2**40, 5, 6, 7, 300]

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -117,10 +118,12 @@ def test_what_an_array_causes_fits_what_may_be_left_unread() -> None:
 
 def test_client_that_was_cut_off_comes_back_and_misses_nothing() -> None:
     """It leaves more of its fills unread than it may, and is told all of them in the end."""
-    extra = "[frontend]\nmax_unread_bytes = 262144\nwindow = 400\n"
-    count = 20_000
+    config = make_config(1, 1, "[frontend]\nmax_unread_bytes = 5242880\n")
+    engine = msgspec.structs.replace(config.engine, ring_reports=1 << 18)
+    config = msgspec.structs.replace(config, engine=engine)
+    count = 60_000
     with (
-        running(make_config(1, 1, extra)) as plan,
+        running(config) as plan,
         Client(plan.addresses()[0], "slow", auto_reconnect=True, max_reports=count) as slow,
         Client(plan.addresses()[0], "fast", max_reports=count) as fast,
     ):

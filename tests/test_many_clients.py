@@ -92,6 +92,13 @@ def open_journals(plan: Plan) -> None:
         for symbol in SYMBOLS:
             client.submit(symbol, "buy", 1, "0.01")
         assert client.cancel_all() == len(SYMBOLS)
+    until(lambda: not connections(plan))
+
+
+def connections(plan: Plan) -> int:
+    """Return how many connections the frontends have open."""
+    processes = StatusReader(plan.status_path).processes()
+    return sum(p.counters["connections"] for p in processes if p.role == "frontend")
 
 
 def descriptors(plan: Plan) -> dict[str, int]:
