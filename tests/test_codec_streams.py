@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ipc.compiled import HAVE_NUMBA
 from ipc.frames import HEADER
-from tests.codec_checks import CHECKS, check_answers, check_routing
+from tests.codec_checks import CHECKS, MAX_BODY, check_answers, check_routing
 from tests.test_client_codec import answer_bodies
 from tests.test_codec import bodies
 
@@ -51,3 +51,9 @@ def test_what_fuzzing_found(line: str) -> None:
 def test_routing_reads_the_symbol_in_any_width(body: str) -> None:
     data = bytes.fromhex(body)
     check_routing(HEADER.pack(len(data), 0) + data)
+
+
+@pytest.mark.parametrize("length", [MAX_BODY - 1, MAX_BODY, MAX_BODY + 1, 2**32 - 1])
+@pytest.mark.parametrize("check", CHECKS)
+def test_the_bound_of_a_body_is_the_same_everywhere(check: str, length: int) -> None:
+    CHECKS[check](HEADER.pack(length, 3) + bytes(min(length, MAX_BODY)))
