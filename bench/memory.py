@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from bench import judge
-from bench.drive import Room, run
 from bench.equality import BOOKS
 from engine.book import BookLimits
+from ipc.records import REPORT, TRADE
 from ipc.vocabulary import MAX_PRICE, MAX_RESTING_ORDERS
 
 IDLE_SYMBOLS = 2000
@@ -48,17 +48,21 @@ def _resident() -> int:
 def _measure(name: str, orders: int) -> Memory:
     make_book = BOOKS[name]
     limits = [BookLimits(n, 1, MAX_PRICE, MAX_RESTING_ORDERS) for n in range(1, IDLE_SYMBOLS + 2)]
-    warmed = make_book(0, limits[:1], 0)
-    rooms = (Room(2 * BATCH, BATCH),)
-    run(warmed, _bids_and_asks(0, BATCH), rooms)
+    # All that is not the book's is there, and used once, before anything is measured.
+    reports, trades = np.zeros(2 * BATCH, REPORT), np.zeros(1, TRADE)
+    reports.view(np.uint8)[:] = 0
+    batches = [
+        _bids_and_asks(start, min(BATCH, orders - start)) for start in range(0, orders, BATCH)
+    ]
+    make_book(0, limits[:1], 0).process(batches[0], reports, trades)
     before = _resident()
     idle = make_book(0, limits, 0)
     one_symbol = (_resident() - before) / len(limits)
     idle.check()
     book = make_book(0, limits[:1], 0)
     before = _resident()
-    for start in range(0, orders, BATCH):
-        run(book, _bids_and_asks(start, min(BATCH, orders - start)), rooms)
+    for batch in batches:
+        assert book.process(batch, reports, trades).commands == len(batch)
     grown = _resident() - before
     assert len(book.resting()) == orders
     return Memory(one_symbol, grown / orders)
