@@ -65,7 +65,7 @@ class LadderBook:
             self._address, commands, reports, trades, 0
         )
         while status == GROW:
-            self.grow()
+            self._tables.make_room()
             status, done, report_count, trade_count = self._process(
                 self._address, commands, reports, trades, 1
             )
@@ -129,7 +129,8 @@ class LadderBook:
 
     def grow(self) -> None:
         """Make room for more orders now, as ``process`` does when it has none left."""
-        self._tables.grow()
+        self._tables.grow_orders()
+        self._tables.grow_hashes()
 
     def check(self) -> None:
         """Verify every structural invariant; raise AssertionError where one does not hold."""

@@ -43,6 +43,7 @@ def check(tables: Tables) -> None:
     assert np.count_nonzero(order_ids) == len(live), "a free node with an order_id"
     old = _old_orders(tables, live, orders_seen)
     assert len(old) == state["old_orders"], "old_orders: not as many as there are"
+    assert len(old) <= state["old_capacity"], "old_orders: more than there is room for"
     _check_client_ids(tables, old, orders_seen)
     _check_order_ids(tables, old)
     _check_recent(tables)

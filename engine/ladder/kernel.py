@@ -38,6 +38,7 @@ from engine.ladder.memory import (
     prefetch_read,
     side_at,
     state_at,
+    unlikely,
 )
 from ipc import records, vocabulary
 
@@ -100,7 +101,8 @@ def make_process(features: Features, source: int = SOURCE, keep: bool = True) ->
                 if state.reports + REPORTS_OF_A_START > output.report_capacity:
                     status = FULL
                     break
-                if state.live_orders >= state.order_capacity:
+                full = state.live_orders >= state.order_capacity
+                if unlikely(full or state.old_orders >= state.old_capacity):
                     status = GROW
                     break
                 state.sequence += 1

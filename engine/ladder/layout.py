@@ -156,6 +156,7 @@ STATE = np.dtype(
         ("client_ids", "<u8"),
         ("order_ids", "<u8"),
         ("order_capacity", "<i8"),
+        ("old_capacity", "<i8"),
         ("client_id_entries", "<u8"),
         ("order_id_entries", "<u8"),
         ("sides", "<u8"),

@@ -45,6 +45,11 @@ def _power_of_two(least: int) -> int:
     return 1 << max(0, least - 1).bit_length()
 
 
+def _grown(capacity: int) -> int:
+    """Return the next capacity: twice, or in a large book half as much again."""
+    return capacity * (4 if capacity < _DOUBLING_CAPACITY else 3) // 2
+
+
 class Tables:
     """Every table of one book; ``state`` holds their addresses and the counters.
 
@@ -67,9 +72,9 @@ class Tables:
         state["shard_bits"] = make_id(shard, 0)
         state["sequence"], state["order_sequence"], state["trade_sequence"] = start
         state["fresh_order"] = state["fresh_level"] = state["fresh_fork"] = 1
-        for name in _FIXED:
-            state[name] = getattr(self, name).ctypes.data
-        self._make_growing(FIRST_CAPACITY)
+        self._note_addresses(_FIXED)
+        self._make_orders(FIRST_CAPACITY)
+        self._make_hashes(FIRST_CAPACITY)
 
     def _make_fixed(self, recent_orders: int) -> None:
         count = len(self.limits)
@@ -89,35 +94,55 @@ class Tables:
         self.sides["best_key"] = self.sides["far_key"] = layout.NO_KEY
         self.sides["flip"][::2] = layout.KEY_MASK
 
-    def _make_growing(self, capacity: int) -> None:
+    def _make_orders(self, capacity: int) -> None:
         """Make or replace the tables that grow with the number of live orders."""
-        state: Any = self.state[0]
         self.orders = _zeros(capacity + 1, layout.ORDER_NODE)
         self.levels = _zeros(capacity + 1, layout.LEVEL_NODE)
         self.forks = _zeros(capacity + 1, layout.FORK)
+        self.state[0]["order_capacity"] = capacity
+        self._note_addresses(_ROWS)
+
+    def _make_hashes(self, capacity: int) -> None:
+        """Make or replace the tables that grow with the number of old orders."""
+        state: Any = self.state[0]
         self.client_ids = _zeros(capacity * 3 // 2, layout.CLIENT_ID)
         self.order_ids = _zeros(capacity * 3 // 2, layout.ORDER_ID)
-        state["order_capacity"] = capacity
+        state["old_capacity"] = capacity
         state["client_id_entries"] = len(self.client_ids)
         state["order_id_entries"] = len(self.order_ids)
-        for name in (*_ROWS, *_HASHES):
-            state[name] = getattr(self, name).ctypes.data
+        self._note_addresses(_HASHES)
 
-    def grow(self) -> None:
-        """Make room for more live orders: twice as many, or half as many again in a large book."""
-        capacity = len(self.orders) - 1
-        former = {name: getattr(self, name) for name in (*_ROWS, *_HASHES)}
-        factor = 4 if capacity < _DOUBLING_CAPACITY else 3
-        self._make_growing(capacity * factor // 2)
+    def _note_addresses(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.state[0][name] = getattr(self, name).ctypes.data
+
+    def make_room(self) -> None:
+        """Grow what has no room for another order."""
+        state: Any = self.state[0]
+        if state["live_orders"] >= state["order_capacity"]:
+            self.grow_orders()
+        if state["old_orders"] >= state["old_capacity"]:
+            self.grow_hashes()
+
+    def grow_orders(self) -> None:
+        """Make room for more live orders."""
+        former = {name: getattr(self, name) for name in _ROWS}
+        self._make_orders(_grown(len(self.orders) - 1))
         for name in _ROWS:
             used = int(self.state[0][f"fresh_{name.removesuffix('s')}"])
             getattr(self, name)[:used] = former[name][:used]
-        rebuild(self.address, former["client_ids"], former["order_ids"])
+
+    def grow_hashes(self) -> None:
+        """Make room for more old orders."""
+        client_ids, order_ids = self.client_ids, self.order_ids
+        self._make_hashes(_grown(int(self.state[0]["old_capacity"])))
+        rebuild(self.address, client_ids, order_ids)
 
     def reserve(self, orders: int) -> None:
         """Make room for so many live orders, and some to come, in a book that has none yet."""
-        if orders + FIRST_CAPACITY > FIRST_CAPACITY * 2:
-            self._make_growing(orders + orders // 2)
+        if orders > FIRST_CAPACITY:
+            self._make_orders(orders + orders // 2)
+            self._make_hashes(orders + orders // 2)
 
     def nbytes(self) -> int:
         """Return the bytes of all tables, used or not."""
