@@ -15,7 +15,7 @@ settings.register_profile("shardbook", deadline=None, print_blob=True)
 settings.load_profile("shardbook")
 
 
-pytest_plugins = ["tests.product", "tests.failing_disk"]
+pytest_plugins = ["tests.product", "tests.failing_disk", "tests.peer"]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

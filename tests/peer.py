@@ -11,7 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from frontend.async_client import AsyncClient
+from frontend.client import Client
 from ipc.frames import FrameSplitter, frame
 from ipc.messages import MAX_BODY, InstrumentInfo, Login, Welcome, client_decoder
 from ipc.sockets import Address, listen
@@ -21,6 +24,10 @@ INSTRUMENTS = [
     InstrumentInfo(2, "BTCUSD", "0.5", "0.00000001", 1, 1 << 40),
 ]
 PATIENCE_S = 30.0
+
+
+Connect = Callable[..., Any]
+"""Makes a client, blocking or awaited."""
 
 
 class Caller:
@@ -121,3 +128,27 @@ class Awaited:
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self._runner.run(coroutine)
+
+
+@pytest.fixture
+def peer(tmp_path: Path) -> Iterator[Peer]:
+    """A scripted engine."""
+    peer = Peer(tmp_path / "peer.sock")
+    yield peer
+    peer.close()
+
+
+@pytest.fixture(params=[Client, Awaited], ids=["blocking", "async"])
+def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    """Makes clients of both kinds in turn; closes them at the end."""
+    clients: list[Any] = []
+
+    def make(*arguments: Any, **options: Any) -> Any:
+        clients.append(request.param(*arguments, **options))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+        if isinstance(client, Awaited):
+            client.end()

@@ -5,7 +5,6 @@ With compiled code and as where numba is missing, against a scripted engine and 
 
 import asyncio
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -42,10 +41,9 @@ from ipc.vocabulary import (
     Side,
     TimeInForce,
 )
-from tests.peer import INSTRUMENTS, Awaited, Caller, Peer
+from tests.peer import INSTRUMENTS, Awaited, Caller, Connect, Peer
 from tests.test_client import SHORT_S, answer, reject
 
-Connect = Callable[..., Any]
 WAYS = [
     pytest.param(True, id="numba", marks=pytest.mark.skipif(not HAVE_NUMBA, reason="no numba")),
     pytest.param(False, id="plain"),
@@ -56,30 +54,6 @@ WAYS = [
 def _either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run every test with compiled code, and as where numba is missing."""
     monkeypatch.setattr(client_codec, "HAVE_NUMBA", request.param)
-
-
-@pytest.fixture
-def peer(tmp_path: Path) -> Iterator[Peer]:
-    """A scripted engine."""
-    peer = Peer(tmp_path / "peer.sock")
-    yield peer
-    peer.close()
-
-
-@pytest.fixture(params=[Client, Awaited], ids=["blocking", "async"])
-def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Makes clients of both kinds in turn; closes them at the end."""
-    clients: list[Any] = []
-
-    def make(*arguments: Any, **options: Any) -> Any:
-        clients.append(request.param(*arguments, **options))
-        return clients[-1]
-
-    yield make
-    for client in clients:
-        client.close()
-        if isinstance(client, Awaited):
-            client.end()
 
 
 def orders(count: int, symbol: int = 1, price: int = 100, side: Side = Side.BUY) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Both clients against a scripted engine: every way to fail, batches, reconnecting, bounds."""
 
 import asyncio
-from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from threading import Event
@@ -27,35 +26,10 @@ from frontend.results import Execution
 from ipc.frames import frame
 from ipc.messages import Closing, NewOrder, Ping, Pong, Reject, Report
 from ipc.vocabulary import ExecType, Reason
-from tests.peer import Awaited, Caller, Peer
+from tests.peer import Caller, Connect, Peer
 
-Connect = Callable[..., Any]
 SHORT_S = 0.2
 """A timeout that is meant to pass."""
-
-
-@pytest.fixture
-def peer(tmp_path: Path) -> Iterator[Peer]:
-    """A scripted engine."""
-    peer = Peer(tmp_path / "peer.sock")
-    yield peer
-    peer.close()
-
-
-@pytest.fixture(params=[Client, Awaited], ids=["blocking", "async"])
-def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Makes clients of both kinds in turn; closes them at the end."""
-    clients: list[Any] = []
-
-    def make(*arguments: Any, **options: Any) -> Any:
-        clients.append(request.param(*arguments, **options))
-        return clients[-1]
-
-    yield make
-    for client in clients:
-        client.close()
-        if isinstance(client, Awaited):
-            client.end()
 
 
 def answer(message: Any, exec_type: ExecType = ExecType.NEW, order_id: int = 11) -> Report:

@@ -5,7 +5,6 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.plan import Plan
-from frontend.client import Client
 from frontend.commands import Order
 from frontend.errors import (
     ConnectionLostError,
@@ -39,14 +37,13 @@ from ipc.messages import (
 from ipc.records import make_id, shard_of
 from ipc.status import ProcessStatus, StatusReader
 from ipc.vocabulary import ExecType
-from tests.peer import Awaited, Caller, Peer
+from tests.peer import Caller, Connect, Peer
 from tests.product import make_config, running, until
 
 INSTRUMENTS = [
     InstrumentInfo(1, "AAPL", "0.01", "1", 1, 1 << 40, 0),
     InstrumentInfo(2, "BTCUSD", "0.5", "0.00000001", 1, 1 << 40, 1),
 ]
-Connect = Callable[..., Any]
 
 
 def welcome(session: int, *positions: int) -> Welcome:
@@ -180,30 +177,6 @@ def test_reports_that_are_gone_are_counted() -> None:
 
 
 # Both clients against a scripted engine --------------------------------------------------------
-
-
-@pytest.fixture
-def peer(tmp_path: Path) -> Iterator[Peer]:
-    """A scripted engine."""
-    peer = Peer(tmp_path / "peer.sock")
-    yield peer
-    peer.close()
-
-
-@pytest.fixture(params=[Client, Awaited], ids=["blocking", "async"])
-def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Makes clients of both kinds in turn; closes them at the end."""
-    clients: list[Any] = []
-
-    def make(*arguments: Any, **options: Any) -> Any:
-        clients.append(request.param(*arguments, **options))
-        return clients[-1]
-
-    yield make
-    for client in clients:
-        client.close()
-        if isinstance(client, Awaited):
-            client.end()
 
 
 def until_gone(caller: Caller) -> None:
