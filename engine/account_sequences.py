@@ -6,12 +6,12 @@ gave them: a replay of the same commands gives the same numbers. The answer to a
 all shards is for the frontend, which adds the shards up, and has no number.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ipc.compiled import compiled
+from ipc.compiled import compiled, inlined
 from ipc.records import REPORT, make_id
 from ipc.vocabulary import ExecType, Flag
 
@@ -40,6 +40,27 @@ def slot_of(account: np.uint64, accounts: Words) -> int:
     return int(slot)
 
 
+@inlined
+def number_report(report: Any, base: Any, accounts: Words, sequences: Words, room: int) -> int:
+    """Number one report; return how many accounts are new by it, 0 or 1.
+
+    -1, and nothing is done: its account would be one more than there is ``room`` for.
+    """
+    if report["exec_type"] == _MASS_CANCELED and report["flags"] & _AGGREGATE:
+        report["account_sequence"] = 0
+        return 0
+    new = 0
+    slot = slot_of(report["account"], accounts)
+    if accounts[slot] == np.uint64(0):
+        if room <= 0:
+            return -1
+        accounts[slot] = report["account"]
+        new = 1
+    sequences[slot] += np.uint64(1)
+    report["account_sequence"] = np.uint64(base) | sequences[slot]
+    return new
+
+
 @compiled
 def number_reports(
     reports: Records, start: int, base: int, accounts: Words, sequences: Words, room: int
@@ -50,18 +71,10 @@ def number_reports(
     """
     new = 0
     for index in range(start, len(reports)):
-        report = reports[index]
-        if report["exec_type"] == _MASS_CANCELED and report["flags"] & _AGGREGATE:
-            report["account_sequence"] = 0
-            continue
-        slot = slot_of(report["account"], accounts)
-        if accounts[slot] == np.uint64(0):
-            if new == room:
-                return index, new
-            accounts[slot] = report["account"]
-            new += 1
-        sequences[slot] += np.uint64(1)
-        report["account_sequence"] = np.uint64(base) | sequences[slot]
+        more = number_report(reports[index], base, accounts, sequences, room - new)
+        if more < 0:
+            return index, new
+        new += more
     return len(reports), new
 
 
@@ -80,10 +93,12 @@ class AccountSequences:
     def __init__(self, shard: int) -> None:
         self.reports = 0
         """How many reports were numbered so far, those without an account's number too."""
-        self._base = make_id(shard, 0)
-        self._known = 0
-        self._accounts: Words = np.zeros(_START_SLOTS, np.uint64)
-        self._sequences: Words = np.zeros(_START_SLOTS, np.uint64)
+        self.base = make_id(shard, 0)
+        self.known = 0
+        """How many accounts have a number."""
+        self.accounts: Words = np.zeros(_START_SLOTS, np.uint64)
+        self.sequences: Words = np.zeros(_START_SLOTS, np.uint64)
+        """By slot: an open-addressed table, at most half full."""
 
     def number(self, reports: Records) -> int:
         """Fill in ``account_sequence`` of REPORT records, in their order.
@@ -93,47 +108,53 @@ class AccountSequences:
         """
         first, done = self.reports + 1, 0
         while len(reports):
-            room = len(self._accounts) // 2 - self._known
             done, new = number_reports(
-                reports, done, self._base, self._accounts, self._sequences, room
+                reports, done, self.base, self.accounts, self.sequences, self.room
             )
-            self._known += new
+            self.known += new
             if done == len(reports):
                 break
-            self._resize(2 * len(self._accounts))
+            self.grow()
         self.reports += len(reports)
         return first
+
+    @property
+    def room(self) -> int:
+        """How many further accounts there is room for before ``grow``."""
+        return len(self.accounts) // 2 - self.known
 
     def last(self, account: int) -> int:
         """Return the account_sequence of an account's newest report.
 
         Where there was none yet it is the shard's id of 0, after which the first one comes.
         """
-        slot = slot_of(np.uint64(account), self._accounts)
-        return self._base | int(self._sequences[slot])
+        slot = slot_of(np.uint64(account), self.accounts)
+        return self.base | int(self.sequences[slot])
 
     def state(self) -> SequenceState:
         """Return a copy of the counters, by account: equal counters, equal arrays."""
-        known = np.flatnonzero(self._accounts)
-        known = known[np.argsort(self._accounts[known])]
-        return SequenceState(self.reports, self._accounts[known], self._sequences[known])
+        known = np.flatnonzero(self.accounts)
+        known = known[np.argsort(self.accounts[known])]
+        return SequenceState(self.reports, self.accounts[known], self.sequences[known])
 
     def restore(self, state: SequenceState) -> None:
         """Go on from counters that ``state`` returned."""
         self.reports = state.reports
-        self._known = len(state.accounts)
+        self.known = len(state.accounts)
         slots = _START_SLOTS
-        while slots // 2 < self._known:
+        while slots // 2 < self.known:
             slots *= 2
-        self._accounts = np.zeros(slots, np.uint64)
-        self._sequences = np.zeros(slots, np.uint64)
-        place_all(state.accounts, state.sequences, self._accounts, self._sequences)
+        self.accounts = np.zeros(slots, np.uint64)
+        self.sequences = np.zeros(slots, np.uint64)
+        place_all(state.accounts, state.sequences, self.accounts, self.sequences)
 
-    def _resize(self, slots: int) -> None:
+    def grow(self) -> None:
+        """Make room for twice as many accounts."""
+        slots = 2 * len(self.accounts)
         accounts, sequences = np.zeros(slots, np.uint64), np.zeros(slots, np.uint64)
-        known = np.flatnonzero(self._accounts)
-        place_all(self._accounts[known], self._sequences[known], accounts, sequences)
-        self._accounts, self._sequences = accounts, sequences
+        known = np.flatnonzero(self.accounts)
+        place_all(self.accounts[known], self.sequences[known], accounts, sequences)
+        self.accounts, self.sequences = accounts, sequences
 
 
 def warm() -> None:

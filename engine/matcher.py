@@ -19,8 +19,8 @@ from engine.journal_format import JournalError
 from engine.keeper import Keeper
 from engine.plan import Plan
 from engine.process import HALTED, Wakeup, ring_doorbell
+from engine.publication import Publication
 from engine.storage import Storage
-from engine.summary import Summary
 from ipc.backend import Backend, Link
 from ipc.board import BoardWriter
 from ipc.codec import FRONTEND_STREAM, command_row
@@ -35,6 +35,8 @@ from ipc.vocabulary import Side
 
 MAX_UNSENT_BYTES = 64 << 20
 """Reports that wait for one frontend before its commands have to wait too."""
+SLICE = 4096
+"""Commands matched and shown in one go: what they touch stays in the processor's own cache."""
 RING_FULL_WAIT_S = 0.0005
 RING_EVERY_NS = 200_000
 """Waking the persister costs more than matching an order; it looks by itself every 50 ms."""
@@ -67,7 +69,6 @@ class Matcher:
         self._reports = np.zeros(max(2, 4 * engine.batch_commands), REPORT)
         self._trades = np.zeros(2 * engine.batch_commands, TRADE)
         symbols = [instrument.number for instrument in plan.instruments_of(shard)]
-        self._summary = Summary(symbols)
         self._doorbell = plan.doorbell_path
         self._bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._bell.setblocking(False)
@@ -84,10 +85,13 @@ class Matcher:
         self.table = OrderTableWriter(plan.table_path(shard))
         self.table.adopt(recovered.shard.table.contents())
         recovered.shard.close()
+        self._publication = Publication(
+            self._reports, self.table, self._report_ring, self._account_sequences, symbols
+        )
         counters = self.book.counters()
         for symbol in symbols:
             self._publish_depth(symbol, counters.sequence)
-        self._count(counters, self._reports[:0], self._trades[:0], {})
+        self._count(counters, 0, 0, {})
 
     def handle(
         self, arrived: list[tuple[Link, bytes]], links: list[Link], gone: Sequence[Link] = ()
@@ -183,29 +187,24 @@ class Matcher:
         done, before = 0, self.book.counters().sequence
         while done < len(commands):
             room = self._ring.room()
-            progress = self.book.process(commands[done:], self._reports, self._trades[:room])
+            trades = self._trades if room >= len(self._trades) else self._trades[:room]
+            progress = self.book.process(commands[done:], self._reports, trades)
             done += progress.commands
-            reports = self._reports[: progress.reports]
-            first_report = self._account_sequences.number(reports)
-            self._publish(reports, self._trades[: progress.trades])
-            self._report_ring.publish_new(reports, first_report)
+            self._publish(progress.reports, self._trades[: progress.trades], links)
             self.table.complete(before + done)
-            for link in links:
-                link.send(link.encoder.encode(reports))
             if not progress.commands and not progress.reports:
                 self._wait_for_room()
 
-    def _publish(self, reports: Records, trades: Records) -> None:
-        """Show readers what a batch has changed, before any answer leaves."""
-        counters = self.book.counters()
+    def _publish(self, reports: int, trades: Records, links: list[Link]) -> None:
+        """Show readers what was matched, and then put the answers where they leave from."""
         if len(trades):
             self._ring.publish(trades)
             self._wake_persister()
-        self.table.apply(reports)
-        symbols, rejects = self._summary.of(reports)
+        symbols, rejects = self._publication.publish(reports, links)
+        counters = self.book.counters()
         for symbol in symbols:
             self._publish_depth(symbol, counters.sequence)
-        self._count(counters, reports, trades, rejects)
+        self._count(counters, reports, len(trades), rejects)
 
     def _publish_left(self, trades: Records, reports: Records, first_report: int) -> None:
         """Show readers what a former life of this matcher had not shown yet."""
@@ -231,15 +230,15 @@ class Matcher:
         board.close(symbol, sequence, self._clock_ns, bids, asks)
 
     def _count(
-        self, counters: Counters, reports: Records, trades: Records, rejects: dict[int, int]
+        self, counters: Counters, reports: int, trades: int, rejects: dict[int, int]
     ) -> None:
         status = self._status
         status.set("commands", counters.sequence)
         status.set("order_sequence", counters.order_sequence)
         status.set("trade_sequence", counters.trade_sequence)
         status.set("resting_orders", self.table.live_orders)
-        status.add("reports", len(reports))
-        status.add("trades", len(trades))
+        status.add("reports", reports)
+        status.add("trades", trades)
         for reason, count in rejects.items():
             status.add_reject(reason, count)
 

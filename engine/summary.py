@@ -1,9 +1,11 @@
 """What a batch of reports touched: the symbols whose depth changed, and the rejects by code."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from ipc.compiled import compiled
+from ipc.compiled import compiled, inlined
 from ipc.vocabulary import ExecType, Reason
 
 Records = npt.NDArray[np.void]
@@ -13,44 +15,59 @@ REASONS = max(Reason) + 1
 _REJECTED = int(ExecType.REJECTED)
 
 
-@compiled
-def summarise(
-    reports: Records, seen: Numbers, symbols: Numbers, rejects: Numbers
-) -> tuple[int, int]:
-    """Write the symbols of all reports but rejects to ``symbols``, by first appearance.
+@inlined
+def summarise_report(
+    report: Any, seen: Numbers, symbols: Numbers, rejects: Numbers, count: int
+) -> int:
+    """Take note of one report; return how many symbols there are now, of ``count`` before.
 
-    ``seen[symbol]`` is scratch, all 0 before and after; ``rejects[reason]`` counts up. Returns how
-    many symbols and how many rejects there are.
+    The symbols of all reports but rejects go to ``symbols``, by first appearance; ``seen[symbol]``
+    tells which are there; ``rejects[reason]`` counts up.
     """
-    count = rejected = 0
+    if report.exec_type == _REJECTED:
+        rejects[report.reason] += 1
+        rejects[0] += 1
+    elif report.symbol != 0 and seen[report.symbol] == 0:
+        seen[report.symbol] = 1
+        symbols[count] = report.symbol
+        count += 1
+    return count
+
+
+@compiled
+def summarise(reports: Records, seen: Numbers, symbols: Numbers, rejects: Numbers) -> int:
+    """Take note of reports; return how many symbols there are."""
+    count = 0
     for index in range(len(reports)):
-        report = reports[index]
-        if report.exec_type == _REJECTED:
-            rejects[report.reason] += 1
-            rejected += 1
-        elif report.symbol != 0 and seen[report.symbol] == 0:
-            seen[report.symbol] = 1
-            symbols[count] = report.symbol
-            count += 1
-    for index in range(count):
-        seen[symbols[index]] = 0
-    return count, rejected
+        count = summarise_report(reports[index], seen, symbols, rejects, count)
+    return count
 
 
 class Summary:
-    """Scratch for ``summarise``, for one matcher."""
+    """What the reports of one batch touched: scratch for one matcher, filled by compiled code."""
 
     def __init__(self, symbols: list[int]) -> None:
-        self._seen = np.zeros(max(symbols, default=0) + 1, np.int64)
-        self._symbols = np.zeros(len(symbols), np.int64)
-        self._rejects = np.zeros(REASONS, np.int64)
+        self.seen = np.zeros(max(symbols, default=0) + 1, np.int64)
+        self.symbols = np.zeros(len(symbols), np.int64)
+        self.rejects = np.zeros(REASONS, np.int64)
+        """By reason; under 0, which is none, how many there are in all."""
+        self._rejected = self.rejects.data
 
     def of(self, reports: Records) -> tuple[list[int], dict[int, int]]:
         """Return the touched symbols, and how many rejects there were of each reason."""
-        count, rejected = summarise(reports, self._seen, self._symbols, self._rejects)
+        return self.take(summarise(reports, self.seen, self.symbols, self.rejects))
+
+    def take(self, count: int) -> tuple[list[int], dict[int, int]]:
+        """Return what was noted, ``count`` symbols among it, and forget it."""
+        symbols = self.symbols[:count].tolist()
+        for symbol in symbols:
+            self.seen[symbol] = 0
         rejects: dict[int, int] = {}
-        if rejected:
-            for reason in np.flatnonzero(self._rejects).tolist():
-                rejects[reason] = int(self._rejects[reason])
-            self._rejects[:] = 0
-        return self._symbols[:count].tolist(), rejects
+        if self._rejected[0]:
+            rejects = {
+                reason: int(self.rejects[reason])
+                for reason in np.flatnonzero(self.rejects).tolist()
+                if reason
+            }
+            self.rejects[:] = 0
+        return symbols, rejects

@@ -10,12 +10,12 @@ import contextlib
 import os
 import selectors
 import socket
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 from ipc.codec import CommandDecoder, ReportEncoder
 from ipc.messages import MAX_BODY
+from ipc.outbox import Outbox
 from ipc.sockets import Address, listen, widen
 
 READ_BYTES = 1 << 18
@@ -29,13 +29,12 @@ class Link:
         self.sock = sock
         self.decoder = CommandDecoder(MAX_BODY)
         self.encoder = ReportEncoder()
-        self.unsent_bytes = 0
+        self.outbox = Outbox()
         self.reading = True
         self.events = selectors.EVENT_READ
         self.accounts: set[int] = set()
         self.cancel_on_disconnect: set[int] = set()
         """The accounts whose orders are cancelled when the link ends."""
-        self._out: deque[memoryview] = deque()
 
     def open_stream(self, stream: int, account: int) -> None:
         """Take frames of ``stream`` as the account's, and send its reports there."""
@@ -43,23 +42,20 @@ class Link:
         self.decoder.open_stream(stream, account)
         self.encoder.open_stream(stream, account)
 
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that wait to be written."""
+        return len(self.outbox)
+
     def send(self, data: bytes | memoryview) -> None:
         """Queue bytes; ``Backend.flush`` writes them."""
-        if data:
-            self._out.append(memoryview(data))
-            self.unsent_bytes += len(data)
+        self.outbox.append(data)
 
     def write(self) -> None:
         """Write what the socket takes. Raises OSError when the connection is lost."""
         with contextlib.suppress(BlockingIOError):
-            while self._out:
-                pieces = [self._out[i] for i in range(min(len(self._out), 64))]
-                sent = self.sock.sendmsg(pieces)
-                self.unsent_bytes -= sent
-                while self._out and sent >= len(self._out[0]):
-                    sent -= len(self._out.popleft())
-                if sent:
-                    self._out[0] = self._out[0][sent:]
+            while self.outbox:
+                self.outbox.sent(self.sock.send(self.outbox.unsent()))
 
 
 class Waker(Protocol):

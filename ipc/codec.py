@@ -29,6 +29,7 @@ from ipc.messages import (
 from ipc.records import COMMAND
 from ipc.report_encoder import MAX_FRAME, REJECT_LENGTHS, REJECT_TEXTS, encode_reports
 from ipc.scanner import DONE, ODD, scan
+from ipc.views import address_of
 from ipc.vocabulary import RULES, CommandType, ExecType, Flag, Reason
 
 Records = npt.NDArray[np.void]
@@ -185,15 +186,13 @@ class ReportEncoder:
 
     def __init__(self) -> None:
         self._streams: dict[int, int] = {}
-        self._keys = np.zeros(64, np.uint64)
-        self._values = np.zeros(64, np.uint64)
+        self._make_table(64)
 
     def open_stream(self, stream: int, account: int) -> None:
         """Send the account's reports as ``stream`` from now on."""
         self._streams[account] = stream
         if 4 * len(self._streams) > len(self._keys):
-            self._keys = np.zeros(4 * len(self._keys), np.uint64)
-            self._values = np.zeros(len(self._keys), np.uint64)
+            self._make_table(4 * len(self._keys))
             for known in self._streams:
                 self._place(known)
         else:
@@ -207,6 +206,12 @@ class ReportEncoder:
         size = encode_reports(reports, self._keys, self._values, REJECT_TEXTS, REJECT_LENGTHS, out)
         # Much is given away as it is; a little does not keep all that room from others.
         return out.data[:size] if 2 * size > len(out) else out[:size].tobytes()
+
+    def _make_table(self, slots: int) -> None:
+        self._keys = np.zeros(slots, np.uint64)
+        self._values = np.zeros(slots, np.uint64)
+        self.place = address_of(self._keys), address_of(self._values), slots
+        """Where compiled code finds accounts and their streams, and how many slots there are."""
 
     def _place(self, account: int) -> None:
         """Put an account into the open-addressed table; it is at most a quarter full."""

@@ -11,9 +11,16 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ipc.compiled import compiled
+from ipc.compiled import compiled, inlined
 from ipc.messages import MassCancelReport, Reject, Report, tag_of
-from ipc.unaligned import copy_bytes, store_big_u16, store_big_u64, store_u32
+from ipc.unaligned import (
+    copy_bytes,
+    store_big_u16,
+    store_big_u64,
+    store_u8,
+    store_u32,
+    store_u64,
+)
 from ipc.vocabulary import RULES, ExecType, Flag, Reason
 
 Records = npt.NDArray[np.void]
@@ -32,6 +39,8 @@ _REPORT_TAG = tag_of(Report)
 _REPORT_ITEMS = len(Report.__struct_fields__) + 1
 _MASS_CANCEL_TAG = tag_of(MassCancelReport)
 _MASS_CANCEL_ITEMS = len(MassCancelReport.__struct_fields__) + 1
+_REPORT_HEAD = np.uint64(_ARRAY16 | _REPORT_ITEMS << 16 | _REPORT_TAG << 24 | _UINT16 << 56)
+"""Array of so many items, the tag, a place for three codes, and that a two-byte integer comes."""
 _REJECT_TAG = tag_of(Reject)
 _REJECT_ITEMS = len(Reject.__struct_fields__) + 1
 
@@ -43,7 +52,7 @@ _REJECT_HEAD = 1 + 1 + 1 + 3 + 9 + 9 + 9
 
 
 def _reject_texts() -> tuple[Bytes, Lengths]:
-    """Return, by reason, the bytes from ``code`` to ``text``, and how many they are."""
+    """Return, in equal parts by reason, the bytes from ``code`` to ``text``, and their lengths."""
     encode = msgspec.msgpack.encode
     texts = {
         int(reason): b"".join(map(encode, (int(reason), reason.name, rule.field, rule.text)))
@@ -55,49 +64,67 @@ def _reject_texts() -> tuple[Bytes, Lengths]:
     for reason, text in texts.items():
         table[reason, : len(text)] = np.frombuffer(text, np.uint8)
         lengths[reason] = len(text)
-    return table, lengths
+    return table.reshape(-1), lengths
 
 
 REJECT_TEXTS, REJECT_LENGTHS = _reject_texts()
 
-MAX_FRAME = _HEADER + max(3 + _REPORT_ITEMS * 9, _REJECT_HEAD + REJECT_TEXTS.shape[1] + 27)
+MAX_FRAME = _HEADER + max(
+    3 + _REPORT_ITEMS * 9, _REJECT_HEAD + len(REJECT_TEXTS) // len(REJECT_LENGTHS) + 27
+)
 """Bytes of the longest frame that one report can become."""
 
 
-@compiled
+@inlined
 def put_u64(out: Bytes, at: int, value: Any) -> int:
     """Write a full-width integer; return where the next byte goes."""
-    out[at] = _UINT64
+    store_u8(out, at, _UINT64)
     store_big_u64(out, at + 1, value)
     return at + 9
 
 
-@compiled
+@inlined
 def put_u16(out: Bytes, at: int, value: Any) -> int:
     """Write a two-byte integer; return where the next byte goes."""
-    out[at] = _UINT16
+    store_u8(out, at, _UINT16)
     store_big_u16(out, at + 1, value)
     return at + 3
 
 
-@compiled
+@inlined
+def byte(value: Any, place: int) -> Any:
+    """Return a byte in its place of a little-endian word."""
+    return np.uint64(value) << np.uint64(8 * place)
+
+
+@inlined
 def put_report(out: Bytes, at: int, report: Any) -> int:
-    """Write the body of a ``Report``; the codes are all below 128, so one byte each."""
-    out[at] = _ARRAY16
-    out[at + 1] = 0
-    out[at + 2] = _REPORT_ITEMS
-    out[at + 3] = _REPORT_TAG
-    out[at + 4] = report.exec_type
-    out[at + 5] = report.ord_status
-    out[at + 6] = report.command_type
-    at = put_u16(out, at + 7, report.symbol)
-    out[at] = report.side
-    out[at + 1] = report.order_type
-    out[at + 2] = report.time_in_force
-    out[at + 3] = report.flags
-    out[at + 4] = report.liquidity
-    out[at + 5] = report.reason
-    at = put_u64(out, at + 6, report.request_id)
+    """Write the body of a ``Report``; the codes are all below 128, so one byte each.
+
+    The sixteen bytes before the first long integer are put together in two words.
+    """
+    symbol = np.uint64(report.symbol)
+    store_u64(
+        out,
+        at,
+        _REPORT_HEAD
+        | byte(report.exec_type, 4)
+        | byte(report.ord_status, 5)
+        | byte(report.command_type, 6),
+    )
+    store_u64(
+        out,
+        at + 8,
+        symbol >> np.uint64(8)
+        | byte(symbol & np.uint64(0xFF), 1)
+        | byte(report.side, 2)
+        | byte(report.order_type, 3)
+        | byte(report.time_in_force, 4)
+        | byte(report.flags, 5)
+        | byte(report.liquidity, 6)
+        | byte(report.reason, 7),
+    )
+    at = put_u64(out, at + 16, report.request_id)
     at = put_u64(out, at, report.order_id)
     at = put_u64(out, at, report.client_order_id)
     at = put_u64(out, at, report.price)
@@ -112,19 +139,19 @@ def put_report(out: Bytes, at: int, report: Any) -> int:
     return put_u64(out, at, report.account_sequence)
 
 
-@compiled
+@inlined
 def put_reject(out: Bytes, at: int, report: Any, texts: Bytes, lengths: Lengths) -> int:
     """Write the body of a ``Reject``."""
-    out[at] = _FIXARRAY | _REJECT_ITEMS
-    out[at + 1] = _REJECT_TAG
-    out[at + 2] = report.command_type & 0x7F
+    store_u8(out, at, _FIXARRAY | _REJECT_ITEMS)
+    store_u8(out, at + 1, _REJECT_TAG)
+    store_u8(out, at + 2, report.command_type & 0x7F)
     at = put_u16(out, at + 3, report.symbol)
     at = put_u64(out, at, report.request_id)
     at = put_u64(out, at, report.order_id)
     at = put_u64(out, at, report.client_order_id)
     reason = report.reason
     length = lengths[reason]
-    copy_bytes(out, at, texts, reason * texts.shape[1], length)
+    copy_bytes(out, at, texts, reason * (len(texts) // len(lengths)), length)
     at = put_u64(out, at + length, report.timestamp_ns)
     at = put_u64(out, at, report.sequence)
     return put_u64(out, at, report.account_sequence)
@@ -133,8 +160,8 @@ def put_reject(out: Bytes, at: int, report: Any, texts: Bytes, lengths: Lengths)
 @compiled
 def put_mass_cancel(out: Bytes, at: int, report: Any) -> int:
     """Write the body of a ``MassCancelReport``."""
-    out[at] = _FIXARRAY | _MASS_CANCEL_ITEMS
-    out[at + 1] = _MASS_CANCEL_TAG
+    store_u8(out, at, _FIXARRAY | _MASS_CANCEL_ITEMS)
+    store_u8(out, at + 1, _MASS_CANCEL_TAG)
     at = put_u16(out, at + 2, report.symbol)
     at = put_u64(out, at, report.request_id)
     at = put_u64(out, at, report.quantity)
@@ -155,6 +182,25 @@ def stream_of(account: Any, keys: Words, streams: Words) -> Any:
     return np.uint64(0)
 
 
+@inlined
+def put_frame(
+    out: Bytes, end: int, report: Any, stream: Any, texts: Bytes, lengths: Lengths
+) -> int:
+    """Write the frame of a report at ``end``; return where the next one goes."""
+    start = end + _HEADER
+    if report.exec_type == _REJECTED:
+        stop = put_reject(out, start, report, texts, lengths)
+    elif report.exec_type == _MASS_CANCELED:
+        stop = put_mass_cancel(out, start, report)
+        if report.flags & _AGGREGATE:
+            stream = stream | _FRONTEND_BIT
+    else:
+        stop = put_report(out, start, report)
+    store_u32(out, end, stop - start)
+    store_u32(out, end + 4, stream)
+    return stop
+
+
 @compiled
 def encode_reports(
     reports: Records, keys: Words, streams: Words, texts: Bytes, lengths: Lengths, out: Bytes
@@ -167,18 +213,6 @@ def encode_reports(
     for index in range(len(reports)):
         report = reports[index]
         stream = stream_of(report.account, keys, streams)
-        if stream == np.uint64(0):
-            continue
-        start = end + _HEADER
-        if report.exec_type == _REJECTED:
-            stop = put_reject(out, start, report, texts, lengths)
-        elif report.exec_type == _MASS_CANCELED:
-            stop = put_mass_cancel(out, start, report)
-            if report.flags & _AGGREGATE:
-                stream = stream | _FRONTEND_BIT
-        else:
-            stop = put_report(out, start, report)
-        store_u32(out, end, stop - start)
-        store_u32(out, end + 4, stream)
-        end = stop
+        if stream != np.uint64(0):
+            end = put_frame(out, end, report, stream, texts, lengths)
     return end

@@ -100,7 +100,7 @@ class _Ring:
         # Rows of words instead of records: numpy copies them whole, not field by field.
         self._row_words = kind.dtype.itemsize // 8
         rows = mapping.array(_WORD, 8 * count, self.capacity * self._row_words)
-        self._rows = rows.reshape(self.capacity, self._row_words)
+        self.rows = rows.reshape(self.capacity, self._row_words)
         self._mask = self.capacity - 1
 
     @property
@@ -114,7 +114,7 @@ class _Ring:
 
     def close(self) -> None:
         """Let go of the mapping; the ring is of no use any more."""
-        del self._words, self._rows
+        del self._words, self.rows
         self.mapping.close()
 
 
@@ -155,15 +155,26 @@ class RingWriter(_Ring):
                 f"{self.mapping.path}: {count} records do not fit before the slowest reader, "
                 f"there is room for {self.room()}"
             )
-        # A writer that died in the midst of a batch has claimed more: that stays spoiled.
-        store_before(self._words, _CLAIMED, max(last, self._words[_CLAIMED]))
-        start = first & self._mask
+        start = self.claim(count)
         head = min(count, self.capacity - start)
-        self._rows[start : start + head] = rows[:head]
+        self.rows[start : start + head] = rows[:head]
         if head < count:
-            self._rows[: count - head] = rows[head:]
-        store_release(self._words, _PUBLISHED, last)
-        self._last = last
+            self.rows[: count - head] = rows[head:]
+        self.show(count)
+
+    def claim(self, count: int) -> int:
+        """Announce ``count`` further records; return the row of the first, for ``show`` to follow.
+
+        Nobody checks for room here: for a ring without gating readers, or after ``room``.
+        """
+        # A writer that died in the midst of a batch has claimed more: that stays spoiled.
+        store_before(self._words, _CLAIMED, max(self._last + count, self._words[_CLAIMED]))
+        return (self._last + 1) & self._mask
+
+    def show(self, count: int) -> None:
+        """Show what was written to the rows that ``claim`` gave."""
+        self._last += count
+        store_release(self._words, _PUBLISHED, self._last)
 
     def publish_new(self, records: Records, first: int) -> None:
         """Publish those of the records from sequence ``first`` on that the ring has not had yet.
@@ -259,9 +270,9 @@ class RingReader(_Ring):
         rows = np.empty((max(0, count), self._row_words), _WORD)
         start = first & self._mask
         head = min(len(rows), self.capacity - start)
-        rows[:head] = self._rows[start : start + head]
+        rows[:head] = self.rows[start : start + head]
         if head < len(rows):
-            rows[head:] = self._rows[: len(rows) - head]
+            rows[head:] = self.rows[: len(rows) - head]
         return rows.view(self.kind.dtype)[:, 0]
 
     def _whole(self, records: Records, first: int) -> tuple[Records, int]:
@@ -284,7 +295,7 @@ class GatingReader(_Ring):
             raise RingError(f"{path}: has {self.gating_readers} gating readers, none is {index}")
         self._line = _FIRST_READER + _LINE * index
         self._cursor = self.cursor_of(index)
-        self._records = self._rows.view(kind.dtype)[:, 0]
+        self._records = self.rows.view(kind.dtype)[:, 0]
         self._records.flags.writeable = False
 
     @property

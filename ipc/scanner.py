@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ipc.compiled import compiled
+from ipc.compiled import compiled, inlined
 from ipc.records import COMMAND
-from ipc.unaligned import load_u32
+from ipc.unaligned import load_big_u64, load_u8, load_u32
 from ipc.vocabulary import MAX_CLIENT_ID, CommandType, Flag
 
 DONE = 0
@@ -50,24 +50,26 @@ _LEAST = np.array([0, 9, 4, 7, 6, 3], np.int64)
 _MOST = np.array([0, 10, 5, 8, 6, 3], np.int64)
 
 
-@compiled
+@inlined
 def read_uint(data: Bytes, position: int, stop: int) -> tuple[Any, int]:
     """Return ``(value, next position)`` of an unsigned integer; the value is above
     ``MAX_CLIENT_ID`` where there is none."""
     if position >= stop:
         return _BAD, position
-    lead = data[position]
+    lead: Any = np.int64(load_u8(data, position))
     if lead < _FIXINT_END:
         return np.uint64(lead), position + 1
     if lead < _UINT8 or lead > _UINT64:
         return _BAD, position
-    width = 1 << (int(lead) - _UINT8)
+    width = 1 << (lead - _UINT8)
     after = position + 1 + width
     if after > stop:
         return _BAD, position
+    if position + 9 <= len(data):
+        return load_big_u64(data, position + 1) >> np.uint64(64 - 8 * width), after
     value = _NONE
     for place in range(position + 1, after):
-        value = value << np.uint64(8) | np.uint64(data[place])
+        value = value << np.uint64(8) | load_u8(data, place)
     return value, after
 
 

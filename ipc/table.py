@@ -95,19 +95,19 @@ class _Table:
         self._first_cell = 8 * _WORDS
         self._first_account = self._first_cell + 8 * cells
         self._first_entry = self._first_account + _align(8 * slots)
-        self._words = mapping.array("<u8", 0, _WORDS)
-        self._cells = mapping.array("<u8", self._first_cell, cells)
-        self._accounts = mapping.array("<u8", self._first_account, slots)
-        self._entries = mapping.array(TABLE_ENTRY, self._first_entry, slots)
+        self.words = mapping.array("<u8", 0, _WORDS)
+        self.cells = mapping.array("<u8", self._first_cell, cells)
+        self.accounts = mapping.array("<u8", self._first_account, slots)
+        self.entries = mapping.array(TABLE_ENTRY, self._first_entry, slots)
 
     @property
     def live_orders(self) -> int:
         """How many orders of the table have not ended."""
-        return int(self._words[_LIVE])
+        return int(self.words[_LIVE])
 
     def close(self) -> None:
         """Let go of the mapping; the table is of no use any more."""
-        del self._words, self._entries, self._cells, self._accounts
+        del self.words, self.entries, self.cells, self.accounts
         self.mapping.close()
 
 
@@ -122,14 +122,14 @@ class OrderTableWriter(_Table):
         from ipc.table_kernel import apply_reports, rebuild
 
         self._apply_reports, self._rebuild = apply_reports, rebuild
-        self._reserved = 0
+        self.reserved = 0
         self._control = self.mapping.words(0, _WORDS)
         self.overflowed_orders = 0
-        entries = self._entries[: int(self._words[_USED]) + 1]
+        entries = self.entries[: int(self.words[_USED]) + 1]
         torn = np.flatnonzero(entries["version"] & 1)
-        entries["order_id"][torn] = self._accounts[torn] = 0
+        entries["order_id"][torn] = self.accounts[torn] = 0
         entries["version"][torn] += 1
-        rebuild(entries, self._cells, self._words)
+        rebuild(entries, self.cells, self.words)
 
     def complete(self, sequence: int) -> None:
         """Show that the shard's commands up to this one have had all their effects."""
@@ -144,35 +144,42 @@ class OrderTableWriter(_Table):
         """
         done = self._carry_out(reports)
         while done < len(reports):
-            if not self._reserve_more():
-                self.overflowed_orders += 1
-                raise TableFullError(
-                    f"{self.mapping.path}: {self.live_orders} orders are live, no slot or memory "
-                    f"for order {reports['order_id'][done]} (report {done} of {len(reports)})"
-                )
+            self.make_room(reports, done)
             done += self._carry_out(reports[done:])
+
+    def make_room(self, reports: Records, done: int) -> None:
+        """Get memory for further slots, one of which the report after ``done`` others needs.
+
+        Raises ``TableFullError``.
+        """
+        if not self._reserve_more():
+            self.overflowed_orders += 1
+            raise TableFullError(
+                f"{self.mapping.path}: {self.live_orders} orders are live, no slot or memory "
+                f"for order {reports['order_id'][done]} (report {done} of {len(reports)})"
+            )
 
     def _carry_out(self, reports: Records) -> int:
         """Carry out as many reports as there are slots with memory for; return how many."""
         return self._apply_reports(
-            self._entries,
-            self._cells,
-            self._accounts,
-            self._words,
-            self._reserved,
+            self.entries,
+            self.cells,
+            self.accounts,
+            self.words,
+            self.reserved,
             reports,
         )
 
     def _reserve_more(self) -> bool:
         """Give further slots memory; without any, keep fewer ended orders. False: neither helps."""
-        used = int(self._words[_USED])
-        first = max(self._reserved, used + 1)
+        used = int(self.words[_USED])
+        first = max(self.reserved, used + 1)
         stop = min(first + _RESERVE_SLOTS, self.capacity + 1)
         if first < stop:
             try:
                 self._reserve(first, stop)
             except OSError:
-                self._words[_KEPT] = min(int(self._words[_KEPT]), (used - self.live_orders) // 2)
+                self.words[_KEPT] = min(int(self.words[_KEPT]), (used - self.live_orders) // 2)
             else:
                 return True
         return used > self.live_orders
@@ -182,20 +189,20 @@ class OrderTableWriter(_Table):
         count, entry = stop - first, TABLE_ENTRY.itemsize
         self.mapping.reserve(self._first_account + 8 * first, 8 * count)
         self.mapping.reserve(self._first_entry + entry * first, entry * count)
-        self._reserved = max(self._reserved, stop)
+        self.reserved = max(self.reserved, stop)
 
     def contents(self) -> Records:
         """Return the orders that stay (ORDER): the ended ones, as they ended, then the live by id.
 
         Tables that were given the same reports return the same.
         """
-        entries = self._entries[1 : int(self._words[_USED]) + 1]
+        entries = self.entries[1 : int(self.words[_USED]) + 1]
         taken = np.flatnonzero(entries["order_id"])
         has_ended = np.isin(entries["ord_status"][taken], (OrdStatus.FILLED, OrdStatus.CANCELED))
         live, ended = taken[~has_ended], taken[has_ended]
-        ends = np.uint32(int(self._words[_ENDS]) & _LOW)
+        ends = np.uint32(int(self.words[_ENDS]) & _LOW)
         ended = ended[np.argsort(ends - entries["end_number"][ended])[::-1]]
-        ended = ended[max(0, len(ended) - int(self._words[_KEPT])) :]
+        ended = ended[max(0, len(ended) - int(self.words[_KEPT])) :]
         live = live[np.argsort(entries["order_id"][live])]
         rows = entries[np.concatenate((ended, live))].view("u1").reshape(-1, TABLE_ENTRY.itemsize)
         orders: Records = np.ascontiguousarray(rows[:, _HEAD_BYTES:]).view(ORDER)[:, 0]
@@ -211,27 +218,27 @@ class OrderTableWriter(_Table):
         there is no memory for them.
         """
         orders = orders[max(0, len(orders) - self.capacity) :]
-        count, used = len(orders), int(self._words[_USED])
+        count, used = len(orders), int(self.words[_USED])
         try:
             self._reserve(0, count + 1)
         except OSError:
             raise TableFullError(f"{self.mapping.path}: no memory for {count} orders") from None
-        self._words[_EPOCH] |= np.uint64(1)
-        changed = self._entries[: max(count, used) + 1]
+        self.words[_EPOCH] |= np.uint64(1)
+        changed = self.entries[: max(count, used) + 1]
         versions = changed["version"]
         versions |= np.uint32(1)
         fence()
         for name in ORDER.names or ():
             changed[name][1 : count + 1] = orders[name]
             changed[name][count + 1 :] = 0
-        self._accounts[1 : count + 1] = orders["account"]
-        self._accounts[count + 1 : used + 1] = 0
+        self.accounts[1 : count + 1] = orders["account"]
+        self.accounts[count + 1 : used + 1] = 0
         ended = int(np.isin(orders["ord_status"], (OrdStatus.FILLED, OrdStatus.CANCELED)).sum())
         changed["end_number"][1 : ended + 1] = np.arange(ended)
-        self._words[_USED], self._words[_HAND], self._words[_ENDS] = count, 0, ended
+        self.words[_USED], self.words[_HAND], self.words[_ENDS] = count, 0, ended
         fence()
         versions += np.uint32(1)
-        self._rebuild(self._entries[: count + 1], self._cells, self._words)
+        self._rebuild(self.entries[: count + 1], self.cells, self.words)
 
 
 class OrderTableReader(_Table):
@@ -240,13 +247,13 @@ class OrderTableReader(_Table):
     def __init__(self, path: Path) -> None:
         super().__init__(path, writable=False)
         slots = self.capacity + 1
-        cells = len(self._cells)
+        cells = len(self.cells)
         self._mask = cells - 1
         self._table_words = self.mapping.words(0, _WORDS)
         self._entry_words = self.mapping.words(self._first_entry, slots * _ENTRY_WORDS)
         self._entry_bytes = self._entry_words.cast("B")
         self._cell_words = self.mapping.words(self._first_cell, cells)
-        self._rows = self._entries.view("<u8").reshape(slots, _ENTRY_WORDS)
+        self._rows = self.entries.view("<u8").reshape(slots, _ENTRY_WORDS)
         self.torn_copies = 0
 
     @property
@@ -320,7 +327,7 @@ class OrderTableReader(_Table):
         Each is whole; an order that enters or leaves meanwhile may be among them or not. Raises
         ``TableBusyError``.
         """
-        used = self._accounts[: self._table_words[_USED] + 1]
+        used = self.accounts[: self._table_words[_USED] + 1]
         anyone = account is None
         slots = np.flatnonzero(used if anyone else used == account)
         slots = slots[np.argsort(self._rows[slots, 1])[::-1]]
@@ -375,7 +382,7 @@ class OrderTableReader(_Table):
     def _copies(self, slots: npt.NDArray[np.intp]) -> Records:
         """Return whole copies of what lies in slots, whatever order that is."""
         rows = np.empty((len(slots), _ENTRY_WORDS), "<u8")
-        versions = self._entries["version"]
+        versions = self.entries["version"]
         places = np.arange(len(slots))
         for tries in range(MAX_TRIES):
             before = versions[slots[places]]

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ipc.compiled import compiled
+from ipc.compiled import compiled, inlined
 from ipc.kernel_atomics import fence, store_release
+from ipc.prefetch import prefetch
 from ipc.vocabulary import ExecType, OrdStatus
 
 Records = npt.NDArray[np.void]
@@ -23,6 +24,8 @@ last slot in turn; the slot given last; how many orders have ended; how many of 
 _NEW, _CANCELED = int(ExecType.NEW), int(ExecType.CANCELED)
 _REPLACED, _TRADE = int(ExecType.REPLACED), int(ExecType.TRADE)
 _STATUS_FILLED, _STATUS_CANCELED = int(OrdStatus.FILLED), int(OrdStatus.CANCELED)
+LOOK_AHEAD, LOOK_CLOSER = 16, 8
+"""How many reports ahead of its use a cell is asked for, and a slot."""
 _ZERO, _ONE, _HALF = np.uint64(0), np.uint64(1), np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
 
@@ -121,6 +124,53 @@ def write(entry: Any, report: Any, entering: Any) -> None:
     entry["reason"] = report["reason"]
 
 
+@inlined
+def look_ahead(cells: Words, report: Any) -> None:
+    """Ask for the cell of the order of a report that will be carried out soon."""
+    prefetch(cells, report["order_id"] & np.uint64(len(cells) - 1))
+
+
+@inlined
+def look_closer(entries: Records, cells: Words, report: Any) -> None:
+    """Ask for the slot of the order of a report that comes sooner; its cell should be there."""
+    slot = cells[report["order_id"] & np.uint64(len(cells) - 1)] & _LOW
+    prefetch(entries, slot)
+    prefetch(entries["end_number"], slot)
+
+
+@inlined
+def apply_report(
+    entries: Records, cells: Words, accounts: Words, words: Words, reserved: int, report: Any
+) -> bool:
+    """Carry one report out; return False, with nothing done, where no slot is to be had."""
+    if report["exec_type"] not in (_NEW, _CANCELED, _REPLACED, _TRADE):
+        return True
+    slot = find(entries, cells, report["order_id"])
+    known = slot != _ZERO
+    lived = known and not is_ended(entries[slot]["ord_status"])
+    lives = not is_ended(report["ord_status"])
+    if not known:
+        slot = take(entries, cells, words, reserved)
+        if slot == _ZERO:
+            return False
+    versions = entries["version"]
+    version = versions[slot] | np.uint32(1)
+    store_release(versions, slot, version)
+    fence()
+    entering = not known or report["exec_type"] == _NEW
+    write(entries[slot], report, entering)
+    if entering:
+        accounts[slot] = report["account"]
+    store_release(versions, slot, version + np.uint32(1))
+    if not known:
+        link(entries, cells, slot)
+    if not lives and (lived or not known):
+        entries[slot]["end_number"] = words[ENDS]
+        words[ENDS] += _ONE
+    words[LIVE] = words[LIVE] + np.uint64(lives) - np.uint64(lived)
+    return True
+
+
 @compiled
 def apply_reports(
     entries: Records,
@@ -131,33 +181,9 @@ def apply_reports(
     reports: Records,
 ) -> int:
     """Carry reports out in order; return how many, fewer than all where no slot is to be had."""
-    versions = entries["version"]
     for position in range(len(reports)):
-        report = reports[position]
-        if report["exec_type"] not in (_NEW, _CANCELED, _REPLACED, _TRADE):
-            continue
-        slot = find(entries, cells, report["order_id"])
-        known = slot != _ZERO
-        lived = known and not is_ended(entries[slot]["ord_status"])
-        lives = not is_ended(report["ord_status"])
-        if not known:
-            slot = take(entries, cells, words, reserved)
-            if slot == _ZERO:
-                return position
-        version = versions[slot] | np.uint32(1)
-        store_release(versions, slot, version)
-        fence()
-        entering = not known or report["exec_type"] == _NEW
-        write(entries[slot], report, entering)
-        if entering:
-            accounts[slot] = report["account"]
-        store_release(versions, slot, version + np.uint32(1))
-        if not known:
-            link(entries, cells, slot)
-        if not lives and (lived or not known):
-            entries[slot]["end_number"] = words[ENDS]
-            words[ENDS] += _ONE
-        words[LIVE] = words[LIVE] + np.uint64(lives) - np.uint64(lived)
+        if not apply_report(entries, cells, accounts, words, reserved, reports[position]):
+            return position
     return len(reports)
 
 

@@ -44,7 +44,9 @@ if HAVE_NUMBA:
     store_big_u16: Any = _store(16, True)
     store_big_u32: Any = _store(32, True)
     store_big_u64: Any = _store(64, True)
+    store_u8: Any = _store(8, False)
     store_u32: Any = _store(32, False)
+    store_u64: Any = _store(64, False)
 
     @intrinsic
     def _load_big_u64(_: Any, data: Any, at: Any) -> Any:
@@ -55,14 +57,16 @@ if HAVE_NUMBA:
 
         return types.uint64(data, types.int64), generate
 
-    @intrinsic
-    def _load_u32(_: Any, data: Any, at: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            kind, word = signature.args[0], ir.IntType(32)
-            pointer = _address(context, builder, kind, args[0], args[1], word)
-            return builder.zext(builder.load(pointer, align=1), ir.IntType(64))
+    def _load(bits: int) -> Any:
+        def typer(_: Any, data: Any, at: Any) -> Any:
+            def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                kind, word = signature.args[0], ir.IntType(bits)
+                pointer = _address(context, builder, kind, args[0], args[1], word)
+                return builder.zext(builder.load(pointer, align=1), ir.IntType(64))
 
-        return types.uint64(data, types.int64), generate
+            return types.uint64(data, types.int64), generate
+
+        return intrinsic(typer)
 
     @intrinsic
     def _copy(_: Any, out: Any, at: Any, source: Any, start: Any, count: Any) -> Any:
@@ -76,7 +80,8 @@ if HAVE_NUMBA:
         int64 = types.int64
         return types.void(out, int64, source, int64, int64), generate
 
-    load_u32: Any = _load_u32
+    load_u8: Any = _load(8)
+    load_u32: Any = _load(32)
     load_big_u64: Any = _load_big_u64
     copy_bytes: Any = _copy
 else:
@@ -84,5 +89,6 @@ else:
     def _missing(*_: Any) -> Any:
         raise RuntimeError("compiled code was called without numba")
 
-    store_big_u16 = store_big_u32 = store_big_u64 = store_u32 = _missing
-    load_u32 = load_big_u64 = copy_bytes = _missing
+    store_big_u16 = store_big_u32 = store_big_u64 = _missing
+    store_u8 = store_u32 = store_u64 = _missing
+    load_u8 = load_u32 = load_big_u64 = copy_bytes = _missing

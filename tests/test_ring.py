@@ -89,7 +89,7 @@ def test_what_a_killed_writer_half_wrote_is_never_read(tmp_path: Path) -> None:
     writer, reader = RingWriter(path), RingReader(path)
     writer.publish(make_trades(SHARD, 1, 16))
     writer._words[0] = 22  # claimed, and then killed
-    writer._rows[1:5] = 99
+    writer.rows[1:5] = 99
     heir = RingWriter(path)
     heir.publish(make_trades(SHARD, 17, 2))
     assert (reader.published, reader.oldest) == (18, 7)
@@ -129,7 +129,7 @@ def test_readers_cannot_write(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="read-only"):
         reader._words[0] = 1
     with pytest.raises(ValueError, match="read-only"):
-        reader._rows[0] = 1
+        reader.rows[0] = 1
     with pytest.raises(ValueError, match="read-only"):
         GatingReader(path).peek(4)["price"] = 1
 

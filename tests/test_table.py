@@ -233,7 +233,7 @@ def test_it_keeps_those_that_ended_last_in_few_slots(tmp_path: Path) -> None:
         last = [make_id(SHARD, number) for number in ended[-400:]]
         if sequence % 50 == 0:
             assert reader.get_many(last)["order_id"].tolist() == last
-    assert np.count_nonzero(writer._entries["order_id"]) <= 50 + 400 * 5 // 4 + 1
+    assert np.count_nonzero(writer.entries["order_id"]) <= 50 + 400 * 5 // 4 + 1
     assert reader.get(make_id(SHARD, 51)) is None
 
 
@@ -299,8 +299,8 @@ def test_orders_of_an_account_newest_first(tmp_path: Path) -> None:
 def test_an_heir_drops_what_was_half_written(tmp_path: Path) -> None:
     writer, reader = table(tmp_path, 3)
     writer.apply(np.concatenate([report(NEW, sequence, account=1) for sequence in (1, 2, 3)]))
-    slot = int(np.flatnonzero(writer._entries["order_id"] == make_id(SHARD, 2))[0])
-    writer._entries["version"][slot] |= 1  # and then killed
+    slot = int(np.flatnonzero(writer.entries["order_id"] == make_id(SHARD, 2))[0])
+    writer.entries["version"][slot] |= 1  # and then killed
     heir = OrderTableWriter(tmp_path / "orders")
     assert reader.get(make_id(SHARD, 2)) is None
     assert heir.live_orders == 2
@@ -329,7 +329,7 @@ def test_an_heir_knows_which_order_ended_first(tmp_path: Path) -> None:
 def test_no_order_is_missed_while_an_heir_finds_its_way(tmp_path: Path) -> None:
     writer, reader = table(tmp_path, 3)
     writer.apply(report(NEW, 1))
-    writer._words[EPOCH] += np.uint64(1)
+    writer.words[EPOCH] += np.uint64(1)
     assert reader.get(make_id(SHARD, 1)) is not None
     with pytest.raises(TableBusyError):
         reader.get(make_id(SHARD, 2))
@@ -340,7 +340,7 @@ def test_no_order_is_missed_while_an_heir_finds_its_way(tmp_path: Path) -> None:
 def test_readers_cannot_write(tmp_path: Path) -> None:
     _, reader = table(tmp_path, 3)
     with pytest.raises(ValueError, match="read-only"):
-        reader._entries["price"] = 1
+        reader.entries["price"] = 1
     with pytest.raises(TypeError, match="read-only"):
         reader._entry_words[0] = 1
 
@@ -377,9 +377,9 @@ def test_it_is_the_same_without_numba(tmp_path: Path) -> None:
     writer.apply(stream)
     plain = OrderTableReader(tmp_path / "plain")
     assert plain.live_orders == reader.live_orders == LAGS[-1]
-    assert np.array_equal(plain._entries, reader._entries)
-    assert np.array_equal(plain._cells, reader._cells)
-    assert np.array_equal(plain._accounts, reader._accounts)
+    assert np.array_equal(plain.entries, reader.entries)
+    assert np.array_equal(plain.cells, reader.cells)
+    assert np.array_equal(plain.accounts, reader.accounts)
 
 
 # Between processes ------------------------------------------------------------------------------
@@ -455,7 +455,7 @@ def test_readers_see_whole_orders_and_miss_none(tmp_path: Path, seed: int) -> No
         until(lambda: reader.live_orders > PERMANENT, "orders enter")
         found = 0
         while found < 20_000 or reader.torn_copies < 20:
-            newest = int(reader._entries["order_id"].max())
+            newest = int(reader.entries["order_id"].max())
             assert reader.get(newest + 2**40) is None
             permanent = [make_id(SHARD, choice.randint(1, PERMANENT)) for _ in range(100)]
             orders = reader.get_many(permanent)
@@ -525,8 +525,8 @@ def test_a_slot_that_changes_hands_while_it_is_copied_is_not_taken_for_the_order
 def test_a_dead_writer_leaves_a_busy_order_and_nothing_else(tmp_path: Path) -> None:
     writer, reader = table(tmp_path, 3)
     writer.apply(states(np.array([1, 2]), np.array([0, 0])))
-    slot = int(np.flatnonzero(writer._entries["order_id"] == make_id(SHARD, 2))[0])
-    writer._entries["version"][slot] |= 1  # and then killed
+    slot = int(np.flatnonzero(writer.entries["order_id"] == make_id(SHARD, 2))[0])
+    writer.entries["version"][slot] |= 1  # and then killed
     with pytest.raises(TableBusyError, match=f"order {make_id(SHARD, 2)} never held still"):
         reader.get(make_id(SHARD, 2))
     with pytest.raises(TableBusyError, match="1 orders never held still"):

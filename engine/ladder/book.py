@@ -85,10 +85,7 @@ class LadderBook:
 
     def counters(self) -> Counters:
         """Return the last sequence numbers given."""
-        state = self._tables.state[0]
-        return Counters(
-            int(state["sequence"]), int(state["order_sequence"]), int(state["trade_sequence"])
-        )
+        return Counters(*self._tables.counters)
 
     def depth(self, symbol: int, side: int, levels: Records) -> int:
         """Fill ``levels`` with the best levels of one side; return how many.

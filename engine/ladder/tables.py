@@ -24,6 +24,10 @@ _ROWS = ("orders", "levels", "forks")
 _HASHES = ("client_ids", "order_ids")
 
 
+assert layout.STATE.fields is not None
+_COUNTERS = layout.STATE.fields["sequence"][1] // 8
+
+
 def _zeros(count: int, dtype: np.dtype[np.void]) -> Any:
     """Return a zeroed array in a mapping of its own, which goes back to the system with it."""
     size = max(1, count) * dtype.itemsize
@@ -61,6 +65,8 @@ class Tables:
     ) -> None:
         self.state = np.zeros(1, layout.STATE)
         self.address: int = self.state.ctypes.data
+        self.counters = self.state.view(np.int64).data[_COUNTERS : _COUNTERS + 3]
+        """Those of ``engine.book.Counters``, in its order: plain words are read faster."""
         self.limits = sorted(limits)
         self._make_fixed(recent_orders)
         self._make_sides()
