@@ -34,7 +34,11 @@ from engine.snapshotter import take_snapshot
 from engine.trade_lines import to_records
 from engine.trade_log import read_trades
 from engine.trade_repair import repaired_log
-from ipc.records import REPORT, TRADE, shard_of
+from ipc.backend import Link
+from ipc.client_codec import report_records
+from ipc.frames import FrameSplitter
+from ipc.messages import MAX_BODY, server_decoder
+from ipc.records import COMMAND, TRADE, shard_of
 from ipc.ring import REPORTS, RingReader
 from ipc.status import StatusWriter
 from ipc.table import OrderTableWriter, create_table
@@ -42,6 +46,7 @@ from ipc.table import OrderTableWriter, create_table
 STEPS = 60
 BATCH = 8
 START_NS = 1_700_000_000_000_000_000
+_NO_COMMANDS = np.zeros(0, COMMAND)
 _ROOM = [Room(4_096, 4_096)]
 _TEXT = """
 [engine]
@@ -65,6 +70,7 @@ fsync = {fsync}
 _INSTRUMENT = '[[instruments]]\nsymbol = "{}"\ntick_size = "0.01"\nmax_resting_orders = 30\n'
 
 MakeKeeper = Callable[..., Keeper]
+Frame = tuple[int, bytes]
 
 
 class WrongError(AssertionError):
@@ -88,21 +94,38 @@ class CrashingStatus(StatusWriter):
         super().add(name, count)
 
 
-class Told:
-    """Stands for a frontend's link and its encoder: keeps the reports that left a matcher."""
+class Told(Link):
+    """A frontend's link without a socket: keeps the frames that left a matcher."""
 
-    def __init__(self) -> None:
-        self.encoder = self
-        self.reports: list[bytes] = []
+    def __init__(self, commands: Records = _NO_COMMANDS) -> None:
+        """Open the accounts of some commands."""
+        super().__init__(None)  # type: ignore[arg-type]
+        self._known: list[int] = []
+        self._frames: list[Frame] = []
+        self.open(commands)
 
-    def encode(self, reports: Records) -> bytes:
-        """Take reports."""
-        return reports.tobytes()
+    def open(self, commands: Records) -> None:
+        """Open the accounts of further commands."""
+        for account in np.unique(commands["account"]).tolist():
+            if account not in self.accounts:
+                self._known.append(account)
+                self.open_stream(len(self._known), account)
 
-    def send(self, data: bytes) -> None:
-        """Be told."""
-        if data:
-            self.reports += [row.tobytes() for row in np.frombuffer(data, REPORT)]
+    @property
+    def frames(self) -> list[Frame]:
+        """Every frame so far: its stream, and its body."""
+        unsent = self.outbox.unsent()
+        if unsent:
+            self._frames += FrameSplitter(MAX_BODY).feed(bytes(unsent))
+            self.outbox.sent(len(unsent))
+        return self._frames
+
+    def reports(self, first: int = 0) -> Records:
+        """Return what the frames from ``first`` on say (REPORT), as a list's slice begins."""
+        frames = self.frames[first:]
+        reports = report_records([server_decoder.decode(body) for _, body in frames])  # type: ignore[misc]
+        reports["account"] = [self._known[stream - 1] for stream, _ in frames]
+        return reports
 
 
 @dataclass
@@ -115,9 +138,12 @@ class Truth:
     flow: Flow
     given: Records
     told: Told = field(default_factory=Told)
+    expected: Told = field(default_factory=Told)
+    """As ``told``, of all that there was to tell."""
     checked: int = 0
     """How many of the told reports were compared."""
     report_places: dict[bytes, int] = field(default_factory=dict)
+    frame_places: dict[Frame, int] = field(default_factory=dict)
     trades: list[bytes] = field(default_factory=list)
     last_place: int = -1
     shown_trade: int = 0
@@ -130,8 +156,13 @@ class Truth:
         reports = output.reports.copy()
         self.numbers.number(reports)
         self.table.apply(reports)
-        for row in reports:
-            self.report_places[row.tobytes()] = len(self.report_places)
+        self.expected.send(self.expected.encoder.encode(reports))
+        first = len(self.report_places)
+        for place, row in enumerate(reports, first):
+            self.report_places[row.tobytes()] = place
+        for place, told in enumerate(self.expected.frames[first:], first):
+            self.frame_places[told] = place
+        assert len(self.report_places) == len(self.frame_places) == first + len(reports)
         self.trades += [row.tobytes() for row in output.trades]
 
 
@@ -218,13 +249,15 @@ class Simulation:
         commands["timestamp_ns"] = matcher.tick()
         commands["account"][commands["account"] == 0] = 1  # no stream speaks for account 0
         truth.given = np.concatenate((truth.given[: self._sequence(shard)], commands))
+        truth.told.open(commands)
+        truth.expected.open(commands)
         try:
-            matcher.take(commands, [truth.told])  # type: ignore[list-item]
-            matcher.settle_all([truth.told])  # type: ignore[list-item]
+            matcher.take(commands, [truth.told])
+            matcher.settle_all([truth.told])
         except CrashError:
             self._revive(shard)
         self._look(shard)
-        truth.flow.learn(np.frombuffer(b"".join(truth.told.reports[-3 * BATCH :]), REPORT))
+        truth.flow.learn(truth.told.reports(-3 * BATCH))
 
     def _revive(self, shard: int) -> None:
         """Start a matcher that died, as often as it takes."""
@@ -352,15 +385,14 @@ class Simulation:
     def _check_recovered(self, shard: int) -> None:
         truth, matcher = self._truths[shard], self._matchers[shard]
         sequence = self._sequence(shard)
-        last = truth.told.reports[-1:]
-        told = int(np.frombuffer(last[0], REPORT)["sequence"][0]) if last else 0
+        told = int(truth.told.reports(-1)["sequence"].max(initial=0))
         if not told <= sequence <= len(truth.given):
             raise WrongError(f"shard {shard}: command {told} was answered, {sequence} recovered")
         if sequence < truth.book.counters().sequence:
             raise WrongError(f"shard {shard}: recovered {sequence}, less than before")
         truth.given = truth.given[:sequence]
         truth.advance(sequence)
-        self.history.append((self._disk.operations, shard, sequence, len(truth.told.reports)))
+        self.history.append((self._disk.operations, shard, sequence, len(truth.told.frames)))
         if truth.shown_trade > len(truth.trades):
             raise WrongError(f"shard {shard}: trade {truth.shown_trade} was shown and is lost")
         if state_hash(matcher.book) != state_hash(truth.book):
@@ -383,12 +415,12 @@ class Simulation:
     def _check_told(self, shard: int) -> None:
         """Hold every report against those of the book that never died, in their order."""
         truth = self._truths[shard]
-        for report in truth.told.reports[truth.checked :]:
-            place = truth.report_places.get(report)
+        for told in truth.told.frames[truth.checked :]:
+            place = truth.frame_places.get(told)
             if place is None or place <= truth.last_place:
-                raise WrongError(f"shard {shard}: told {np.frombuffer(report, REPORT)[0]}")
+                raise WrongError(f"shard {shard}: told {server_decoder.decode(told[1])}")
             truth.last_place = place
-        truth.checked = len(truth.told.reports)
+        truth.checked = len(truth.told.frames)
 
     def _check_log(self, complete: bool) -> None:
         """The log holds each trade once, in order, without a gap; at the end all of them."""

@@ -20,7 +20,6 @@ from engine.plan import Plan
 from engine.shared import create_shared
 from engine.storage import Storage
 from ipc.messages import Cancel, NewOrder, Reject, Report
-from ipc.records import REPORT
 from ipc.status import StatusWriter
 from ipc.vocabulary import Reason
 from tests.kept import commands_for, plan_of
@@ -211,7 +210,7 @@ def test_nothing_is_answered_that_cannot_be_kept(
 ) -> None:
     plan = plan_of(tmp_path, '[journal]\ndurability = "fsync"\n')
     commands = commands_for(plan, 20)
-    told = Told()
+    told = Told(commands)
     links = [told]
     with matcher(plan, BadDisk(operation, error)) as broken:
         with pytest.raises(JournalError, match=r"cannot be written: .* the disk says"):
@@ -219,7 +218,7 @@ def test_nothing_is_answered_that_cannot_be_kept(
         for _ in range(2):
             with pytest.raises(JournalError, match="halted"):
                 _take(broken, commands, links)
-        assert not told.reports
+        assert not told.frames
         assert broken.book.counters().sequence == 0
         assert not broken.table.live_orders
 
@@ -248,8 +247,8 @@ def test_time_never_goes_back(tmp_path: Path) -> None:
             for command in range(4):
                 batch = commands[command : command + 1].copy()
                 batch["timestamp_ns"] = ticking.tick()
-                told = Told()
+                told = Told(commands)
                 _take(ticking, batch, [told])
-                times += [int(np.frombuffer(r, REPORT)["timestamp_ns"][0]) for r in told.reports]
+                times += told.reports()["timestamp_ns"].tolist()
     assert times == sorted(times)
     assert {1_000, 2_000, 2_500, 2_600} == set(times)

@@ -3,11 +3,8 @@
 import threading
 from pathlib import Path
 
-import numpy as np
-
 from bench.simulation import Told
 from engine.storage import Storage
-from ipc.records import REPORT
 from ipc.ring import RingReader
 from tests.kept import commands_for, plan_of
 from tests.product import until
@@ -31,7 +28,7 @@ class SlowDisk(Storage):
 def test_nothing_is_seen_before_the_disk_has_it_and_one_sync_serves_many(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, '[journal]\ndurability = "fsync"\n')
     commands = commands_for(plan, 400)
-    disk, told = SlowDisk(), Told()
+    disk, told = SlowDisk(), Told(commands)
     links: list[object] = [told]
     disk.may.release(1)  # of the segment's header
     with matcher(plan, disk) as slow:
@@ -39,15 +36,14 @@ def test_nothing_is_seen_before_the_disk_has_it_and_one_sync_serves_many(tmp_pat
         for start in range(0, 400, 40):
             slow.take(commands[start : start + 40], links)  # type: ignore[arg-type]
         until(lambda: disk.begun == 2)
-        assert (told.reports, ring.published, slow.table.live_orders) == ([], 0, 0)
+        assert (told.frames, ring.published, slow.table.live_orders) == ([], 0, 0)
         assert slow.book.counters().sequence == 0
         disk.may.release()
         until(lambda: disk.done == 2)
         slow.settle(links)  # type: ignore[arg-type]
         first = slow.book.counters().sequence
         assert 0 < first < 400
-        sequences = {int(np.frombuffer(report, REPORT)["sequence"][0]) for report in told.reports}
-        assert sequences == set(range(1, first + 1))
+        assert set(told.reports()["sequence"].tolist()) == set(range(1, first + 1))
         disk.may.release(10)
         slow.settle_all(links)  # type: ignore[arg-type]
         assert slow.book.counters().sequence == 400
@@ -57,9 +53,10 @@ def test_nothing_is_seen_before_the_disk_has_it_and_one_sync_serves_many(tmp_pat
 
 def test_without_fsync_the_disk_is_never_waited_for(tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
-    disk, told = SlowDisk(), Told()
+    commands = commands_for(plan, 400)
+    disk, told = SlowDisk(), Told(commands)
     with matcher(plan, disk) as quick:
-        quick.take(commands_for(plan, 400), [told])  # type: ignore[list-item]
+        quick.take(commands, [told])  # type: ignore[list-item]
         assert quick.book.counters().sequence == 400
     assert not disk.begun
-    assert told.reports
+    assert told.frames
