@@ -12,8 +12,7 @@ come out of ``reports()``. Prices and quantities go in as text, int or Decimal a
 Decimal; floats are refused.
 """
 
-import select
-import socket
+import ssl
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
@@ -42,14 +41,13 @@ from frontend.session import (
     outcome,
     outcome_error,
 )
+from frontend.wire import Wire
 from ipc.frames import frame
 from ipc.messages import CLIENT_MESSAGES
-from ipc.sockets import Address, connect, parse_address
+from ipc.sockets import Address, parse_address
 from ipc.vocabulary import OrderType, Side, TimeInForce
 
 __all__ = ["AsyncClient", "Client", "Order"]
-
-RECEIVE_BYTES = 1 << 18
 
 T = TypeVar("T")
 
@@ -63,7 +61,8 @@ class Client:
     of commands that were under way. Where they do not, and for queries, the call still raises.
     ``cancel_on_disconnect``: when the last session of the user that asked for it ends, all orders
     of the user are cancelled. Interrupting a call (Ctrl-C) leaves its outcome unknown, and may end
-    the connection. ``api_key``: where the engine has keys. ``max_reports`` and
+    the connection. ``api_key``: where the engine has keys; ``tls``: where it speaks
+    TLS over TCP, the context to verify it by. ``max_reports`` and
     ``include_answers``: see ``frontend.session``.
     """
 
@@ -77,18 +76,17 @@ class Client:
         include_answers: bool = False,
         cancel_on_disconnect: bool = False,
         api_key: str = "",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.address = parse_address(address) if isinstance(address, str) else address
+        self.tls = tls
         self.timeout_s = timeout_s
         self.auto_reconnect = auto_reconnect
         self._session = Session(
             user_id, max_reports, include_answers, cancel_on_disconnect, api_key
         )
         self._answers: list[Answer] = []
-        self._buffer = memoryview(bytearray(RECEIVE_BYTES))
-        self._unsent = memoryview(b"")
-        self._socket: socket.socket | None = None
-        self._poll = select.poll()
+        self._wire: Wire | None = None
         self._closed = False
         self._connect(time.monotonic() + timeout_s)
 
@@ -108,7 +106,7 @@ class Client:
     @property
     def connected(self) -> bool:
         """Whether the connection has not ended as far as is known."""
-        return self._socket is not None
+        return self._wire is not None
 
     @property
     def instruments(self) -> Listings:
@@ -306,7 +304,7 @@ class Client:
 
     def _commands(self) -> Commands:
         """Return what writes requests, on a connection that is up as far as is known."""
-        if self._socket is None:
+        if self._wire is None:
             if self._closed or not self.auto_reconnect:
                 raise self._session.loss()
             self.reconnect()
@@ -332,7 +330,7 @@ class Client:
         self, requests: Sequence[Request[T]], results: dict[int, T | ClientError]
     ) -> None:
         """Send one chunk, and put the outcome of each request under its number."""
-        if self._socket is None:
+        if self._wire is None:
             results.update((r.message.request_id, self._session.loss()) for r in requests)
             return
         deadline = time.monotonic() + self.timeout_s
@@ -379,11 +377,11 @@ class Client:
     ) -> int:
         """Connect anew and see what was reported meanwhile; return how many requests it leaves
         without an outcome for ever. Raises ``cause`` where that cannot be had in time."""
-        while not self._session.caught_up or self._socket is None:
+        while not self._session.caught_up or self._wire is None:
             if _over(deadline):
                 raise cause
             try:
-                if self._socket is None:
+                if self._wire is None:
                     self.reconnect(deadline - time.monotonic())
                 else:
                     self._step(deadline)
@@ -423,12 +421,9 @@ class Client:
 
     def _connect(self, deadline: float) -> None:
         try:
-            self._socket = connect(self.address, max(0.001, deadline - time.monotonic()))
+            self._wire = Wire(self.address, max(0.001, deadline - time.monotonic()), self.tls)
         except OSError as error:
             raise ConnectError(f"{self.address}: {error}") from error
-        self._socket.setblocking(False)
-        self._poll = select.poll()
-        self._poll.register(self._socket, select.POLLIN)
         self._closed = False
         self._enqueue(self._session.begin())
         try:
@@ -448,21 +443,18 @@ class Client:
         Answers to requests are added to ``_answers``. Raises ``ConnectionLostError``,
         ``ProtocolError`` and ``LoginRefusedError``; the connection has ended then.
         """
-        stream = self._socket
-        assert stream is not None
-        self._poll.modify(stream, select.POLLIN | (select.POLLOUT if self._unsent else 0))
-        wait_ms = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-        found = [events for _, events in self._poll.poll(wait_ms)]
+        wire = self._wire
+        assert wire is not None
+        readable = wire.wait(deadline)
         self._write()
-        if not any(events & ~select.POLLOUT for events in found):
+        if not readable:
             return
         try:
-            count = stream.recv_into(self._buffer)
-            if count:
-                self._answers += self._session.feed(bytes(self._buffer[:count]))
+            data = wire.read()
+            if data:
+                self._answers += self._session.feed(data)
+            if data != b"":
                 return
-        except BlockingIOError:
-            return
         except OSError as error:
             self._drop(f"connection lost: {error}")
             raise self._session.loss() from error
@@ -476,33 +468,30 @@ class Client:
         self._drop("connection lost: the engine closed it without a word")
         raise self._session.loss()
 
+    @property
+    def _unsent(self) -> memoryview:
+        return self._wire.unsent if self._wire is not None else memoryview(b"")
+
     def _enqueue(self, frames: bytes) -> None:
-        """Send frames, or what goes, behind what an interrupted call may have left half sent."""
-        self._unsent = memoryview(bytes(self._unsent) + frames if self._unsent else frames)
+        """Send frames, or what goes; the rest goes while answers are awaited."""
+        assert self._wire is not None
+        self._wire.enqueue(frames)
         self._write()
 
     def _write(self) -> None:
-        """Send as much as goes without waiting."""
-        if self._unsent and self._socket is not None:
-            try:
-                self._unsent = self._unsent[self._socket.send(self._unsent) :]
-            except BlockingIOError:
-                pass
-            except OSError:
-                # The engine has closed, and may have said why: that is still to be read.
-                self._unsent = memoryview(b"")
-            except BaseException:
-                # How much was sent is not known.
-                self._drop("a call was interrupted while it sent")
-                raise
+        assert self._wire is not None
+        try:
+            self._wire.write()
+        except BaseException:
+            self._drop("a call was interrupted while it sent")  # how much, is not known
+            raise
 
     def _drop(self, detail: str) -> None:
-        """Let go of the socket."""
+        """Let go of the connection."""
         self._session.end(detail)
-        self._unsent = memoryview(b"")
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
 
 
 def _deadline(timeout_s: float | None) -> float | None:

@@ -186,7 +186,8 @@ def test_a_call_interrupted_while_it_waits_does_not_mix_up_the_next(peer: Peer) 
 
     peer.play(script)
     with Client(peer.address, "alice") as client:
-        client._poll = Interrupted(client._poll, "poll")  # type: ignore[assignment]
+        assert client._wire is not None
+        client._wire._poll = Interrupted(client._wire._poll, "poll")  # type: ignore[assignment]
         with pytest.raises(KeyboardInterrupt):
             client.submit("AAPL", "buy", 100, "187.50")
         assert client.submit("AAPL", "buy", 100, "187.50").order_id == 2
@@ -200,7 +201,8 @@ def test_a_call_interrupted_at_its_bytes_ends_the_connection(
 ) -> None:
     peer.play(serve)
     with Client(peer.address, "alice") as client:
-        client._socket = Interrupted(client._socket, call)  # type: ignore[assignment]
+        assert client._wire is not None
+        client._wire._socket = Interrupted(client._wire._socket, call)  # type: ignore[assignment]
         with pytest.raises(KeyboardInterrupt):
             client.submit("AAPL", "buy", 100, "187.50")
         assert not client.connected

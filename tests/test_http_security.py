@@ -1,7 +1,9 @@
 """Who may do what, over which address, and what a hostile client meets."""
 
 import asyncio
+import os
 import re
+import signal
 import socket
 import ssl
 import subprocess
@@ -21,9 +23,12 @@ from engine.plan import Plan
 from engine.supervisor import ServeError
 from frontend.async_client import AsyncClient
 from frontend.client import Client
+from frontend.commands import ServerMessage
 from frontend.errors import ConnectError
 from frontend.keys import digest_of, key_section, new_key
-from ipc.messages import Login
+from ipc.frames import HEADER
+from ipc.messages import MAX_COMMAND_BODY, Login, Reject
+from ipc.status import StatusReader
 from tests.http import API, WAIT_S, Http, free_port, http_section, serving
 from tests.product import Wire, make_config, running
 from tests.test_http_socket import Ws
@@ -135,6 +140,32 @@ def test_a_socket_logs_in_by_header_or_by_message(plan: Plan, trust: ssl.SSLCont
     assert caught.value.response.status_code == 401
 
 
+def test_a_blocking_client_goes_on_when_an_engine_that_was_busy_reads_again(
+    plan: Plan, trust: ssl.SSLContext
+) -> None:
+    _, tcp = plan.addresses()
+    (frontend,) = (p for p in StatusReader(plan.status_path).processes() if p.role == "frontend")
+    body = b"?" * MAX_COMMAND_BODY
+    count = (8 << 20) // len(body)  # more than sockets hold
+    frames = (HEADER.pack(len(body), 0) + body) * count
+    with Client(tcp, "bob", api_key=KEYS["bob"], tls=trust) as client:
+        os.kill(frontend.pid, signal.SIGSTOP)
+        try:
+            assert client._wire is not None
+            client._wire.enqueue(frames)
+            client._wire.write()
+            left = len(client._wire.unsent)
+        finally:
+            os.kill(frontend.pid, signal.SIGCONT)
+        assert 0 < left < len(frames)
+        client.send_frames(b"")
+        answers: list[ServerMessage] = []
+        while len(answers) < count:
+            answers += client.receive()
+        assert {type(answer) for answer in answers} == {Reject}
+        client.ping()
+
+
 def test_the_order_entry_protocol_asks_for_the_key_too(plan: Plan, trust: ssl.SSLContext) -> None:
     unix, tcp = plan.addresses()
     with Client(unix, "alice", api_key=KEYS["alice"]) as client:
@@ -145,6 +176,11 @@ def test_the_order_entry_protocol_asks_for_the_key_too(plan: Plan, trust: ssl.SS
     with Wire(plan) as wire:
         wire.send(Login("alice"))
         assert wire.closing().code == "LOGIN_REFUSED"
+
+    with Client(tcp, "bob", api_key=KEYS["bob"], tls=trust) as client:
+        assert client.submit("AA", "buy", 1, "1").order_id
+    with pytest.raises(ConnectError, match="certificate verify failed"):
+        Client(tcp, "bob", api_key=KEYS["bob"], tls=ssl.create_default_context())
 
     async def over_tls() -> None:
         async with AsyncClient(tcp, "bob", api_key=KEYS["bob"], tls=trust) as client:
