@@ -10,11 +10,12 @@ Any number of tasks may use one client at once; what they send is pipelined.
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from frontend.array_exchange import ArrayExchange, Records
+from frontend.async_wire import AsyncWire
 from frontend.commands import Commands, Order, Request, ServerMessage
 from frontend.errors import (
     AnswerTimeoutError,
@@ -66,7 +67,7 @@ class AsyncClient:
             user_id, max_reports, include_answers, cancel_on_disconnect, api_key
         )
         self._coming_back: asyncio.Task[None] | None = None
-        self._link: _Link | None = None
+        self._link: AsyncWire | None = None
         self._closed = False
         self._loss_untold = False
         self._waiting: dict[int, asyncio.Future[Any]] = {}
@@ -406,7 +407,7 @@ class AsyncClient:
 
     async def _connect(self, timeout_s: float) -> None:
         loop = asyncio.get_running_loop()
-        link = _Link(self._session.begin(), self._received, self._end)
+        link = AsyncWire(self._session.begin(), self._received, self._end)
         path, host, port = self.address
         try:
             async with asyncio.timeout(max(0.001, timeout_s)):
@@ -429,7 +430,7 @@ class AsyncClient:
                 link.abort()
             self._loss_untold = False
 
-    def _received(self, link: "_Link", data: bytes) -> None:
+    def _received(self, link: AsyncWire, data: bytes) -> None:
         """Take in what came on the connection in use."""
         try:
             for answer in self._session.feed(data):
@@ -444,7 +445,7 @@ class AsyncClient:
             link.welcome.set_result(None)
         self._news.set()
 
-    def _end(self, link: "_Link", detail: str, cause: ClientError | None = None) -> None:
+    def _end(self, link: AsyncWire, detail: str, cause: ClientError | None = None) -> None:
         """Tell everybody who waits that the connection has ended, and how."""
         if not link.active:
             return
@@ -488,71 +489,6 @@ class AsyncClient:
         future = self._waiting.pop(request.message.request_id, None)
         if future is not None and not future.done():
             future.set_result(result)
-
-
-class _Link(asyncio.Protocol):
-    """One connection: ``active`` until it has ended, ``welcome`` done when logged in."""
-
-    def __init__(
-        self,
-        login: bytes,
-        received: Callable[["_Link", bytes], None],
-        ended: Callable[["_Link", str], None],
-    ) -> None:
-        self.active = True
-        self.welcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.writable = asyncio.Event()
-        self.writable.set()
-        self._login = login
-        self._received = received
-        self._ended = ended
-        self._gone = asyncio.Event()
-        self._transport: asyncio.Transport | None = None
-
-    def write(self, data: bytes) -> None:
-        """Send bytes, or keep them until they can be sent."""
-        assert self._transport is not None
-        self._transport.write(data)
-
-    def abort(self) -> None:
-        """Close at once."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    async def close(self, timeout_s: float) -> None:
-        """Close once everything is sent; at once after ``timeout_s``."""
-        if self._transport is not None:
-            self._transport.close()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._gone.wait()
-        except TimeoutError:
-            self.abort()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Log in, before the engine can have closed: a write that fails hides what it said."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(self._login)
-
-    def data_received(self, data: bytes) -> None:
-        """Pass on what came, while the connection is in use."""
-        if self.active:
-            self._received(self, data)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Pass on how it ended."""
-        self._gone.set()
-        how = str(error) if error else "the engine closed it without a word"
-        self._ended(self, f"connection lost: {how}")
-
-    def pause_writing(self) -> None:
-        """Let writers wait."""
-        self.writable.clear()
-
-    def resume_writing(self) -> None:
-        """Let writers go on."""
-        self.writable.set()
 
 
 def _deadline(timeout_s: float | None) -> float | None:
