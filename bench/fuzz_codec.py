@@ -28,6 +28,10 @@ def _load_u32(data: np.ndarray, at: int) -> np.uint64:
     return np.uint64(int.from_bytes(data[at : at + 4].tobytes(), "little"))
 
 
+def _load_u8(data: np.ndarray, at: int) -> np.uint64:
+    return np.uint64(data[at])
+
+
 def _load_big_u64(data: np.ndarray, at: int) -> np.uint64:
     return np.uint64(int.from_bytes(data[at : at + 8].tobytes(), "big"))
 
@@ -40,6 +44,7 @@ def _copy_bytes(out: np.ndarray, at: int, source: np.ndarray, start: int, count:
     out[at : at + count] = source[start : start + count]
 
 
+unaligned.load_u8 = _load_u8
 unaligned.load_u32, unaligned.load_big_u64 = _load_u32, _load_big_u64
 unaligned.store_u32, unaligned.copy_bytes = _store_u32, _copy_bytes
 
