@@ -98,8 +98,9 @@ class Keeper:
         Raises ``JournalError`` where it cannot be kept.
         """
         if self._journal is not None:
+            before = self._journal.appended_bytes
             self._journal.append(commands, timestamp_ns)
-            self._status.add("journal_bytes", commands.nbytes)
+            self._status.add("journal_bytes", self._journal.appended_bytes - before)
         if self.syncer is not None:
             assert self._journal is not None
             commands = commands.copy()
