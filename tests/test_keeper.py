@@ -38,6 +38,7 @@ def test_nothing_is_seen_before_the_disk_has_it_and_one_sync_serves_many(tmp_pat
         ring = RingReader(plan.ring_path(0))
         for start in range(0, 400, 40):
             slow.take(commands[start : start + 40], links)  # type: ignore[arg-type]
+            slow.settle(links)  # type: ignore[arg-type]
         until(lambda: disk.begun == 2)
         assert (told.frames, ring.published, slow.table.live_orders) == ([], 0, 0)
         assert slow.book.counters().sequence == 0
