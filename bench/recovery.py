@@ -41,6 +41,7 @@ from ipc.status import StatusReader
 from ipc.vocabulary import CommandType, OrderType, Side, TimeInForce
 
 PARTS = ("replay", "snapshot", "kill")
+TIME_NS = 1_700_000_000_000_000_000
 BATCHES = (1, 16, 256, 4_096)
 RUNS = 3
 RESTING = 100_000
@@ -93,7 +94,7 @@ def commands_of(count: int, seed: int = 1, resting: int = 20_000, symbols: int =
     commands["price"] = 10_000 + np.where(buys, -away, away)
     commands["quantity"] = rng.integers(1, 100, count)
     commands["request_id"] = number
-    commands["timestamp_ns"] = np.uint64(1_700_000_000_000_000_000) + number
+    commands["timestamp_ns"] = TIME_NS
     return commands
 
 
@@ -121,7 +122,7 @@ def write_journal(plan: Plan, commands: Records, batch: int, end: End | None = N
         plan.config.journal.segment_bytes,
     )
     for start in range(0, len(commands), batch):
-        journal.append(commands[start : start + batch], 1_700_000_000_000_000_000 + start)
+        journal.append(commands[start : start + batch], TIME_NS)
     journal.close()
     return time.perf_counter() - begun
 

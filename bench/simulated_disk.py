@@ -3,8 +3,9 @@
 Every operation of ``engine.storage.Storage`` is carried out on real files, so that readers see
 them, and noted until a sync makes it last. ``plan_crash`` lets one of the operations to come be the
 last: a write may then have been done in part. After ``lose_power`` the files hold what was synced,
-and of the rest whatever the seed decides: each write whole, not at all, or some of its sectors;
-each change of names or sizes, in their order, up to some point.
+and of the rest whatever the seed decides: each write whole, not at all, or some of its sectors, as
+they were with all that was written to them before; each change of names or sizes, in their order,
+up to some point.
 """
 
 import os
@@ -77,21 +78,24 @@ class SimulatedDisk(Storage):
 
     def _left_of(self, file: _File) -> bytes:
         """Return a file's bytes after the loss of some of the changes since its last sync."""
-        rng, data = self._rng, bytearray(file.safe)
+        rng, data, seen = self._rng, bytearray(file.safe), bytearray(file.safe)
         kept_sizes = rng.randint(0, sum(isinstance(change, int) for change in file.changes))
         for change in file.changes:
             if isinstance(change, int):
                 kept_sizes -= 1
                 if kept_sizes >= 0:
-                    del data[change:]
-                    data.extend(bytes(change - len(data)))
+                    _resize(data, change)
+                _resize(seen, change)
                 continue
             offset, written = change
+            _resize(seen, max(len(seen), offset + len(written)))
+            seen[offset : offset + len(written)] = written
             fate = rng.random()
-            for start, piece in _sectors(offset, written):
+            for sector in _sectors(offset, len(written)):
                 if fate < 0.4 or (fate < 0.7 and rng.random() < 0.5):
-                    data.extend(bytes(max(0, start + len(piece) - len(data))))
-                    data[start : start + len(piece)] = piece
+                    whole = seen[sector : sector + _SECTOR_BYTES]
+                    _resize(data, max(len(data), sector + len(whole)))
+                    data[sector : sector + len(whole)] = whole
         return bytes(data)
 
     def _step(self) -> bool:
@@ -227,12 +231,12 @@ def _path_of(descriptor: int) -> Path:
     return Path(os.readlink(f"/proc/self/fd/{descriptor}"))
 
 
-def _sectors(offset: int, data: bytes) -> list[tuple[int, bytes]]:
-    """Return the pieces of a write that lie in one sector each, with their offsets."""
-    pieces = []
-    start = 0
-    while start < len(data):
-        end = min(len(data), start + _SECTOR_BYTES - (offset + start) % _SECTOR_BYTES)
-        pieces.append((offset + start, data[start:end]))
-        start = end
-    return pieces
+def _sectors(offset: int, size: int) -> range:
+    """Return where the sectors begin that a write touches."""
+    return range(offset // _SECTOR_BYTES * _SECTOR_BYTES, offset + size, _SECTOR_BYTES)
+
+
+def _resize(data: bytearray, size: int) -> None:
+    """Cut bytes to a size, or add zeros."""
+    del data[size:]
+    data.extend(bytes(size - len(data)))

@@ -247,12 +247,16 @@ class Simulation:
         matcher = self._matchers[shard]
         commands = truth.flow.commands(self._rng.randint(1, BATCH))
         commands["timestamp_ns"] = matcher.tick()
+        commands["stop_price"] = commands["display_quantity"] = 0  # no message carries them
         commands["account"][commands["account"] == 0] = 1  # no stream speaks for account 0
         truth.given = np.concatenate((truth.given[: self._sequence(shard)], commands))
         truth.told.open(commands)
         truth.expected.open(commands)
         try:
-            matcher.take(commands, [truth.told])
+            first = self._rng.randint(0, len(commands) - 1)
+            if first:  # taken while the disk is at work, so that one sync serves both
+                self._keepers[shard].keep(commands[:first], matcher.tick())
+            matcher.take(commands[first:], [truth.told])
             matcher.settle_all([truth.told])
         except CrashError:
             self._revive(shard)

@@ -13,21 +13,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from engine.book import Records
-from engine.journal_format import (
-    MARKS_BYTES,
-    PAGE_BYTES,
-    JournalError,
-    encode_header,
-    marks,
-    segment_path,
-)
+from engine.journal_batches import Packer, batch_bytes
+from engine.journal_format import PAGE_BYTES, JournalError, encode_header, segment_path
 from engine.journal_reader import End, segments_of
 from engine.shard_terms import ShardTerms
-from engine.storage import NO_ROOM, Buffer, Storage
-from ipc.records import COMMAND
+from engine.storage import NO_ROOM, Storage
 
 logger = logging.getLogger("shardbook.matcher")
 
@@ -67,6 +58,7 @@ class JournalWriter:
         self._segment_bytes = max(segment_bytes, MIN_SEGMENT_BYTES)
         self._storage = storage or Storage()
         self._wait_for_room = wait_for_room
+        self._packer = Packer()
         self._descriptor = -1
         self._offset = 0
         self._size = 0
@@ -75,19 +67,19 @@ class JournalWriter:
             self._settle_last(end)
 
     def append(self, commands: Records, timestamp_ns: int) -> None:
-        """Append commands (COMMAND) as one batch, of the sequence numbers that come next.
+        """Append commands (COMMAND) of one time as a batch, of the sequence numbers that come next.
 
-        Raises ``JournalError`` where it cannot be kept; nothing of it may then be carried out.
+        Raises ``JournalError`` where it cannot be kept, nothing of it may then be carried out; and
+        ``ValueError`` where a command holds what a journal has no place for.
         """
-        size = MARKS_BYTES + commands.nbytes
-        begin, end = marks(commands, self.sequence + 1, timestamp_ns)
-        pieces: list[Buffer] = [begin, commands.view(np.uint8).data, end]
+        batch = self._packer.pack(commands, self.sequence + 1, timestamp_ns)
+        size = len(batch)
         while True:
             self._check()
             try:
                 if self._offset + size > self._size:
                     self._begin_segment(size)
-                self._storage.write(self._descriptor, pieces, self._offset)
+                self._storage.write(self._descriptor, [batch], self._offset)
                 break
             except OSError as error:
                 if error.errno not in NO_ROOM or self._wait_for_room is None:
@@ -205,4 +197,4 @@ def make_durable(directory: Path, storage: Storage) -> None:
         storage.sync_directory(directory)
 
 
-assert MARKS_BYTES + COMMAND.itemsize < MIN_SEGMENT_BYTES
+assert batch_bytes(1) < MIN_SEGMENT_BYTES

@@ -13,10 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.book import Records
+from engine.journal_batches import BAD, FULL, MAX_BATCH_BYTES, scan
 from engine.journal_format import (
-    BAD,
-    FULL,
-    MAX_BATCH_BYTES,
     MAX_BATCH_COMMANDS,
     PAGE_BYTES,
     SUFFIX,
@@ -24,7 +22,6 @@ from engine.journal_format import (
     JournalError,
     decode_header,
     is_torn,
-    scan,
 )
 from engine.shard_terms import ShardTerms, difference
 from ipc.records import COMMAND, SEGMENT

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from engine.book import Records
 from engine.journal import JournalWriter, make_durable
 from engine.journal_format import JournalError
@@ -24,6 +26,7 @@ from engine.shard_terms import terms_of
 from engine.snapshot import snapshots_of
 from engine.storage import LockedError, Storage, lock_directory
 from engine.syncer import Syncer
+from ipc.records import COMMAND
 from ipc.status import StatusWriter
 
 logger = logging.getLogger("shardbook.matcher")
@@ -98,11 +101,13 @@ class Keeper:
         Raises ``JournalError`` where it cannot be kept.
         """
         if self._journal is not None:
+            before = self._journal.appended_bytes
             self._journal.append(commands, timestamp_ns)
-            self._status.add("journal_bytes", commands.nbytes)
+            self._status.add("journal_bytes", self._journal.appended_bytes - before)
         if self.syncer is not None:
             assert self._journal is not None
-            commands = commands.copy()
+            # Copied as words: numpy copies records of many fields one by one, 20 times slower.
+            commands = commands.view(np.uint64).copy().view(COMMAND)
             self._waiting_commands += len(commands)
             self._waiting.append((self._journal.sequence, commands))
         else:

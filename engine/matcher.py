@@ -125,9 +125,13 @@ class Matcher:
         return self._clock_ns
 
     def take(self, commands: Records, links: list[Link]) -> None:
-        """Keep a batch, and match what may be matched. Raises ``JournalError``."""
+        """Keep a batch, and match it where it need not wait. Raises ``JournalError``.
+
+        With fsync ``settle`` comes when all is taken that has arrived: one sync serves it then.
+        """
         self._keeper.keep(commands, self._clock_ns)
-        self.settle(links)
+        if not self._keeper.fsync:
+            self.settle(links)
 
     def settle(self, links: list[Link]) -> None:
         """Match the batches that the disk has taken meanwhile. Raises ``JournalError``."""

@@ -15,6 +15,7 @@ import numpy as np
 from engine.account_sequences import warm as warm_numbering
 from engine.book import BookLimits, Counters
 from engine.books import make_book
+from engine.journal_batches import warm as warm_journal
 from engine.summary import Summary
 from ipc.codec import CommandDecoder, ReportEncoder
 from ipc.compiled import HAVE_NUMBA
@@ -80,6 +81,7 @@ def _steps(book: str, directory: Path) -> list[Step]:
 
     return [
         ("reading commands", decode),
+        ("the journal", warm_journal),
         ("matching", match),
         ("numbering reports", warm_numbering),
         ("writing reports", encode),

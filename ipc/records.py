@@ -38,6 +38,9 @@ COMMAND = np.dtype(
 )
 """One command to a matcher. What a field means for each command: ``engine.rules``."""
 
+KEPT_COMMAND = np.dtype(COMMAND.descr[:-3])
+"""What a journal keeps of a command: all but its time, which its batch has, and what must be 0."""
+
 REPORT = np.dtype(
     [
         ("exec_type", "u1"),
@@ -186,13 +189,14 @@ SEGMENT = np.dtype(
 BATCH = np.dtype(
     [("mark", "<u4"), ("count", "<u4"), ("first_sequence", "<u8"), ("timestamp_ns", "<u8")]
 )
-"""What leads a batch of a journal: how many commands follow, from which sequence, written when."""
+"""What leads a batch of a journal: how many commands follow, from which sequence, their time."""
 
 BATCH_END = np.dtype([("checksum", "<u4"), ("mark", "<u4")])
 """What closes a batch: the CRC-32 of all of it before this, and that it was written whole."""
 
 _SIZES = {
     "COMMAND": (COMMAND, 80),
+    "KEPT_COMMAND": (KEPT_COMMAND, 56),
     "REPORT": (REPORT, 128),
     "TRADE": (TRADE, 64),
     "LEVEL": (LEVEL, 24),

@@ -14,6 +14,9 @@ from engine.shard_terms import terms_of
 from ipc.records import TRADE
 from tests.product import make_config
 
+TIME_NS = 1_700_000_000_000_000_000
+TIME_STEP = 100
+
 
 def plan_of(directory: Path, extra: str = "", symbols: int = 2) -> Plan:
     """Return the plan of a product of one shard, whose journal's directory exists."""
@@ -24,23 +27,26 @@ def plan_of(directory: Path, extra: str = "", symbols: int = 2) -> Plan:
 
 
 def commands_for(plan: Plan, count: int, seed: int = 1, accounts: int = 4) -> Records:
-    """Return random commands for shard 0."""
+    """Return random commands for shard 0, ``TIME_STEP`` at a time of the same time."""
     limits = [
         BookLimits(i.number, i.min_price, i.max_price, i.max_resting_orders)
         for i in plan.instruments_of(0)
     ]
     profile = Profile(tuple(limits), near(1_000, 30), accounts=accounts, faults=0)
-    return Flow(profile, seed).commands(count)
+    commands = Flow(profile, seed).commands(count)
+    commands["timestamp_ns"] = TIME_NS + np.arange(count) // TIME_STEP
+    return commands
 
 
-def write_journal(plan: Plan, commands: Records, batch: int = 100, end: End | None = None) -> int:
-    """Append commands in batches; return the last sequence number."""
+def write_journal(plan: Plan, commands: Records, end: End | None = None) -> int:
+    """Append commands of ``commands_for``; return the last sequence number."""
     settings = plan.config.journal
     journal = JournalWriter(
         plan.journal_dir(0), terms_of(plan, 0), end or End(), settings.segment_bytes
     )
-    for start in range(0, len(commands), batch):
-        journal.append(commands[start : start + batch], 1_700_000_000_000_000_000 + start)
+    for start in range(0, len(commands), TIME_STEP):
+        batch = commands[start : start + TIME_STEP]
+        journal.append(batch, int(batch["timestamp_ns"][0]))
     journal.close()
     return journal.sequence
 

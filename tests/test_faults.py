@@ -224,6 +224,7 @@ def test_nothing_is_answered_that_cannot_be_kept(
 
 
 def _take(matcher: Matcher, commands: np.ndarray, links: list[Told]) -> None:  # type: ignore[type-arg]
+    commands["timestamp_ns"] = matcher.tick()
     matcher.take(commands, links)  # type: ignore[arg-type]
     matcher.settle_all(links)  # type: ignore[arg-type]
 
@@ -246,7 +247,6 @@ def test_time_never_goes_back(tmp_path: Path) -> None:
         with matcher(plan, clock=iter(clock)) as ticking:
             for command in range(4):
                 batch = commands[command : command + 1].copy()
-                batch["timestamp_ns"] = ticking.tick()
                 told = Told(commands)
                 _take(ticking, batch, [told])
                 times += told.reports()["timestamp_ns"].tolist()

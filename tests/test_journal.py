@@ -3,23 +3,26 @@
 import errno
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import journal_format
+from engine import journal_batches
 from engine.book import Records
 from engine.journal import JournalWriter
-from engine.journal_format import JournalError, crc_of_words, scan
+from engine.journal_batches import crc_of_words, scan
+from engine.journal_format import JournalError
 from engine.journal_reader import End, JournalReader, segments_of
 from engine.shard_terms import InstrumentTerms, ShardTerms, difference
 from engine.storage import Storage
-from ipc.records import COMMAND
+from ipc.records import COMMAND, KEPT_COMMAND
 
 TERMS = ShardTerms(0, 1, 100, [InstrumentTerms(1, "AA", "0.01", "1", 1, 1000, 50)])
-SEGMENT_BYTES = 1 << 16
+SEGMENT_BYTES = 3 << 14
+TIME_NS = 7
 
 
 def commands(count: int, seed: int = 1) -> Records:
@@ -28,6 +31,7 @@ def commands(count: int, seed: int = 1) -> Records:
     rng = np.random.default_rng(seed)
     made.view(np.uint8)[:] = rng.integers(0, 256, made.nbytes, np.uint8)
     made["command_type"] = 1
+    made["timestamp_ns"] = TIME_NS
     made["stop_price"] = made["display_quantity"] = 0
     return made
 
@@ -36,7 +40,7 @@ def write(directory: Path, batches: list[Records], end: End | None = None, **mor
     """Append batches; return the last sequence number."""
     writer = JournalWriter(directory, TERMS, end or End(), SEGMENT_BYTES, **more)  # type: ignore[arg-type]
     for batch in batches:
-        writer.append(batch, 7)
+        writer.append(batch, TIME_NS)
     writer.close()
     return writer.sequence
 
@@ -75,7 +79,7 @@ def test_what_was_appended_is_read(
 @given(st.binary(max_size=400).map(lambda data: data[: len(data) // 8 * 8]))
 def test_compiled_checksum_is_zlibs(data: bytes) -> None:
     words = np.frombuffer(data, np.uint64)
-    assert int(crc_of_words(words, 0, len(words), journal_format.TABLES)) == zlib.crc32(data)
+    assert int(crc_of_words(words, 0, len(words), journal_batches.TABLES)) == zlib.crc32(data)
 
 
 def test_plain_scan_is_the_compiled_one(tmp_path: Path, seed: int) -> None:
@@ -89,9 +93,30 @@ def test_plain_scan_is_the_compiled_one(tmp_path: Path, seed: int) -> None:
             found[rng.integers(0, len(found))] ^= 1 << int(rng.integers(0, 8))
         after, room = int(rng.integers(0, 600)), int(rng.integers(0, 600))
         outs = np.zeros(room, COMMAND), np.zeros(room, COMMAND)
-        plain = journal_format._scan_plain(found.data, 0, after, outs[0])
+        plain = journal_batches._scan_plain(found.data, 0, after, outs[0])
         assert plain == scan(found, 0, after, outs[1])
         assert outs[0][: plain[1]].tobytes() == outs[1][: plain[1]].tobytes()
+
+
+@pytest.mark.parametrize("pack", [journal_batches._pack, journal_batches._pack_plain])
+def test_only_what_a_journal_keeps_is_packed(pack: Any, seed: int) -> None:
+    right = commands(40, seed)
+    out = np.zeros(40, KEPT_COMMAND)
+    assert pack(right.view(np.uint64), 40, TIME_NS, out.view(np.uint64))
+    assert all((out[name] == right[name]).all() for name in KEPT_COMMAND.names or ())
+    for place, name in enumerate(set(COMMAND.names or ()) - set(KEPT_COMMAND.names or ())):
+        wrong = right.copy()
+        wrong[name][13 * place] += 1
+        assert not pack(wrong.view(np.uint64), 40, TIME_NS, out.view(np.uint64))
+
+
+def test_what_has_no_place_in_a_journal_is_refused(tmp_path: Path) -> None:
+    wrong = commands(3)
+    wrong["display_quantity"][1] = 5
+    with pytest.raises(ValueError, match="display_quantity of a command"):
+        write(tmp_path, [wrong])
+    write(tmp_path, [commands(5_000)])  # more than there was room for
+    assert read(tmp_path)[0].tobytes() == commands(5_000).tobytes()
 
 
 def test_segments_rotate_and_follow_each_other(tmp_path: Path) -> None:
@@ -116,7 +141,7 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[8] += 1
     path.write_bytes(data)
-    with pytest.raises(JournalError, match="byte 8: has version 2, this program reads 1"):
+    with pytest.raises(JournalError, match="byte 8: has version 3, this program reads 2"):
         read(tmp_path)
 
 
@@ -147,11 +172,11 @@ def test_other_terms_are_refused_naming_what_changed(tmp_path: Path) -> None:
 
 def small_journal(directory: Path) -> tuple[Path, Records, list[int]]:
     """Write four batches, as a killed writer leaves them; return where each of them ends."""
-    batches = [commands(count, count) for count in (2, 14, 3, 6)]
+    batches = [commands(count, count) for count in (2, 20, 3, 6)]
     writer = JournalWriter(directory, TERMS, End(), SEGMENT_BYTES)
     ends = []
     for batch in batches:
-        writer.append(batch, 7)
+        writer.append(batch, TIME_NS)
         ends.append(writer._offset)
     writer._storage.close(writer._descriptor)
     return segments_of(directory)[0].path, np.concatenate(batches), ends
@@ -164,9 +189,9 @@ def test_cut_at_every_byte_of_the_last_two_batches(tmp_path: Path, zeros: bool) 
     for cut in range(ends[1], ends[3]):
         path.write_bytes(data[:cut] + bytes(len(data) - cut if zeros else 0))
         found, end = read(tmp_path)
-        whole = 16 if cut < ends[2] else 19
+        whole = 22 if cut < ends[2] else 25
         if zeros and not any(data[cut : ends[2]]) and cut < ends[2]:
-            whole = 19  # what was cut off were zeros
+            whole = 25  # what was cut off were zeros
         if len(found) != whole:
             # All but a part of the end mark is there, and the checksum says that all is right.
             assert any(stop - 4 <= cut < stop for stop in ends[2:])
@@ -266,9 +291,9 @@ def test_any_other_error_halts_for_good(tmp_path: Path, operation: str) -> None:
         tmp_path, TERMS, End(), SEGMENT_BYTES, storage=disk, wait_for_room=waits.append
     )
     with pytest.raises(JournalError, match=r"cannot be written: .* the disk says"):
-        writer.append(commands(5), 7)
+        writer.append(commands(5), TIME_NS)
     with pytest.raises(JournalError, match="halted"):
-        writer.append(commands(5), 7)
+        writer.append(commands(5), TIME_NS)
     writer.close()
     assert not waits
     assert not len(read(tmp_path)[0])
@@ -277,11 +302,11 @@ def test_any_other_error_halts_for_good(tmp_path: Path, operation: str) -> None:
 def test_a_sync_that_failed_is_never_tried_again(tmp_path: Path) -> None:
     disk = BadDisk("sync", errno.EIO)
     writer = JournalWriter(tmp_path, TERMS, End(), SEGMENT_BYTES, storage=disk)
-    writer.append(commands(5), 7)
+    writer.append(commands(5), TIME_NS)
     with pytest.raises(JournalError, match="cannot be written"):
         writer.sync()
     assert not disk.left
-    for again in (writer.sync, lambda: writer.append(commands(5), 7)):
+    for again in (writer.sync, lambda: writer.append(commands(5), TIME_NS)):
         with pytest.raises(JournalError, match="halted"):
             again()
     writer.close()

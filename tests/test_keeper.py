@@ -1,12 +1,13 @@
 """Group commit: what the disk does not have yet is seen by nobody, and one sync serves many."""
 
 import threading
+from itertools import repeat
 from pathlib import Path
 
 from bench.simulation import Told
 from engine.storage import Storage
 from ipc.ring import RingReader
-from tests.kept import commands_for, plan_of
+from tests.kept import TIME_NS, commands_for, plan_of
 from tests.product import until
 from tests.test_faults import matcher
 
@@ -28,13 +29,16 @@ class SlowDisk(Storage):
 def test_nothing_is_seen_before_the_disk_has_it_and_one_sync_serves_many(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, '[journal]\ndurability = "fsync"\n')
     commands = commands_for(plan, 400)
+    commands["timestamp_ns"] = TIME_NS
     disk, told = SlowDisk(), Told(commands)
     links: list[object] = [told]
     disk.may.release(1)  # of the segment's header
-    with matcher(plan, disk) as slow:
+    with matcher(plan, disk, clock=repeat(TIME_NS)) as slow:
+        slow.tick()
         ring = RingReader(plan.ring_path(0))
         for start in range(0, 400, 40):
             slow.take(commands[start : start + 40], links)  # type: ignore[arg-type]
+            slow.settle(links)  # type: ignore[arg-type]
         until(lambda: disk.begun == 2)
         assert (told.frames, ring.published, slow.table.live_orders) == ([], 0, 0)
         assert slow.book.counters().sequence == 0
@@ -54,8 +58,10 @@ def test_nothing_is_seen_before_the_disk_has_it_and_one_sync_serves_many(tmp_pat
 def test_without_fsync_the_disk_is_never_waited_for(tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
     commands = commands_for(plan, 400)
+    commands["timestamp_ns"] = TIME_NS
     disk, told = SlowDisk(), Told(commands)
-    with matcher(plan, disk) as quick:
+    with matcher(plan, disk, clock=repeat(TIME_NS)) as quick:
+        quick.tick()
         quick.take(commands, [told])  # type: ignore[list-item]
         assert quick.book.counters().sequence == 400
     assert not disk.begun

@@ -128,7 +128,7 @@ def test_what_can_be_read_before_damage_is_logged_when_the_loss_is_accepted(
     tmp_path: Path,
 ) -> None:
     plan = plan_of(tmp_path)
-    write_journal(plan, commands_for(plan, 2_000), batch=100)
+    write_journal(plan, commands_for(plan, 2_000))
     expected = recovered(plan)[1]
     path = segments_of(plan.journal_dir(0))[0].path
     data = path.read_bytes()
