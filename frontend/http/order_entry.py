@@ -45,7 +45,7 @@ Listener = Callable[[Report], None]
 
 
 class OrderEntry(asyncio.Protocol):
-    """One worker's way to the matchers. Use ``stream_of``, then ``send``."""
+    """One worker's way to the matchers. Use ``stream_of``, then ``send`` or ``ask``."""
 
     def __init__(
         self,
@@ -100,6 +100,10 @@ class OrderEntry(asyncio.Protocol):
 
     # What handlers use --------------------------------------------------------------------------
 
+    def open_stream_of(self, user_id: str) -> int | None:
+        """Return the stream of a user, None where it is not open yet."""
+        return self._streams.get(user_id)
+
     async def stream_of(self, user_id: str) -> int:
         """Return the stream of a user, opening it the first time. Raises ``ApiError``."""
         stream = self._streams.get(user_id)
@@ -133,18 +137,27 @@ class OrderEntry(asyncio.Protocol):
                 rule="must wait for answers",
             )
 
-    def send(self, stream: int, command: CLIENT_COMMANDS) -> "asyncio.Future[Outcome]":
-        """Send a command of a user; what it resolves to is all that came of it, or the error."""
-        done: asyncio.Future[Outcome] = self._loop.create_future()
+    def send(self, stream: int, command: CLIENT_COMMANDS, done: Callable[[Outcome], None]) -> None:
+        """Send a command of a user; ``done`` gets all that came of it, or the error, once."""
         if self._transport is None:
-            done.set_result(ApiError("SHARD_DOWN", "the order entry is down; try again"))
-            return done
+            done(ApiError("SHARD_DOWN", "the order entry is down; try again"))
+            return
         self._pending[command.request_id] = Exchange(
             stream, self._loop.time() + self._timeout_s, done, self._shards.get(command.symbol)
         )
         self._pending_of[stream] = self._pending_of.get(stream, 0) + 1
         self._write(encoder.encode(command), stream)
-        return done
+
+    def ask(self, stream: int, command: CLIENT_COMMANDS) -> "asyncio.Future[Outcome]":
+        """Send a command of a user; what it resolves to is all that came of it, or the error."""
+        answer: asyncio.Future[Outcome] = self._loop.create_future()
+
+        def done(found: Outcome) -> None:
+            if not answer.done():
+                answer.set_result(found)
+
+        self.send(stream, command, done)
+        return answer
 
     def listen(self, stream: int, listener: Listener) -> None:
         """Hand every report of a user's orders to ``listener``, too."""
@@ -278,22 +291,20 @@ class OrderEntry(asyncio.Protocol):
 
     def _finish(self, request_id: int, exchange: Exchange) -> None:
         self._end(request_id, exchange)
-        if not exchange.done.done():
-            exchange.done.set_result(exchange)
+        exchange.done(exchange)
 
     def _fail(self, request_id: int) -> None:
         """End a command that has no answer."""
         exchange = self._pending[request_id]
         self._end(request_id, exchange)
         self._status.add("unknown_outcomes", 1)
-        if not exchange.done.done():
-            exchange.done.set_result(
-                ApiError(
-                    "OUTCOME_UNKNOWN",
-                    "no answer came in time: the command may have been carried out or not; look at "
-                    "the order, or send it again with the same client_order_id",
-                )
+        exchange.done(
+            ApiError(
+                "OUTCOME_UNKNOWN",
+                "no answer came in time: the command may have been carried out or not; look at the "
+                "order, or send it again with the same client_order_id",
             )
+        )
 
     def _end(self, request_id: int, exchange: Exchange) -> None:
         self._pending.pop(request_id, None)

@@ -16,7 +16,7 @@ from engine.process import Wakeup
 from frontend.http.api import Api
 from frontend.http.app import App
 from frontend.http.candles import Candles
-from frontend.http.connection import limited_connection
+from frontend.http.connection import Bounds, connections
 from frontend.http.docs import page
 from frontend.http.feeds import Feeds
 from frontend.http.openapi import describe
@@ -70,12 +70,17 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     except OSError as error:
         sys.exit(f"http {index}: cannot listen on {address}: {error.strerror}")
+    app = App(api)
+    bounds = Bounds(
+        settings.max_header_bytes,
+        settings.max_body_bytes,
+        settings.max_connections,
+        settings.keep_alive_s,
+    )
     server = Server(
         uvicorn.Config(
-            App(api),
-            http=limited_connection(
-                settings.max_header_bytes, settings.max_connections, settings.keep_alive_s
-            ),
+            app,
+            http=connections(bounds, app.serve),
             ssl_certfile=plan.config.tls.certificate or None,
             ssl_keyfile=plan.config.tls.key or None,
             ws="websockets-sansio",
