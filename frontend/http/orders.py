@@ -129,8 +129,10 @@ async def replace_order(request: Request) -> OrderResult:
     change = decode(_replacement_decoder, request.body)
     named = query.user_id if change.user_id is UNSET else change.user_id
     order, market, stream = await _find(request, named)
-    price = int(order["price"]) if change.price is None else market.ticks(change.price)
-    quantity = int(order["quantity"]) if change.quantity is None else market.lots(change.quantity)
+    price = int(order["price"]) if change.price is None else market.ticks.of(change.price)
+    quantity = (
+        int(order["quantity"]) if change.quantity is None else market.lots.of(change.quantity)
+    )
     if change.price is None and change.quantity is None:
         raise broken_rule("", "price or quantity must be given", "INVALID_REQUEST")
     command = Replace(market.number, api.entry.next_id(), request.order_id, 0, price, quantity)
