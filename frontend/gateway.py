@@ -5,7 +5,7 @@ nobody but this user can enter, and is trusted to know who its users are: there 
 greeted with ``Welcome``. ``OpenAccount`` is answered with ``AccountOpened``, which names the
 account's stream; frames with that stream in their header are then taken as a client's of that
 account, and every frame for the account comes back with it (with 0 where the frontend answers by
-itself: then the request_id tells whose it is).
+itself: then the request_id tells whose it is), until the gateway says ``CloseAccount`` on it.
 
 Each account that a gateway has opened is a session like any other to the ``Hall``. A gateway is
 never held back, since that would hold all its users: an account whose window is full has its
@@ -27,6 +27,7 @@ from ipc.messages import (
     COMMAND_TAGS,
     MAX_COMMAND_BODY,
     AccountOpened,
+    CloseAccount,
     Login,
     OpenAccount,
     open_account_decoder,
@@ -35,7 +36,7 @@ from ipc.messages import (
 from ipc.sockets import widen
 from ipc.vocabulary import Reason
 
-_OPEN_ACCOUNT = tag_of(OpenAccount)
+_OPEN_ACCOUNT, _CLOSE_ACCOUNT = tag_of(OpenAccount), tag_of(CloseAccount)
 _MIN_COMMAND_BODY = 3
 _FIXARRAY, _FIXARRAY_MASK = 0x90, 0xF0
 _MAX_FIXINT = 0x7F
@@ -165,6 +166,9 @@ class GatewayConnection(ClientConnection):
                 self._open_account(body)
             else:
                 self._refuse(body, Reason.NOT_LOGGED_IN)
+        elif len(body) > 1 and body[1] == _CLOSE_ACCOUNT:
+            del self._sessions[stream]
+            self.hall.leave(session)
         elif session.held:
             self._refuse(body, Reason.BUSY)
         else:

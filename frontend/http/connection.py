@@ -113,9 +113,9 @@ class Connection(HttpToolsProtocol):
             return
         super().data_received(data)
         if self._in_headers and self._problem is None:
-            # A header without an end is not told of by the parser.
-            self._header_bytes += len(data)
-            if self._header_bytes > 2 * self.bounds.max_header_bytes:
+            # Neither an endless header nor endless headers are told of by the parser.
+            self._unfinished_bytes += len(data)
+            if self._unfinished_bytes > 2 * self.bounds.max_header_bytes:
                 self._end(self._too_large())
         if self._calls:
             if self._current is None:
@@ -126,31 +126,41 @@ class Connection(HttpToolsProtocol):
     # What the parser tells ----------------------------------------------------------------------
 
     _header_bytes = 0
+    _unfinished_bytes = 0
     _in_headers = False
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        self._header_bytes, self._in_headers = 0, True
+        self._header_bytes = self._unfinished_bytes = 0
+        self._in_headers = True
         self._waits_since = self.loop.time()
         self.url, self.headers, self.expect_100_continue = b"", [], False
         self._body = b""
         self._wrong: ApiError | None = None
+        self._upgrades = False
 
     def on_url(self, url: bytes) -> None:
-        """Count and keep a piece of the target."""
-        self._count(len(url))
+        """Keep a piece of the target."""
+        self._header_bytes += len(url)
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count and keep a header."""
-        self._count(len(name) + len(value))
-        super().on_header(name, value)
+        """Keep a header."""
+        self._header_bytes += len(name) + len(value)
+        name = name.lower()
+        if name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Look at what the request is; a WebSocket's goes on by ASGI."""
         self._in_headers = False
+        if self._header_bytes > self.bounds.max_header_bytes:
+            self._problem = self._too_large()
+            raise HeadersTooLargeError
         self._target = target_of(self.url)
-        if self._upgrades():
+        if self.parser.should_upgrade() and self._should_upgrade():
+            self._upgrades = True
             url, headers = self.url, self.headers
             super().on_message_begin()
             self.url = url
@@ -174,7 +184,7 @@ class Connection(HttpToolsProtocol):
         """Queue the request, unless it is answered already."""
         if self._wrong is not None:
             self._waits_since = self.loop.time()
-        elif not self._upgrades():
+        elif not self._upgrades:
             self._waits_since = 0.0
             self._add_call()
 
@@ -185,15 +195,6 @@ class Connection(HttpToolsProtocol):
         self._calls.append(
             Call(method, *self._target, self.headers, self._body, keep_alive, self._wrong)
         )
-
-    def _upgrades(self) -> bool:
-        return bool(self.parser.should_upgrade()) and self._should_upgrade()
-
-    def _count(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > self.bounds.max_header_bytes:
-            self._problem = self._too_large()
-            raise HeadersTooLargeError
 
     def _too_large(self) -> ApiError:
         most = self.bounds.max_header_bytes

@@ -17,6 +17,7 @@ from ipc.frames import HEADER, HEADER_BYTES
 from ipc.messages import (
     CLIENT_COMMANDS,
     AccountOpened,
+    CloseAccount,
     MassCancelReport,
     OpenAccount,
     Reject,
@@ -35,6 +36,9 @@ from ipc.vocabulary import CommandType
 RETRY_S = 0.05
 SWEEP_S = 0.25
 """How often overdue commands are looked for."""
+UNUSED_S = 1.0
+"""An account that sends nothing is closed: all its reports, also those of orders that it sends by
+other ways, would come here. Opening it again is one round trip to the frontend."""
 SETTLE_S = 0.0005
 """How soon a command that has not had all its effects is looked at again."""
 
@@ -70,6 +74,8 @@ class OrderEntry(asyncio.Protocol):
         self._rest = b""
         self._out: list[bytes] = []
         self._streams: dict[str, int] = {}
+        self._used_s: dict[str, float] = {}
+        """When each user's stream was used last; who used it last comes last."""
         self._opening: dict[str, asyncio.Future[int]] = {}
         self._opening_by_id: dict[int, str] = {}
         self._pending: dict[int, Exchange] = {}
@@ -102,11 +108,15 @@ class OrderEntry(asyncio.Protocol):
 
     def open_stream_of(self, user_id: str) -> int | None:
         """Return the stream of a user, None where it is not open yet."""
-        return self._streams.get(user_id)
+        stream = self._streams.get(user_id)
+        if stream is not None:
+            del self._used_s[user_id]
+            self._used_s[user_id] = self._loop.time()
+        return stream
 
     async def stream_of(self, user_id: str) -> int:
-        """Return the stream of a user, opening it the first time. Raises ``ApiError``."""
-        stream = self._streams.get(user_id)
+        """Return the stream of a user, opening it where needed. Raises ``ApiError``."""
+        stream = self.open_stream_of(user_id)
         if stream is not None:
             return stream
         opening = self._opening.get(user_id)
@@ -189,6 +199,7 @@ class OrderEntry(asyncio.Protocol):
         self._transport = None
         self._welcomed.clear()
         self._streams.clear()
+        self._used_s.clear()
         self._out.clear()
         for opening in self._opening.values():
             if not opening.done():
@@ -268,6 +279,7 @@ class OrderEntry(asyncio.Protocol):
             return
         if message.stream:
             self._streams[user_id] = message.stream
+            self._used_s[user_id] = self._loop.time()
             opening.set_result(message.stream)
         else:
             opening.set_exception(
@@ -324,6 +336,19 @@ class OrderEntry(asyncio.Protocol):
                 if exchange.deadline > now:
                     break  # those behind it were sent later
                 self._fail(request_id)
+            self._close_unused(now)
+
+    def _close_unused(self, now_s: float) -> None:
+        while self._used_s:
+            user_id, used_s = next(iter(self._used_s.items()))
+            if used_s > now_s - UNUSED_S:
+                break  # those behind it were used later
+            stream = self._streams[user_id]
+            if stream in self._pending_of or stream in self._listeners:
+                self.open_stream_of(user_id)  # in use
+            else:
+                del self._streams[user_id], self._used_s[user_id]
+                self._write(encoder.encode(CloseAccount()), stream)
 
     # Moving bytes -------------------------------------------------------------------------------
 

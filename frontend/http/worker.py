@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -102,6 +103,8 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     serving = asyncio.ensure_future(server.serve([sock]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.001)
+    gc.collect()
+    gc.freeze()  # what stays is not looked through again and again
     status.ready()
     await _until_stopped(server, status, wakeup)
     server.should_exit = True
