@@ -1,17 +1,23 @@
-"""A bare endpoint: the server of an HTTP worker, with an application that answers given bytes."""
+"""Bare endpoints: the server of an HTTP worker, with nothing behind it but given bytes.
+
+``asgi`` is uvicorn as it comes, with the smallest application there can be; ``direct`` answers from
+the worker's own connection class.
+"""
 
 import asyncio
 import contextlib
 import multiprocessing
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 import uvloop
 
-from frontend.http.connection import limited_connection
+from frontend.http.connection import Answer, Bounds, Call, Reply, connections
 from ipc.sockets import Address, listen
+
+Kind = Literal["asgi", "direct"]
 
 
 class _Bare:
@@ -32,13 +38,19 @@ class _Bare:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
+    def serve(self, call: Call, reply: Reply) -> None:
+        """Answer without ASGI."""
+        reply(Answer(200, self._answers[call.path]))
 
-def _serve(port: int, answers: dict[str, bytes], ready: Any) -> None:
+
+def _serve(kind: Kind, port: int, answers: dict[str, bytes], ready: Any) -> None:
     async def serve() -> None:
+        bare = _Bare(answers)
+        bounds = Bounds(16_384, 1 << 20, 4_096, 75)
         server = uvicorn.Server(
             uvicorn.Config(
-                _Bare(answers),
-                http=limited_connection(16_384, 4_096, 75),
+                bare,
+                http="httptools" if kind == "asgi" else connections(bounds, bare.serve),
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -58,14 +70,15 @@ def _serve(port: int, answers: dict[str, bytes], ready: Any) -> None:
 
 
 @contextlib.contextmanager
-def bare_http(workers: int, answers: dict[str, bytes]) -> Iterator[int]:
+def bare_http(kind: Kind, workers: int, answers: dict[str, bytes]) -> Iterator[int]:
     """Run workers that answer by path; give their port."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     context = multiprocessing.get_context("spawn")
     events = [context.Event() for _ in range(workers)]
     processes = [
-        context.Process(target=_serve, args=(port, answers, event), daemon=True) for event in events
+        context.Process(target=_serve, args=(kind, port, answers, event), daemon=True)
+        for event in events
     ]
     for process in processes:
         process.start()

@@ -38,7 +38,7 @@ MAX_UNSENT_BYTES = 64 << 20
 SLICE = 4096
 """Commands matched and shown in one go: what they touch stays in the processor's own cache."""
 RING_FULL_WAIT_S = 0.0005
-RING_EVERY_NS = 200_000
+RING_EVERY_NS = 2_000_000
 """Waking the persister costs more than matching an order; it looks by itself every 50 ms."""
 
 

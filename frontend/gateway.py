@@ -5,7 +5,7 @@ nobody but this user can enter, and is trusted to know who its users are: there 
 greeted with ``Welcome``. ``OpenAccount`` is answered with ``AccountOpened``, which names the
 account's stream; frames with that stream in their header are then taken as a client's of that
 account, and every frame for the account comes back with it (with 0 where the frontend answers by
-itself: then the request_id tells whose it is).
+itself: then the request_id tells whose it is), until the gateway says ``CloseAccount`` on it.
 
 Each account that a gateway has opened is a session like any other to the ``Hall``. A gateway is
 never held back, since that would hold all its users: an account whose window is full has its
@@ -18,13 +18,16 @@ from typing import cast
 
 import msgspec
 
+from frontend.backends import BackendLink
 from frontend.entry import ClientConnection
 from frontend.hall import Hall
 from ipc.explain import reject, request_of
 from ipc.frames import HEADER, HEADER_BYTES, frame
 from ipc.messages import (
+    COMMAND_TAGS,
     MAX_COMMAND_BODY,
     AccountOpened,
+    CloseAccount,
     Login,
     OpenAccount,
     open_account_decoder,
@@ -33,7 +36,10 @@ from ipc.messages import (
 from ipc.sockets import widen
 from ipc.vocabulary import Reason
 
-_OPEN_ACCOUNT = tag_of(OpenAccount)
+_OPEN_ACCOUNT, _CLOSE_ACCOUNT = tag_of(OpenAccount), tag_of(CloseAccount)
+_MIN_COMMAND_BODY = 3
+_FIXARRAY, _FIXARRAY_MASK = 0x90, 0xF0
+_MAX_FIXINT = 0x7F
 
 
 class GatewaySession(ClientConnection):
@@ -99,24 +105,55 @@ class GatewayConnection(ClientConnection):
         self._sessions.clear()
 
     def data_received(self, data: bytes) -> None:
-        """Take every whole frame as its stream's session."""
+        """Take every whole frame as its stream's session; each matcher gets its own in one piece.
+
+        They are passed on as they came, header and all.
+        """
+        self.hall.status.add("bytes_in", len(data))
         if self._rest:
             data = self._rest + data
         position, end, frames = 0, len(data), 0
+        pieces: dict[BackendLink, list[bytes]] = {}
         while end - position >= HEADER_BYTES:
             length, stream = HEADER.unpack_from(data, position)
             if length > MAX_COMMAND_BODY:
                 self.close("FRAME_TOO_LONG", f"body of {length} bytes, at most {MAX_COMMAND_BODY}")
-                return
-            start = position + HEADER_BYTES
-            if start + length > end:
                 break
-            position = start + length
+            start = position + HEADER_BYTES
+            stop = start + length
+            if stop > end:
+                break
+            link = self._plain_link(data, start, length)
+            session = self._sessions.get(stream)
+            if link is None or session is None or session.held:
+                self._write(pieces)  # what an account sends stays in its order
+                self._take_frame(stream, data[start:stop])
+            else:
+                pieces.setdefault(link, []).append(data[position:stop])
+                self.hall.forwarded(session, 1)
+            position = stop
             frames += 1
-            self._take_frame(stream, data[start:position])
+        self._write(pieces)
         self._rest = data[position:]
-        self.hall.status.add("bytes_in", len(data))
         self.hall.status.add("frames_in", frames)
+
+    def _plain_link(self, data: bytes, start: int, length: int) -> BackendLink | None:
+        """Return where a command goes whose symbol is written in a byte; None: look closer.
+
+        A link that takes nothing now has to be looked at closer too.
+        """
+        if length < _MIN_COMMAND_BODY or data[start + 1] not in COMMAND_TAGS:
+            return None
+        symbol = data[start + 2]
+        if symbol > _MAX_FIXINT or data[start] & _FIXARRAY_MASK != _FIXARRAY:
+            return None
+        link = self.hall.router.by_symbol(symbol)
+        return link if link is not None and link.connected and not link.full else None
+
+    def _write(self, pieces: dict[BackendLink, list[bytes]]) -> None:
+        for link, frames in pieces.items():
+            link.write(b"".join(frames))
+        pieces.clear()
 
     def opened(self, session: GatewaySession) -> None:
         """Take frames of an account's stream from now on."""
@@ -129,6 +166,9 @@ class GatewayConnection(ClientConnection):
                 self._open_account(body)
             else:
                 self._refuse(body, Reason.NOT_LOGGED_IN)
+        elif len(body) > 1 and body[1] == _CLOSE_ACCOUNT:
+            del self._sessions[stream]
+            self.hall.leave(session)
         elif session.held:
             self._refuse(body, Reason.BUSY)
         else:

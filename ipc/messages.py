@@ -359,6 +359,10 @@ class AccountOpened(Message, tag=43):
     stream: int
 
 
+class CloseAccount(Message, tag=44):
+    """A gateway sends no more on the stream of this frame, and wants no more of its reports."""
+
+
 CLIENT_COMMANDS = NewOrder | Cancel | Replace | Reduce | MassCancel
 CLIENT_QUERIES = OrderQuery | TradesQuery | BookQuery
 CLIENT_MESSAGES = CLIENT_COMMANDS | CLIENT_QUERIES | Login | Ping

@@ -1,32 +1,33 @@
-"""The ASGI application of a worker: from a request to its handler, and from what it returns or
-raises to an answer.
+"""The application of a worker: from a request to its handler, and from what it returns or raises to
+an answer. WebSockets come as ASGI has it.
 
 Routing is one dictionary lookup, since the paths are few and fixed; Litestar's and Starlette's
 generality costs more than the work of a read (``bench.http`` has the figures).
 """
 
-import inspect
+import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from frontend.http.api import Api
+from frontend.http.connection import Answer, Call, Reply
 from frontend.http.errors import ApiError
 from frontend.http.models import MAX_ID, ErrorAnswer
-from frontend.http.request import Request
-from frontend.http.routes import PREFIX, ROUTES, Content, Route
+from frontend.http.order_entry import Outcome
+from frontend.http.request import Conclude, Request
+from frontend.http.routes import PREFIX, ROUTES, Content, Result, Route
 from frontend.http.sockets import Socket
 from ipc.board import BoardBusyError
 from ipc.table import TableBusyError
 
 logger = logging.getLogger("shardbook.http")
 
-Header = tuple[bytes, bytes]
-
-CONTENT_TYPE = b"content-type"
-JSON = (CONTENT_TYPE, b"application/json")
+JSON = (b"content-type", b"application/json")
 SOCKET_PATHS = ("/ws", PREFIX + "/ws")
 ORDER_PREFIX = PREFIX + "/orders/"
 ORDER_PATH = PREFIX + "/orders/{order_id}"
@@ -40,39 +41,70 @@ class App:
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._routes: dict[tuple[str, str], tuple[Route, bool]] = {}
+        self._routes: dict[tuple[str, str], Route] = {}
         self._methods: dict[str, list[str]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         for route in ROUTES:
             for path in (PREFIX + route.path, *([route.path] if route.unprefixed else [])):
-                self._routes[route.method, path] = route, inspect.iscoroutinefunction(route.handler)
+                self._routes[route.method, path] = route
                 self._methods.setdefault(path, []).append(route.method)
 
-    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        """Serve one request."""
-        if scope["type"] == "websocket":
-            await self._socket(scope, receive, send)
-            return
-        headers: tuple[Header, ...] = ()
+    def serve(self, call: Call, reply: Reply) -> None:
+        """Answer a request, at once or later."""
         try:
-            body, content_type = await self._answer(scope, receive)
-            status = 200
+            result = self._begin(call, partial(self._conclude, reply))
+            if result is None:
+                return
+            if asyncio.iscoroutine(result):
+                task = asyncio.get_running_loop().create_task(self._finish(result, reply))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                return
+            answer = self._good(result)
         except Exception as error:
-            problem = self._problem(error)
-            status, headers = problem.status, problem.headers
-            body, content_type = _encode(ErrorAnswer(problem.body(), time.time_ns())), JSON
-        self._api.meter.answered(status)
-        length = (b"content-length", b"%d" % len(body))
-        await send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [content_type, length, *headers],
-            }
-        )
-        await send({"type": "http.response.body", "body": body})
+            answer = self._bad(error)
+        reply(answer)
 
-    async def _socket(self, scope: Scope, receive: Any, send: Any) -> None:
-        """Serve a WebSocket; a key may come with its request, or by the login op later."""
+    def _begin(self, call: Call, conclude: Conclude) -> Any:
+        """Return what the handler of a request does."""
+        if call.problem is not None:
+            raise call.problem
+        route, order_id = self._route(call.method, call.path)
+        user_id = None if route.public else self._api.authenticate(call.headers)
+        request = Request(self._api, call.query, call.body, user_id, order_id, conclude)
+        return route.handler(request)
+
+    def _conclude(self, reply: Reply, make: Callable[[Outcome], Result], found: Outcome) -> None:
+        """Answer with what is made of an outcome."""
+        try:
+            answer = self._good(make(found))
+        except Exception as error:
+            answer = self._bad(error)
+        reply(answer)
+
+    async def _finish(self, work: Awaitable[Result], reply: Reply) -> None:
+        try:
+            answer = self._good(await work)
+        except Exception as error:
+            answer = self._bad(error)
+        reply(answer)
+
+    def _good(self, result: Result) -> Answer:
+        if isinstance(result, Content):
+            answer = Answer(200, result.body, result.content_type)
+        else:
+            answer = Answer(200, _encode(result))
+        self._api.meter.answered(200)
+        return answer
+
+    def _bad(self, error: Exception) -> Answer:
+        problem = self._problem(error)
+        self._api.meter.answered(problem.status)
+        body = _encode(ErrorAnswer(problem.body(), time.time_ns()))
+        return Answer(problem.status, body, headers=problem.headers)
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Serve a WebSocket, as ASGI has it; a key may come with its request, or by login later."""
         await receive()
         problem: ApiError | None = None
         user_id = None
@@ -93,49 +125,23 @@ class App:
         finally:
             self._api.status.add("sockets", -1)
 
-    async def _answer(self, scope: Scope, receive: Any) -> tuple[bytes, Header]:
-        route, is_async, order_id = self._route(scope["method"], scope["path"])
-        user_id = self._api.authenticate(scope["headers"]) if not route.public else None
-        body = b"" if scope["method"] == "GET" else await self._body(receive)
-        request = Request(self._api, scope["query_string"], body, user_id, order_id)
-        result: Any = route.handler(request)
-        if is_async:
-            result = await result
-        if isinstance(result, Content):
-            return result.body, (CONTENT_TYPE, result.content_type)
-        return _encode(result), JSON
-
-    def _route(self, method: str, path: str) -> tuple[Route, bool, int]:
+    def _route(self, method: str, path: str) -> tuple[Route, int]:
         found = self._routes.get((method, path))
         if found is not None:
-            return *found, 0
+            return found, 0
         order_id = 0
         if path not in self._methods and path.startswith(ORDER_PREFIX):
             order_id = _order_id(path[len(ORDER_PREFIX) :])
             path = ORDER_PATH
             found = self._routes.get((method, path))
             if found is not None:
-                return *found, order_id
+                return found, order_id
         methods = self._methods.get(path)
         if methods is None:
             raise ApiError("NOT_FOUND", "there is nothing at this path")
         raise ApiError(
             "METHOD_NOT_ALLOWED", f"{method} is not served here", allowed=sorted(methods)
         )
-
-    async def _body(self, receive: Any) -> bytes:
-        """Return the whole body. Raises ``ApiError`` where it is too large."""
-        most = self._api.config.max_body_bytes
-        body = b""
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise ApiError("INVALID_REQUEST", "the request was not finished")
-            body += bytes(message.get("body", b""))
-            if len(body) > most:
-                raise ApiError("BODY_TOO_LARGE", f"the body must have at most {most} bytes")
-            if not message.get("more_body"):
-                return body
 
     def _problem(self, error: Exception) -> ApiError:
         if isinstance(error, ApiError):

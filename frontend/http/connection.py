@@ -1,102 +1,275 @@
-"""One HTTP connection: uvicorn's, with bounds on headers, on connections, and on waiting."""
+"""One HTTP connection: uvicorn's, which answers plain requests at once and bounds what it takes.
+
+uvicorn accepts, parses (httptools), counts connections, shuts down, and hands WebSockets to their
+protocol as an ASGI application. Plain requests take a shorter way here than through ASGI: no scope,
+no task and no events a request, and an answer is one write. Requests of one connection are answered
+one after the other, in their order; what comes behind waits, and then no more is read.
+"""
 
 import time
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, ClassVar, NamedTuple
+from urllib.parse import unquote
 
+import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from frontend.http.errors import ApiError
 from frontend.http.models import ErrorAnswer
 
+REMEMBERED_TARGETS = 1_024
+_HEAD = b"%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n"
+_JSON = b"application/json"
+
+Header = tuple[bytes, bytes]
+
+
+class Call(NamedTuple):
+    """One whole request."""
+
+    method: str
+    path: str
+    query: bytes
+    headers: list[Header]
+    body: bytes
+    keep_alive: bool
+    problem: ApiError | None
+    """What is wrong with it already."""
+
+
+class Answer(NamedTuple):
+    """What a request is answered with, beside the headers that every answer has."""
+
+    status: int
+    body: bytes
+    content_type: bytes = _JSON
+    headers: Sequence[Header] = ()
+
+
+Reply = Callable[[Answer], None]
+Serve = Callable[[Call, Reply], None]
+"""Answers a request by calling ``Reply`` once, at once or later. Raises nothing."""
+
+
+class Bounds(NamedTuple):
+    """What a connection may take.
+
+    A request must have come whole ``wait_s`` after its first byte, and its first byte as long after
+    the connection was made or the answer before it was sent: ``close_overdue`` ends those that have
+    not.
+    """
+
+    max_header_bytes: int
+    max_body_bytes: int
+    max_connections: int
+    wait_s: float
+
 
 class HeadersTooLargeError(Exception):
     """Ends parsing."""
 
 
-def limited_connection(
-    max_header_bytes: int, max_connections: int, wait_s: float
-) -> type[HttpToolsProtocol]:
-    """Return the class of connections with these bounds.
+def connections(bounds: Bounds, serve: Serve) -> type["Connection"]:
+    """Return the class of connections with these bounds that are served so."""
+    return type("BoundConnection", (Connection,), {"bounds": bounds, "serve": staticmethod(serve)})
 
-    A request must have come whole ``wait_s`` after its first byte, and the first one as long after
-    the connection was made: ``close_overdue`` ends those that have not.
-    """
 
-    class Connection(HttpToolsProtocol):
-        _header_bytes = 0
-        _in_headers = False
-        _waits_since = 0.0
-        _problem: ApiError | None = None
+class Connection(HttpToolsProtocol):
+    """A connection from accept to close, or to its upgrade."""
 
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._waits_since = self.loop.time()
-            if len(self.connections) > max_connections:
-                self._end(ApiError("BUSY", f"there are {max_connections} connections already"))
+    bounds: ClassVar[Bounds]
+    serve: "ClassVar[staticmethod[[Call, Reply], None]]"
 
-        def data_received(self, data: bytes) -> None:
-            if self._problem is not None:
-                return
-            super().data_received(data)
-            if self._in_headers and self._problem is None:
-                # A header without an end is not told of by the parser.
-                self._header_bytes += len(data)
-                if self._header_bytes > 2 * max_header_bytes:
-                    self._end(_too_large(max_header_bytes))
+    _waits_since = 0.0
+    """For the client; 0 while it waits for us."""
+    _problem: ApiError | None = None
+    _current: Call | None = None
+    """What is being answered."""
+    _serving = False
+    _stopping = False
+    _lost = False
 
-        def on_message_begin(self) -> None:
-            self._header_bytes, self._in_headers = 0, True
-            self._waits_since = self.loop.time()
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for a request, or refuse where there are too many connections."""
+        super().connection_made(transport)
+        self._calls: deque[Call] = deque()
+        self._waits_since = self.loop.time()
+        if len(self.connections) > self.bounds.max_connections:
+            most = self.bounds.max_connections
+            self._end(ApiError("BUSY", f"there are {most} connections already"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget what is not answered."""
+        self._lost = True
+        self._calls.clear()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, then serve what is whole."""
+        if self._problem is not None:
+            return
+        super().data_received(data)
+        if self._in_headers and self._problem is None:
+            # Neither an endless header nor endless headers are told of by the parser.
+            self._unfinished_bytes += len(data)
+            if self._unfinished_bytes > 2 * self.bounds.max_header_bytes:
+                self._end(self._too_large())
+        if self._calls:
+            if self._current is None:
+                self._serve_all()
+            else:
+                self.flow.pause_reading()
+
+    # What the parser tells ----------------------------------------------------------------------
+
+    _header_bytes = 0
+    _unfinished_bytes = 0
+    _in_headers = False
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self._header_bytes = self._unfinished_bytes = 0
+        self._in_headers = True
+        self._waits_since = self.loop.time()
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+        self._body = b""
+        self._wrong: ApiError | None = None
+        self._upgrades = False
+
+    def on_url(self, url: bytes) -> None:
+        """Keep a piece of the target."""
+        self._header_bytes += len(url)
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header."""
+        self._header_bytes += len(name) + len(value)
+        name = name.lower()
+        if name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Look at what the request is; a WebSocket's goes on by ASGI."""
+        self._in_headers = False
+        if self._header_bytes > self.bounds.max_header_bytes:
+            self._problem = self._too_large()
+            raise HeadersTooLargeError
+        self._target = target_of(self.url)
+        if self.parser.should_upgrade() and self._should_upgrade():
+            self._upgrades = True
+            url, headers = self.url, self.headers
             super().on_message_begin()
-
-        def on_url(self, url: bytes) -> None:
-            self._count(len(url))
-            super().on_url(url)
-
-        def on_header(self, name: bytes, value: bytes) -> None:
-            self._count(len(name) + len(value))
-            super().on_header(name, value)
-
-        def on_headers_complete(self) -> None:
-            self._in_headers = False
+            self.url = url
+            self.headers += headers
             super().on_headers_complete()
+        elif self.expect_100_continue and self._current is None and not self._calls:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-        def on_message_complete(self) -> None:
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of the body, unless it is too large: then none of it."""
+        if self._wrong is not None:
+            return
+        self._body = self._body + body if self._body else body
+        most = self.bounds.max_body_bytes
+        if len(self._body) > most:
+            self._body = b""
+            self._wrong = ApiError("BODY_TOO_LARGE", f"the body must have at most {most} bytes")
+            self._add_call()
+
+    def on_message_complete(self) -> None:
+        """Queue the request, unless it is answered already."""
+        if self._wrong is not None:
+            self._waits_since = self.loop.time()
+        elif not self._upgrades:
             self._waits_since = 0.0
-            super().on_message_complete()
+            self._add_call()
 
-        def send_400_response(self, msg: str) -> None:
-            """Answer what cannot be parsed."""
-            self._end(self._problem or ApiError("INVALID_REQUEST", "the request must be HTTP/1.1"))
+    def _add_call(self) -> None:
+        parser = self.parser
+        keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
+        method = parser.get_method().decode("ascii")
+        self._calls.append(
+            Call(method, *self._target, self.headers, self._body, keep_alive, self._wrong)
+        )
 
-        def close_overdue(self, now: float) -> None:
-            """Close a connection that has waited too long for the rest of a request."""
-            if self._waits_since and now - self._waits_since > wait_s:
-                self.transport.close()
+    def _too_large(self) -> ApiError:
+        most = self.bounds.max_header_bytes
+        return ApiError("HEADERS_TOO_LARGE", f"path and headers must have at most {most} bytes")
 
-        def _count(self, size: int) -> None:
-            self._header_bytes += size
-            if self._header_bytes > max_header_bytes:
-                self._problem = _too_large(max_header_bytes)
-                raise HeadersTooLargeError
+    # Answers ------------------------------------------------------------------------------------
 
-        def _end(self, problem: ApiError) -> None:
-            self._problem = problem
-            body = msgspec.json.encode(ErrorAnswer(problem.body(), time.time_ns()))
-            lines = [
-                STATUS_LINE[problem.status],
-                b"content-type: application/json\r\n",
-                b"content-length: %d\r\n" % len(body),
-                *(b"%s: %s\r\n" % header for header in problem.headers),
-                b"connection: close\r\n\r\n",
-                body,
-            ]
-            self.transport.write(b"".join(lines))
+    def _serve_all(self) -> None:
+        """Serve requests until one is not answered at once, or the client does not read."""
+        self._serving = True
+        while self._calls and self._current is None and not self.flow.write_paused:
+            self._current = self._calls.popleft()
+            self.serve(self._current, self._reply)
+        self._serving = False
+        if self._calls:
+            self.flow.pause_reading()
+        elif not self._lost:
+            self.flow.resume_reading()
+
+    def _reply(self, answer: Answer) -> None:
+        """Send the answer of the request that is under way."""
+        call, self._current = self._current, None
+        if self._lost or call is None:
+            return
+        head = STATUS_LINE[answer.status]
+        for name, value in answer.headers:
+            head += b"%b: %b\r\n" % (name, value)
+        closing = self._stopping or not call.keep_alive
+        if closing:
+            head += b"connection: close\r\n"
+        head = _HEAD % (head, answer.content_type, len(answer.body))
+        self.transport.write(head + answer.body if call.method != "HEAD" else head)
+        if closing:
+            self._calls.clear()
+            self.transport.close()
+            return
+        self._waits_since = 0.0 if self._calls else self.loop.time()
+        if self._calls and not self._serving:
+            self._serve_all()
+
+    def resume_writing(self) -> None:
+        """Serve what has waited for the client to read."""
+        super().resume_writing()
+        if self._calls and self._current is None and not self._lost:
+            self._serve_all()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what cannot be parsed."""
+        self._end(self._problem or ApiError("INVALID_REQUEST", "the request must be HTTP/1.1"))
+
+    def _end(self, problem: ApiError) -> None:
+        """Answer with an error, and close."""
+        self._problem = problem
+        self._stopping = True
+        self._current = Call("", "", b"", [], b"", False, problem)
+        body = msgspec.json.encode(ErrorAnswer(problem.body(), time.time_ns()))
+        self._reply(Answer(problem.status, body, headers=problem.headers))
+
+    # The end ------------------------------------------------------------------------------------
+
+    def close_overdue(self, now: float) -> None:
+        """Close a connection whose client was waited for too long."""
+        if self._waits_since and now - self._waits_since > self.bounds.wait_s:
             self.transport.close()
 
-    return Connection
+    def shutdown(self) -> None:
+        """Close, once what is under way is answered."""
+        self._stopping = True
+        if self._current is None:
+            self.transport.close()
 
 
-def _too_large(most: int) -> ApiError:
-    return ApiError("HEADERS_TOO_LARGE", f"path and headers must have at most {most} bytes")
+@lru_cache(REMEMBERED_TARGETS)
+def target_of(url: bytes) -> tuple[str, bytes]:
+    """Return path and query of a request's target. Raises for one that is none; ends parsing."""
+    parsed = httptools.parse_url(url)
+    path = parsed.path.decode("ascii")
+    return unquote(path) if "%" in path else path, parsed.query or b""

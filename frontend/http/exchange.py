@@ -8,7 +8,7 @@ reports are still to come; they may also be later commands' trades with the orde
 is another: then the command was done before them.
 """
 
-import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from ipc.messages import MassCancelReport, Reject, Report
@@ -21,7 +21,7 @@ _ENDED = (int(OrdStatus.FILLED), int(OrdStatus.CANCELED))
 
 
 class Exchange:
-    """What a command has been answered so far; ``done`` is resolved once that is all."""
+    """What a command has been answered so far; ``done`` is called once that is all."""
 
     __slots__ = (
         "answer",
@@ -39,7 +39,7 @@ class Exchange:
         self,
         stream: int,
         deadline: float,
-        done: "asyncio.Future[Any]",
+        done: "Callable[[Any], None]",
         sent_to: int | None = None,
     ) -> None:
         self.stream = stream

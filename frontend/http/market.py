@@ -1,7 +1,7 @@
 """Instruments at the HTTP edge: symbols and decimals on one side, numbers inside on the other.
 
 Prices and quantities leave as the exact decimals of their steps, written once and remembered:
-as JSON numbers, or as texts of the same.
+as JSON numbers, or as texts of the same. What they come as is remembered too.
 """
 
 from collections.abc import Iterable
@@ -17,6 +17,39 @@ MAX_REMEMBERED = 65_536
 """Decimals of one scale that are kept written."""
 NAMED = 12
 """Symbols that an error names."""
+
+
+class Steps(dict[Decimal, int]):
+    """Decimals of one scale as steps, of ``field``: ``steps.of(value)``."""
+
+    def __init__(self, scale: Scale, field: str, most: int, reason: Reason) -> None:
+        super().__init__()
+        self._scale = scale
+        self._field = field
+        self._most = most
+        self._reason = reason
+
+    def of(self, value: Decimal) -> int:
+        """Return a decimal in steps. Raises ``ApiError``."""
+        try:
+            known = self.get(value)
+        except TypeError:  # a signalling NaN
+            known = None
+        return known or self._learn(value)
+
+    def _learn(self, value: Decimal) -> int:
+        field, reason = self._field, self._reason
+        try:
+            steps = self._scale.steps(value, field)
+        except ScaleError as error:
+            rule = str(error).removeprefix(f"{field}: ")
+            raise broken_rule(field, rule, reason.name) from None
+        if not 1 <= steps <= self._most:
+            raise broken_rule(field, RULES[reason].text, reason.name)
+        if len(self) >= MAX_REMEMBERED:
+            self.clear()
+        self[Decimal(self._scale.text(steps))] = steps  # equal, and short however it was written
+        return steps
 
 
 class Decimals(dict[int, Raw]):
@@ -36,7 +69,10 @@ class Decimals(dict[int, Raw]):
 
 
 class Market:
-    """One instrument, and its decimals: ``prices[quoted][ticks]``, ``quantities[quoted][lots]``."""
+    """One instrument, and its decimals: ``prices[quoted][ticks]``, ``quantities[quoted][lots]``.
+
+    Their way back is ``ticks.of(price)``, ``lots.of(quantity)``.
+    """
 
     def __init__(self, instrument: Instrument) -> None:
         self.instrument = instrument
@@ -45,6 +81,8 @@ class Market:
         self.shard = instrument.shard
         self.prices = (Decimals(instrument.tick, False), Decimals(instrument.tick, True))
         self.quantities = (Decimals(instrument.lot, False), Decimals(instrument.lot, True))
+        self.ticks = Steps(instrument.tick, "price", MAX_PRICE, Reason.INVALID_PRICE)
+        self.lots = Steps(instrument.lot, "quantity", MAX_QUANTITY, Reason.INVALID_QUANTITY)
         half = Scale(instrument.tick.mantissa * 5, instrument.tick.digits + 1)
         self._halves = (Decimals(half, False), Decimals(half, True))
 
@@ -52,14 +90,6 @@ class Market:
         """Return the mean of two prices; with half a tick where it lies between two."""
         both = bid + ask
         return self._halves[quoted][both] if both & 1 else self.prices[quoted][both // 2]
-
-    def ticks(self, price: Decimal, field: str = "price") -> int:
-        """Return a price in ticks. Raises ``ApiError``."""
-        return _steps(self.instrument.tick, price, field, MAX_PRICE, Reason.INVALID_PRICE)
-
-    def lots(self, quantity: Decimal, field: str = "quantity") -> int:
-        """Return a quantity in lots. Raises ``ApiError``."""
-        return _steps(self.instrument.lot, quantity, field, MAX_QUANTITY, Reason.INVALID_QUANTITY)
 
 
 class Markets:
@@ -85,14 +115,3 @@ class Markets:
             rule += f" and {more} more" if more > 0 else ""
             raise ApiError("UNKNOWN_SYMBOL", f"symbol: {rule}", field="symbol", rule=rule)
         return market
-
-
-def _steps(scale: Scale, value: Decimal, field: str, most: int, reason: Reason) -> int:
-    try:
-        steps = scale.steps(value, field)
-    except ScaleError as error:
-        rule = str(error).removeprefix(f"{field}: ")
-        raise broken_rule(field, rule, reason.name) from None
-    if not 1 <= steps <= most:
-        raise broken_rule(field, RULES[reason].text, reason.name)
-    return steps

@@ -17,6 +17,7 @@ from ipc.frames import HEADER, HEADER_BYTES
 from ipc.messages import (
     CLIENT_COMMANDS,
     AccountOpened,
+    CloseAccount,
     MassCancelReport,
     OpenAccount,
     Reject,
@@ -35,6 +36,9 @@ from ipc.vocabulary import CommandType
 RETRY_S = 0.05
 SWEEP_S = 0.25
 """How often overdue commands are looked for."""
+UNUSED_S = 1.0
+"""An account that sends nothing is closed: all its reports, also those of orders that it sends by
+other ways, would come here. Opening it again is one round trip to the frontend."""
 SETTLE_S = 0.0005
 """How soon a command that has not had all its effects is looked at again."""
 
@@ -45,7 +49,7 @@ Listener = Callable[[Report], None]
 
 
 class OrderEntry(asyncio.Protocol):
-    """One worker's way to the matchers. Use ``stream_of``, then ``send``."""
+    """One worker's way to the matchers. Use ``stream_of``, then ``send`` or ``ask``."""
 
     def __init__(
         self,
@@ -70,6 +74,8 @@ class OrderEntry(asyncio.Protocol):
         self._rest = b""
         self._out: list[bytes] = []
         self._streams: dict[str, int] = {}
+        self._used_s: dict[str, float] = {}
+        """When each user's stream was used last; who used it last comes last."""
         self._opening: dict[str, asyncio.Future[int]] = {}
         self._opening_by_id: dict[int, str] = {}
         self._pending: dict[int, Exchange] = {}
@@ -100,9 +106,17 @@ class OrderEntry(asyncio.Protocol):
 
     # What handlers use --------------------------------------------------------------------------
 
-    async def stream_of(self, user_id: str) -> int:
-        """Return the stream of a user, opening it the first time. Raises ``ApiError``."""
+    def open_stream_of(self, user_id: str) -> int | None:
+        """Return the stream of a user, None where it is not open yet."""
         stream = self._streams.get(user_id)
+        if stream is not None:
+            del self._used_s[user_id]
+            self._used_s[user_id] = self._loop.time()
+        return stream
+
+    async def stream_of(self, user_id: str) -> int:
+        """Return the stream of a user, opening it where needed. Raises ``ApiError``."""
+        stream = self.open_stream_of(user_id)
         if stream is not None:
             return stream
         opening = self._opening.get(user_id)
@@ -133,18 +147,27 @@ class OrderEntry(asyncio.Protocol):
                 rule="must wait for answers",
             )
 
-    def send(self, stream: int, command: CLIENT_COMMANDS) -> "asyncio.Future[Outcome]":
-        """Send a command of a user; what it resolves to is all that came of it, or the error."""
-        done: asyncio.Future[Outcome] = self._loop.create_future()
+    def send(self, stream: int, command: CLIENT_COMMANDS, done: Callable[[Outcome], None]) -> None:
+        """Send a command of a user; ``done`` gets all that came of it, or the error, once."""
         if self._transport is None:
-            done.set_result(ApiError("SHARD_DOWN", "the order entry is down; try again"))
-            return done
+            done(ApiError("SHARD_DOWN", "the order entry is down; try again"))
+            return
         self._pending[command.request_id] = Exchange(
             stream, self._loop.time() + self._timeout_s, done, self._shards.get(command.symbol)
         )
         self._pending_of[stream] = self._pending_of.get(stream, 0) + 1
         self._write(encoder.encode(command), stream)
-        return done
+
+    def ask(self, stream: int, command: CLIENT_COMMANDS) -> "asyncio.Future[Outcome]":
+        """Send a command of a user; what it resolves to is all that came of it, or the error."""
+        answer: asyncio.Future[Outcome] = self._loop.create_future()
+
+        def done(found: Outcome) -> None:
+            if not answer.done():
+                answer.set_result(found)
+
+        self.send(stream, command, done)
+        return answer
 
     def listen(self, stream: int, listener: Listener) -> None:
         """Hand every report of a user's orders to ``listener``, too."""
@@ -176,6 +199,7 @@ class OrderEntry(asyncio.Protocol):
         self._transport = None
         self._welcomed.clear()
         self._streams.clear()
+        self._used_s.clear()
         self._out.clear()
         for opening in self._opening.values():
             if not opening.done():
@@ -255,6 +279,7 @@ class OrderEntry(asyncio.Protocol):
             return
         if message.stream:
             self._streams[user_id] = message.stream
+            self._used_s[user_id] = self._loop.time()
             opening.set_result(message.stream)
         else:
             opening.set_exception(
@@ -278,22 +303,20 @@ class OrderEntry(asyncio.Protocol):
 
     def _finish(self, request_id: int, exchange: Exchange) -> None:
         self._end(request_id, exchange)
-        if not exchange.done.done():
-            exchange.done.set_result(exchange)
+        exchange.done(exchange)
 
     def _fail(self, request_id: int) -> None:
         """End a command that has no answer."""
         exchange = self._pending[request_id]
         self._end(request_id, exchange)
         self._status.add("unknown_outcomes", 1)
-        if not exchange.done.done():
-            exchange.done.set_result(
-                ApiError(
-                    "OUTCOME_UNKNOWN",
-                    "no answer came in time: the command may have been carried out or not; look at "
-                    "the order, or send it again with the same client_order_id",
-                )
+        exchange.done(
+            ApiError(
+                "OUTCOME_UNKNOWN",
+                "no answer came in time: the command may have been carried out or not; look at the "
+                "order, or send it again with the same client_order_id",
             )
+        )
 
     def _end(self, request_id: int, exchange: Exchange) -> None:
         self._pending.pop(request_id, None)
@@ -313,6 +336,19 @@ class OrderEntry(asyncio.Protocol):
                 if exchange.deadline > now:
                     break  # those behind it were sent later
                 self._fail(request_id)
+            self._close_unused(now)
+
+    def _close_unused(self, now_s: float) -> None:
+        while self._used_s:
+            user_id, used_s = next(iter(self._used_s.items()))
+            if used_s > now_s - UNUSED_S:
+                break  # those behind it were used later
+            stream = self._streams[user_id]
+            if stream in self._pending_of or stream in self._listeners:
+                self.open_stream_of(user_id)  # in use
+            else:
+                del self._streams[user_id], self._used_s[user_id]
+                self._write(encoder.encode(CloseAccount()), stream)
 
     # Moving bytes -------------------------------------------------------------------------------
 

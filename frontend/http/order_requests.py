@@ -74,7 +74,7 @@ def read_order(data: bytes | msgspec.Raw, markets: Markets, request_id: int) -> 
     side = SIDES.code(order.side)
     if isinstance(order.quantity, UnsetType):
         raise broken_rule("quantity", "must be given", "INVALID_REQUEST")
-    lots = market.lots(order.quantity)
+    lots = market.lots.of(order.quantity)
     command = NewOrderCommand(
         market.number,
         request_id,
@@ -102,4 +102,4 @@ def _price(market: Market, price: Decimal | None, order_type: int) -> int:
         return 0
     if price is None:
         raise broken_rule("price", "must be given for a LIMIT order")
-    return market.ticks(price)
+    return market.ticks.of(price)

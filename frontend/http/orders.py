@@ -1,6 +1,8 @@
 """Order entry over REST: new orders one by one and in batches, replacement, cancellation."""
 
 import time
+from collections.abc import Awaitable
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -33,24 +35,50 @@ _replacement_decoder = msgspec.json.Decoder(Replacement)
 _ENDED = (int(OrdStatus.FILLED), int(OrdStatus.CANCELED))
 
 
-async def create_order(request: Request) -> OrderResult:
+def create_order(request: Request) -> Awaitable[OrderResult] | None:
     """Enter an order; the answer tells what became of it at once."""
-    api = request.api
-    query = read_query(Query, request.query)
-    begun = time.perf_counter_ns()
-    entry = read_order(request.body, api.markets, api.entry.next_id())
-    stream = await api.entry.stream_of(request.user(entry.user_id))
-    api.entry.check_room(stream)
-    found = await api.entry.send(stream, entry.command)
-    api.meter.order(time.perf_counter_ns() - begun)
-    fields = result_fields(
-        api,
-        outcome(found),
-        entry.market,
-        query.numbers == "string",
-        entry.command.client_order_id,
-    )
-    return OrderResult(timestamp=time.time_ns(), **fields)
+    assert request.conclude is not None
+    entry = _Entering(request)
+    stream = request.api.entry.open_stream_of(entry.user)
+    if stream is None:
+        return entry.carry_out()
+    request.api.entry.check_room(stream)
+    request.api.entry.send(stream, entry.command, partial(request.conclude, entry.result))
+    return None
+
+
+async def enter_order(request: Request) -> OrderResult:
+    """Do what ``create_order`` does, for who awaits."""
+    return await _Entering(request).carry_out()
+
+
+class _Entering:
+    """An order on its way in. Raises ``ApiError``."""
+
+    def __init__(self, request: Request) -> None:
+        api = request.api
+        self._api = api
+        self._begun_ns = time.perf_counter_ns()
+        self._quoted = read_query(Query, request.query).numbers == "string"
+        self._market, user_id, self.command = read_order(
+            request.body, api.markets, api.entry.next_id()
+        )
+        self.user = request.user(user_id)
+
+    async def carry_out(self) -> OrderResult:
+        entry = self._api.entry
+        stream = await entry.stream_of(self.user)
+        entry.check_room(stream)
+        return self.result(await entry.ask(stream, self.command))
+
+    def result(self, found: Outcome) -> OrderResult:
+        """Return what became of it."""
+        self._api.meter.order(time.perf_counter_ns() - self._begun_ns)
+        client_order_id = self.command.client_order_id
+        fields = result_fields(
+            self._api, outcome(found), self._market, self._quoted, client_order_id
+        )
+        return OrderResult(timestamp=time.time_ns(), **fields)
 
 
 async def create_orders(request: Request) -> BatchResult:
@@ -72,7 +100,7 @@ async def create_orders(request: Request) -> BatchResult:
         except ApiError as error:
             results[index] = BatchItem(index=index, success=False, error=error.body())
         else:
-            waiting.append((index, entry, api.entry.send(stream, entry.command)))
+            waiting.append((index, entry, api.entry.ask(stream, entry.command)))
     for index, entry, answer in waiting:
         results[index] = _batch_item(request, index, entry, await answer, quoted)
     api.meter.orders(len(waiting), time.perf_counter_ns() - begun)
@@ -101,12 +129,14 @@ async def replace_order(request: Request) -> OrderResult:
     change = decode(_replacement_decoder, request.body)
     named = query.user_id if change.user_id is UNSET else change.user_id
     order, market, stream = await _find(request, named)
-    price = int(order["price"]) if change.price is None else market.ticks(change.price)
-    quantity = int(order["quantity"]) if change.quantity is None else market.lots(change.quantity)
+    price = int(order["price"]) if change.price is None else market.ticks.of(change.price)
+    quantity = (
+        int(order["quantity"]) if change.quantity is None else market.lots.of(change.quantity)
+    )
     if change.price is None and change.quantity is None:
         raise broken_rule("", "price or quantity must be given", "INVALID_REQUEST")
     command = Replace(market.number, api.entry.next_id(), request.order_id, 0, price, quantity)
-    found = await api.entry.send(stream, command)
+    found = await api.entry.ask(stream, command)
     try:
         exchange = outcome(found)
     except ApiError as error:
@@ -134,7 +164,7 @@ async def cancel(request: Request, named: str | None, quoted: bool = False) -> C
     api = request.api
     _, market, stream = await _find(request, named)
     command = Cancel(market.number, api.entry.next_id(), request.order_id)
-    found = await api.entry.send(stream, command)
+    found = await api.entry.ask(stream, command)
     try:
         last = outcome(found).last
     except ApiError as error:
@@ -156,7 +186,7 @@ async def cancel_all(request: Request, named: str | None, symbol: str | None) ->
     number = 0 if symbol is None else api.markets.named(symbol).number
     stream = await api.entry.stream_of(request.user(named))
     api.entry.check_room(stream)
-    exchange = outcome(await api.entry.send(stream, MassCancel(number, api.entry.next_id())))
+    exchange = outcome(await api.entry.ask(stream, MassCancel(number, api.entry.next_id())))
     assert isinstance(exchange.answer, MassCancelReport)
     return CancelAllAnswer(timestamp=time.time_ns(), cancelled=exchange.answer.canceled_orders)
 

@@ -1,7 +1,8 @@
 """One HTTP request as the handlers see it."""
 
+from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -13,24 +14,36 @@ if TYPE_CHECKING:
     from frontend.http.api import Api  # which uses this module
 
 Q = TypeVar("Q", bound=Query)
+Conclude = Callable[[Callable[[Any], Any], Any], None]
+"""Answers a request with what the function makes of the outcome of a command."""
 MAX_QUERY_FIELDS = 32
 REMEMBERED_QUERIES = 1_024
 MAX_DIGITS = 20
 
 
 class Request:
-    """``order_id`` is the one in the path; ``user_id`` the key's owner, None without keys."""
+    """``order_id`` is the one in the path; ``user_id`` the key's owner, None without keys.
 
-    __slots__ = ("api", "body", "order_id", "query", "user_id")
+    A handler that returns None sees to it that ``conclude`` is called.
+    """
+
+    __slots__ = ("api", "body", "conclude", "order_id", "query", "user_id")
 
     def __init__(
-        self, api: "Api", query: bytes, body: bytes, user_id: str | None, order_id: int = 0
+        self,
+        api: "Api",
+        query: bytes,
+        body: bytes,
+        user_id: str | None,
+        order_id: int = 0,
+        conclude: Conclude | None = None,
     ) -> None:
         self.api = api
         self.query = query
         self.body = body
         self.user_id = user_id
         self.order_id = order_id
+        self.conclude = conclude
 
     def user(self, named: str | msgspec.UnsetType | None) -> str:
         """Return the user whose orders are meant. Raises ``ApiError``.

@@ -21,7 +21,8 @@ class Content(NamedTuple):
 
 
 Result = msgspec.Struct | Content
-Handler = Callable[[Request], Result | Awaitable[Result]]
+Handler = Callable[[Request], Result | Awaitable[Result] | None]
+"""What it returns is the answer; None: ``Request.conclude`` gives it later."""
 
 
 class Route(NamedTuple):

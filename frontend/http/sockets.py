@@ -239,7 +239,7 @@ class Socket:
     async def _order(self, op: Op) -> None:
         if not bytes(op.order):
             raise broken_rule("order", "must be given", "INVALID_REQUEST")
-        result = await orders.create_order(self._request(bytes(op.order)))
+        result = await orders.enter_order(self._request(bytes(op.order)))
         self._done("result", op, result=result)
 
     async def _replace(self, op: Op) -> None:

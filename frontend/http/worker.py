@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -16,7 +17,7 @@ from engine.process import Wakeup
 from frontend.http.api import Api
 from frontend.http.app import App
 from frontend.http.candles import Candles
-from frontend.http.connection import limited_connection
+from frontend.http.connection import Bounds, connections
 from frontend.http.docs import page
 from frontend.http.feeds import Feeds
 from frontend.http.openapi import describe
@@ -70,12 +71,17 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     except OSError as error:
         sys.exit(f"http {index}: cannot listen on {address}: {error.strerror}")
+    app = App(api)
+    bounds = Bounds(
+        settings.max_header_bytes,
+        settings.max_body_bytes,
+        settings.max_connections,
+        settings.keep_alive_s,
+    )
     server = Server(
         uvicorn.Config(
-            App(api),
-            http=limited_connection(
-                settings.max_header_bytes, settings.max_connections, settings.keep_alive_s
-            ),
+            app,
+            http=connections(bounds, app.serve),
             ssl_certfile=plan.config.tls.certificate or None,
             ssl_keyfile=plan.config.tls.key or None,
             ws="websockets-sansio",
@@ -97,6 +103,8 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     serving = asyncio.ensure_future(server.serve([sock]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.001)
+    gc.collect()
+    gc.freeze()  # what stays is not looked through again and again
     status.ready()
     await _until_stopped(server, status, wakeup)
     server.should_exit = True

@@ -1,0 +1,221 @@
+"""One HTTP connection at the level of bytes: order, bounds, and how it ends."""
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from engine.plan import Plan
+from ipc.status import StatusReader
+from tests.http import API, WAIT_S, Http, serving
+from tests.product import until
+from tests.test_http_faults import pid_of
+from tests.test_http_socket import Ws
+
+ORDER = {
+    "user_id": "u",
+    "symbol": "AA",
+    "order_type": "limit",
+    "side": "buy",
+    "price": 1,
+    "quantity": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def plan() -> Iterator[Plan]:
+    with serving(workers=1, extra="max_body_bytes = 4096\nkeep_alive_s = 2") as plan:
+        yield plan
+
+
+class Raw:
+    """A connection that takes and gives bytes."""
+
+    def __init__(self, plan: Plan) -> None:
+        address = plan.http_address
+        assert address is not None
+        self.sock = socket.create_connection((address.host, address.port), WAIT_S)
+        self._rest = b""
+
+    def __enter__(self) -> "Raw":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def head(self) -> bytes:
+        """Return the next status line and headers."""
+        while b"\r\n\r\n" not in self._rest:
+            piece = self.sock.recv(65_536)
+            if not piece:
+                raise EOFError
+            self._rest += piece
+        head, _, self._rest = self._rest.partition(b"\r\n\r\n")
+        return head
+
+    def answer(self) -> tuple[int, dict[str, object], bytes]:
+        """Return status, body and head of the next answer."""
+        head = self.head()
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        while len(self._rest) < length:
+            self._rest += self.sock.recv(65_536)
+        body, self._rest = self._rest[:length], self._rest[length:]
+        return int(head.split()[1]), json.loads(body), head
+
+    def ended(self) -> bool:
+        """Return whether the other side has closed, and sent nothing more."""
+        return not self._rest and self.sock.recv(1) == b""
+
+
+def post(body: bytes, *headers: str) -> bytes:
+    lines = [f"POST {API}/orders HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+ENTER = post(json.dumps(ORDER).encode())
+HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def test_requests_in_one_piece_are_answered_in_their_order(plan: Plan) -> None:
+    with Raw(plan) as raw:
+        raw.send((ENTER + HEALTH) * 200 + ENTER)
+        ids = []
+        for turn in range(401):
+            status, body, _ = raw.answer()
+            assert status == 200
+            assert ("order_id" in body) == (turn % 2 == 0)
+            if turn % 2 == 0:
+                ids.append(body["order_id"])
+        assert ids == sorted(ids)
+        assert len(set(ids)) == 201
+
+
+def test_requests_in_small_pieces_are_whole_in_the_end(plan: Plan) -> None:
+    with Raw(plan) as raw:
+        for byte in ENTER + HEALTH:
+            raw.send(bytes([byte]))
+        assert raw.answer()[0] == 200
+        assert raw.answer()[1]["status"] == "healthy"
+
+
+def test_a_body_that_is_too_large_is_refused_and_the_connection_goes_on(plan: Plan) -> None:
+    with Raw(plan) as raw:
+        large = post(b" " * 50_000)
+        raw.send(large[:20_000])
+        status, body, _ = raw.answer()
+        assert (status, body["error"]["code"]) == (413, "BODY_TOO_LARGE")
+        raw.send(large[20_000:] + HEALTH)
+        assert raw.answer()[1]["status"] == "healthy"
+
+
+def test_an_endless_body_is_cut_off(plan: Plan) -> None:
+    with Raw(plan) as raw:
+        raw.send(post(b" " * 50_000)[:20_000])
+        assert raw.answer()[0] == 413
+        assert raw.ended()
+
+
+def test_who_asks_may_go_on_with_the_body(plan: Plan) -> None:
+    with Raw(plan) as raw:
+        head, _, body = post(json.dumps(ORDER).encode(), "Expect: 100-continue").partition(
+            b"\r\n\r\n"
+        )
+        raw.send(head + b"\r\n\r\n")
+        assert raw.head() == b"HTTP/1.1 100 Continue"
+        raw.send(body)
+        assert raw.answer()[0] == 200
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /health HTTP/1.0\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    ],
+)
+def test_a_connection_that_is_to_end_ends_after_its_answer(plan: Plan, request_: bytes) -> None:
+    with Raw(plan) as raw:
+        raw.send(request_ + HEALTH)
+        status, _, head = raw.answer()
+        assert status == 200
+        assert b"connection: close" in head
+        assert raw.ended()
+
+
+def test_an_answer_to_head_has_no_body(plan: Plan) -> None:
+    with Raw(plan) as raw:
+        raw.send(b"HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n" + HEALTH)
+        assert raw.head().startswith(b"HTTP/1.1 405 ")
+        assert raw.answer()[0] == 200
+
+
+def test_a_target_may_be_escaped_and_another_upgrade_is_not_made(plan: Plan) -> None:
+    with Raw(plan) as raw:
+        raw.send(b"GET /he%61lth HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert raw.answer()[0] == 200
+        raw.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n")
+        assert raw.answer()[0] == 200
+
+
+def test_an_idle_connection_is_closed(plan: Plan) -> None:
+    with Raw(plan) as raw:
+        raw.send(HEALTH)
+        assert raw.answer()[0] == 200
+        assert raw.ended()
+
+
+def test_what_is_under_way_is_answered_before_the_end() -> None:
+    with serving(workers=1) as plan:
+        with Http(plan) as http:
+            http.post(f"{API}/orders", ORDER)
+        matcher, worker = pid_of(plan, "matcher"), pid_of(plan, "http")
+        with Raw(plan) as raw, Raw(plan) as idle:
+            idle.send(HEALTH)
+            idle.answer()
+            os.kill(matcher, signal.SIGSTOP)
+            raw.send(ENTER)
+            sent = frames_in(plan) + 1
+            until(lambda: frames_in(plan) == sent)
+            os.kill(worker, signal.SIGTERM)
+            assert idle.ended()
+            os.kill(matcher, signal.SIGCONT)
+            status, body, head = raw.answer()
+            assert (status, body["status"]) == (200, "OPEN")
+            assert b"connection: close" in head
+            assert raw.ended()
+
+
+def test_an_account_that_sends_nothing_is_closed_and_opened_again(plan: Plan) -> None:
+    order = ORDER | {"user_id": "seldom"}
+    with Http(plan) as http:
+        until(lambda: sessions(plan) == 0)
+        for _ in range(2):
+            http.post(f"{API}/orders", order)
+            assert sessions(plan) == 1
+            until(lambda: sessions(plan) == 0)
+        with Ws(plan) as ws:
+            ws.subscribe("orders", user_id="seldom")
+            http.post(f"{API}/orders", ORDER)
+            until(lambda: sessions(plan) == 1)  # of the two, who listens stays
+            http.post(f"{API}/orders", order)
+            assert ws.receive()["user_id"] == "seldom"
+        until(lambda: sessions(plan) == 0)
+
+
+def frames_in(plan: Plan) -> int:
+    return counter(plan, "frames_in")
+
+
+def sessions(plan: Plan) -> int:
+    return counter(plan, "sessions")
+
+
+def counter(plan: Plan, name: str) -> int:
+    processes = StatusReader(plan.status_path).processes()
+    return next(p.counters[name] for p in processes if p.role == "frontend")
