@@ -35,8 +35,6 @@ from ipc.vocabulary import Side
 
 MAX_UNSENT_BYTES = 64 << 20
 """Reports that wait for one frontend before its commands have to wait too."""
-SLICE = 4096
-"""Commands matched and shown in one go: what they touch stays in the processor's own cache."""
 RING_FULL_WAIT_S = 0.0005
 RING_EVERY_NS = 2_000_000
 """Waking the persister costs more than matching an order; it looks by itself every 50 ms."""
