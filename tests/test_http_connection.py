@@ -179,13 +179,14 @@ def test_what_is_under_way_is_answered_before_the_end() -> None:
             idle.send(HEALTH)
             idle.answer()
             os.kill(matcher, signal.SIGSTOP)
-            raw.send(ENTER)
             sent = frames_in(plan) + 1
+            raw.send(ENTER)
             until(lambda: frames_in(plan) == sent)
             os.kill(worker, signal.SIGTERM)
             assert idle.ended()
             os.kill(matcher, signal.SIGCONT)
             status, body, head = raw.answer()
+            assert status == 200, body
             assert (status, body["status"]) == (200, "OPEN")
             assert b"connection: close" in head
             assert raw.ended()
