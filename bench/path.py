@@ -211,12 +211,14 @@ def measure_trades(options: argparse.Namespace, case: Case, senders: Generators)
     reads: list[Work] = []
     rounds: tuple[list[Round], list[Round]] = ([], [])
     with reader(case.product.plan) as reading:
-        for _ in range(options.rounds):
+        for turn in range(options.rounds):
             alone.append(persister_alone(config, options.seed, options.directory))
-            rounds[0].append(case.real_round(senders))
-            reading.start()
-            rounds[1].append(case.real_round(senders))
-            reads.append(reading.stop())
+            for read in (turn % 2, 1 - turn % 2):  # neither is always the first
+                if read:
+                    reading.start()
+                rounds[read].append(case.real_round(senders))
+                if read:
+                    reads.append(reading.stop())
     print(trades_table(alone, reads, *rounds), flush=True)
 
 
