@@ -85,10 +85,8 @@ def main() -> None:
                 case.name,
                 f"{rates[case.name] / 1000:.0f}",
                 f"{best[case.name] / 1000:.0f}",
-                _spread(
-                    [r.rate / off.rate for r, off in zip(case.real, cases[0].real, strict=True)]
-                ),
-                f"{statistics.median(r.cpu_us('matcher') for r in case.real):.2f}",
+                _spread(case, cases[0]),
+                f"{statistics.median(r.cpu_us('matcher') for r in case.real):.3f}",
             ]
             for case in cases
         ]
@@ -102,7 +100,8 @@ def _turned(cases: list[Case], by: int) -> list[Case]:
     return cases[by:] + cases[:by]
 
 
-def _spread(ratios: list[float]) -> str:
+def _spread(case: Case, first: Case) -> str:
+    ratios = [mine.rate / its.rate for mine, its in zip(case.real, first.real, strict=True)]
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}..{max(ratios):.2f})"
 
 
