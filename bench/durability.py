@@ -2,8 +2,11 @@
 
     python -m bench.durability [--rounds N] [--seconds S] [--clients N] [--directory PATH]
 
-Every product runs all the time, and gets the same bytes round by round. Figures are medians; the
-ratio is of rates, to the first product, which keeps nothing.
+The rounds are those of ``bench.path``, pipelined: each command a frame of its own, until the last
+answer is counted and the last trade is in the log. Every product runs all the time and gets the
+same bytes in each round, at once after one another and in an order that turns from round to round.
+Rates are medians over the rounds. A ratio is the median of each round's own ratio to the first
+product, which keeps nothing: what disturbs the machine for longer disturbs both.
 """
 
 import argparse
@@ -32,7 +35,7 @@ SYNCS = 50
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.durability", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=1.0, help="aimed at, for each round")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--matchers", type=int, default=1)
@@ -60,8 +63,8 @@ def main() -> None:
         for case in cases:
             calibrate(case, options.seconds, senders)
         commands = min(case.commands for case in cases)
-        for _ in range(options.rounds):
-            for case in cases:
+        for number in range(options.rounds):
+            for case in _turned(cases, number):
                 case.commands = commands
                 case.real.append(case.real_round(senders))
         write_ns, sync_ns = sync_times(cases[0].product.plan.data_dir)
@@ -82,13 +85,24 @@ def main() -> None:
                 case.name,
                 f"{rates[case.name] / 1000:.0f}",
                 f"{best[case.name] / 1000:.0f}",
-                f"{rates[case.name] / rates[cases[0].name]:.2f}",
-                f"{statistics.median(r.cpu_us('matcher') for r in case.real):.2f}",
+                _spread(case, cases[0]),
+                f"{statistics.median(r.cpu_us('matcher') for r in case.real):.3f}",
             ]
             for case in cases
         ]
-        header = ["durability", "thousand/s", "best", "ratio", "matcher us/command"]
+        header = ["durability", "thousand/s", "best", "ratio (lowest..highest)", "matcher us"]
         print(table("end to end:", header, rows))
+
+
+def _turned(cases: list[Case], by: int) -> list[Case]:
+    """Return the cases in another order, so that each comes behind every other."""
+    by %= len(cases)
+    return cases[by:] + cases[:by]
+
+
+def _spread(case: Case, first: Case) -> str:
+    ratios = [mine.rate / its.rate for mine, its in zip(case.real, first.real, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}..{max(ratios):.2f})"
 
 
 def _kept(config: Config, mode: str) -> Config:

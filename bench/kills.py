@@ -4,7 +4,8 @@
 
 Kills matchers, frontends, persister, query workers and the supervisor (with which the product ends,
 and is started again) with SIGKILL at random moments, stops persister and query workers with SIGSTOP
-for a while, and at the end compares all that the clients were told with log, order table and books.
+for a while, takes the room on the disk from matchers and persister, and at the end compares all
+that the clients were told with log, order table and books.
 Exit code 1 where there is a difference.
 """
 
@@ -12,9 +13,9 @@ import argparse
 import itertools
 import os
 import random
+import resource
 import secrets
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -25,9 +26,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.kill_check import differences, failures
+from bench.kill_product import PATIENCE_S, POLL_S, Product, StuckError
 from bench.kill_traders import Trader
-from engine.config import parse_config
+from engine.journal_reader import segments_of
 from engine.plan import Plan
+from engine.trade_segments import ACTIVE
 from ipc.ring import GatingReader
 from ipc.status import ProcessStatus, StatusReader
 
@@ -35,15 +38,12 @@ CLIENTS = 8
 SYMBOLS = ("AA", "BB", "CC", "DD")
 KINDS = ("matcher", "matcher", "frontend", "frontend", "persister", "query", "supervisor")
 STOPPED = ("persister", "query")
+HELD = {"matcher": "journal_waits", "persister": "write_errors"}
+"""What is counted while there is no room on the disk for them."""
+MOST_ROOM = 3_000
 STOP_EVERY = 10
 MOST_ANSWERS = 500
 """Between two kills so many answers come at the most."""
-PATIENCE_S = 60.0
-POLL_S = 0.002
-
-
-class StuckError(RuntimeError):
-    """What was waited for does not come."""
 
 
 @dataclass
@@ -68,45 +68,9 @@ def kills_config(durability: str = "async", when_down: str = "reject") -> str:
     return (
         "[engine]\nmatchers = 2\npin = false\nring_trades = 2048\n"
         f'[frontend]\nprocesses = 2\nwhen_shard_down = "{when_down}"\n'
-        f'[journal]\ndurability = "{durability}"\nsnapshot_commands = 20000\n{instruments}'
+        f'[journal]\ndurability = "{durability}"\nsnapshot_commands = 20000\n'
+        f"segment_bytes = 1048576\n{instruments}"
     )
-
-
-class Product:
-    """The product as people run it, in a data directory: started, and started again."""
-
-    def __init__(self, config: str, directory: Path) -> None:
-        self.plan = Plan(parse_config(config, "kills"), directory)
-        self.lines = directory / "output"
-        self._config = directory / "config.toml"
-        self._config.write_text(config)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it, and return when it serves."""
-        command = [sys.executable, "-m", "frontend.cli", "serve", "--config", str(self._config)]
-        command += ["--data-dir", str(self.plan.data_dir)]
-        begins = self.lines.stat().st_size if self.lines.exists() else 0
-        with self.lines.open("ab") as out:
-            self._process = subprocess.Popen(command, stdout=out, stderr=out)
-        deadline = time.monotonic() + PATIENCE_S
-        while b"ready\n" not in self.lines.read_bytes()[begins:]:
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise StuckError(f"it does not start:\n{self.lines.read_text()}")
-            time.sleep(POLL_S)
-
-    def kill(self) -> None:
-        """Kill the supervisor, and start the product again."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-        self.start()
-
-    def stop(self) -> int:
-        """Drain it; return its exit code."""
-        assert self._process is not None
-        self._process.terminate()
-        return self._process.wait(PATIENCE_S)
 
 
 class Killer:
@@ -126,6 +90,8 @@ class Killer:
             self._until_answers(self._dice.randint(0, MOST_ANSWERS))
             if turn % STOP_EVERY == 0:
                 self._stop(STOPPED[turn // STOP_EVERY % len(STOPPED)])
+            if turn % STOP_EVERY == STOP_EVERY // 2:
+                self._fill_disk(list(HELD)[turn // STOP_EVERY % len(HELD)])
             self._kill_one(self._choose(kind))
 
     def _kinds(self) -> Iterator[str]:
@@ -163,6 +129,37 @@ class Killer:
         finally:
             os.kill(victim.pid, signal.SIGCONT)
         self.outcome.kills[f"{role} stopped"] += 1
+
+    def _fill_disk(self, role: str) -> None:
+        """Leave a process room for a few bytes more, until it is held; then make room, or kill it.
+
+        What is held has commands in its hands that are neither kept nor answered.
+        """
+        victim = self._choose(role)
+        before = victim.counters[HELD[role]]
+        room = self._written(victim) + self._dice.randint(1, MOST_ROOM)
+        limit = resource.prlimit(victim.pid, resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+        self._until(
+            lambda: self._now(victim).counters[HELD[role]] > before + 2, f"{role} without room"
+        )
+        self.outcome.kills[f"{role} without room"] += 1
+        if self._dice.random() < 0.3:
+            self._kill_one(victim)
+        else:
+            resource.prlimit(victim.pid, resource.RLIMIT_FSIZE, limit)
+
+    def _written(self, victim: ProcessStatus) -> int:
+        """Return how long the file is that a matcher or the persister writes."""
+        plan = self._product.plan
+        if victim.role == "persister":
+            return (plan.log_dir / ACTIVE).stat().st_size
+        segments = segments_of(plan.journal_dir(victim.number))
+        return len(segments[-1].path.read_bytes().rstrip(b"\0")) if segments else 0
+
+    def _now(self, process: ProcessStatus) -> ProcessStatus:
+        """Return what a process shows now."""
+        found = self._status.processes()
+        return next(p for p in found if (p.role, p.number) == (process.role, process.number))
 
     def _choose(self, role: str) -> ProcessStatus:
         return self._dice.choice([p for p in self._status.processes() if p.role == role])

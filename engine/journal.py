@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.book import Records
+from engine.closer import Closer
 from engine.journal_batches import Packer, batch_bytes
 from engine.journal_format import PAGE_BYTES, JournalError, encode_header, segment_path
 from engine.journal_reader import End, segments_of
@@ -39,11 +40,12 @@ class JournalWriter:
         fsync: bool = False,
         storage: Storage | None = None,
         wait_for_room: Callable[[OSError], None] | None = None,
+        closer: Closer | None = None,
     ) -> None:
         """Go on behind ``end``, having cut off what a crash left there.
 
         ``wait_for_room`` is called before each new try where the disk is full; it may raise.
-        Raises ``OSError``.
+        ``closer`` closes the segments that others follow. Raises ``OSError``.
         """
         self.sequence = end.sequence
         """Of the last command appended."""
@@ -58,6 +60,7 @@ class JournalWriter:
         self._segment_bytes = max(segment_bytes, MIN_SEGMENT_BYTES)
         self._storage = storage or Storage()
         self._wait_for_room = wait_for_room
+        self._closer = closer
         self._packer = Packer()
         self._descriptor = -1
         self._offset = 0
@@ -104,6 +107,8 @@ class JournalWriter:
 
     def close(self) -> None:
         """Cut the segment to what it holds, and close it."""
+        if self._closer is not None:
+            self._closer.finish()
         if self._descriptor >= 0:
             self.before_rotation()
             try:
@@ -116,6 +121,8 @@ class JournalWriter:
                 self._descriptor = -1
 
     def _check(self) -> None:
+        if self._closer is not None and self._closer.failure is not None:
+            self._failure = self._closer.failure
         if self._failure is not None:
             raise JournalError(f"{self._directory}: halted: {self._failure}")
 
@@ -157,7 +164,10 @@ class JournalWriter:
         self._storage.truncate(self._descriptor, self._offset)
         if self.fsync:
             self._storage.sync(self._descriptor)
-        self._storage.close(self._descriptor)
+        if self._closer is not None:
+            self._closer.close(self._descriptor)
+        else:
+            self._storage.close(self._descriptor)
         self._descriptor, self._size = -1, 0
 
     def _settle_last(self, end: End) -> None:

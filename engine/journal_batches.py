@@ -203,6 +203,7 @@ def _scan_plain(
 ) -> tuple[int, int, int, int, int]:
     """Be ``scan`` without compiled code."""
     position = count = timestamp_ns = 0
+    data = data[: len(data) // _WORD_BYTES * _WORD_BYTES]
     while position + BATCH.itemsize < len(data):
         mark, batch, first, written_ns = _BEGIN.unpack_from(data, position)
         if mark != BEGIN_MARK or not 0 < batch <= MAX_BATCH_COMMANDS or first != sequence + 1:

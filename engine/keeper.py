@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.book import Records
+from engine.closer import Closer
 from engine.journal import JournalWriter, make_durable
 from engine.journal_format import JournalError
 from engine.journal_reader import segments_of
@@ -172,6 +173,11 @@ class Keeper:
             fsync=self.fsync,
             storage=self._storage,
             wait_for_room=self._wait_for_room,
+            closer=Closer(
+                self._storage,
+                self._plan.member("supervisor", 0).core,
+                background=self._background,
+            ),
         )
         if self.fsync:
             self.syncer = Syncer(self._journal, background=self._background)

@@ -69,6 +69,10 @@ class Storage:
         """Return once the file's bytes are on the disk. An error is final: see fsyncgate."""
         os.fdatasync(descriptor)
 
+    def let_go(self, descriptor: int) -> None:
+        """Let the kernel use the memory for others in which it keeps the bytes of a synced file."""
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def rename(self, path: Path, target: Path) -> None:
         """Give a file another name, in the place of what had it."""
         path.rename(target)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from engine import journal_batches
 from engine.book import Records
+from engine.closer import Closer
 from engine.journal import JournalWriter
 from engine.journal_batches import crc_of_words, scan
 from engine.journal_format import JournalError
@@ -19,6 +20,7 @@ from engine.journal_reader import End, JournalReader, segments_of
 from engine.shard_terms import InstrumentTerms, ShardTerms, difference
 from engine.storage import Storage
 from ipc.records import COMMAND, KEPT_COMMAND
+from tests.product import until
 
 TERMS = ShardTerms(0, 1, 100, [InstrumentTerms(1, "AA", "0.01", "1", 1, 1000, 50)])
 SEGMENT_BYTES = 3 << 14
@@ -297,6 +299,23 @@ def test_any_other_error_halts_for_good(tmp_path: Path, operation: str) -> None:
     writer.close()
     assert not waits
     assert not len(read(tmp_path)[0])
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_segment_that_others_follow_goes_to_the_disk_or_the_journal_halts(
+    tmp_path: Path, background: bool
+) -> None:
+    disk = BadDisk("sync", errno.EIO)
+    closer = Closer(disk, None, background=background)
+    writer = JournalWriter(tmp_path, TERMS, End(), SEGMENT_BYTES, storage=disk, closer=closer)
+    for _ in range(2):
+        writer.append(commands(500), TIME_NS)
+    until(lambda: closer.failure is not None)
+    with pytest.raises(JournalError, match=r"halted: .* the disk says"):
+        writer.append(commands(5), TIME_NS)
+    writer.close()
+    assert not disk.left
+    assert read(tmp_path)[1].sequence == 1_000
 
 
 def test_a_sync_that_failed_is_never_tried_again(tmp_path: Path) -> None:

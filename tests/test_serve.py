@@ -25,9 +25,9 @@ from tests.product import Wire, config_text, make_config, refused, until
 class Served:
     """``shardbook serve`` as a user starts it."""
 
-    def __init__(self, directory: Path, extra: str = "", text: str = "") -> None:
+    def __init__(self, directory: Path, extra: str = "", text: str = "", engine: str = "") -> None:
         self.config = directory / "test.toml"
-        text = text or f'data_dir = "{directory}/data"\n' + config_text(2, 4, extra)
+        text = text or f'data_dir = "{directory}/data"\n' + config_text(2, 4, extra, engine)
         self.config.write_text(text)
         self.plan = Plan(load_config(self.config))
         self.process = subprocess.Popen(
@@ -60,8 +60,8 @@ class Served:
 
 
 @contextmanager
-def served(directory: Path, extra: str = "") -> Iterator[Served]:
-    serving = Served(directory, extra)
+def served(directory: Path, extra: str = "", engine: str = "") -> Iterator[Served]:
+    serving = Served(directory, extra, engine=engine)
     try:
         serving.until("ready")
         yield serving

@@ -52,6 +52,9 @@ class AnswersFirst(Keeper):
 class AnswersBeforeTheSync(Keeper):
     """Carries out what is in the file, but maybe not on the disk."""
 
+    def wait(self) -> None:
+        pass
+
     def ready(self) -> Iterator[Records]:
         while self._waiting:
             yield self._waiting.popleft()[1]
