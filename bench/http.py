@@ -2,8 +2,9 @@
 
 Each round runs every case on the product and on the bare endpoints, one after the other, with the
 same number of workers. ``bare`` is uvicorn as it comes with the smallest ASGI application there can
-be, ``direct`` the product's own connection class, which takes a shorter way through uvicorn. Orders: each connection is a user of its own, and half of the orders rest,
-half take them. The load generator is a process on the same machine: it costs both alike.
+be, ``direct`` the product's own connection class, which takes a shorter way through uvicorn.
+Orders: each connection is a user of its own, and half of the orders rest, half take them. The load
+generator is a process on the same machine: it costs all alike.
 """
 
 import argparse
