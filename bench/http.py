@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         port = int(config.http.address.rpartition(":")[2])
         load = HttpLoad()
         stack.callback(load.close)
-        cases = _cases(_prepare(port))
+        cases = _cases(prepare(port))
         answers = {case.path.partition("?")[0]: _answer(port, case) for case in cases}
         asgi, direct = (
             stack.enter_context(bare_http(kind, options.workers, answers))
@@ -144,7 +144,7 @@ def _config(workers: int, pin: bool) -> Config:
     return msgspec.structs.replace(config, http=http, engine=engine)
 
 
-def _prepare(port: int) -> int:
+def prepare(port: int) -> int:
     """Fill a book that is read, and make trades; return the id of an order that rests."""
     order_id = 0
     for level in range(LEVELS):
