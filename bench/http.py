@@ -1,8 +1,10 @@
-"""REST, beside a bare endpoint of the same server that answers with the same bytes.
+"""REST, beside bare endpoints of the same server that answer with the same bytes.
 
-Each round runs every case on the product and on the bare endpoint, one after the other, with the
-same number of workers. Orders: each connection is a user of its own, and half of the orders rest,
-half take them. The load generator is a process on the same machine: it costs both alike.
+Each round runs every case on the product and on the bare endpoints, one after the other, with the
+same number of workers. ``bare`` is uvicorn as it comes with the smallest ASGI application there can
+be, ``direct`` the product's own connection class, which takes a shorter way through uvicorn.
+Orders: each connection is a user of its own, and half of the orders rest, half take them. The load
+generator is a process on the same machine: it costs all alike.
 """
 
 import argparse
@@ -29,6 +31,8 @@ API = "/api/v1"
 CONNECTIONS = (1, 8, 64)
 BATCH = 10
 LEVELS = 20
+OTHER_TO, OTHERS = 9 * 10**18, 6_400
+"""Times far ahead, and how many of them: questions that nobody has asked before."""
 
 
 @dataclass
@@ -40,7 +44,8 @@ class Case:
     connections: list[list[bytes]]
     weight: int = 1
     real: list[HttpRun] = field(default_factory=list)
-    bare: list[HttpRun] = field(default_factory=list)
+    asgi: list[HttpRun] = field(default_factory=list)
+    direct: list[HttpRun] = field(default_factory=list)
 
 
 def _order(user: int, turn: int) -> dict[str, object]:
@@ -88,6 +93,11 @@ def _cases(order_id: int) -> list[Case]:
         ("GET /trades?limit=100, 64 c", f"{API}/trades?symbol=AAPL&limit=100"),
     ):
         cases.append(Case(name, path, [[request("GET", path)]] * 64))
+    path = f"{API}/trades?symbol=AAPL&limit=100"
+    others = [request("GET", f"{path}&to={OTHER_TO - turn}") for turn in range(OTHERS)]
+    shift = OTHERS // 64
+    spread_out = [others[shift * user :] + others[: shift * user] for user in range(64)]
+    cases.append(Case("the same, each another", path, spread_out))
     return cases
 
 
@@ -106,16 +116,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         port = int(config.http.address.rpartition(":")[2])
         load = HttpLoad()
         stack.callback(load.close)
-        cases = _cases(_prepare(port))
+        cases = _cases(prepare(port))
         answers = {case.path.partition("?")[0]: _answer(port, case) for case in cases}
-        bare_port = stack.enter_context(bare_http(options.workers, answers))
+        asgi, direct = (
+            stack.enter_context(bare_http(kind, options.workers, answers))
+            for kind in ("asgi", "direct")
+        )
         for _ in range(options.rounds):
             for case in cases:
                 case.real.append(load.run(port, case.connections, options.seconds))
-                case.bare.append(load.run(bare_port, case.connections, options.seconds))
+                case.asgi.append(load.run(asgi, case.connections, options.seconds))
+                case.direct.append(load.run(direct, case.connections, options.seconds))
     print(_heading(options))
     rows = [_row(case) for case in cases]
-    header = ["", "a second", "bare", "ratio", "orders/s", "p50 us", "p99 us", "bare p50 us"]
+    header = ["", "a second", "bare", "ratio", "direct", "ratio", "orders/s"]
+    header += ["p50 us", "p99 us", "bare p50 us"]
     print(table("medians of the rounds (lowest..highest)", header, rows))
     print(f"\nto repeat: python -m bench.http {' '.join(arguments or sys.argv[1:])}".rstrip())
 
@@ -129,7 +144,7 @@ def _config(workers: int, pin: bool) -> Config:
     return msgspec.structs.replace(config, http=http, engine=engine)
 
 
-def _prepare(port: int) -> int:
+def prepare(port: int) -> int:
     """Fill a book that is read, and make trades; return the id of an order that rests."""
     order_id = 0
     for level in range(LEVELS):
@@ -163,10 +178,9 @@ def _answer(port: int, case: Case) -> bytes:
 
 def _row(case: Case) -> list[str]:
     real = [run.rate for run in case.real]
-    bare = [run.rate for run in case.bare]
-    ratio = [a / b for a, b in zip(real, bare, strict=True)]
+    asgi, direct = [run.rate for run in case.asgi], [run.rate for run in case.direct]
     orders = statistics.median(real) * case.weight if case.path.startswith(f"{API}/orders") else 0
-    if case.name.startswith("GET"):
+    if "GET" in case.name:
         orders = 0
 
     def us(runs: list[HttpRun], name: str) -> str:
@@ -175,12 +189,14 @@ def _row(case: Case) -> list[str]:
     return [
         case.name,
         spread(real, 0),
-        spread(bare, 0),
-        spread(ratio, 2),
+        spread(asgi, 0),
+        spread([a / b for a, b in zip(real, asgi, strict=True)], 2),
+        f"{statistics.median(direct):.0f}",
+        spread([a / b for a, b in zip(real, direct, strict=True)], 2),
         f"{orders:.0f}" if orders else "",
         us(case.real, "p50_s"),
         us(case.real, "p99_s"),
-        us(case.bare, "p50_s"),
+        us(case.asgi, "p50_s"),
     ]
 
 
@@ -192,8 +208,9 @@ def _heading(options: argparse.Namespace) -> str:
             f"product: {options.workers} HTTP workers, {'' if options.pin else 'not '}pinned, "
             f"5 symbols, 2 matchers; one load generator; rounds: {options.rounds} of "
             f"{options.seconds:.1f} s a case, product and bare endpoint in turn",
-            "c: keep-alive connections, one request under way on each; bare: the same server, "
-            "connection class and number of workers, answering the same bytes",
+            "c: keep-alive connections, one request under way on each; bare: an ASGI application "
+            "on uvicorn; direct: the product's connection class, too; the same number of workers, "
+            "answering the same bytes",
             "",
         ]
     )

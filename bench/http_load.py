@@ -76,7 +76,12 @@ def request(method: str, path: str, body: bytes = b"") -> bytes:
     return head.encode() + b"\r\n" + body
 
 
-async def _run(port: int, by_connection: Sequence[Sequence[bytes]], seconds: float) -> HttpRun:
+async def _run(
+    port: int,
+    by_connection: Sequence[Sequence[bytes]],
+    seconds: float | None,
+    jobs: "multiprocessing.connection.Connection",
+) -> HttpRun:
     latencies: list[float] = []
     bad: list[bytes] = []
     loop = asyncio.get_running_loop()
@@ -86,10 +91,14 @@ async def _run(port: int, by_connection: Sequence[Sequence[bytes]], seconds: flo
         )
         for requests in by_connection
     ]
-    await asyncio.sleep(min(0.3, seconds / 2))
+    await asyncio.sleep(0.3 if seconds is None else min(0.3, seconds / 2))
     latencies.clear()
     begun, cpu = time.perf_counter(), time.process_time()
-    await asyncio.sleep(seconds)
+    if seconds is None:
+        jobs.send(None)
+        await asyncio.to_thread(jobs.recv)
+    else:
+        await asyncio.sleep(seconds)
     took, cpu_s = time.perf_counter() - begun, time.process_time() - cpu
     found = sorted(latencies)
     for transport, _ in made:
@@ -108,7 +117,7 @@ async def _run(port: int, by_connection: Sequence[Sequence[bytes]], seconds: flo
 def _serve(jobs: "multiprocessing.connection.Connection") -> None:
     while (job := jobs.recv()) is not None:
         try:
-            jobs.send(uvloop.run(_run(*job)))
+            jobs.send(uvloop.run(_run(*job, jobs)))
         except AssertionError as error:
             jobs.send(error)
 
@@ -130,6 +139,22 @@ class HttpLoad:
     def begin(self, port: int, by_connection: Sequence[Sequence[bytes]], seconds: float) -> None:
         """Begin a run."""
         self._ours.send((port, by_connection, seconds))
+
+    def start(self, port: int, by_connection: Sequence[Sequence[bytes]]) -> None:
+        """Begin a run that ends with ``stop``; return when it is under way."""
+        self._ours.send((port, by_connection, None))
+        assert self._ours.recv() is None
+
+    def stop(self) -> HttpRun:
+        """End the run."""
+        self._ours.send("stop")
+        return self.end()
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        assert self._process.pid is not None
+        return self._process.pid
 
     def end(self) -> HttpRun:
         """Wait for the run that was begun."""

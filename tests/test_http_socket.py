@@ -1,6 +1,7 @@
 """WebSocket: streams, order entry, and what becomes of clients that do not keep up."""
 
 import json
+import os
 import random
 import socket
 import threading
@@ -364,6 +365,65 @@ def test_a_rebuilt_book_equals_the_book_at_every_message_also_through_reconnects
         sender.join()
         assert last == total
         assert updates > 20
+
+
+class Model:
+    """A book of orders that never trade, changed by one order at a time."""
+
+    def __init__(self, seed: int) -> None:
+        self._flow = _Flow(seed, 30)
+        self._levels: dict[str, dict[int, list[int]]] = {"buy": {}, "sell": {}}
+        self._live: list[tuple[int, dict[str, Any]]] = []
+
+    def change(self, http: Http) -> None:
+        """Enter an order, or cancel one."""
+        if len(self._live) > 60 or (self._live and self._flow.random.random() < 0.45):
+            order_id, order = self._live.pop(self._flow.random.randrange(len(self._live)))
+            assert http.call("DELETE", f"{API}/orders/{order_id}").status == 200
+            self._add(order, -1)
+        else:
+            order = self._flow.order()
+            self._live.append((http.post(f"{API}/orders", order)["order_id"], order))
+            self._add(order, 1)
+
+    def side(self, side: str) -> list[tuple[int, int, int]]:
+        """Return the levels of a side, best first."""
+        rows = [(price, *level) for price, level in self._levels[side].items()]
+        return sorted(rows, reverse=side == "buy")  # type: ignore[arg-type]
+
+    def _add(self, order: dict[str, Any], sign: int) -> None:
+        levels, price = self._levels[order["side"]], int(Decimal(order["price"]) * 100)
+        level = levels.setdefault(price, [0, 0])
+        level[0] += sign * order["quantity"]
+        level[1] += sign
+        if not level[1]:
+            del levels[price]
+
+
+def test_a_rebuilt_book_equals_the_book_after_each_change_also_through_reconnects(
+    seed: int,
+) -> None:
+    """One change at a time, each told by a message of its own; and more while nobody listens.
+
+    SHARDBOOK_DEPTH_CHANGES says how many: 100,000 take some minutes.
+    """
+    total = int(os.environ.get("SHARDBOOK_DEPTH_CHANGES", "400"))
+    model, changes_made = Model(seed), 0
+    with serving(workers=2, extra='default_symbol = "AA"', matchers=1) as plan, Http(plan) as http:
+        while changes_made < total:
+            for _ in range(3):
+                model.change(http)  # unheard
+            with Ws(plan) as ws:
+                ws.subscribe("depth")
+                book = Rebuilt(ws)
+                book.next()
+                for _ in range(min(total - changes_made, max(100, total // 20))):
+                    assert book.sides == {"bids": model.side("buy"), "asks": model.side("sell")}
+                    model.change(http)
+                    book.next()
+                    changes_made += 1
+                assert book.sides == {"bids": model.side("buy"), "asks": model.side("sell")}
+                assert book.updates >= 100
 
 
 def test_a_client_that_does_not_read_is_conflated_or_cut_off_and_harms_nobody() -> None:

@@ -189,3 +189,21 @@ def test_a_restart_leaves_every_trade_to_read(tmp_path) -> None:
     with serving(workers=1, directory=tmp_path) as plan, Http(plan) as http:
         assert pages(http, "symbol=AA&limit=3") == before
         assert http.get(f"{API}/candles?symbol=AA&interval=1d")["candles"][-1]["trades"] == 10
+
+
+def test_an_answer_is_the_same_until_there_is_another_trade(plan: Plan) -> None:
+    with Http(plan) as http:
+        query = f"{API}/trades?symbol=DD&limit=3"
+        expected = [trade["quantity"] for trade in http.get(query)["trades"]]
+        for quantity in range(11, 17):
+            for _ in range(3):
+                found = http.get(query)
+                assert [trade["quantity"] for trade in found["trades"]] == expected
+                texts = http.get(query + "&numbers=string")["trades"]
+                assert texts == [
+                    trade | {"price": str(trade["price"]), "quantity": str(trade["quantity"])}
+                    for trade in found["trades"]
+                ]
+            http.order("maker", "sell", quantity, 5, symbol="DD")
+            http.order("taker", "buy", quantity, 5, symbol="DD")
+            expected = [quantity, *expected][:3]

@@ -325,6 +325,14 @@ class TradesAnswer(Answer, kw_only=True):
     next: str | None
 
 
+class WrittenTrades(Answer, kw_only=True):
+    """What ``TradesAnswer`` is, its trades written already."""
+
+    trades: Raw
+    count: int
+    next: str | None
+
+
 class SymbolView(Struct):
     """One instrument."""
 

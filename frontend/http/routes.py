@@ -69,9 +69,9 @@ _ONE = ("ORDER_NOT_FOUND", "INVALID_ORDER_ID")
 _CHANGED = ("ORDER_NOT_OPEN",)
 
 
-async def trades(request: Request) -> m.TradesAnswer:
+def trades(request: Request) -> m.WrittenTrades | Awaitable[m.WrittenTrades]:
     """Show trades, newest first."""
-    return await request.api.trade_reads.trades(request)
+    return request.api.trade_reads.trades(request)
 
 
 async def candles(request: Request) -> m.CandlesAnswer:

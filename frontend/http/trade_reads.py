@@ -9,28 +9,32 @@ come in its order; trades of different shards by time, in the log about so.
 import asyncio
 import re
 import time
+from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
+from msgspec import Raw
 
 from engine.trade_history import BackwardLog, trades_of
-from engine.trade_lines import LoggedTrade
+from engine.trade_lines import LineFormatter, LoggedTrade
 from engine.trade_reader import Position
 from frontend.http.api import Api, Records
 from frontend.http.errors import broken_rule
 from frontend.http.market import Market
-from frontend.http.models import TradesAnswer, TradesQuery, TradeView
+from frontend.http.models import TradesQuery, TradeView, WrittenTrades
 from frontend.http.reads import limited
 from frontend.http.request import Request, read_query
-from ipc.records import TRADE, sequence_of, shard_of
-from ipc.ring import RingReader
+from frontend.http.trade_rings import first_at, from_ring
+from ipc.records import SEQUENCE_BITS, TRADE, sequence_of, shard_of
 from ipc.vocabulary import Side
 
 SCAN_BYTES = 16 << 20
 """Of the log, looked at by one request."""
-CHUNK_TRADES = 4_096
+REMEMBERED_ANSWERS = 64
 _BUY = int(Side.BUY)
+_encode = msgspec.json.Encoder().encode
 _CURSOR = re.compile(r"(\d{1,12})\.(\d{1,15})((?:\.\d{1,14}){1,256})")
 
 
@@ -41,6 +45,21 @@ class _Page(NamedTuple):
     position: Position | None
 
 
+class _Written(msgspec.Struct, frozen=True):
+    """An answer, and what the rings had published before it was made."""
+
+    published: list[int]
+    trades: Raw
+    count: int
+    next: str | None
+
+    def answer(self) -> WrittenTrades:
+        """Return it, as of now."""
+        return WrittenTrades(
+            timestamp=time.time_ns(), trades=self.trades, count=self.count, next=self.next
+        )
+
+
 class TradeReads:
     """One worker's access to trades. The log is read in a thread of its own, one at a time."""
 
@@ -48,32 +67,67 @@ class TradeReads:
         self._api = api
         self._log = BackwardLog(api.plan.log_dir)
         self._thread = ThreadPoolExecutor(1, "log")
+        self._lines = LineFormatter(api.plan.instruments)
+        self._newest: dict[bytes, _Written] = {}
 
-    async def trades(self, request: Request) -> TradesAnswer:
+    def trades(self, request: Request) -> WrittenTrades | Awaitable[WrittenTrades]:
         """Show trades, newest first."""
         api = self._api
+        published = [ring.published for ring in api.rings]
+        known = self._newest.get(request.query)
+        if known is not None and known.published == published:
+            return known.answer()
         query = read_query(TradesQuery, request.query)
         limit = limited(query.limit, api.config.default_trade_limit, api.config.max_trade_limit)
         market = None if query.symbol is None else api.markets.named(query.symbol)
         quoted = query.numbers == "string"
         page = self._begin(query, market)
-        views: list[TradeView] = []
         below = dict(page.below)
+        recent = np.empty(0, TRADE)
         if page.position is None:
             recent = self._recent(query, market, below, limit)
-            views = self._ring_views(recent, quoted)
-            for trade in recent:
-                below[shard_of(int(trade["trade_id"]))] = sequence_of(int(trade["trade_id"]))
+            _lower(below, recent)
+        written, count = self._written(recent, quoted), len(recent)
         cursor: str | None = _cursor(below, page.position)
-        if len(views) < limit:
-            if self._nothing_older(query, below):
-                cursor = None
-            else:
-                loop = asyncio.get_running_loop()
-                asked = query, market, _Page(below, page.position), limit - len(views), quoted
-                older, cursor = await loop.run_in_executor(self._thread, self._older, *asked)
-                views += older
-        return TradesAnswer(timestamp=time.time_ns(), trades=views, count=len(views), next=cursor)
+        if count < limit:
+            if not self._nothing_older(query, below):
+                rest = query, market, _Page(below, page.position), limit - count, quoted
+                return self._with_older(written, count, *rest)
+            cursor = None
+        found = _Written(published, _joined(written), count, cursor)
+        self._remember(request.query, found)
+        return found.answer()
+
+    async def _with_older(
+        self,
+        written: list[bytes],
+        count: int,
+        query: TradesQuery,
+        market: Market | None,
+        page: _Page,
+        missing: int,
+        quoted: bool,
+    ) -> WrittenTrades:
+        """Return an answer to which the log has something to add."""
+        loop = asyncio.get_running_loop()
+        asked = query, market, page, missing, quoted
+        older, cursor = await loop.run_in_executor(self._thread, self._older, *asked)
+        written += [_encode(view) for view in older]
+        return _Written([], _joined(written), count + len(older), cursor).answer()
+
+    def _remember(self, query: bytes, found: "_Written") -> None:
+        """Keep an answer: it is the same until there is a new trade."""
+        if len(self._newest) >= REMEMBERED_ANSWERS:
+            self._newest.clear()
+        self._newest[query] = found
+
+    def _written(self, trades: Records, quoted: bool) -> list[bytes]:
+        """Return trades of a ring as JSON, to be joined by commas."""
+        if quoted:
+            return [_encode(view) for view in self._ring_views(trades)]
+        # What the log's lines have is what an answer has.
+        lines = bytes(self._lines.format(np.ascontiguousarray(trades)))
+        return [lines[:-1].replace(b"\n", b",")] if lines else []
 
     def close(self) -> None:
         """Stop reading."""
@@ -99,7 +153,7 @@ class TradeReads:
                 )
             when = int(found["timestamp_ns"][0])
             for other, ring in enumerate(self._api.rings):
-                below[other] = _first_at(ring, when)
+                below[other] = first_at(ring, when)
         below[shard] = sequence
         return _Page(below, None)
 
@@ -108,7 +162,7 @@ class TradeReads:
     ) -> Records:
         """Return what the rings have of a page, newest first."""
         found = [
-            _from_ring(self._api.rings[shard], market, query, first, limit)
+            from_ring(self._api.rings[shard], market, query, first, limit)
             for shard, first in below.items()
         ]
         if len(found) == 1:
@@ -162,7 +216,7 @@ class TradeReads:
             pass  # the segment was moved away: what is older is not there any more
         return views, None
 
-    def _ring_views(self, trades: Records, quoted: bool) -> list[TradeView]:
+    def _ring_views(self, trades: Records) -> list[TradeView]:
         by_number = self._api.markets.by_number
         views = []
         for trade_id, _, time_ns, price, quantity, buy, sell, symbol, side, _ in trades.tolist():
@@ -173,8 +227,8 @@ class TradeReads:
                     market.symbol,
                     buy,
                     sell,
-                    market.prices[quoted][price],
-                    market.quantities[quoted][quantity],
+                    market.prices[True][price],
+                    market.quantities[True][quantity],
                     time_ns,
                     "buy" if side == _BUY else "sell",
                 )
@@ -195,42 +249,17 @@ class TradeReads:
         )
 
 
-def _from_ring(
-    ring: RingReader, market: Market | None, query: TradesQuery, below: int, limit: int
-) -> Records:
-    """Return a ring's newest trades below a sequence that are wanted, newest first."""
-    found = [np.empty(0, TRADE)]
-    missing, stop = limit, min(below, ring.published + 1)
-    while missing > 0 and stop > ring.oldest:
-        after = max(ring.oldest - 1, stop - 1 - max(missing, CHUNK_TRADES if market else missing))
-        result = ring.read(after, stop - 1 - after)
-        trades = result.records[: max(0, stop - result.first)]
-        if market is not None:
-            trades = trades[trades["symbol"] == market.number]
-        if query.to is not None:
-            trades = trades[trades["timestamp_ns"] < query.to]
-        if query.from_ is not None:
-            early = len(trades) and int(trades["timestamp_ns"][0]) < query.from_
-            trades = trades[trades["timestamp_ns"] >= query.from_]
-            if early:
-                missing = min(missing, len(trades))
-        found.append(trades[max(0, len(trades) - missing) :][::-1])
-        missing -= len(found[-1])
-        stop = after + 1
-    return np.concatenate(found)
+def _joined(written: list[bytes]) -> Raw:
+    return Raw(b"[%b]" % b",".join(written))
 
 
-def _first_at(ring: RingReader, when_ns: int) -> int:
-    """Return the sequence of a ring's first trade at or after a time."""
-    low, high = ring.oldest, ring.published + 1
-    while low < high:
-        middle = (low + high) // 2
-        found = ring.read(middle - 1, 1)
-        if len(found.records) and int(found.records["timestamp_ns"][0]) >= when_ns:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+def _lower(below: dict[int, int], trades: Records) -> None:
+    """Put the bounds of the next page below trades that are shown."""
+    ids = trades["trade_id"]
+    for shard in below if len(ids) else ():
+        mine = ids[ids >> SEQUENCE_BITS == shard] if len(below) > 1 else ids
+        if len(mine):
+            below[shard] = sequence_of(int(mine[-1]))
 
 
 def _in_time(query: TradesQuery, timestamp_ns: int) -> bool:
