@@ -98,10 +98,9 @@ class GatewayConnection(ClientConnection):
             self.hall.leave(session)
         self._sessions.clear()
 
-    def data_received(self, data: bytes) -> None:
+    def received(self, data: memoryview | bytes) -> None:
         """Take every whole frame as its stream's session."""
-        if self._rest:
-            data = self._rest + data
+        data = self._rest + data
         position, end, frames = 0, len(data), 0
         while end - position >= HEADER_BYTES:
             length, stream = HEADER.unpack_from(data, position)
