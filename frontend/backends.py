@@ -6,18 +6,28 @@ or their senders are not read from until there is room, as configured. Nobody el
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
 from frontend.frame_sorter import StreamSorter, count_answers
+from frontend.turns import has_turn
 from ipc.codec import FRONTEND_STREAM
 from ipc.compiled import HAVE_NUMBA
 from ipc.frames import HEADER, HEADER_BYTES, frame
-from ipc.messages import FRONTEND_MESSAGES, OpenStream, frontend_decoder, server_decoder
+from ipc.messages import (
+    FRONTEND_MESSAGES,
+    OpenStream,
+    Reject,
+    frontend_decoder,
+    server_decoder,
+)
 from ipc.sockets import Address, widen
 from ipc.vocabulary import Reason
 
 RETRY_S = 0.05
+RECEIVE_BYTES = 1 << 18
+"""Of what a link's buffer takes; it grows where one frame is longer."""
 
 
 class Accounts(Protocol):
@@ -28,7 +38,7 @@ class Accounts(Protocol):
         ...
 
     def deliver(
-        self, shard: int | None, stream: int, frames: bytes, answers: int, last: int
+        self, shard: int | None, stream: int, frames: bytes | memoryview, answers: int, last: int
     ) -> None:
         """Take whole frames, all of one stream; so many of them are answers.
 
@@ -49,7 +59,7 @@ class Accounts(Protocol):
         ...
 
 
-class BackendLink(asyncio.Protocol):
+class BackendLink(asyncio.BufferedProtocol):
     """One link, to the process that listens at ``address``: a shard's matcher, or with ``shard``
     None a query worker. ``waits`` and ``keeps``: what is done while it is full, and while it is
     down, other than to refuse."""
@@ -66,8 +76,11 @@ class BackendLink(asyncio.Protocol):
         self.connected = False
         self.full = False
         """Whether more than ``max_queued_bytes`` wait for the other side."""
+        self.under_way = 0
+        """Commands or queries that are not answered."""
         self.waits = waits
         self.shard = shard
+        self._turns: deque[Callable[[], None]] = deque()
         self._keeps = keeps
         self._kept: list[bytes] = []
         self._kept_bytes = 0
@@ -80,7 +93,8 @@ class BackendLink(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._held: list[Callable[[], None]] = []
         self._sorter = StreamSorter()
-        self._rest = b""
+        self._buffer = bytearray(RECEIVE_BYTES)
+        self._filled = 0
         self._closing = False
         self._retry: asyncio.Task[None] | None = None
 
@@ -111,6 +125,20 @@ class BackendLink(asyncio.Protocol):
             self._kept.append(bytes(data))
             self._kept_bytes += len(data)
             self.full = self._kept_bytes > self._max_queued_bytes
+
+    def forward(self, data: bytes | memoryview, commands: int) -> None:
+        """Send commands or queries, and count them until they are answered."""
+        self.write(data)
+        self.under_way += commands
+
+    def when_turn(self, go_on: Callable[[], None]) -> None:
+        """Call ``go_on`` once it is its turn (``frontend.turns``), or the link is lost."""
+        self._turns.append(go_on)
+
+    def _answered(self, answers: int) -> None:
+        self.under_way = max(0, self.under_way - answers)
+        while self._turns and has_turn(self):
+            self._turns.popleft()()
 
     def open_stream(self, stream: int, account: int, cancel_on_disconnect: bool) -> None:
         """Tell the other side whose frames these are, and whether to cancel if they end.
@@ -153,40 +181,61 @@ class BackendLink(asyncio.Protocol):
         self.resume_writing()
         self.write(kept)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _: int) -> memoryview:
+        """Return where the next bytes go: behind those of the frame that is not whole."""
+        if self._filled == len(self._buffer):
+            self._buffer = self._buffer + bytearray(len(self._buffer))
+        return memoryview(self._buffer)[self._filled :]
+
+    def buffer_updated(self, count: int) -> None:
         """Deliver whole frames, those of one stream in one piece."""
-        if self._rest:
-            data = self._rest + data
-        while True:
-            sorted_bytes = 0
+        data = memoryview(self._buffer)[: self._filled + count].toreadonly()
+        position = self._deliver(data)
+        rest = len(data) - position
+        if rest:
+            self._buffer[:rest] = bytes(data[position:])
+        self._filled = rest
+
+    def _deliver(self, data: memoryview) -> int:
+        """Deliver the whole frames of ``data``; return where the rest begins."""
+        position = 0
+        while position < len(data):
+            answered = 0
             if HAVE_NUMBA:
-                sorted_bytes, pieces = self._sorter.sort(data)
+                size, pieces = self._sorter.sort(data[position:])
+                position += size
                 for stream, frames, answers in pieces:
                     last = int.from_bytes(frames[-8:], "big")  # where every report has its number
                     self._accounts.deliver(self.shard, stream, frames, answers, last)
-            taken = self._deliver_one(data, sorted_bytes)
-            data = data[sorted_bytes + taken :]
+                    answered += answers
+            taken, answers = self._deliver_one(data, position)
+            position += taken
+            self._answered(answered + answers)
             if not taken:
                 break
-        self._rest = data
+        return position
 
-    def _deliver_one(self, data: bytes, position: int) -> int:
-        """Deliver the frame at ``position`` by itself; return its size, 0 where it is not whole."""
+    def _deliver_one(self, data: memoryview, position: int) -> tuple[int, int]:
+        """Deliver the frame at ``position`` by itself.
+
+        Returns its size, 0 where it is not whole, and how many commands it answers.
+        """
         if len(data) - position < HEADER_BYTES:
-            return 0
+            return 0, 0
         length, stream = HEADER.unpack_from(data, position)
         size: int = HEADER_BYTES + length
         if position + size > len(data):
-            return 0
-        frame = data[position : position + size]
+            return 0, 0
+        frame = bytes(data[position : position + size])
         if stream & FRONTEND_STREAM:
             message = frontend_decoder.decode(frame[HEADER_BYTES:])
             self._accounts.told(self.shard, stream & ~FRONTEND_STREAM, message)
-        else:
-            answer = server_decoder.decode(frame[HEADER_BYTES:])
-            last = getattr(answer, "account_sequence", 0)
-            self._accounts.deliver(self.shard, stream, frame, count_answers(answer), last)
-        return size
+            return size, int(isinstance(message, Reject))
+        answer = server_decoder.decode(frame[HEADER_BYTES:])
+        answers = count_answers(answer)
+        last = getattr(answer, "account_sequence", 0)
+        self._accounts.deliver(self.shard, stream, frame, answers, last)
+        return size, answers
 
     def pause_writing(self) -> None:
         """The bound is reached: commands are refused, or their senders wait."""
@@ -211,9 +260,10 @@ class BackendLink(asyncio.Protocol):
         """Try again, unless the frontend is on its way out."""
         self.connected = False
         self._transport = None
-        self._rest = b""
+        self._filled = 0
         self._known = set(self._flagged)
         self.resume_writing()
+        self._answered(self.under_way)
         self._accounts.lost_link(self.shard)
         if self._closing:
             self.closed.set()

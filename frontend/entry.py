@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from frontend.hall import Hall
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(asyncio.BufferedProtocol):
     """A connection from accept to close. The ``Hall`` is what all connections share."""
 
     def __init__(self, hall: Hall) -> None:
@@ -58,6 +58,7 @@ class ClientConnection(asyncio.Protocol):
         """By shard, how much that was when its matcher was lost last."""
         self.transport: asyncio.Transport | None = None
         self._rest = b""
+        self._link: BackendLink | None = None  # where the last commands went
         self._held_for_login = False
         self._allowance = hall.config.max_unread_bytes
         self._holds = 0
@@ -83,13 +84,21 @@ class ClientConnection(asyncio.Protocol):
         self.transport = None
         self.hall.leave(self)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _: int) -> memoryview:
+        """Return where the next bytes go: what all connections use, until ``buffer_updated``."""
+        return self.hall.receive_buffer
+
+    def buffer_updated(self, count: int) -> None:
         """Route every whole frame, in one piece for each matcher that gets any."""
+        self.received(self.hall.receive_buffer[:count].toreadonly())
+
+    def received(self, data: memoryview) -> None:
+        """Take bytes that are there until this returns."""
         self.last_seen_s = asyncio.get_running_loop().time()
         self.hall.status.add("bytes_in", len(data))
         self._take(self._rest + data if self._rest else data)
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: bytes | memoryview) -> None:
         try:
             position = self._route_all(data)
         except FrameTooLongError as error:
@@ -97,7 +106,7 @@ class ClientConnection(asyncio.Protocol):
             self.close("FRAME_TOO_LONG", str(error))
         else:
             self.routed_bytes += position
-            self._rest = data[position:] if self._open() else b""
+            self._rest = bytes(data[position:]) if self._open() else b""
 
     def enter(self, session: int, welcome: bytes, missed: bytes) -> None:
         """Be a session from now on: the answer to the login, what was missed, then what comes."""
@@ -109,7 +118,6 @@ class ClientConnection(asyncio.Protocol):
         if self._held_for_login:
             self._held_for_login = False
             self.go_on()
-            asyncio.get_running_loop().call_soon(self._take_rest)
 
     def deliver_missed(self, data: bytes) -> None:
         """Send frames that may be more than ``max_unread_bytes`` through no fault of the client."""
@@ -138,8 +146,11 @@ class ClientConnection(asyncio.Protocol):
             self.hall.status.add("held_reads", 1)
 
     def go_on(self) -> None:
-        """Take back one ``hold``."""
+        """Take back one ``hold``: what is here already comes first."""
         self._holds = max(0, self._holds - 1)
+        if self._holds == 0 and self._rest and self._open():
+            rest, self._rest = self._rest, b""
+            self._take(rest)
         if self._holds == 0 and self._open():
             assert self.transport is not None
             self.transport.resume_reading()
@@ -154,6 +165,8 @@ class ClientConnection(asyncio.Protocol):
     def take(self, body: bytes) -> None:
         """Route one whole message of a session that is logged in, or answer what is wrong."""
         self._odd(body)
+        now_s = asyncio.get_running_loop().time()
+        self.hall.turns.passed(self.hall.stream_of(self), now_s)
 
     def _pause(self) -> bool:
         """Read no more; return whether that is new."""
@@ -167,14 +180,19 @@ class ClientConnection(asyncio.Protocol):
     def _open(self) -> bool:
         return self.transport is not None and not self.transport.is_closing()
 
-    def _route_all(self, data: bytes) -> int:
-        """Route the whole frames of ``data``; return where the rest begins."""
+    def _route_all(self, data: bytes | memoryview) -> int:
+        """Route the whole frames of ``data`` that may pass; return where the rest begins."""
         router = self.hall.router
         position, frames = 0, 0
-        while self._open() and not self._held_for_login:
+        while self._open() and not self._holds:
             why = ODD
             if HAVE_NUMBA and self.session:
-                position, why, count, pieces = router.sorter.sort(data, position, self.stream)
+                limit = self._allowed()
+                if not limit:
+                    break
+                position, why, count, pieces = router.sorter.sort(
+                    data, position, self.stream, limit
+                )
                 frames += count
                 for link, piece, commands in pieces:
                     self._forward(router.link(link, self.session), piece, commands)
@@ -188,9 +206,22 @@ class ClientConnection(asyncio.Protocol):
                 frames += 1
                 position += HEADER_BYTES + len(body)
         self.hall.status.add("frames_in", frames)
+        if self.session and not self._holds:
+            self.hall.turns.passed(self.hall.stream_of(self), self.last_seen_s)
         return position
 
-    def _next(self, data: bytes, position: int) -> bytes | None:
+    def _allowed(self) -> int:
+        """Return how many commands may pass now; if none, ``go_on`` is called at the next turn."""
+        hall, link = self.hall, self._link
+        limit = hall.turns.allowed(hall.stream_of(self), link, self.last_seen_s)
+        if not limit:
+            assert link is not None
+            if self._pause():
+                hall.status.add("waited_turns", 1)
+            link.when_turn(self.go_on)
+        return limit
+
+    def _next(self, data: bytes | memoryview, position: int) -> bytes | None:
         """Return the body of the frame at ``position``, None where it is not whole."""
         if len(data) - position < HEADER_BYTES:
             return None
@@ -199,19 +230,20 @@ class ClientConnection(asyncio.Protocol):
         if length > bound:
             raise FrameTooLongError(length, bound)
         start = position + HEADER_BYTES
-        return data[start : start + length] if start + length <= len(data) else None
+        return bytes(data[start : start + length]) if start + length <= len(data) else None
 
-    def _forward(self, link: BackendLink, frames: bytes, commands: int = 1) -> None:
+    def _forward(self, link: BackendLink, frames: bytes | memoryview, commands: int = 1) -> None:
         """Send frames to ``link``, or refuse every one of them."""
         refusal = link.refusal()
         if refusal is None:
-            link.write(frames)
+            link.forward(frames, commands)
+            self._link = link
             self.hall.forwarded(self, commands)
             if link.full and link.waits:
                 self.hold()
                 link.when_room(self.go_on)
             return
-        bodies = [body for _, body in FrameSplitter(MAX_COMMAND_BODY).feed(frames)]
+        bodies = [body for _, body in FrameSplitter(MAX_COMMAND_BODY).feed(bytes(frames))]
         self.hall.status.add_reject(refusal, len(bodies))
         now_ns = time.time_ns()
         answers = [frame(reject(request_of(body), refusal, now_ns)) for body in bodies]
@@ -279,10 +311,6 @@ class ClientConnection(asyncio.Protocol):
         if not self.session and self._open():
             self._held_for_login = True  # what comes behind it waits with it
             self._pause()
-
-    def _take_rest(self) -> None:
-        if self._rest:
-            self._take(self._rest)
 
     def _not_logged_in(self, detail: str = "") -> None:
         self.hall.status.add("closed_not_logged_in", 1)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ipc.compiled import compiled
-from ipc.frames import frame
+from ipc.frames import HEADER, HEADER_BYTES, frame
 from ipc.messages import (
     COMMAND_TAGS,
     MAX_COMMAND_BODY,
@@ -41,8 +41,9 @@ FULL = 3
 MAX_FRAMES = 65_536
 """Frames sorted at a time."""
 
-_HEADER = 8
+_HEADER = HEADER_BYTES
 _ARRAY16 = 0xDC
+_FIXINT_END = 0x80
 _REPORT_TAG = tag_of(Report)
 _TRADE, _CANCEL_REQUESTED = int(ExecType.TRADE), int(Reason.CANCEL_REQUESTED)
 _FIRST_COMMAND, _LAST_COMMAND = min(COMMAND_TAGS), max(COMMAND_TAGS)
@@ -192,6 +193,12 @@ def sort_by_stream(
     return position, used
 
 
+_is_answer: Any = getattr(is_answer, "py_func", is_answer)
+_LEAST_FRAME = HEADER_BYTES + 3
+_SHORT_FRAME = 512
+"""Bytes of what is looked at as one frame, before anything else is tried."""
+
+
 class SymbolSorter:
     """Sorts what clients send by link: matchers by their shard, then one query worker."""
 
@@ -203,18 +210,20 @@ class SymbolSorter:
             self._link_of_symbol[symbol] = shard
         self._frames = np.zeros((MAX_FRAMES, 3), np.int64)
         self._ends = np.zeros((shards + 1, 2), np.int64)
-        self._out = np.zeros(1 << 16, np.uint8)
 
     def sort(
-        self, data: bytes, position: int, stream: int
-    ) -> tuple[int, int, int, list[tuple[int, bytes, int]]]:
-        """Sort the plain frames from ``position`` on, writing ``stream`` into their headers.
+        self, data: bytes | memoryview, position: int, stream: int, limit: int = MAX_FRAMES
+    ) -> tuple[int, int, int, list[tuple[int, bytes | memoryview, int]]]:
+        """Sort up to ``limit`` plain frames from ``position`` on, with ``stream`` in their headers.
 
         Returns the position of the first frame that was not sorted, why (see the codes above),
         how many were sorted, and ``(link, frames, how many)`` for every link that gets any.
         """
-        if len(self._out) < len(data):
-            self._out = np.zeros(2 * len(data), np.uint8)
+        link = self._link_of_one(data, position)
+        if link >= 0:
+            body = data[position + HEADER_BYTES :]
+            return len(data), DONE, 1, [(link, HEADER.pack(len(body), stream) + body, 1)]
+        out = np.empty(len(data) - position, np.uint8)
         position, why, count = sort_by_symbol(
             np.frombuffer(data, np.uint8),
             position,
@@ -223,18 +232,37 @@ class SymbolSorter:
             np.uint64(stream),
             self._link_of_symbol,
             self._query_link,
-            self._frames,
+            self._frames[:limit],
             self._ends,
-            self._out,
+            out,
         )
         pieces = []
         start = 0
         if count:
             for link, (end, commands) in enumerate(self._ends.tolist()):
                 if commands:
-                    pieces.append((link, self._out[start:end].tobytes(), commands))
+                    pieces.append((link, _piece(out, start, end), commands))
                     start = end
         return position, why, count, pieces
+
+    def _link_of_one(self, data: bytes | memoryview, position: int) -> int:
+        """Return the link of a plain frame that is alone, -1 where that is not plain to see.
+
+        What ``destination`` says, without the call of compiled code: that costs as much as all else
+        of a frame that comes by itself.
+        """
+        size = len(data) - position
+        if not _LEAST_FRAME <= size <= _SHORT_FRAME:
+            return -1
+        at = position + HEADER_BYTES
+        if HEADER.unpack_from(data, position)[0] != size - HEADER_BYTES or data[at] & 0xF0 != 0x90:
+            return -1
+        tag, symbol = data[at + 1], data[at + 2]
+        if symbol >= _FIXINT_END or symbol >= len(self._link_of_symbol):
+            return -1
+        if _FIRST_QUERY <= tag <= _LAST_QUERY:
+            return self._query_link
+        return int(self._link_of_symbol[symbol]) if _FIRST_COMMAND <= tag <= _LAST_COMMAND else -1
 
 
 class StreamSorter:
@@ -244,42 +272,52 @@ class StreamSorter:
         self._group_of = np.full(1024, -1, np.int64)
         self._frames = np.zeros((MAX_FRAMES, 3), np.int64)
         self._groups = np.zeros((MAX_FRAMES, 3), np.int64)
-        self._out = np.zeros(1 << 16, np.uint8)
 
     def open_stream(self, stream: int) -> None:
         """Make room for a stream."""
         if stream >= len(self._group_of):
             self._group_of = np.full(2 * stream, -1, np.int64)
 
-    def sort(self, data: bytes) -> tuple[int, list[tuple[int, bytes, int]]]:
+    def sort(
+        self, data: bytes | memoryview
+    ) -> tuple[int, list[tuple[int, bytes | memoryview, int]]]:
         """Return how many bytes were sorted, and by first appearance of each stream
         ``(stream, frames, answers)``, with the number of commands and queries that they answer.
 
         Stops at a frame that is cut off, or of a stream that was not opened.
         """
-        if len(self._out) < len(data):
-            self._out = np.zeros(2 * len(data), np.uint8)
+        if HEADER_BYTES <= len(data) <= _SHORT_FRAME:
+            length, stream = HEADER.unpack_from(data)
+            if length == len(data) - HEADER_BYTES and stream < len(self._group_of):
+                answers = int(_is_answer(data, HEADER_BYTES, len(data)))
+                return len(data), [(stream, bytes(data), answers)]
+        out = np.empty(len(data), np.uint8)
         position, used = sort_by_stream(
             np.frombuffer(data, np.uint8),
             len(data),
             self._frames,
             self._groups,
             self._group_of,
-            self._out,
+            out,
         )
         pieces = []
         start = 0
         for stream, end, answers in self._groups[:used].tolist():
-            pieces.append((stream, self._out[start:end].tobytes(), answers))
+            pieces.append((stream, _piece(out, start, end), answers))
             start = end
         return position, pieces
+
+
+def _piece(out: Bytes, start: int, end: int) -> bytes | memoryview:
+    """Return a part of ``out``: as it is, or copied where a little would keep all of it alive."""
+    return out.data[start:end] if 2 * (end - start) > len(out) else out[start:end].tobytes()
 
 
 def warm() -> None:
     """Compile or load what sorts."""
     data = frame(MassCancel(1, 1), 1)
-    assert SymbolSorter({1: 0}, 1, MAX_COMMAND_BODY).sort(data, 0, 1)[1] == DONE
-    assert StreamSorter().sort(data)[0] == len(data)
+    assert SymbolSorter({1: 0}, 1, MAX_COMMAND_BODY).sort(2 * data, 0, 1)[1] == DONE
+    assert StreamSorter().sort(2 * data)[0] == 2 * len(data)
 
 
 def count_answers(message: SERVER_MESSAGES) -> int:

@@ -104,14 +104,14 @@ class GatewayConnection(ClientConnection):
             self.hall.leave(session)
         self._sessions.clear()
 
-    def data_received(self, data: bytes) -> None:
+    def received(self, data: memoryview | bytes) -> None:
         """Take every whole frame as its stream's session; each matcher gets its own in one piece.
 
         They are passed on as they came, header and all.
         """
         self.hall.status.add("bytes_in", len(data))
-        if self._rest:
-            data = self._rest + data
+        data = self._rest + data
+        now_s = asyncio.get_running_loop().time()
         position, end, frames = 0, len(data), 0
         pieces: dict[BackendLink, list[bytes]] = {}
         while end - position >= HEADER_BYTES:
@@ -131,6 +131,7 @@ class GatewayConnection(ClientConnection):
             else:
                 pieces.setdefault(link, []).append(data[position:stop])
                 self.hall.forwarded(session, 1)
+                self.hall.turns.passed(self.hall.stream_of(session), now_s)
             position = stop
             frames += 1
         self._write(pieces)
@@ -152,7 +153,7 @@ class GatewayConnection(ClientConnection):
 
     def _write(self, pieces: dict[BackendLink, list[bytes]]) -> None:
         for link, frames in pieces.items():
-            link.write(b"".join(frames))
+            link.forward(b"".join(frames), len(frames))
         pieces.clear()
 
     def opened(self, session: GatewaySession) -> None:

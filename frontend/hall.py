@@ -24,6 +24,7 @@ from frontend.report_history import ReportHistory
 from frontend.resume import Resume, ResumeError
 from frontend.router import Router
 from frontend.streams import Stream
+from frontend.turns import Turns
 from ipc.codec import FRONTEND_STREAM, MAX_STREAM
 from ipc.explain import Request, reject, request_of
 from ipc.frames import frame
@@ -44,6 +45,8 @@ from ipc.vocabulary import CommandType, Reason
 
 MAX_SESSION = 1 << 28
 """Session numbers are below this, so that clients can build request ids on them below 2^53."""
+RECEIVE_BYTES = 1 << 16
+"""Of what is read from a client at a time."""
 OPEN_WAIT_S = 1.0
 """How long a login waits for shards to say where the account stands. One that is held up says it
 later; the others are not to wait for it."""
@@ -78,6 +81,8 @@ class Hall:
         self._sessions = 0
         self._session_numbers = session_numbers
         self._mass_cancels = MassCancels()
+        self.turns = Turns(config.window)
+        self.receive_buffer = memoryview(bytearray(RECEIVE_BYTES))
 
     # Sessions -----------------------------------------------------------------------------------
 
@@ -107,6 +112,8 @@ class Hall:
             stream.sessions.remove(connection)
             self._sessions -= 1
             self.status.set("sessions", self._sessions)
+            if not stream.sessions:
+                self.turns.forget(stream)
             if connection.cancel_on_disconnect and not stream.cancels_on_disconnect:
                 self._tell_matchers(stream)
 
@@ -186,7 +193,7 @@ class Hall:
     # What matchers and query workers say --------------------------------------------------------
 
     def deliver(
-        self, shard: int | None, stream: int, frames: bytes, answers: int, last: int
+        self, shard: int | None, stream: int, frames: bytes | memoryview, answers: int, last: int
     ) -> None:
         """Pass frames of one stream to every session of its account.
 
@@ -268,6 +275,10 @@ class Hall:
         self.found_link()
 
     # Commands under way -------------------------------------------------------------------------
+
+    def stream_of(self, connection: ClientConnection) -> Stream:
+        """Return the account of a session."""
+        return self._streams[connection.stream]
 
     def forwarded(self, connection: ClientConnection, commands: int) -> None:
         """Count what an account has under way; one that fills its window is not read from."""

@@ -27,6 +27,8 @@ class Stream:
         self.under_way = 0
         """Commands and queries that are not answered."""
         self.window_full = False
+        self.heavy_s = 0.0
+        """When it had many of them last; see ``frontend.turns``."""
 
     def known_positions(self) -> list[int]:
         """Return where the account stands, on every shard that has said so."""

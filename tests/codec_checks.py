@@ -145,7 +145,7 @@ def check_routing(data: bytes) -> None:
     assert (why == ODD) == (count < len(whole))
     links = [link for link, _, _ in pieces]
     assert links == sorted(set(links))
-    rests = {link: piece for link, piece, _ in pieces}
+    rests = {link: bytes(piece) for link, piece, _ in pieces}
     for _, body in taken:
         routed = HEADER.pack(len(body), STREAM) + body
         owners = [link for link, rest in rests.items() if rest.startswith(routed)]
@@ -155,6 +155,9 @@ def check_routing(data: bytes) -> None:
         rests[chosen] = rests[chosen][len(routed) :]
     if why == ODD:
         assert not _is_plain(whole[count][2])
+    for _, number, body in whole:  # alone, and as one of several
+        framed = HEADER.pack(len(body), number) + body
+        assert sorter.sort(framed, 0, STREAM) == sorter.sort(framed + b"\0", 0, STREAM)
 
 
 def _link(body: bytes) -> int | None:
@@ -204,6 +207,9 @@ def check_delivery(data: bytes) -> None:
     assert position == len(stream)
     assert {number: piece for number, piece, _ in pieces} == wanted
     assert [number for number, _, _ in pieces] == list(wanted)
+    for _, number, body in frames_of(bytes(stream)):  # alone, and as one of several
+        framed = HEADER.pack(len(body), number) + body
+        assert sorter.sort(framed) == sorter.sort(framed + b"\0")
 
 
 CHECKS = {

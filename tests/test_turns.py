@@ -1,0 +1,65 @@
+"""One account's flood: little of it is ahead of who sends little, and floods take turns."""
+
+from itertools import accumulate
+
+from frontend.turns import LIGHT_COMMANDS, SHARED_COMMANDS, TURN_COMMANDS
+from ipc.messages import NewOrder, Ping, Pong, Report
+from tests.product import Wire, make_config, running, until
+from tests.test_back_pressure import SLOW, answered, counter, orders, stopped_matcher
+
+COUNT = 3_000
+AHEAD = SHARED_COMMANDS + TURN_COMMANDS + LIGHT_COMMANDS
+"""Commands that a flood may have at a matcher, whenever another's comes."""
+
+
+def sequences(wire: Wire) -> list[int]:
+    """Return when each order of a flood was matched."""
+    reports = [wire.receive() for _ in range(COUNT)]
+    assert all(isinstance(report, Report) for report in reports)
+    assert [report.request_id for report in reports] == list(range(1, COUNT + 1))  # type: ignore[union-attr]
+    return [report.sequence for report in reports]  # type: ignore[union-attr]
+
+
+def test_little_of_a_flood_is_ahead_of_who_sends_little() -> None:
+    with (
+        running(make_config(2, 2)) as plan,
+        Wire(plan, "flood") as flood,
+        Wire(plan, "light") as light,
+    ):
+        answered(light, SLOW)
+        with stopped_matcher(plan):
+            flood.send_bytes(orders(COUNT, SLOW))
+            until(lambda: counter(plan, "waited_turns") == 1)
+            light.send(NewOrder(SLOW, 8, 0, 1, 2, 1, 100, 5), Ping(9))
+            assert light.receive() == Pong(9)  # so the order before it has passed
+        report = light.receive()
+        assert isinstance(report, Report)
+        assert (report.request_id, report.sequence) <= (8, 2 + AHEAD)
+        assert sequences(flood)[-1] == COUNT + 2
+
+
+def test_floods_take_turns_beside_who_sends_little() -> None:
+    with (
+        running(make_config(2, 2)) as plan,
+        Wire(plan, "first") as first,
+        Wire(plan, "second") as second,
+        Wire(plan, "light") as light,
+    ):
+        answered(light, SLOW)
+        with stopped_matcher(plan):
+            for turns, flood in enumerate([first, second]):
+                flood.send_bytes(orders(COUNT, SLOW))
+                until(lambda turns=turns: counter(plan, "waited_turns") == turns + 1)  # type: ignore[misc]
+        owners = sorted([(s, 1) for s in sequences(first)] + [(s, -1) for s in sequences(second)])
+        assert max(map(abs, accumulate(owner for _, owner in owners))) < COUNT // 2
+
+
+def test_a_flood_by_itself_is_held_to_its_window_alone() -> None:
+    extra = f"[frontend]\nwindow = {COUNT - 1}\n"
+    with running(make_config(2, 2, extra)) as plan, Wire(plan, "flood") as flood:
+        with stopped_matcher(plan):
+            flood.send_bytes(orders(COUNT, SLOW))
+            until(lambda: counter(plan, "held_reads") == 1)
+            assert counter(plan, "waited_turns") == 0
+            until(lambda: counter(plan, "frames_in") == 1 + COUNT - 1)  # the login, and the window
+        assert sequences(flood)[-1] == COUNT
