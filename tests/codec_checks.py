@@ -35,7 +35,8 @@ from ipc.vocabulary import ExecType
 
 MAX_BODY = 1024
 STREAM, ACCOUNT, TIME_NS = 3, 0xFEED_F00D_DEAD_BEEF, 5
-SHARDS = {1: 0, 2: 1, 3: 0, 300: 2}
+SHARDS = {1: 0, 2: 1, 3: 0, 204: 1, 300: 2}
+"""By symbol. 204 is also the byte that a number above 127 begins with."""
 QUERY_LINK = 3
 WAITING, FIRST = 4, 2
 """An array of so many commands is being answered, from this request_id on."""

