@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 
 from engine.plan import Plan
+from engine.trade_lines import parse_lines
 from frontend.reading import Reader
+from ipc.records import account_of
 from ipc.status import StatusReader
+from ipc.table import OrderTableReader
 from tests.http import API, Http, serving
 from tests.product import until
 
@@ -35,6 +39,7 @@ class Load:
         self.thread = threading.Thread(target=self._run)
         self.stopping = threading.Event()
         self._number = number
+        self.shard = number % 2
 
     def _run(self) -> None:
         while not self.stopping.is_set():
@@ -64,8 +69,8 @@ class Load:
 
 
 @contextmanager
-def loaded(plan: Plan) -> Iterator[list[Load]]:
-    loads = [Load(plan, number) for number in range(CLIENTS)]
+def loaded(plan: Plan, kind: type[Load] = Load) -> Iterator[list[Load]]:
+    loads = [kind(plan, number) for number in range(CLIENTS)]
     for load in loads:
         load.thread.start()
     try:
@@ -119,6 +124,66 @@ def test_a_killed_frontend_is_told_as_unknown_outcomes_and_then_forgotten() -> N
         assert codes
         assert not any(load.lost for load in loads)
         check_acknowledged(plan, loads)
+
+
+class Careful(Load):
+    """A client that sends an order again, under its client_order_id, until it knows its outcome."""
+
+    def _send(self, http: Http) -> None:
+        while not self.stopping.is_set():
+            turn = len(self.acknowledged) + 1
+            order = {
+                "user_id": self.user,
+                "symbol": ("AA", "BB")[self._number % 2],
+                "order_type": "limit",
+                "side": ("sell", "buy")[turn % 2],
+                "price": 1 + self._number,
+                "quantity": 1 + turn % 3,
+                "client_order_id": turn,
+            }
+            reply = http.call("POST", f"{API}/orders", order)
+            if reply.status == 200:
+                self.acknowledged.append(reply.body["order_id"])
+            elif reply.code == "DUPLICATE_CLIENT_ORDER_ID":
+                assert reply.status == 409
+                self.acknowledged.append(reply.body["error"]["details"]["order_id"])
+            else:
+                assert reply.status == 503, reply
+                assert reply.headers["retry-after"]
+                self.refused.append(reply.code)
+                self.stopping.wait(0.001)
+
+
+def test_through_kills_of_matchers_and_frontend_each_order_is_carried_out_once(
+    tmp_path: Path,
+) -> None:
+    with serving(workers=2, directory=tmp_path) as plan:
+        with loaded(plan, Careful) as loads:
+            for role, number in (("matcher", 0), ("frontend", 0), ("matcher", 1), ("matcher", 0)):
+                first = pid_of(plan, role, number)
+                os.kill(first, signal.SIGKILL)
+                until(lambda at=(role, number), old=first: pid_of(plan, *at) not in (0, old))
+                go_on(loads)
+        codes = {code for load in loads for code in load.refused}
+        assert codes <= {"OUTCOME_UNKNOWN", "SHARD_DOWN", "BUSY"}
+        assert "SHARD_DOWN" in codes
+        assert not any(load.lost for load in loads)
+        filled: dict[int, int] = {}
+        with Reader(plan) as reader:
+            for load in loads:
+                orders = reader.orders(load.acknowledged)
+                assert orders["client_order_id"].tolist() == list(range(1, len(orders) + 1))
+                table = OrderTableReader(plan.table_path(load.shard))
+                every = table.of_account(account_of(load.user), limit=len(orders) + 1)
+                assert sorted(every["order_id"]) == sorted(load.acknowledged), "one was doubled"
+                filled |= dict(
+                    zip(orders["order_id"].tolist(), orders["cum_qty"].tolist(), strict=True)
+                )
+    logged = dict.fromkeys(filled, 0)
+    for trade in parse_lines((plan.log_dir / "trades.ndjson").read_bytes()):
+        logged[trade.buy_order_id] += int(trade.quantity)
+        logged[trade.sell_order_id] += int(trade.quantity)
+    assert logged == filled
 
 
 def test_a_matcher_that_stands_still_is_told_in_time_and_other_shards_go_on() -> None:
