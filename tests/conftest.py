@@ -2,12 +2,15 @@
 
 import os
 import secrets
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from engine.ladder import warm
+from ipc.mapping import run_directory
 from tests.books import BOOKS, WIDE, Desk, MakeBook
 
 # A run of a random test says how to repeat it; its speed is not a fault.
@@ -22,6 +25,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Compile the kernels where numba's cache has none, before a test's time counts."""
     if session.items and not session.config.option.collectonly:
         warm()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_memory_is_given_back(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Remove what tests of killed and halved products leave in shared memory."""
+    yield
+    for directory, _, _ in os.walk(tmp_path_factory.getbasetemp()):
+        shutil.rmtree(run_directory(Path(directory)), ignore_errors=True)
 
 
 @pytest.fixture
