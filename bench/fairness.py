@@ -6,6 +6,12 @@ One client sends at a modest rate in open loop (a late send counts as latency): 
 second one that does the same (equal shares), and beside one that floods, sending as fast as its
 window lets it. Both trade the same symbols. The product has to keep the median beside a flood
 within twice that at equal shares.
+
+What counts is how another client behaves, not how much the one looked at sends: its rate is the
+same in all three, and each rate stands by itself. That asks for more than the same total load
+dealt out evenly would: at a low rate the machine is nearly idle at equal shares, and has nothing
+left beside a flood, of which generator, product and persister share two cores. Twofold is what a
+client that uses less than its share of two would wait if the server took both by turns.
 """
 
 import argparse
