@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -98,6 +99,7 @@ def test_requests_in_one_piece_are_answered_in_their_order(plan: Plan) -> None:
 
 def test_requests_in_small_pieces_are_whole_in_the_end(plan: Plan) -> None:
     with Raw(plan) as raw:
+        raw.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in ENTER + HEALTH:
             raw.send(bytes([byte]))
         assert raw.answer()[0] == 200
@@ -170,6 +172,17 @@ def test_an_idle_connection_is_closed(plan: Plan) -> None:
         assert raw.ended()
 
 
+def test_who_asks_on_and_never_reads_is_cut_off(plan: Plan) -> None:
+    with Raw(plan) as raw:
+        raw.sock.setblocking(False)
+        many = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100
+        with suppress(BlockingIOError):
+            while raw.sock.send(many):
+                pass
+        until(lambda: counter(plan, "connections", "http") > 0)
+        until(lambda: counter(plan, "connections", "http") == 0)
+
+
 def test_what_is_under_way_is_answered_before_the_end() -> None:
     with serving(workers=1) as plan:
         with Http(plan) as http:
@@ -217,6 +230,6 @@ def sessions(plan: Plan) -> int:
     return counter(plan, "sessions")
 
 
-def counter(plan: Plan, name: str) -> int:
+def counter(plan: Plan, name: str, role: str = "frontend") -> int:
     processes = StatusReader(plan.status_path).processes()
-    return next(p.counters[name] for p in processes if p.role == "frontend")
+    return next(p.counters[name] for p in processes if p.role == role)

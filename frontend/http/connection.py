@@ -58,8 +58,8 @@ class Bounds(NamedTuple):
     """What a connection may take.
 
     A request must have come whole ``wait_s`` after its first byte, and its first byte as long after
-    the connection was made or the answer before it was sent: ``close_overdue`` ends those that have
-    not.
+    the connection was made or the answer before it was sent; and answers must be read as soon where
+    more requests wait. ``close_overdue`` ends connections that are later.
     """
 
     max_header_bytes: int
@@ -135,7 +135,7 @@ class Connection(HttpToolsProtocol):
         self._in_headers = True
         self._waits_since = self.loop.time()
         self.url, self.headers, self.expect_100_continue = b"", [], False
-        self._body = b""
+        self._body: bytes | bytearray = b""
         self._wrong: ApiError | None = None
         self._upgrades = False
 
@@ -173,7 +173,11 @@ class Connection(HttpToolsProtocol):
         """Keep a piece of the body, unless it is too large: then none of it."""
         if self._wrong is not None:
             return
-        self._body = self._body + body if self._body else body
+        if not self._body:
+            self._body = body
+        else:
+            self._body = bytearray(self._body) if isinstance(self._body, bytes) else self._body
+            self._body += body
         most = self.bounds.max_body_bytes
         if len(self._body) > most:
             self._body = b""
@@ -193,7 +197,7 @@ class Connection(HttpToolsProtocol):
         keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
         method = parser.get_method().decode("ascii")
         self._calls.append(
-            Call(method, *self._target, self.headers, self._body, keep_alive, self._wrong)
+            Call(method, *self._target, self.headers, bytes(self._body), keep_alive, self._wrong)
         )
 
     def _too_large(self) -> ApiError:
@@ -211,6 +215,8 @@ class Connection(HttpToolsProtocol):
         self._serving = False
         if self._calls:
             self.flow.pause_reading()
+            if self._current is None:
+                self._waits_since = self.loop.time()  # for the client to read
         elif not self._lost:
             self.flow.resume_reading()
 
@@ -258,7 +264,10 @@ class Connection(HttpToolsProtocol):
     def close_overdue(self, now: float) -> None:
         """Close a connection whose client was waited for too long."""
         if self._waits_since and now - self._waits_since > self.bounds.wait_s:
-            self.transport.close()
+            if self.transport.get_write_buffer_size():
+                self.transport.abort()  # it does not read either
+            else:
+                self.transport.close()
 
     def shutdown(self) -> None:
         """Close, once what is under way is answered."""
