@@ -5,7 +5,6 @@ import gzip
 import os
 import shutil
 import threading
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -503,7 +502,7 @@ class TestSealing:
                 return chunk
 
         monkeypatch.setattr(trade_segments, "_CHUNK_BYTES", 1000)
-        monkeypatch.setattr(zlib, "compressobj", lambda level, wbits: Packer())
+        monkeypatch.setattr(trade_segments.zlib_ng, "compressobj", lambda level, wbits: Packer())
         log = TradeLog(tmp_path, SEGMENT_BYTES)
         log.append(make_lines(0, 1, 30))
         begun.wait()
