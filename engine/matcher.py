@@ -91,18 +91,15 @@ class Matcher:
             self._publish_depth(symbol, counters.sequence)
         self._count(counters, 0, 0, {})
 
-    def handle(
-        self, arrived: list[tuple[Link, bytes]], links: list[Link], gone: Sequence[Link] = ()
-    ) -> None:
-        """Carry out all whole frames that have arrived, and queue the answers on ``links``.
+    def handle(self, arrived: list[Link], links: list[Link], gone: Sequence[Link] = ()) -> None:
+        """Carry out all whole frames that have ``arrived``, and queue the answers on ``links``.
 
         ``gone``: links that have ended since, and cancel the orders of who asked for that. Raises
         ``JournalError``.
         """
         self.tick()
         count = 0
-        for link, data in arrived:
-            link.decoder.feed(data)
+        for link in arrived:
             while True:
                 count, odd = link.decoder.read(self._commands, count, self._clock_ns)
                 if odd is not None:

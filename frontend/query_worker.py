@@ -50,9 +50,8 @@ class QueryWorker:
         self._tables = [OrderTableReader(plan.table_path(shard)) for shard in plan.shards]
         self._boards = [BoardReader(plan.board_path(shard)) for shard in plan.shards]
 
-    def handle(self, link: Link, data: bytes) -> None:
+    def handle(self, link: Link) -> None:
         """Answer every whole frame that has arrived."""
-        link.decoder.feed(data)
         while True:
             count, odd = link.decoder.read(self._no_commands, 0, 0)
             assert not count, "a command came to a query worker"
@@ -137,8 +136,8 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
         if wakeup.stopping:
             backend.stop_listening()
         backend.take_gone()
-        for link, data in arrived:
-            worker.handle(link, data)
+        for link in arrived:
+            worker.handle(link)
         worker.count()
         backend.flush()
     backend.close()

@@ -90,8 +90,8 @@ class Backend:
         self._selector.register(self._server, selectors.EVENT_READ)
         self._selector.register(waker.fileno(), selectors.EVENT_READ)
 
-    def poll(self, timeout_s: float | None) -> list[tuple[Link, bytes]]:
-        """Wait for bytes, and return each connection's, those of the longest silent one first.
+    def poll(self, timeout_s: float | None) -> list[Link]:
+        """Wait for bytes; return the connections whose decoders got any, the longest silent first.
 
         Returns early, maybe with nothing, when the waker has something to say or a link has ended.
         """
@@ -102,10 +102,9 @@ class Backend:
             elif isinstance(key.data, Link):
                 if events & selectors.EVENT_WRITE:
                     self._flush(key.data)
-                if events & selectors.EVENT_READ and key.data in self.links:
-                    data = self._receive(key.data)
-                    if data:
-                        arrived.append((key.data, data))
+                readable = events & selectors.EVENT_READ and key.data in self.links
+                if readable and self._receive(key.data):
+                    arrived.append(key.data)
             else:
                 self._waker.wait(0)
         return arrived
@@ -153,16 +152,18 @@ class Backend:
             self.links.append(link)
             self._selector.register(sock, selectors.EVENT_READ, link)
 
-    def _receive(self, link: Link) -> bytes:
+    def _receive(self, link: Link) -> int:
+        """Take what has come; return how many bytes."""
         try:
-            data = link.sock.recv(READ_BYTES)
+            count = link.sock.recv_into(link.decoder.room(READ_BYTES))
         except BlockingIOError:
-            return b""
+            return 0
         except OSError:
-            data = b""
-        if not data:
+            count = 0
+        if not count:
             self._finish(link)
-        return data
+        link.decoder.received(count)
+        return count
 
     def _finish(self, link: Link) -> None:
         """A frontend has said its last: send it what is left, waiting for it, and close."""

@@ -88,14 +88,14 @@ class CommandDecoder:
     def __init__(self, max_body: int) -> None:
         self._max_body = max_body
         self._accounts = np.zeros(64, np.uint64)
-        self._data = b""
-        self._view = np.zeros(0, np.uint8)
-        self._position = 0
+        self._buffer = np.zeros(0, np.uint8)
+        self._bytes = self._buffer.data
+        self._position = self._end = 0  # what was received and not read yet lies between
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes fed and not read yet."""
-        return len(self._data) - self._position
+        """Bytes received and not read yet."""
+        return self._end - self._position
 
     def open_stream(self, stream: int, account: int) -> None:
         """Take frames of ``stream`` as the account's from now on."""
@@ -109,11 +109,26 @@ class CommandDecoder:
         """Return the account of a stream, 0 where it is not open."""
         return int(self._accounts[stream]) if stream < len(self._accounts) else 0
 
+    def room(self, count: int) -> memoryview:
+        """Return where the next ``count`` bytes may be put, for ``received`` to follow."""
+        pending = self.pending_bytes
+        if len(self._buffer) - self._end < count:
+            former = self._bytes[self._position : self._end]
+            if len(self._buffer) < pending + count:
+                self._buffer = np.empty(1 << (pending + count).bit_length(), np.uint8)
+                self._bytes = self._buffer.data
+            self._bytes[:pending] = bytes(former)
+            self._position, self._end = 0, pending
+        return self._bytes[self._end : self._end + count]
+
+    def received(self, count: int) -> None:
+        """Take the first ``count`` bytes of what was put into ``room``."""
+        self._end += count
+
     def feed(self, data: bytes) -> None:
-        """Take bytes; what was not read yet stays in front of them."""
-        self._data = self._data[self._position :] + data if self.pending_bytes else data
-        self._view = np.frombuffer(self._data, np.uint8)
-        self._position = 0
+        """Take bytes that lie elsewhere."""
+        self.room(len(data))[:] = data
+        self.received(len(data))
 
     def read(
         self, commands: Records, count: int, timestamp_ns: int
@@ -123,13 +138,12 @@ class CommandDecoder:
         That is a frame which is no command of an open stream, ``(stream, body)``; or None: the
         bytes are used up, or ``commands`` is full. Raises ``FrameTooLongError``.
         """
-        end = len(self._data)
         while True:
             if HAVE_NUMBA:
                 self._position, count, why = scan(
-                    self._view,
+                    self._buffer,
                     self._position,
-                    end,
+                    self._end,
                     self._accounts,
                     np.uint64(timestamp_ns),
                     commands,
@@ -138,6 +152,8 @@ class CommandDecoder:
                 if why != ODD:
                     if why == DONE:
                         self._check_length()
+                        if self._position == self._end:
+                            self._position = self._end = 0
                     return count, None
             elif count >= len(commands):
                 return count, None
@@ -153,7 +169,7 @@ class CommandDecoder:
     def _check_length(self) -> None:
         """Refuse a header that announces more than a body may have."""
         if self.pending_bytes >= HEADER_BYTES:
-            length, _ = HEADER.unpack_from(self._data, self._position)
+            length, _ = HEADER.unpack_from(self._bytes, self._position)
             if length > self._max_body:
                 raise FrameTooLongError(length, self._max_body)
 
@@ -162,12 +178,12 @@ class CommandDecoder:
         self._check_length()
         if self.pending_bytes < HEADER_BYTES:
             return None
-        length, stream = HEADER.unpack_from(self._data, self._position)
+        length, stream = HEADER.unpack_from(self._bytes, self._position)
         start = self._position + HEADER_BYTES
-        if start + length > len(self._data):
+        if start + length > self._end:
             return None
         self._position = start + length
-        return stream, self._data[start : start + length]
+        return stream, bytes(self._bytes[start : start + length])
 
     def _row(self, stream: int, body: bytes, timestamp_ns: int) -> CommandRow | None:
         """Decode one body with msgspec; None where it is no command of an open stream."""

@@ -78,20 +78,19 @@ class ScriptedShard:
             self.carry_out(self.backend.poll(0))
             self.backend.flush()
 
-    def arrived(self, count: int) -> list[tuple[Link, bytes]]:
-        """Return so many bytes of commands that have arrived, without carrying them out."""
+    def arrived(self, count: int) -> list[Link]:
+        """Wait for so many bytes of commands, without carrying them out; return whose they are."""
         assert self.backend is not None
-        found: list[tuple[Link, bytes]] = []
-        while sum(len(data) for _, data in found) < count:
-            found += self.backend.poll(1)
-        return found
+        links = self.backend.links
+        while sum(link.decoder.pending_bytes for link in links) < count:
+            self.backend.poll(1)
+        return list(links)
 
-    def carry_out(self, arrived: list[tuple[Link, bytes]]) -> None:
+    def carry_out(self, arrived: list[Link]) -> None:
         """Carry out what has arrived; the answers are queued, and published in the ring."""
         assert self.backend is not None
         commands, count = np.zeros(4096, COMMAND), 0
-        for link, data in arrived:
-            link.decoder.feed(data)
+        for link in arrived:
             while True:
                 count, odd = link.decoder.read(commands, count, TIME_NS)
                 if odd is None:
