@@ -24,9 +24,9 @@ HEAVY_S = 0.1
 """So long after it had more, an account is not taken for one that sends little."""
 CROWDED_S = 10.0
 """So long after its last command, an account that sends little still has others take turns."""
-TURN_COMMANDS = 128
+TURN_COMMANDS = 64
 """Commands of one turn."""
-SHARED_COMMANDS = 512
+SHARED_COMMANDS = 192
 """Commands that all who take turns have at one matcher."""
 
 
