@@ -30,7 +30,7 @@ from engine.journal_reader import End, JournalReader, segments_of
 from engine.plan import Plan
 from engine.recovery import publish_nothing, recover
 from engine.shard_terms import terms_of
-from engine.snapshotter import take_snapshot
+from engine.snapshotter import step_back, take_snapshot
 from frontend.client import Client
 from frontend.commands import Order
 from frontend.errors import ClientError
@@ -240,7 +240,7 @@ class _Snapshots:
         self.taken += bool(self._pid)
         self._pid = os.fork()
         if not self._pid:
-            os.setpriority(os.PRIO_PROCESS, 0, 19)
+            step_back(self._plan)
             with contextlib.suppress(BaseException):
                 for shard in self._plan.shards:
                     take_snapshot(self._plan, shard)

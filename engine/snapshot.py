@@ -15,7 +15,7 @@ made from; also the orders that the order table shows, and each account's number
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from ipc.records import ORDER, RECENT, RESTING, fingerprint
 VERSION = 1
 MAGIC = b"SBSNAPSH"
 SUFFIX = ".snapshot"
+_SYNC_BYTES = 1 << 20
 _PREFIX = struct.Struct("<8sII")
 _CHECKSUM = struct.Struct("<I")
 ACCOUNT = np.dtype([("account", "<u8"), ("sequence", "<u8")])
@@ -158,14 +159,27 @@ def read_snapshot(path: Path) -> Snapshot:
     return snapshot
 
 
+def _cut(pieces: list[Buffer]) -> Iterator[Buffer]:
+    """Return pieces of bytes as pieces of the length that is synced at a time.
+
+    A file system that takes much at once keeps others waiting who write to it: a matcher.
+    """
+    data = memoryview(b"".join(pieces))
+    for start in range(0, len(data), _SYNC_BYTES):
+        yield data[start : start + _SYNC_BYTES]
+
+
 def write_snapshot(directory: Path, snapshot: Snapshot, storage: Storage) -> Path:
     """Write a snapshot durably; return its path. Raises ``OSError``; nothing counts then."""
     path = snapshot_path(directory, snapshot.counters.sequence)
     aside = path.with_name(f"{path.name}.tmp")
     descriptor = storage.create(aside)
     try:
-        storage.write(descriptor, encode(snapshot), 0)
-        storage.sync(descriptor)
+        offset = 0
+        for piece in _cut(encode(snapshot)):
+            storage.write(descriptor, [piece], offset)
+            storage.sync(descriptor)
+            offset += len(piece)
     finally:
         storage.close(descriptor)
     storage.rename(aside, path)

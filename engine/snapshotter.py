@@ -241,14 +241,22 @@ class Schedule:
         return process
 
 
-def _run(config: Config, data_dir: str, shard: int) -> NoReturn:
-    """Be the process that takes one snapshot."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
-    plan = Plan(config, Path(data_dir))
+def step_back(plan: Plan) -> None:
+    """Have this process run where no matcher does, and only while nobody else wants to."""
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
     core = plan.member("supervisor", 0).core
     if core is not None:
         os.sched_setaffinity(0, {core})
+
+
+def _run(config: Config, data_dir: str, shard: int) -> NoReturn:
+    """Be the process that takes one snapshot."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    plan = Plan(config, Path(data_dir))
+    step_back(plan)
     try:
         take_snapshot(plan, shard)
     except (JournalError, TradeLogError, OSError) as error:
