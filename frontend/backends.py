@@ -6,19 +6,16 @@ or their senders are not read from until there is room, as configured. Nobody el
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
 from frontend.frame_sorter import StreamSorter, count_answers
-from frontend.turns import has_turn
 from ipc.codec import FRONTEND_STREAM
 from ipc.compiled import HAVE_NUMBA
 from ipc.frames import HEADER, HEADER_BYTES, frame
 from ipc.messages import (
     FRONTEND_MESSAGES,
     OpenStream,
-    Reject,
     frontend_decoder,
     server_decoder,
 )
@@ -76,11 +73,8 @@ class BackendLink(asyncio.BufferedProtocol):
         self.connected = False
         self.full = False
         """Whether more than ``max_queued_bytes`` wait for the other side."""
-        self.under_way = 0
-        """Commands or queries that are not answered."""
         self.waits = waits
         self.shard = shard
-        self._turns: deque[Callable[[], None]] = deque()
         self._keeps = keeps
         self._kept: list[bytes] = []
         self._kept_bytes = 0
@@ -125,20 +119,6 @@ class BackendLink(asyncio.BufferedProtocol):
             self._kept.append(bytes(data))
             self._kept_bytes += len(data)
             self.full = self._kept_bytes > self._max_queued_bytes
-
-    def forward(self, data: bytes | memoryview, commands: int) -> None:
-        """Send commands or queries, and count them until they are answered."""
-        self.write(data)
-        self.under_way += commands
-
-    def when_turn(self, go_on: Callable[[], None]) -> None:
-        """Call ``go_on`` once it is its turn (``frontend.turns``), or the link is lost."""
-        self._turns.append(go_on)
-
-    def _answered(self, answers: int) -> None:
-        self.under_way = max(0, self.under_way - answers)
-        while self._turns and has_turn(self):
-            self._turns.popleft()()
 
     def open_stream(self, stream: int, account: int, cancel_on_disconnect: bool) -> None:
         """Tell the other side whose frames these are, and whether to cancel if they end.
@@ -200,42 +180,35 @@ class BackendLink(asyncio.BufferedProtocol):
         """Deliver the whole frames of ``data``; return where the rest begins."""
         position = 0
         while position < len(data):
-            answered = 0
             if HAVE_NUMBA:
                 size, pieces = self._sorter.sort(data[position:])
                 position += size
                 for stream, frames, answers in pieces:
                     last = int.from_bytes(frames[-8:], "big")  # where every report has its number
                     self._accounts.deliver(self.shard, stream, frames, answers, last)
-                    answered += answers
-            taken, answers = self._deliver_one(data, position)
+            taken = self._deliver_one(data, position)
             position += taken
-            self._answered(answered + answers)
             if not taken:
                 break
         return position
 
-    def _deliver_one(self, data: memoryview, position: int) -> tuple[int, int]:
-        """Deliver the frame at ``position`` by itself.
-
-        Returns its size, 0 where it is not whole, and how many commands it answers.
-        """
+    def _deliver_one(self, data: memoryview, position: int) -> int:
+        """Deliver the frame at ``position`` by itself; return its size, 0 where it is not whole."""
         if len(data) - position < HEADER_BYTES:
-            return 0, 0
+            return 0
         length, stream = HEADER.unpack_from(data, position)
         size: int = HEADER_BYTES + length
         if position + size > len(data):
-            return 0, 0
+            return 0
         frame = bytes(data[position : position + size])
         if stream & FRONTEND_STREAM:
             message = frontend_decoder.decode(frame[HEADER_BYTES:])
             self._accounts.told(self.shard, stream & ~FRONTEND_STREAM, message)
-            return size, int(isinstance(message, Reject))
+            return size
         answer = server_decoder.decode(frame[HEADER_BYTES:])
-        answers = count_answers(answer)
         last = getattr(answer, "account_sequence", 0)
-        self._accounts.deliver(self.shard, stream, frame, answers, last)
-        return size, answers
+        self._accounts.deliver(self.shard, stream, frame, count_answers(answer), last)
+        return size
 
     def pause_writing(self) -> None:
         """The bound is reached: commands are refused, or their senders wait."""
@@ -263,7 +236,6 @@ class BackendLink(asyncio.BufferedProtocol):
         self._filled = 0
         self._known = set(self._flagged)
         self.resume_writing()
-        self._answered(self.under_way)
         self._accounts.lost_link(self.shard)
         if self._closing:
             self.closed.set()

@@ -58,7 +58,6 @@ class ClientConnection(asyncio.BufferedProtocol):
         """By shard, how much that was when its matcher was lost last."""
         self.transport: asyncio.Transport | None = None
         self._rest = b""
-        self._link: BackendLink | None = None  # where the last commands went
         self._held_for_login = False
         self._allowance = hall.config.max_unread_bytes
         self._holds = 0
@@ -166,7 +165,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         """Route one whole message of a session that is logged in, or answer what is wrong."""
         self._odd(body)
         now_s = asyncio.get_running_loop().time()
-        self.hall.turns.passed(self.hall.stream_of(self), now_s)
+        self.hall.windows.passed(self.hall.stream_of(self), now_s)
 
     def _pause(self) -> bool:
         """Read no more; return whether that is new."""
@@ -207,19 +206,16 @@ class ClientConnection(asyncio.BufferedProtocol):
                 position += HEADER_BYTES + len(body)
         self.hall.status.add("frames_in", frames)
         if self.session and not self._holds:
-            self.hall.turns.passed(self.hall.stream_of(self), self.last_seen_s)
+            self.hall.windows.passed(self.hall.stream_of(self), self.last_seen_s)
         return position
 
     def _allowed(self) -> int:
-        """Return how many commands may pass now; if none, ``go_on`` is called at the next turn."""
-        hall, link = self.hall, self._link
-        limit = hall.turns.allowed(hall.stream_of(self), link, self.last_seen_s)
-        if not limit:
-            assert link is not None
-            if self._pause():
-                hall.status.add("waited_turns", 1)
-            link.when_turn(self.go_on)
-        return limit
+        """Return how many commands may pass now; if none, the account is held."""
+        stream = self.hall.stream_of(self)
+        room = self.hall.windows.room(stream, self.last_seen_s)
+        if not room:
+            stream.hold()
+        return room
 
     def _next(self, data: bytes | memoryview, position: int) -> bytes | None:
         """Return the body of the frame at ``position``, None where it is not whole."""
@@ -236,8 +232,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         """Send frames to ``link``, or refuse every one of them."""
         refusal = link.refusal()
         if refusal is None:
-            link.forward(frames, commands)
-            self._link = link
+            link.write(frames)
             self.hall.forwarded(self, commands)
             if link.full and link.waits:
                 self.hold()

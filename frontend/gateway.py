@@ -48,7 +48,6 @@ class GatewaySession(ClientConnection):
     def __init__(self, hall: Hall, gateway: "GatewayConnection", request_id: int) -> None:
         super().__init__(hall)
         self.gateway = gateway
-        self.held = False
         self._request_id = request_id
 
     def enter(self, session: int, welcome: bytes, missed: bytes) -> None:
@@ -65,13 +64,16 @@ class GatewaySession(ClientConnection):
         """Pass on frames that were missed while a link was down."""
         self.gateway.deliver_missed(data)
 
+    @property
+    def held(self) -> bool:
+        """Whether the account's whole window is full."""
+        return self.hall.stream_of(self).under_way >= self.hall.config.window
+
     def hold(self) -> None:
-        """The account's window is full."""
-        self.held = True
+        """Do nothing: a gateway is read on."""
 
     def go_on(self) -> None:
-        """There is room in the window again."""
-        self.held = False
+        """Do nothing."""
 
     def close(self, code: str, text: str) -> None:
         """Refuse to open the account; what else ends a session ends its gateway with it."""
@@ -131,7 +133,7 @@ class GatewayConnection(ClientConnection):
             else:
                 pieces.setdefault(link, []).append(data[position:stop])
                 self.hall.forwarded(session, 1)
-                self.hall.turns.passed(self.hall.stream_of(session), now_s)
+                self.hall.windows.passed(self.hall.stream_of(session), now_s)
             position = stop
             frames += 1
         self._write(pieces)
@@ -153,7 +155,7 @@ class GatewayConnection(ClientConnection):
 
     def _write(self, pieces: dict[BackendLink, list[bytes]]) -> None:
         for link, frames in pieces.items():
-            link.forward(b"".join(frames), len(frames))
+            link.write(b"".join(frames))
         pieces.clear()
 
     def opened(self, session: GatewaySession) -> None:

@@ -24,7 +24,7 @@ from frontend.report_history import ReportHistory
 from frontend.resume import Resume, ResumeError
 from frontend.router import Router
 from frontend.streams import Stream
-from frontend.turns import Turns
+from frontend.windows import Windows
 from ipc.codec import FRONTEND_STREAM, MAX_STREAM
 from ipc.explain import Request, reject, request_of
 from ipc.frames import frame
@@ -81,7 +81,7 @@ class Hall:
         self._sessions = 0
         self._session_numbers = session_numbers
         self._mass_cancels = MassCancels()
-        self.turns = Turns(config.window)
+        self.windows = Windows(config.window)
         self.receive_buffer = memoryview(bytearray(RECEIVE_BYTES))
 
     # Sessions -----------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ class Hall:
             self._sessions -= 1
             self.status.set("sessions", self._sessions)
             if not stream.sessions:
-                self.turns.forget(stream)
+                self.windows.forget(stream)
             if connection.cancel_on_disconnect and not stream.cancels_on_disconnect:
                 self._tell_matchers(stream)
 
@@ -132,7 +132,7 @@ class Hall:
 
     def _open(self, account: int) -> Stream:
         matchers = self.router.matchers
-        stream = Stream(len(self._streams) + 1, account, len(matchers))
+        stream = Stream(len(self._streams) + 1, account, len(matchers), self.config.window)
         assert stream.number <= MAX_STREAM
         self._streams[stream.number] = self._stream_of[account] = stream
         stream.opening = {shard for shard, link in enumerate(matchers) if link.connected}
@@ -284,12 +284,12 @@ class Hall:
         """Count what an account has under way; one that fills its window is not read from."""
         stream = self._streams[connection.stream]
         stream.under_way += commands
-        if stream.under_way >= self.config.window and not stream.window_full:
+        if stream.under_way >= stream.window:
             stream.hold()
 
     def _answered(self, stream: Stream, answers: int) -> None:
         stream.under_way = max(0, stream.under_way - answers)
-        if stream.window_full and stream.under_way <= self.config.window // 2:
+        if stream.window_full and stream.under_way <= stream.window // 2:
             stream.go_on()
 
     def cancel_everywhere(self, connection: ClientConnection, message: MassCancel) -> None:

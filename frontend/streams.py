@@ -13,7 +13,7 @@ class Stream:
     """One account. ``number`` is what matchers and query workers know it by on this frontend's
     links; it stays while the frontend lives."""
 
-    def __init__(self, number: int, account: int, shards: int) -> None:
+    def __init__(self, number: int, account: int, shards: int, window: int) -> None:
         self.number = number
         self.account = account
         self.sessions: list[ClientConnection] = []
@@ -26,9 +26,11 @@ class Stream:
         """Logins that wait for that."""
         self.under_way = 0
         """Commands and queries that are not answered."""
+        self.window = window
+        """How many those may be now: see ``frontend.windows``."""
         self.window_full = False
         self.heavy_s = 0.0
-        """When it had many of them last; see ``frontend.turns``."""
+        """When it had many of them last."""
 
     def known_positions(self) -> list[int]:
         """Return where the account stands, on every shard that has said so."""
@@ -41,9 +43,10 @@ class Stream:
 
     def hold(self) -> None:
         """Read from no session: the window is full."""
-        self.window_full = True
-        for session in self.sessions:
-            session.hold()
+        if not self.window_full:
+            self.window_full = True
+            for session in self.sessions:
+                session.hold()
 
     def go_on(self) -> None:
         """Read again."""

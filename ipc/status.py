@@ -37,7 +37,6 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "closed_idle",
         "undelivered_bytes",
         "held_reads",
-        "waited_turns",
         "shards_down",
         "resumed_reports",
         "refused_resume",

@@ -1,14 +1,14 @@
-"""One account's flood: little of it is ahead of who sends little, and floods take turns."""
+"""One account's flood: little of it is ahead of who sends little, and of another flood."""
 
 from itertools import accumulate
 
-from frontend.turns import LIGHT_COMMANDS, SHARED_COMMANDS, TURN_COMMANDS
+from frontend.windows import LIGHT_COMMANDS, NARROW_WINDOW
 from ipc.messages import NewOrder, Ping, Pong, Report
 from tests.product import Wire, make_config, running, until
 from tests.test_back_pressure import SLOW, answered, counter, orders, stopped_matcher
 
 COUNT = 3_000
-AHEAD = SHARED_COMMANDS + TURN_COMMANDS + LIGHT_COMMANDS
+AHEAD = NARROW_WINDOW + LIGHT_COMMANDS
 """Commands that a flood may have at a matcher, whenever another's comes."""
 
 
@@ -29,7 +29,7 @@ def test_little_of_a_flood_is_ahead_of_who_sends_little() -> None:
         answered(light, SLOW)
         with stopped_matcher(plan):
             flood.send_bytes(orders(COUNT, SLOW))
-            until(lambda: counter(plan, "waited_turns") == 1)
+            until(lambda: counter(plan, "held_reads") == 1)
             light.send(NewOrder(SLOW, 8, 0, 1, 2, 1, 100, 5), Ping(9))
             assert light.receive() == Pong(9)  # so the order before it has passed
         report = light.receive()
@@ -38,7 +38,7 @@ def test_little_of_a_flood_is_ahead_of_who_sends_little() -> None:
         assert sequences(flood)[-1] == COUNT + 2
 
 
-def test_floods_take_turns_beside_who_sends_little() -> None:
+def test_floods_are_served_side_by_side_beside_who_sends_little() -> None:
     with (
         running(make_config(2, 2)) as plan,
         Wire(plan, "first") as first,
@@ -47,11 +47,11 @@ def test_floods_take_turns_beside_who_sends_little() -> None:
     ):
         answered(light, SLOW)
         with stopped_matcher(plan):
-            for turns, flood in enumerate([first, second]):
+            for held, flood in enumerate([first, second]):
                 flood.send_bytes(orders(COUNT, SLOW))
-                until(lambda turns=turns: counter(plan, "waited_turns") == turns + 1)  # type: ignore[misc]
+                until(lambda held=held: counter(plan, "held_reads") == held + 1)  # type: ignore[misc]
         owners = sorted([(s, 1) for s in sequences(first)] + [(s, -1) for s in sequences(second)])
-        # Neither gets through before the other; one that has to be read from misses a few turns.
+        # Neither gets through before the other; one that has to be read from misses a little.
         assert max(map(abs, accumulate(owner for _, owner in owners))) < COUNT - 500
 
 
@@ -61,6 +61,5 @@ def test_a_flood_by_itself_is_held_to_its_window_alone() -> None:
         with stopped_matcher(plan):
             flood.send_bytes(orders(COUNT, SLOW))
             until(lambda: counter(plan, "held_reads") == 1)
-            assert counter(plan, "waited_turns") == 0
             until(lambda: counter(plan, "frames_in") == 1 + COUNT - 1)  # the login, and the window
         assert sequences(flood)[-1] == COUNT
