@@ -137,7 +137,8 @@ class TradeLog:
         except OSError:
             self._size, self._last = self._durable_size, dict(self._durable_last)
             self._ragged = True
-            self._cut_back()
+            self._storage.truncate(self._active, self._size)
+            self._ragged = False
             raise
         self._durable_size, self._durable_last = self._size, dict(self._last)
 
@@ -182,7 +183,12 @@ class TradeLog:
         self.appended_bytes += len(lines)
 
     def _cut_back(self) -> None:
+        """Cut what does not count off the file, and off the disk.
+
+        Lines of another shard may come in its place: a loss of power is not to mix the two.
+        """
         self._storage.truncate(self._active, self._size)
+        self._storage.sync(self._active)
         self._ragged = False
 
     def _open_active(self) -> None:

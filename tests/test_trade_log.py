@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine import trade_segments
-from engine.storage import Storage
+from engine.storage import Buffer, Storage
 from engine.trade_log import TradeLog, TradeLogError
 from engine.trade_segments import (
     ACTIVE,
@@ -527,3 +527,32 @@ class TestSealing:
         sealer.close()
         assert sealer.errors == 0
         assert compressed_path(tmp_path, 3).exists()
+
+
+class NotingStorage(Storage):
+    """Notes what is done."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        self.done.append("truncate")
+        super().truncate(descriptor, size)
+
+    def sync(self, descriptor: int) -> None:
+        self.done.append("sync")
+        super().sync(descriptor)
+
+    def append(self, descriptor: int, data: Buffer) -> int:
+        self.done.append("append")
+        return super().append(descriptor, data)
+
+
+def test_a_torn_line_is_off_the_disk_before_another_takes_its_place(tmp_path: Path) -> None:
+    """Else a loss of power may leave the one's beginning before the other's end."""
+    (tmp_path / ACTIVE).write_bytes(make_lines(0, 1, 3)[:-20])
+    storage = NotingStorage()
+    log = TradeLog(tmp_path, SEGMENT_BYTES, storage=storage)
+    log.append(make_lines(1, 1, 1))
+    log.close()
+    assert storage.done == ["truncate", "sync", "append"]
