@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import trustme
-from websockets.exceptions import InvalidStatus
 
 from engine.config import ConfigError, load_config, parse_config
 from engine.environment import with_environment
@@ -135,9 +134,17 @@ def test_a_socket_logs_in_by_header_or_by_message(plan: Plan, trust: ssl.SSLCont
         assert (answer["type"], answer["user_id"]) == ("logged_in", "bob")
         assert ws.refused("login", key=KEYS["bob"])[0] == "INVALID_REQUEST"
         assert ws.ask("order", order=ORDER)["type"] == "result"
-    with pytest.raises(InvalidStatus) as caught:
-        secure_ws(plan, trust, additional_headers={"X-API-Key": "wrong"})
-    assert caught.value.response.status_code == 401
+    address = plan.http_address
+    assert address is not None
+    # By hand: a WebSocket client may lose an answer over TLS that is followed by the end.
+    refused = HTTPSConnection(address.host, address.port, timeout=WAIT_S, context=trust)
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    nonce = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "X-API-Key": "wrong"}
+    refused.request("GET", "/ws", headers=upgrade | nonce)
+    response = refused.getresponse()
+    assert response.status == 401
+    assert b"UNAUTHORIZED" in response.read()
+    refused.close()
 
 
 def test_a_blocking_client_goes_on_when_an_engine_that_was_busy_reads_again(
