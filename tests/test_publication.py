@@ -16,6 +16,7 @@ from ipc.records import REPORT, account_of, make_id
 from ipc.ring import REPORTS, RingReader, RingWriter, create_ring
 from ipc.table import OrderTableWriter, TableFullError, create_table
 from ipc.vocabulary import ExecType, Flag, OrdStatus, Reason
+from tests.test_codec import reports_of
 
 SHARD = 3
 CAPACITY = 64
@@ -70,14 +71,6 @@ class Shown:
         ]
 
 
-def records(rows: list[dict[str, int]]) -> np.ndarray:
-    reports = np.zeros(len(rows), REPORT)
-    for report, row in zip(reports, rows, strict=True):
-        for name, value in row.items():
-            report[name] = value
-    return reports
-
-
 @pytest.mark.skipif(not HAVE_NUMBA, reason="without numba there is one way only")
 @given(st.lists(A_REPORT, max_size=80), st.integers(1, 80))
 def test_the_pass_is_equal_to_its_parts(
@@ -85,7 +78,7 @@ def test_the_pass_is_equal_to_its_parts(
 ) -> None:
     directory = tmp_path_factory.mktemp("both")
     compiled, plain = Shown(directory / "compiled"), Shown(directory / "plain")
-    reports = records(rows)
+    reports = reports_of(rows)
     for first in range(0, len(reports), batch):
         part = reports[first : first + batch]
         touched = compiled.publish(part)
@@ -108,7 +101,7 @@ def test_accounts_and_slots_grow_in_the_midst_of_a_batch(tmp_path: Path) -> None
         for number in range(4096)
     ]
     for _ in range(2):
-        assert shown.publish(records(rows)) == ([SYMBOLS[0]], {})
+        assert shown.publish(reports_of(rows)) == ([SYMBOLS[0]], {})
     assert shown.table.live_orders == 4096
     assert shown.numbers.known == 4096
     assert shown.numbers.reports == shown.ring.published == 8192
@@ -122,4 +115,4 @@ def test_a_full_table_is_refused_by_name(tmp_path: Path) -> None:
         for number in (1, 2, 3)
     ]
     with pytest.raises(TableFullError, match=r"2 orders are live.*\(report 2 of 3\)"):
-        shown.publish(records(rows))
+        shown.publish(reports_of(rows))
