@@ -2,7 +2,8 @@
 
 from itertools import accumulate
 
-from frontend.windows import LIGHT_COMMANDS, NARROW_WINDOW
+from frontend.streams import Stream
+from frontend.windows import LIGHT_COMMANDS, NARROW_WINDOW, Windows
 from ipc.messages import NewOrder, Ping, Pong, Report
 from tests.product import Wire, make_config, running, until
 from tests.test_back_pressure import SLOW, answered, counter, orders, stopped_matcher
@@ -63,3 +64,17 @@ def test_a_flood_by_itself_is_held_to_its_window_alone() -> None:
             until(lambda: counter(plan, "held_reads") == 1)
             until(lambda: counter(plan, "frames_in") == 1 + COUNT - 1)  # the login, and the window
         assert sequences(flood)[-1] == COUNT
+
+
+def test_accounts_that_have_come_to_send_much_narrow_nobody() -> None:
+    windows = Windows(COUNT)
+    first, second = (Stream(number, number, 1, COUNT) for number in (1, 2))
+    windows.passed(first, 100.0)
+    second.under_way = LIGHT_COMMANDS
+    assert windows.room(second, 100.0) == NARROW_WINDOW - LIGHT_COMMANDS
+    first.under_way = LIGHT_COMMANDS
+    for stream in (first, second):
+        assert windows.room(stream, 100.0) == COUNT - LIGHT_COMMANDS
+    first.under_way = 0
+    windows.passed(first, 100.0)
+    assert windows.room(second, 100.0) == COUNT - LIGHT_COMMANDS, "it sent much a moment ago"
