@@ -37,7 +37,7 @@ MAX_UNSENT_BYTES = 64 << 20
 """Reports that wait for one frontend before its commands have to wait too."""
 RING_FULL_WAIT_S = 0.0005
 RING_EVERY_NS = 2_000_000
-"""Waking the persister costs more than matching an order; it looks by itself every 50 ms."""
+"""Waking the persister costs more than matching an order; it looks again by itself (``SOON_S``)."""
 
 
 class Matcher:
@@ -67,6 +67,9 @@ class Matcher:
         self._reports = np.zeros(max(2, 4 * engine.batch_commands), REPORT)
         self._trades = np.zeros(2 * engine.batch_commands, TRADE)
         symbols = [instrument.number for instrument in plan.instruments_of(shard)]
+        self.flush: Callable[[], None] = lambda: None
+        """Called where answers are queued and more is to be matched: sent now, they are still near
+        the processor."""
         self._doorbell = plan.doorbell_path
         self._bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._bell.setblocking(False)
@@ -106,6 +109,7 @@ class Matcher:
                     count = self._control(link, links, count, *odd)
                 elif count == len(self._commands):
                     self.take(self._commands, links)
+                    self.flush()
                     count = 0
                 else:
                     break
@@ -270,6 +274,7 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
 def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup, keeper: Keeper) -> None:
     matcher = Matcher(plan, index, status, keeper)
     backend = Backend(plan.matcher_address(index), wakeup, MAX_UNSENT_BYTES)
+    matcher.flush = backend.flush
     backend.before_finish = lambda: matcher.settle_all(backend.links)
     if keeper.syncer is not None:
         wakeup.watch(keeper.syncer.fileno())

@@ -18,9 +18,9 @@ TIME_NS = 1_700_000_000_000_000_000
 TIME_STEP = 100
 
 
-def plan_of(directory: Path, extra: str = "", symbols: int = 2) -> Plan:
+def plan_of(directory: Path, extra: str = "", symbols: int = 2, engine: str = "") -> Plan:
     """Return the plan of a product of one shard, whose journal's directory exists."""
-    plan = Plan(make_config(1, symbols, extra), directory / "data")
+    plan = Plan(make_config(1, symbols, extra, engine), directory / "data")
     plan.journal_dir(0).mkdir(parents=True)
     plan.log_dir.mkdir()
     return plan

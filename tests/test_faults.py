@@ -19,6 +19,7 @@ from engine.matcher import Matcher
 from engine.plan import Plan
 from engine.shared import create_shared
 from engine.storage import Storage
+from ipc.frames import frame
 from ipc.messages import Cancel, NewOrder, Reject, Report
 from ipc.status import StatusWriter
 from ipc.vocabulary import Reason
@@ -201,6 +202,20 @@ def matcher(
         yield started
     finally:
         started.close()
+
+
+def test_a_full_batch_is_answered_before_the_next_is_matched(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, engine="batch_commands = 8\n")
+    told = Told()
+    told.open_stream(1, 7)
+    orders = [NewOrder(1, n, 0, 1, 2, 1, 100, 5) for n in range(1, 21)]
+    told.decoder.feed(b"".join(frame(order, 1) for order in orders))
+    sent: list[tuple[int, int]] = []
+    with matcher(plan) as one:
+        one.flush = lambda: sent.append((len(told.frames), one.book.counters().sequence))
+        one.handle([told], [told])
+        assert sent == [(8, 8), (16, 16)]
+        assert len(told.frames) == 20
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.EROFS])

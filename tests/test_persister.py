@@ -15,7 +15,7 @@ import pytest
 
 from engine import persister
 from engine.config import parse_config
-from engine.persister import BATCH_TRADES, Persister
+from engine.persister import BATCH_TRADES, IDLE_WAIT_S, SOON_S, Persister
 from engine.plan import Plan
 from engine.process import ring_doorbell, run_member
 from engine.trade_lines import trade_id_of
@@ -115,11 +115,15 @@ class Bell:
 
     def __init__(self, *script: Callable[[], object]) -> None:
         self.stopping = False
-        self.waits = 0
+        self.timeouts: list[float | None] = []
         self._script = list(script)
 
+    @property
+    def waits(self) -> int:
+        return len(self.timeouts)
+
     def wait(self, timeout_s: float | None) -> None:
-        self.waits += 1
+        self.timeouts.append(timeout_s)
         if self._script:
             self._script.pop(0)()
         self.stopping = not self._script
@@ -280,6 +284,13 @@ class TestOrderOfSteps:
         assert published
         assert seen == [(True, [[0], [0]])]
         assert [ring.wakeups() for ring in engine.rings.values()] == [[], []]
+        writer.close()
+
+    def test_it_looks_again_soon_after_a_trade(self, engine: Engine) -> None:
+        bell = Bell(lambda: None, lambda: engine.publish(0, 1), lambda: None, lambda: None)
+        writer = engine.persister()
+        writer.run(bell)
+        assert bell.timeouts == [IDLE_WAIT_S, IDLE_WAIT_S, SOON_S, IDLE_WAIT_S]
         writer.close()
 
     def test_all_is_logged_before_it_stops(self, make_engine: MakeEngine) -> None:
