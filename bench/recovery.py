@@ -5,6 +5,10 @@
 Replay is measured in one thread, beside its physical limit on the same file: reading it and taking
 zlib's CRC-32. A killed matcher is one of a running product with orders behind it; the clock runs
 from the kill until a new order is accepted.
+
+What others notice of snapshots is measured on two running products in turn, one order at a time.
+One has a snapshot taken every 1,000 commands, or as often as its supervisor looks. The longest
+answers of the other are the machine's own doing.
 """
 
 import argparse
@@ -14,7 +18,7 @@ import signal
 import statistics
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,7 +34,9 @@ from engine.journal_reader import End, JournalReader, segments_of
 from engine.plan import Plan
 from engine.recovery import publish_nothing, recover
 from engine.shard_terms import terms_of
-from engine.snapshotter import step_back, take_snapshot
+from engine.snapshot import sequence_of_snapshot, snapshots_of
+from engine.snapshotter import LOCK, take_snapshot
+from engine.storage import lock_directory
 from frontend.client import Client
 from frontend.commands import Order
 from frontend.errors import ClientError
@@ -46,6 +52,9 @@ BATCHES = (1, 16, 256, 4_096)
 RUNS = 3
 RESTING = 100_000
 PINGS = 4_000
+ROUNDS = 9
+"""Of so many orders each."""
+SNAPSHOT_COMMANDS = 1_000
 
 
 def main() -> None:
@@ -204,59 +213,57 @@ def snapshot_lines(parent: Path | None) -> str:
             f"{size / 1e6:.0f} MB, taken in {taking.wall_ns / 1e6:.0f} ms by a process of its own, "
             f"loaded in {loading.wall_ns / 1e6:.0f} ms"
         )
-    config = load_config()
-    with (
-        TemporaryDirectory(prefix="sb-", dir=parent) as directory,
-        product(config, directory) as plan,
-        Client(f"unix:{plan.addresses()[0].path}", user_id="bench") as client,
-    ):
-        _rest(client, RESTING)
-        alone = round_trips(client, lambda: None)
-        taking_process = _Snapshots(plan)
-        beside = round_trips(client, taking_process.keep_going)
-        taking_process.end()
-    for name, taken in (("alone", alone), ("while snapshots are taken", beside)):
-        p50, p99, p999, most = (np.percentile(taken, q) / 1e3 for q in (50, 99, 99.9, 100))
+    return "\n".join([*lines, *_answers_beside_snapshots(parent)])
+
+
+def _answers_beside_snapshots(parent: Path | None) -> list[str]:
+    """Measure single orders on two products in turn, of which one takes snapshots."""
+    rounds: dict[str, list[list[int]]] = {"without snapshots": [], "with snapshots": []}
+    with contextlib.ExitStack() as stack:
+        cases = []
+        for every in (0, SNAPSHOT_COMMANDS):
+            directory = stack.enter_context(TemporaryDirectory(prefix="sb-", dir=parent))
+            config = load_config()
+            journal = msgspec.structs.replace(config.journal, snapshot_commands=every)
+            config = msgspec.structs.replace(config, journal=journal)
+            plan = stack.enter_context(product(config, directory))
+            address = f"unix:{plan.addresses()[0].path}"
+            client = stack.enter_context(Client(address, user_id="bench"))
+            _rest(client, RESTING)
+            cases.append((plan, client))
+        begun = _until_none_is_due(cases[1][0])
+        for _ in range(ROUNDS):
+            for taken, (_, client) in zip(rounds.values(), cases, strict=True):
+                taken.append(round_trips(client))
+            snapshots = _until_none_is_due(cases[1][0]) - begun
+    lines = []
+    for name, taken in rounds.items():
+        p50, p99, p999 = np.percentile(np.concatenate(taken), (50, 99, 99.9)) / 1e3
+        longest = [max(times) / 1e6 for times in taken]
         lines.append(
             f"one order at a time beside {RESTING} resting ones, {name}: {p50:.0f} us, p99 "
-            f"{p99:.0f}, p99.9 {p999:.0f}, longest {most:.0f}"
+            f"{p99:.0f}, p99.9 {p999:.0f}; a round's longest {statistics.median(longest):.1f} ms "
+            f"({min(longest):.1f}..{max(longest):.1f})"
         )
-    lines.append(f"{taking_process.taken} snapshots were taken meanwhile; the matcher does nothing")
-    return "\n".join(lines)
+    return [*lines, f"{snapshots} snapshots were taken in {ROUNDS} rounds of {PINGS} orders"]
 
 
-class _Snapshots:
-    """Processes that take snapshots of a running product, one after the other."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.taken = 0
-        self._plan = plan
-        self._pid = 0
-
-    def keep_going(self) -> None:
-        """Begin the next when one has ended."""
-        if self._pid and os.waitpid(self._pid, os.WNOHANG) == (0, 0):
-            return
-        self.taken += bool(self._pid)
-        self._pid = os.fork()
-        if not self._pid:
-            step_back(self._plan)
-            with contextlib.suppress(BaseException):
-                for shard in self._plan.shards:
-                    take_snapshot(self._plan, shard)
-            os._exit(0)
-
-    def end(self) -> None:
-        """Wait for the last."""
-        if self._pid:
-            os.waitpid(self._pid, 0)
+def _until_none_is_due(plan: Plan) -> int:
+    """Wait until a product took the snapshots that are due; return how many it has taken."""
+    while True:
+        processes = StatusReader(plan.status_path).processes()
+        commands = next(p.counters["commands"] for p in processes if p.role == "matcher")
+        last = max(map(sequence_of_snapshot, snapshots_of(plan.journal_dir(0))), default=0)
+        if commands - last < plan.config.journal.snapshot_commands:
+            os.close(lock_directory(plan.journal_dir(0) / LOCK, timeout_s=60))
+            return next(p.counters["snapshots"] for p in processes if p.role == "supervisor")
+        time.sleep(0.01)
 
 
-def round_trips(client: Client, between: Callable[[], None]) -> list[int]:
+def round_trips(client: Client) -> list[int]:
     """Return how long each of some orders took to be answered, in nanoseconds."""
     taken = []
     for _ in range(PINGS):
-        between()
         begun = time.perf_counter_ns()
         order = client.submit("AAPL", "buy", quantity=1, price="1.00")
         taken.append(time.perf_counter_ns() - begun)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.book import Records
 from engine.journal_batches import BAD, FULL, MAX_BATCH_BYTES, scan
@@ -24,11 +25,13 @@ from engine.journal_format import (
     is_torn,
 )
 from engine.shard_terms import ShardTerms, difference
+from engine.storage import read_into
 from ipc.records import COMMAND, SEGMENT
 
-READ_BYTES = 8 << 20
+READ_BYTES = 1 << 20
+"""Read at a time, and more only where a batch is longer."""
 CHUNK_COMMANDS = MAX_BATCH_COMMANDS
-assert READ_BYTES > MAX_BATCH_BYTES
+Bytes = npt.NDArray[np.uint8]
 
 
 class Segment(NamedTuple):
@@ -105,6 +108,7 @@ class JournalReader:
             default=0,
         )
         out = np.zeros(CHUNK_COMMANDS, COMMAND)
+        buffer = np.empty(MAX_BATCH_BYTES, np.uint8)
         expected = None
         for number, segment in enumerate(segments):
             header = self._header(segment)
@@ -118,7 +122,7 @@ class JournalReader:
                     f"segment before it ends with command {expected - 1}"
                 )
             last = number == len(segments) - 1
-            yield from self._segment(segment, header.size, out, last)
+            yield from self._segment(segment, header.size, buffer, out, last)
             expected = self.end.sequence + 1
 
     def _header(self, segment: Segment) -> Header:
@@ -144,15 +148,15 @@ class JournalReader:
         self.end.sequence = segment.first_sequence - 1
 
     def _segment(
-        self, segment: Segment, offset: int, out: Records, last: bool
+        self, segment: Segment, offset: int, buffer: Bytes, out: Records, last: bool
     ) -> Iterator[Records]:
         """Yield one segment's commands from a place on."""
         end = self.end
         with segment.path.open("rb", buffering=0) as file:
             descriptor = file.fileno()
-            filled = 0
+            filled, wanted = 0, READ_BYTES
             while True:
-                data = np.frombuffer(os.pread(descriptor, READ_BYTES, offset), np.uint8)
+                data = buffer[: read_into(descriptor, buffer.data[:wanted], offset)]
                 position = 0
                 while True:
                     size, count, end.sequence, timestamp_ns, why = scan(
@@ -167,8 +171,9 @@ class JournalReader:
                     filled = 0
                 offset += position
                 end.path, end.offset = segment.path, offset
-                if why == BAD or len(data) < READ_BYTES:
+                if why == BAD or len(data) < wanted:
                     break
+                wanted = READ_BYTES if position else MAX_BATCH_BYTES
             if filled:
                 yield out[:filled]
             if position < len(data) and not (self._live and last):

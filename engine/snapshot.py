@@ -25,7 +25,7 @@ import numpy as np
 from engine.book import Counters, Records
 from engine.journal_format import JournalError
 from engine.shard_terms import ShardTerms
-from engine.storage import Buffer, Storage
+from engine.storage import Buffer, Storage, read_whole
 from ipc.records import ORDER, RECENT, RESTING, fingerprint
 
 VERSION = 1
@@ -116,7 +116,7 @@ def encode(snapshot: Snapshot) -> list[Buffer]:
     return [*pieces, _CHECKSUM.pack(checksum)]
 
 
-def decode(path: Path, data: bytes) -> Snapshot:
+def decode(path: Path, data: bytes | bytearray) -> Snapshot:
     """Return the snapshot that bytes hold; ``path`` is for errors. Raises ``JournalError``."""
 
     def wrong(offset: int, why: str) -> JournalError:
@@ -150,7 +150,7 @@ class VersionError(JournalError):
 
 def read_snapshot(path: Path) -> Snapshot:
     """Return the snapshot in a file. Raises ``JournalError`` and ``OSError``."""
-    snapshot = decode(path, path.read_bytes())
+    snapshot = decode(path, read_whole(path))
     if path.name != snapshot_path(path.parent, snapshot.counters.sequence).name:
         raise JournalError(
             f"{path}: byte {_PREFIX.size}: stands for command {snapshot.counters.sequence}, which "

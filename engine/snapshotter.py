@@ -221,6 +221,11 @@ class Schedule:
                 self._running = shard, self._start(shard)
                 return
 
+    @property
+    def pid(self) -> int | None:
+        """The process that takes a snapshot; None where none does."""
+        return None if self._running is None else self._running[1].pid
+
     def stop(self) -> None:
         """End the process that runs; what it has not finished counts for nothing."""
         if self._running is not None:
@@ -238,18 +243,25 @@ class Schedule:
             daemon=True,
         )
         process.start()
+        assert process.pid is not None
+        with contextlib.suppress(OSError):  # it is gone, or may not be changed by others
+            step_back(self._plan, process.pid)  # sooner than it could by itself
         return process
 
 
-def step_back(plan: Plan) -> None:
-    """Have this process run where no matcher does, and only while nobody else wants to."""
+def step_back(plan: Plan, pid: int = 0) -> None:
+    """Have a process run where no matcher does, and only while nobody else wants to; 0: this one.
+
+    Between two calls of the kernel it gives way at once. During one it may not, so it keeps those
+    short: what it reads and writes it reads and writes in pieces.
+    """
     if hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
     else:
-        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+        os.setpriority(os.PRIO_PROCESS, pid, _NICENESS)
     core = plan.member("supervisor", 0).core
     if core is not None:
-        os.sched_setaffinity(0, {core})
+        os.sched_setaffinity(pid, {core})
 
 
 def _run(config: Config, data_dir: str, shard: int) -> NoReturn:

@@ -154,10 +154,11 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _snapshot(options: argparse.Namespace) -> int:
-    from engine.snapshotter import take_snapshot
+    from engine.snapshotter import step_back, take_snapshot
     from frontend.reading import running_plan
 
     plan = running_plan(_config(options), options.data_dir)
+    step_back(plan)
     for shard in plan.shards:
         taken = take_snapshot(plan, shard)
         if taken.path is None:

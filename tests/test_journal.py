@@ -121,6 +121,20 @@ def test_what_has_no_place_in_a_journal_is_refused(tmp_path: Path) -> None:
     assert read(tmp_path)[0].tobytes() == commands(5_000).tobytes()
 
 
+@pytest.mark.parametrize("sizes", [[9_000] * 8, [1, 20_000, 65_536, 3], [18_723, 18_724, 18_725]])
+def test_batches_may_be_longer_than_what_is_read_at_a_time(
+    tmp_path: Path, sizes: list[int]
+) -> None:
+    everything = commands(sum(sizes))
+    writer = JournalWriter(tmp_path, TERMS, End(), 1 << 24)
+    for batch in np.split(everything, np.cumsum(sizes)[:-1]):
+        writer.append(batch, TIME_NS)
+    writer.close()
+    found, end = read(tmp_path)
+    assert found.tobytes() == everything.tobytes()
+    assert (len(segments_of(tmp_path)), end.sequence) == (1, len(everything))
+
+
 def test_segments_rotate_and_follow_each_other(tmp_path: Path) -> None:
     last = write(tmp_path, [commands(500, n) for n in range(10)])
     firsts = [segment.first_sequence for segment in segments_of(tmp_path)]

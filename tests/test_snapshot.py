@@ -1,5 +1,6 @@
 """Snapshots: what they stand for, when they may be used, and what they make useless."""
 
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -10,12 +11,13 @@ from engine.journal_format import JournalError
 from engine.journal_reader import segments_of
 from engine.plan import Plan
 from engine.snapshot import read_snapshot, snapshots_of
-from engine.snapshotter import take_snapshot
+from engine.snapshotter import Schedule, take_snapshot
 from engine.storage import Storage
 from engine.trade_lines import LineFormatter
 from engine.trade_log import TradeLog
 from ipc.records import SEQUENCE_MASK
 from tests.kept import commands_for, plan_of, recovered, write_journal
+from tests.product import until
 
 SMALL = "[journal]\nsegment_bytes = 16384\n"
 
@@ -233,4 +235,29 @@ def test_a_snapshot_is_never_ahead_of_the_journal_on_the_disk(tmp_path: Path) ->
         ("sync", "0000000000000001.journal"),
         ("sync", f"{name}.tmp"),
         ("rename", name),
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="Linux alone has it")
+def test_a_process_that_takes_a_snapshot_steps_back_before_it_does_anything(
+    tmp_path: Path,
+) -> None:
+    plan = plan_of(tmp_path, "[journal]\nsnapshot_commands = 5\n")
+    write_journal(plan, commands_for(plan, 10))
+    schedule = Schedule(plan, multiprocessing.get_context("forkserver"))
+    ends: list[tuple[int, bool]] = []
+    schedule.step({0: 4}, lambda *end: ends.append(end))
+    assert schedule.pid is None
+    schedule.step({0: 10}, lambda *end: ends.append(end))
+    assert schedule.pid is not None
+    assert os.sched_getscheduler(schedule.pid) == os.SCHED_IDLE
+
+    def ended() -> bool:
+        schedule.step({}, lambda *end: ends.append(end))
+        return bool(ends)
+
+    until(ended)
+    assert (ends, schedule.pid) == ([(0, True)], None)
+    assert [path.name for path in snapshots_of(plan.journal_dir(0))] == [
+        "0000000000000010.snapshot"
     ]
