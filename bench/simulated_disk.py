@@ -10,7 +10,6 @@ up to some point.
 
 import os
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -149,14 +148,14 @@ class SimulatedDisk(Storage):
             raise CrashError
         return written
 
-    def write(self, descriptor: int, pieces: Sequence[Buffer], offset: int) -> None:
+    def write(self, descriptor: int, data: Buffer, offset: int) -> None:
         """See ``Storage``."""
-        whole = b"".join(pieces)
+        whole = bytes(data)
         last = self._step()
         if last:
             whole = whole[: self._rng.randint(0, len(whole))]
         if whole:
-            super().write(descriptor, [whole], offset)
+            super().write(descriptor, whole, offset)
             self._open[descriptor].changes.append((offset, whole))
         if last:
             raise CrashError

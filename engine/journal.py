@@ -82,7 +82,7 @@ class JournalWriter:
             try:
                 if self._offset + size > self._size:
                     self._begin_segment(size)
-                self._storage.write(self._descriptor, [batch], self._offset)
+                self._storage.write(self._descriptor, batch, self._offset)
                 break
             except OSError as error:
                 if error.errno not in NO_ROOM or self._wait_for_room is None:
@@ -143,7 +143,7 @@ class JournalWriter:
         descriptor = storage.create(aside)
         try:
             storage.allocate(descriptor, size)
-            storage.write(descriptor, [header], 0)
+            storage.write(descriptor, header, 0)
             if self.fsync:
                 storage.sync(descriptor)
             self._close_segment()
@@ -199,7 +199,7 @@ def make_durable(directory: Path, storage: Storage) -> None:
         try:
             if segment is segments[-1]:
                 written = os.pread(descriptor, os.fstat(descriptor).st_size, 0).rstrip(b"\0")
-                storage.write(descriptor, [written], 0)
+                storage.write(descriptor, written, 0)
             storage.sync(descriptor)
         finally:
             storage.close(descriptor)

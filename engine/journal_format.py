@@ -5,9 +5,16 @@ A journal is a directory of segments named after their first command's sequence 
 (``ipc.records``) and the shard's terms (``engine.shard_terms``) as JSON. Batches follow, without a
 gap, as they were matched::
 
-    BATCH         mark, count, first_sequence, timestamp_ns                  24 bytes
-    KEPT_COMMAND  the commands as the book took them                         56 bytes each
+    BATCH         mark, count, first_sequence, timestamp_ns, widths          32 bytes
+    KEPT_COMMAND  the first command as the book took it                      56 bytes
+                  of each later one, what differs                             1 to 56 bytes each
+                  zeros, up to a multiple of 8 bytes
     BATCH_END     CRC-32 of the batch up to here, end mark                    8 bytes
+
+A command is seven words of 8 bytes. Of a later one the low bytes of each word are kept, as many as
+``widths`` says; beyond them the words of a batch are all as in its first command. The lowest byte
+of the first word, a command's type, is always kept: it is never 0, so no sector of a batch is
+zeros.
 
 All commands of a batch have its time; what else COMMAND has must be 0. Commands count one sequence
 number each, so every batch must begin where the one before it ended, over all segments. Behind the
@@ -31,7 +38,7 @@ import numpy as np
 from engine.shard_terms import ShardTerms
 from ipc.records import BATCH, BATCH_END, SEGMENT
 
-VERSION = 2
+VERSION = 3
 MAGIC = int.from_bytes(b"SBJOURNL", "little")
 PAGE_BYTES = 4096
 BEGIN_MARK = 0xB10C_C0DE

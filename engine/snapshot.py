@@ -177,7 +177,7 @@ def write_snapshot(directory: Path, snapshot: Snapshot, storage: Storage) -> Pat
     try:
         offset = 0
         for piece in _cut(encode(snapshot)):
-            storage.write(descriptor, [piece], offset)
+            storage.write(descriptor, piece, offset)
             storage.sync(descriptor)
             offset += len(piece)
     finally:

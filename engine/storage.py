@@ -8,7 +8,6 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -52,15 +51,13 @@ class Storage:
         """Write at the end; return how many bytes were written."""
         return os.write(descriptor, data)
 
-    def write(self, descriptor: int, pieces: Sequence[Buffer], offset: int) -> None:
-        """Write pieces one after the other from ``offset`` on, all of them."""
-        missing = sum(len(memoryview(piece).cast("B")) for piece in pieces)
-        written = os.pwritev(descriptor, pieces, offset)
-        if written < missing:  # a signal or a full disk came in between: the rest, or its error
-            rest = memoryview(b"".join(pieces))[written:]
-            while rest:
-                done = os.pwrite(descriptor, rest, offset + missing - len(rest))
-                rest = rest[done:]
+    def write(self, descriptor: int, data: Buffer, offset: int) -> None:
+        """Write bytes from ``offset`` on, all of them."""
+        written = os.pwrite(descriptor, data, offset)
+        while written < len(
+            data
+        ):  # a signal or a full disk came in between: the rest, or its error
+            written += os.pwrite(descriptor, data[written:], offset + written)
 
     def truncate(self, descriptor: int, size: int) -> None:
         """Cut a file to a size."""

@@ -69,7 +69,7 @@ def cut_damage(directory: Path, storage: Storage) -> int:
         aside = path.with_name(f"cut-{path.name}")
         descriptor = storage.create(aside)
         try:
-            storage.write(descriptor, [data[good:]], 0)
+            storage.write(descriptor, data[good:], 0)
             storage.sync(descriptor)
         finally:
             storage.close(descriptor)

@@ -104,7 +104,7 @@ def write_seal(directory: Path, seal: Seal, storage: Storage) -> None:
     aside = directory / f"{SEALED}.tmp"
     descriptor = storage.create(aside)
     try:
-        storage.write(descriptor, [msgspec.json.encode(seal)], 0)
+        storage.write(descriptor, msgspec.json.encode(seal), 0)
         storage.sync(descriptor)
     finally:
         storage.close(descriptor)
@@ -227,7 +227,7 @@ class Sealer:
 
     def _put(self, descriptor: int, data: bytes, offset: int) -> int:
         if data:
-            self._storage.write(descriptor, [data], offset)
+            self._storage.write(descriptor, data, offset)
         return len(data)
 
 

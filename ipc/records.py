@@ -187,9 +187,16 @@ SEGMENT = np.dtype(
 """The beginning of a journal's segment; the terms follow as JSON, then zeros to a page's end."""
 
 BATCH = np.dtype(
-    [("mark", "<u4"), ("count", "<u4"), ("first_sequence", "<u8"), ("timestamp_ns", "<u8")]
+    [
+        ("mark", "<u4"),
+        ("count", "<u4"),
+        ("first_sequence", "<u8"),
+        ("timestamp_ns", "<u8"),
+        ("widths", "u1", (8,)),  # of the seven words of KEPT_COMMAND; the last is 0
+    ]
 )
-"""What leads a batch of a journal: how many commands follow, from which sequence, their time."""
+"""What leads a batch of a journal: how many commands follow, from which sequence, their time, and
+how many bytes of each word are kept of all but the first."""
 
 BATCH_END = np.dtype([("checksum", "<u4"), ("mark", "<u4")])
 """What closes a batch: the CRC-32 of all of it before this, and that it was written whole."""
@@ -207,7 +214,7 @@ _SIZES = {
     "TABLE_ENTRY": (TABLE_ENTRY, 96),
     "DEPTH": (DEPTH, 64),
     "SEGMENT": (SEGMENT, 40),
-    "BATCH": (BATCH, 24),
+    "BATCH": (BATCH, 32),
     "BATCH_END": (BATCH_END, 8),
 }
 for _name, (_dtype, _size) in _SIZES.items():

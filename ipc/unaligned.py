@@ -82,6 +82,7 @@ if HAVE_NUMBA:
 
     load_u8: Any = _load(8)
     load_u32: Any = _load(32)
+    load_u64: Any = _load(64)
     load_big_u64: Any = _load_big_u64
     copy_bytes: Any = _copy
 else:
@@ -91,4 +92,4 @@ else:
 
     store_big_u16 = store_big_u32 = store_big_u64 = _missing
     store_u8 = store_u32 = store_u64 = _missing
-    load_u8 = load_u32 = load_big_u64 = copy_bytes = _missing
+    load_u8 = load_u32 = load_u64 = load_big_u64 = copy_bytes = _missing

@@ -2,6 +2,7 @@
 
 import errno
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,15 @@ def commands(count: int, seed: int = 1) -> Records:
     return made
 
 
+def alike(count: int, seed: int) -> Records:
+    """Return commands of which, for each word, some of the low bytes may differ, or none."""
+    made = commands(count, seed)
+    rows = made.view(np.uint8).reshape(count, COMMAND.itemsize // 8, 8)
+    for word, width in enumerate(np.random.default_rng(seed).integers(0, 9, rows.shape[1])):
+        rows[1:, word, width:] = rows[:1, word, width:]
+    return made
+
+
 def write(directory: Path, batches: list[Records], end: End | None = None, **more: object) -> int:
     """Append batches; return the last sequence number."""
     writer = JournalWriter(directory, TERMS, end or End(), SEGMENT_BYTES, **more)  # type: ignore[arg-type]
@@ -60,7 +70,7 @@ def test_what_was_appended_is_read(
 ) -> None:
     """Over segments, over restarts of the writer, from any command on."""
     directory = tmp_path_factory.mktemp("j")
-    everything = commands(sum(sizes), seed)
+    everything = alike(sum(sizes), seed)
     done = 0
     for size in sizes:
         if data.draw(st.booleans()):
@@ -87,7 +97,7 @@ def test_compiled_checksum_is_zlibs(data: bytes) -> None:
 def test_plain_scan_is_the_compiled_one(tmp_path: Path, seed: int) -> None:
     """On whole, cut and damaged bytes, whatever was asked for."""
     rng = np.random.default_rng(seed)
-    write(tmp_path, [commands(int(n), seed) for n in rng.integers(1, 40, 20)])
+    write(tmp_path, [alike(int(n), seed + int(n)) for n in rng.integers(1, 40, 20)])
     data = np.fromfile(segments_of(tmp_path)[0].path, np.uint8)[4096:]
     for turn in range(300):
         found = data[: rng.integers(0, len(data) + 1)].copy()
@@ -103,13 +113,50 @@ def test_plain_scan_is_the_compiled_one(tmp_path: Path, seed: int) -> None:
 @pytest.mark.parametrize("pack", [journal_batches._pack, journal_batches._pack_plain])
 def test_only_what_a_journal_keeps_is_packed(pack: Any, seed: int) -> None:
     right = commands(40, seed)
-    out = np.zeros(40, KEPT_COMMAND)
-    assert pack(right.view(np.uint64), 40, TIME_NS, out.view(np.uint64))
-    assert all((out[name] == right[name]).all() for name in KEPT_COMMAND.names or ())
+    out = np.zeros(journal_batches.batch_bytes(41), np.uint8)
+    assert pack(right.view(np.uint64), 40, 1, TIME_NS, out)
     for place, name in enumerate(set(COMMAND.names or ()) - set(KEPT_COMMAND.names or ())):
         wrong = right.copy()
         wrong[name][13 * place] += 1
-        assert not pack(wrong.view(np.uint64), 40, TIME_NS, out.view(np.uint64))
+        assert not pack(wrong.view(np.uint64), 40, 1, TIME_NS, out)
+
+
+def test_plain_packing_is_the_compiled_one(seed: int) -> None:
+    """Whatever the buffer held before, for every width of every word."""
+    rng = np.random.default_rng(seed)
+    sizes, outs = set(), (np.zeros(4_000, np.uint8), np.zeros(4_000, np.uint8))
+    for turn in range(300):
+        some = alike(int(rng.integers(1, 50)), seed + turn)
+        for out in outs:
+            out[:] = rng.integers(0, 256, len(out), np.uint8)
+        words, number = some.view(np.uint64), int(rng.integers(1, 1 << 62))
+        end = journal_batches._pack_plain(words, len(some), number, TIME_NS, outs[0])
+        assert end == journal_batches._pack(words, len(some), number, TIME_NS, outs[1])
+        assert outs[0][:end].tobytes() == outs[1][:end].tobytes()
+        sizes.add(end)
+    assert len(sizes) > 50
+
+
+def test_of_later_commands_only_what_differs_takes_room(tmp_path: Path) -> None:
+    """Here the type, a byte of the price, and two of the quantity."""
+    some = np.zeros(1_001, COMMAND)
+    some["command_type"], some["account"], some["timestamp_ns"] = 1, 1 << 63, TIME_NS
+    some["price"] = (1 << 40) + np.arange(1_001) % 200
+    some["quantity"] = np.arange(1_001)
+    write(tmp_path, [some])
+    size = segments_of(tmp_path)[0].path.stat().st_size
+    assert size == 4_096 + 32 + 56 + 1_000 * (1 + 1 + 2) + 8
+    assert read(tmp_path)[0].tobytes() == some.tobytes()
+
+
+def test_no_sector_of_a_batch_is_zeros(tmp_path: Path) -> None:
+    """Or what is damaged behind it would pass for what a crash left."""
+    some = np.zeros(9_000, COMMAND)
+    some["command_type"], some["timestamp_ns"] = 1, TIME_NS
+    some["price"][-1] = (1 << 64) - 1
+    write(tmp_path, [some])
+    data = segments_of(tmp_path)[0].path.read_bytes()[4_096:]
+    assert all(any(data[start : start + 512]) for start in range(0, len(data), 512))
 
 
 def test_what_has_no_place_in_a_journal_is_refused(tmp_path: Path) -> None:
@@ -157,7 +204,7 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[8] += 1
     path.write_bytes(data)
-    with pytest.raises(JournalError, match="byte 8: has version 3, this program reads 2"):
+    with pytest.raises(JournalError, match="byte 8: has version 4, this program reads 3"):
         read(tmp_path)
 
 
@@ -186,9 +233,11 @@ def test_other_terms_are_refused_naming_what_changed(tmp_path: Path) -> None:
 # Every byte --------------------------------------------------------------------------------------
 
 
-def small_journal(directory: Path) -> tuple[Path, Records, list[int]]:
+def small_journal(
+    directory: Path, make: Callable[[int, int], Records] = alike
+) -> tuple[Path, Records, list[int]]:
     """Write four batches, as a killed writer leaves them; return where each of them ends."""
-    batches = [commands(count, count) for count in (2, 20, 3, 6)]
+    batches = [make(count, count) for count in (2, 20, 3, 6)]
     writer = JournalWriter(directory, TERMS, End(), SEGMENT_BYTES)
     ends = []
     for batch in batches:
@@ -249,7 +298,7 @@ def test_every_byte_flipped(tmp_path: Path, bits: int) -> None:
 
 def test_a_batch_whose_middle_never_reached_the_disk_is_cut(tmp_path: Path) -> None:
     """Power loss: the last sector of a batch was written, one before it was not."""
-    path, everything, ends = small_journal(tmp_path)
+    path, everything, ends = small_journal(tmp_path, commands)
     data = bytearray(path.read_bytes())
     hole = -(-ends[0] // 512) * 512
     assert ends[0] < hole < hole + 512 < ends[1]

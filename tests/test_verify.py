@@ -132,7 +132,8 @@ def test_what_can_be_read_before_damage_is_logged_when_the_loss_is_accepted(
     expected = recovered(plan)[1]
     path = segments_of(plan.journal_dir(0))[0].path
     data = path.read_bytes()
-    path.write_bytes(data[:100_000] + bytes([data[100_000] ^ 1]) + data[100_001:])
+    place = len(data) * 4 // 5
+    path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
     with pytest.raises(JournalError, match="is damaged"):
         recovered(plan)
     accept_loss(plan)
