@@ -54,9 +54,7 @@ class Storage:
     def write(self, descriptor: int, data: Buffer, offset: int) -> None:
         """Write bytes from ``offset`` on, all of them."""
         written = os.pwrite(descriptor, data, offset)
-        while written < len(
-            data
-        ):  # a signal or a full disk came in between: the rest, or its error
+        while written < len(data):  # a signal or a full disk: the rest, or its error
             written += os.pwrite(descriptor, data[written:], offset + written)
 
     def truncate(self, descriptor: int, size: int) -> None:

@@ -99,15 +99,30 @@ def test_plain_scan_is_the_compiled_one(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     write(tmp_path, [alike(int(n), seed + int(n)) for n in rng.integers(1, 40, 20)])
     data = np.fromfile(segments_of(tmp_path)[0].path, np.uint8)[4096:]
-    for turn in range(300):
+    for turn in range(600):
         found = data[: rng.integers(0, len(data) + 1)].copy()
-        if turn % 2 and len(found):
-            found[rng.integers(0, len(found))] ^= 1 << int(rng.integers(0, 8))
+        if turn % 2 and len(found):  # anywhere, or in what leads the first batch
+            place = rng.integers(0, len(found) if turn % 4 == 1 else min(len(found), 32))
+            found[place] ^= 1 << int(rng.integers(0, 8))
         after, room = int(rng.integers(0, 600)), int(rng.integers(0, 600))
         outs = np.zeros(room, COMMAND), np.zeros(room, COMMAND)
         plain = journal_batches._scan_plain(found.data, 0, after, outs[0])
         assert plain == scan(found, 0, after, outs[1])
         assert outs[0][: plain[1]].tobytes() == outs[1][: plain[1]].tobytes()
+
+
+@pytest.mark.parametrize(("word", "width"), [(0, 0), (3, 9), (7, 1)])
+def test_widths_that_no_batch_has_are_damage_even_under_a_right_checksum(
+    tmp_path: Path, word: int, width: int
+) -> None:
+    write(tmp_path, [commands(1)])
+    data = np.fromfile(segments_of(tmp_path)[0].path, np.uint8)[4096:]
+    out = np.zeros(9, COMMAND)
+    assert scan(data, 0, 0, out)[:2] == (len(data), 1)
+    data[24 + 6], data[24 + word] = 5, width
+    data[-8:-4] = np.frombuffer(zlib.crc32(data[:-8]).to_bytes(4, "little"), np.uint8)
+    assert scan(data, 0, 0, out) == (0, 0, 0, 0, journal_batches.BAD)
+    assert journal_batches._scan_plain(data.data, 0, 0, out) == (0, 0, 0, 0, journal_batches.BAD)
 
 
 @pytest.mark.parametrize("pack", [journal_batches._pack, journal_batches._pack_plain])

@@ -1,11 +1,13 @@
-"""Reading for those who may keep nobody waiting: all that is asked for, a small piece at a time."""
+"""The disk's operations: all is written or it is said; what is read is read by the piece."""
 
+import errno
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
-from engine.storage import read_into, read_whole
+from engine.storage import Storage, read_into, read_whole
 
 
 @pytest.mark.parametrize("offset", [0, 1, 70_000, 299_999, 300_000, 400_000])
@@ -37,3 +39,21 @@ def test_a_file_is_read_whole_and_by_the_piece(
     monkeypatch.setattr(os, "preadv", preadv)
     assert read_whole(path) == path.read_bytes()
     assert longest <= 1 << 16
+
+
+def test_what_finds_no_room_in_the_midst_is_an_error(tmp_path: Path) -> None:
+    """The kernel takes a part then, and says nothing."""
+    storage, data = Storage(), os.urandom(10_000)
+    descriptor = storage.create(tmp_path / "file")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (7_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            storage.write(descriptor, data, 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == errno.EFBIG
+    assert (tmp_path / "file").read_bytes() == bytes(100) + data[:6_900]
+    storage.write(descriptor, data, 100)
+    storage.close(descriptor)
+    assert (tmp_path / "file").read_bytes() == bytes(100) + data
