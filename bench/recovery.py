@@ -207,6 +207,7 @@ def snapshot_lines(parent: Path | None) -> str:
         loading = timed(load)
         assert found[0].commands == 0
         assert state_hash(found[0].shard.book) == before
+        found[0].shard.close()
         size = max(path.stat().st_size for path in plan.journal_dir(0).glob("*.snapshot"))
         lines.append(
             f"snapshot of {resting} resting orders, a million commands after the beginning: "
