@@ -74,6 +74,7 @@ class Matcher:
         self._bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._bell.setblocking(False)
         self._rung_ns = 0
+        self._unrung = False
         recovered = keeper.recover(
             self._ring.published, self._publish_left, plan.table_path(shard).with_suffix(".new")
         )
@@ -90,6 +91,7 @@ class Matcher:
             self._reports, self.table, self._report_ring, self._account_sequences, symbols
         )
         counters = self.book.counters()
+        self._sequence = counters.sequence
         for symbol in symbols:
             self._publish_depth(symbol, counters.sequence)
         self._count(counters, 0, 0, {})
@@ -187,7 +189,7 @@ class Matcher:
     def _match(self, commands: Records, links: list[Link]) -> None:
         """Match one batch to its end, publishing whenever a buffer is full."""
         self._status.add("batches", 1)
-        done, before = 0, self.book.counters().sequence
+        done, before = 0, self._sequence
         while done < len(commands):
             room = self._ring.room()
             trades = self._trades if room >= len(self._trades) else self._trades[:room]
@@ -202,9 +204,10 @@ class Matcher:
         """Show readers what was matched, and then put the answers where they leave from."""
         if len(trades):
             self._ring.publish(trades)
-            self._wake_persister()
+            self._unrung = True
         symbols, rejects = self._publication.publish(reports, links)
         counters = self.book.counters()
+        self._sequence = counters.sequence
         for symbol in symbols:
             self._publish_depth(symbol, counters.sequence)
         self._count(counters, reports, len(trades), rejects)
@@ -219,8 +222,14 @@ class Matcher:
             if len(trades):
                 self._wait_for_room()
 
-    def _wake_persister(self) -> None:
-        """Ring the doorbell if the persister sleeps, but not again while it is waking up."""
+    def wake_persister(self) -> None:
+        """Ring the doorbell if the persister sleeps, but not again while it is waking up.
+
+        For the end of a round: the answers are on their way first.
+        """
+        if not self._unrung:
+            return
+        self._unrung = False
         if self._clock_ns - self._rung_ns > RING_EVERY_NS and self._ring.wakeups():
             self._rung_ns = self._clock_ns
             ring_doorbell(self._bell, self._doorbell)
@@ -291,6 +300,7 @@ def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup, keeper:
             matcher.handle(arrived, backend.links, gone)
         matcher.settle(backend.links)
         backend.flush()
+        matcher.wake_persister()
     matcher.settle_all([])
     backend.close()
     matcher.close()

@@ -1,6 +1,6 @@
 """The listening side of the links from frontends: what matchers and query workers share.
 
-One thread, one selector, no callbacks: ``poll`` returns whatever has arrived on every connection,
+One thread, one epoll, no callbacks: ``poll`` returns whatever has arrived on every connection,
 the caller answers with ``Link.send`` and ``flush`` writes. A frontend that leaves too much unread
 is not read from until it has caught up, so that its own commands cannot fill memory; beyond four
 times that (others' commands can cause reports for it) it is cut off.
@@ -8,7 +8,7 @@ times that (others' commands can cause reports for it) it is cut off.
 
 import contextlib
 import os
-import selectors
+import select
 import socket
 from collections.abc import Callable
 from typing import Protocol
@@ -31,7 +31,7 @@ class Link:
         self.encoder = ReportEncoder()
         self.outbox = Outbox()
         self.reading = True
-        self.events = selectors.EVENT_READ
+        self.events = select.EPOLLIN
         self.accounts: set[int] = set()
         self.cancel_on_disconnect: set[int] = set()
         """The accounts whose orders are cancelled when the link ends."""
@@ -53,9 +53,12 @@ class Link:
 
     def write(self) -> None:
         """Write what the socket takes. Raises OSError when the connection is lost."""
-        with contextlib.suppress(BlockingIOError):
-            while self.outbox:
-                self.outbox.sent(self.sock.send(self.outbox.unsent()))
+        outbox = self.outbox
+        try:
+            while outbox:
+                outbox.sent(self.sock.send(outbox.unsent()))
+        except BlockingIOError:  # not suppressed by a context: this is run for every order
+            pass
 
 
 class Waker(Protocol):
@@ -85,10 +88,11 @@ class Backend:
         self._address = address
         self._waker = waker
         self._max_unsent_bytes = max_unsent_bytes
-        self._selector = selectors.DefaultSelector()
+        self._by_descriptor: dict[int, Link] = {}
+        self._epoll = select.epoll()  # what ``selectors`` adds costs as much as matching an order
         self._server = listen(address)
-        self._selector.register(self._server, selectors.EVENT_READ)
-        self._selector.register(waker.fileno(), selectors.EVENT_READ)
+        self._epoll.register(self._server, select.EPOLLIN)
+        self._epoll.register(waker.fileno(), select.EPOLLIN)
 
     def poll(self, timeout_s: float | None) -> list[Link]:
         """Wait for bytes; return the connections whose decoders got any, the longest silent first.
@@ -96,15 +100,16 @@ class Backend:
         Returns early, maybe with nothing, when the waker has something to say or a link has ended.
         """
         arrived = []
-        for key, events in self._selector.select(0 if self._gone else timeout_s):
-            if key.fileobj is self._server:
+        for descriptor, events in self._epoll.poll(0 if self._gone else timeout_s):
+            link = self._by_descriptor.get(descriptor)
+            if link is not None:
+                if events & select.EPOLLOUT:
+                    self._flush(link)
+                readable = events & ~select.EPOLLOUT and link.reading and link in self.links
+                if readable and self._receive(link):
+                    arrived.append(link)
+            elif descriptor == self._server.fileno():
                 self._accept()
-            elif isinstance(key.data, Link):
-                if events & selectors.EVENT_WRITE:
-                    self._flush(key.data)
-                readable = events & selectors.EVENT_READ and key.data in self.links
-                if readable and self._receive(key.data):
-                    arrived.append(key.data)
             else:
                 self._waker.wait(0)
         return arrived
@@ -119,7 +124,7 @@ class Backend:
         """Take no further connection; those that stand go on."""
         if self.listening:
             self.listening = False
-            self._selector.unregister(self._server)
+            self._epoll.unregister(self._server)
             self._server.close()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._address.path)
@@ -134,13 +139,14 @@ class Backend:
         self.stop_listening()
         for link in list(self.links):
             self.drop(link)
-        self._selector.close()
+        self._epoll.close()
 
     def drop(self, link: Link) -> None:
         """Close one connection."""
         self.links.remove(link)
         self._gone.append(link)
-        self._selector.unregister(link.sock)
+        del self._by_descriptor[link.sock.fileno()]
+        self._epoll.unregister(link.sock)
         link.sock.close()
 
     def _accept(self) -> None:
@@ -150,7 +156,8 @@ class Backend:
             widen(sock)
             link = Link(sock)
             self.links.append(link)
-            self._selector.register(sock, selectors.EVENT_READ, link)
+            self._by_descriptor[sock.fileno()] = link
+            self._epoll.register(sock, select.EPOLLIN)
 
     def _receive(self, link: Link) -> int:
         """Take what has come; return how many bytes."""
@@ -184,9 +191,9 @@ class Backend:
             self.drop(link)
             return
         link.reading = link.unsent_bytes <= self._max_unsent_bytes
-        events = selectors.EVENT_READ if link.reading else 0
+        events = select.EPOLLIN if link.reading else 0
         if link.unsent_bytes:
-            events |= selectors.EVENT_WRITE
+            events |= select.EPOLLOUT
         if events != link.events:
             link.events = events
-            self._selector.modify(link.sock, events, link)
+            self._epoll.modify(link.sock, events)

@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import itertools
 import os
 import resource
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from engine.shared import create_shared
 from engine.storage import Storage
 from ipc.frames import frame
 from ipc.messages import Cancel, NewOrder, Reject, Report
+from ipc.ring import GatingReader
 from ipc.status import StatusWriter
 from ipc.vocabulary import Reason
 from tests.kept import commands_for, plan_of
@@ -216,6 +219,41 @@ def test_a_full_batch_is_answered_before_the_next_is_matched(tmp_path: Path) -> 
         one.handle([told], [told])
         assert sent == [(8, 8), (16, 16)]
         assert len(told.frames) == 20
+
+
+def test_the_persister_is_woken_once_and_after_the_answers(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    told = Told()
+    told.open_stream(1, 7)
+    told.open_stream(2, 8)
+    with matcher(plan, clock=itertools.count(10**9, 10**9)) as one, bell_of(plan) as bell:
+        GatingReader(plan.ring_path(0)).set_waiting(True)
+        for stream in (1, 2):
+            told.decoder.feed(frame(NewOrder(1, 1, 0, stream, 2, 1, 100, 5), stream))
+            one.handle([told], [told])
+        assert [len(told.frames), rung(bell)] == [4, 0]
+        one.wake_persister()
+        one.tick()
+        one.wake_persister()
+        assert rung(bell) == 1
+
+
+@contextlib.contextmanager
+def bell_of(plan: Plan) -> Iterator[socket.socket]:
+    """Bind the persister's doorbell."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
+        bell.bind(str(plan.doorbell_path))
+        bell.setblocking(False)
+        yield bell
+
+
+def rung(bell: socket.socket) -> int:
+    """Return how often a bell was rung since this was asked last."""
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while bell.recv(16):
+            count += 1
+    return count
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.EROFS])
