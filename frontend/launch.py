@@ -1,8 +1,6 @@
 """A product started for the length of a ``with`` block, in a process of its own."""
 
 import multiprocessing
-import os
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
@@ -43,8 +41,7 @@ def running_engine(
         failure = error
         raise
     finally:
-        if process.exitcode is None and process.pid is not None:
-            os.kill(process.pid, signal.SIGTERM)
+        process.terminate()  # that is SIGTERM: it drains
         cause = _drain(ours, announce)
         process.join(STOP_S)
         code = process.exitcode
