@@ -4,6 +4,7 @@ A scripted shard carries out commands as a matcher does and keeps its state over
 recovery does. The test steps it: what has arrived is carried out or lost, answered or not.
 """
 
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -184,7 +185,7 @@ def staged(config: Config) -> Iterator[Stage]:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="sb-")))
         plan = Plan(config, directory)
         plan.run_dir.mkdir(parents=True, mode=0o700)
-        stack.callback(lambda: [path.unlink() for path in plan.run_dir.iterdir()])
+        stack.callback(shutil.rmtree, plan.run_dir)
         create_status(plan.status_path, [ProcessSlot(m.role, m.index, None) for m in plan.members])
         for shard in plan.shards:
             create_ring(plan.report_ring_path(shard), shard, 1024, 0, 0, REPORTS)
