@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 class Supervising(ForkServerProcess):
     """A process that makes its own by the fork server that it comes from.
 
-    ``multiprocessing`` says that it would, and starts another one (CPython, as of 3.14): it looks
+    ``multiprocessing`` says that it would, and starts another one (CPython 3.11 to 3.13): it looks
     for the server's process among its own children.
     """
 
