@@ -12,17 +12,16 @@ import random
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from bench.drive import Room, run
 from bench.flows import Flow, Profile, near
 from bench.simulated_disk import CrashError, SimulatedDisk
+from bench.truth import Truth
 from engine.account_sequences import AccountSequences
-from engine.book import Book, BookLimits, Counters, Records, state_hash
+from engine.book import BookLimits, Counters, state_hash
 from engine.books import make_book
 from engine.config import Config, parse_config
 from engine.keeper import Keeper
@@ -34,11 +33,8 @@ from engine.snapshotter import take_snapshot
 from engine.trade_lines import to_records
 from engine.trade_log import read_trades
 from engine.trade_repair import repaired_log
-from ipc.backend import Link
-from ipc.client_codec import report_records
-from ipc.frames import FrameSplitter
-from ipc.messages import MAX_BODY, server_decoder
-from ipc.records import COMMAND, TRADE, shard_of
+from ipc.messages import server_decoder
+from ipc.records import TRADE, shard_of
 from ipc.ring import REPORTS, RingReader
 from ipc.status import StatusWriter
 from ipc.table import OrderTableWriter, create_table
@@ -46,8 +42,6 @@ from ipc.table import OrderTableWriter, create_table
 STEPS = 60
 BATCH = 8
 START_NS = 1_700_000_000_000_000_000
-_NO_COMMANDS = np.zeros(0, COMMAND)
-_ROOM = [Room(4_096, 4_096)]
 _TEXT = """
 [engine]
 matchers = 2
@@ -70,7 +64,6 @@ fsync = {fsync}
 _INSTRUMENT = '[[instruments]]\nsymbol = "{}"\ntick_size = "0.01"\nmax_resting_orders = 30\n'
 
 MakeKeeper = Callable[..., Keeper]
-Frame = tuple[int, bytes]
 
 
 class WrongError(AssertionError):
@@ -92,78 +85,6 @@ class CrashingStatus(StatusWriter):
         """See ``StatusWriter``."""
         self._disk.step()
         super().add(name, count)
-
-
-class Told(Link):
-    """A frontend's link without a socket: keeps the frames that left a matcher."""
-
-    def __init__(self, commands: Records = _NO_COMMANDS) -> None:
-        """Open the accounts of some commands."""
-        super().__init__(None)  # type: ignore[arg-type]
-        self._known: list[int] = []
-        self._frames: list[Frame] = []
-        self.open(commands)
-
-    def open(self, commands: Records) -> None:
-        """Open the accounts of further commands."""
-        for account in np.unique(commands["account"]).tolist():
-            if account not in self.accounts:
-                self._known.append(account)
-                self.open_stream(len(self._known), account)
-
-    @property
-    def frames(self) -> list[Frame]:
-        """Every frame so far: its stream, and its body."""
-        unsent = self.outbox.unsent()
-        if unsent:
-            self._frames += FrameSplitter(MAX_BODY).feed(bytes(unsent))
-            self.outbox.sent(len(unsent))
-        return self._frames
-
-    def reports(self, first: int = 0) -> Records:
-        """Return what the frames from ``first`` on say (REPORT), as a list's slice begins."""
-        frames = self.frames[first:]
-        reports = report_records([server_decoder.decode(body) for _, body in frames])  # type: ignore[misc]
-        reports["account"] = [self._known[stream - 1] for stream, _ in frames]
-        return reports
-
-
-@dataclass
-class Truth:
-    """What must be of one shard: every command it was given, and a book that never died."""
-
-    book: Book
-    table: OrderTableWriter
-    numbers: AccountSequences
-    flow: Flow
-    given: Records
-    told: Told = field(default_factory=Told)
-    expected: Told = field(default_factory=Told)
-    """As ``told``, of all that there was to tell."""
-    checked: int = 0
-    """How many of the told reports were compared."""
-    report_places: dict[bytes, int] = field(default_factory=dict)
-    frame_places: dict[Frame, int] = field(default_factory=dict)
-    trades: list[bytes] = field(default_factory=list)
-    last_place: int = -1
-    shown_trade: int = 0
-    """The last trade that was in the ring for anyone to read."""
-
-    def advance(self, sequence: int) -> None:
-        """Carry out the commands up to one."""
-        done = self.book.counters().sequence
-        output = run(self.book, self.given[done:sequence], _ROOM)
-        reports = output.reports.copy()
-        self.numbers.number(reports)
-        self.table.apply(reports)
-        self.expected.send(self.expected.encoder.encode(reports))
-        first = len(self.report_places)
-        for place, row in enumerate(reports, first):
-            self.report_places[row.tobytes()] = place
-        for place, told in enumerate(self.expected.frames[first:], first):
-            self.frame_places[told] = place
-        assert len(self.report_places) == len(self.frame_places) == first + len(reports)
-        self.trades += [row.tobytes() for row in output.trades]
 
 
 class Simulation:

@@ -65,6 +65,8 @@ class Supervisor:
     def __init__(self, plan: Plan, announce: Announce) -> None:
         self.plan = plan
         self.stopping = False
+        self._told, self._teller = os.pipe()
+        os.set_blocking(self._teller, False)
         self.clean = True
         """Whether every process has ended as it should so far."""
         self._announce = announce
@@ -93,6 +95,12 @@ class Supervisor:
         if self.plan.config.journal.durability != "off":
             self._snapshots = Schedule(self.plan, self._context)
 
+    def end(self, *_: object) -> None:
+        """Have ``start`` or ``watch`` return soon; a signal's handler may call it."""
+        self.stopping = True
+        with contextlib.suppress(BlockingIOError):  # full of wakes already
+            os.write(self._teller, b"\0")
+
     def watch(self) -> None:
         """Keep every process running until ``stopping``, or until a process that began this one
         as its child has ended; restart what dies.
@@ -104,7 +112,8 @@ class Supervisor:
         lifeline = [] if parent is None else [parent.sentinel]
         while not self.stopping:
             sentinels = [process.sentinel for process in self._processes.values()]
-            ended = wait([*sentinels, *lifeline], RETURN_S if self._returning else WATCH_S)
+            timeout_s = RETURN_S if self._returning else WATCH_S
+            ended = wait([*sentinels, *lifeline, self._told], timeout_s)
             if any(end in lifeline for end in ended):
                 return  # who started this product for itself is gone
             for member, process in list(self._processes.items()):
@@ -368,11 +377,8 @@ def serve(config: Config, data_dir: Path | None, announce: Announce) -> int:
     plan = Plan(config, data_dir)
     supervisor = Supervisor(plan, announce)
 
-    def on_signal(*_: object) -> None:
-        supervisor.stopping = True
-
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
+        signal.signal(number, supervisor.end)
     try:
         supervisor.start()
         for line in describe(plan):

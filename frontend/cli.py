@@ -258,19 +258,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--symbols", type=_whole(1, 1_000), default=4, metavar="N", help="default 4")
     demo.add_argument("--seed", type=_whole(0, 2**63 - 1), metavar="N", help="default: a new one")
 
-    replay = command("replay", _replay, "Send recorded order flows to an engine.")
-    replay.add_argument("files", nargs="+", type=Path, metavar="FILE", help="CSV, plain or gzip")
-    where = replay.add_mutually_exclusive_group()
-    where.add_argument("--connect", metavar="ADDRESS", help="unix:PATH or tcp:HOST:PORT")
-    where.add_argument("--config", type=Path, metavar="FILE", help="of the engine to start")
-    replay.add_argument("--fills", type=Path, metavar="OUT.csv", help="where to write the fills")
-    replay.add_argument(
-        "--speed",
-        type=_speed,
-        default="max",
-        metavar="N|max",
-        help="times the recorded speed; default max",
-    )
+    _add_replay(command("replay", _replay, "Send recorded order flows to an engine."))
 
     trades = command("trades", _trades, "Show the last trades.")
     trades.add_argument("--symbol", metavar="S", help="of one symbol; default: of all")
@@ -308,6 +296,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_place(recover)
     return parser
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    """Add what a replay is told."""
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="CSV, plain or gzip")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--connect", metavar="ADDRESS", help="unix:PATH or tcp:HOST:PORT")
+    where.add_argument("--config", type=Path, metavar="FILE", help="of the engine to start")
+    parser.add_argument("--fills", type=Path, metavar="OUT.csv", help="where to write the fills")
+    parser.add_argument(
+        "--speed",
+        type=_speed,
+        default="max",
+        metavar="N|max",
+        help="times the recorded speed; default max",
+    )
 
 
 def _add_place(parser: argparse.ArgumentParser) -> None:

@@ -41,7 +41,7 @@ from frontend.session import (
     outcome,
     outcome_error,
 )
-from frontend.wire import Wire
+from frontend.wire import Wire, deadline_in, is_over
 from ipc.frames import frame
 from ipc.messages import CLIENT_MESSAGES
 from ipc.sockets import Address, parse_address
@@ -262,7 +262,7 @@ class Client:
         ``MissedReportsError`` where some were dropped unread, and can then be called again.
         """
         while True:
-            deadline = _deadline(timeout_s)
+            deadline = deadline_in(timeout_s)
             while (execution := self._session.pop_execution()) is None:
                 if not self._arrived(deadline):
                     return
@@ -277,9 +277,9 @@ class Client:
         self._commands()
         self._enqueue(self._session.sent(frames))
         while self._unsent:
-            left, deadline = len(self._unsent), _deadline(self.timeout_s)
+            left, deadline = len(self._unsent), deadline_in(self.timeout_s)
             self._step(deadline)
-            if len(self._unsent) == left and _over(deadline):
+            if len(self._unsent) == left and is_over(deadline):
                 self._drop(f"the engine took nothing for {self.timeout_s} s")
                 raise self._session.loss()
 
@@ -288,12 +288,12 @@ class Client:
 
         For pipelining: answers to what ``send`` sent are among them, in the order they came.
         """
-        self._arrived(_deadline(timeout_s))
+        self._arrived(deadline_in(timeout_s))
         return self._session.pop_messages()
 
     def receive_array(self, timeout_s: float | None = None) -> Records:
         """Return what ``receive`` would, as REPORT records; what has no such form is left out."""
-        self._arrived(_deadline(timeout_s))
+        self._arrived(deadline_in(timeout_s))
         return self._session.pop_records()
 
     def new_request_id(self) -> int:
@@ -338,7 +338,7 @@ class Client:
         self._answers.clear()
         try:
             self._enqueue(self._session.send(requests))
-            while missing and not _over(deadline):
+            while missing and not is_over(deadline):
                 try:
                     self._step(deadline)
                 except ConnectionLostError as cause:
@@ -378,7 +378,7 @@ class Client:
         """Connect anew and see what was reported meanwhile; return how many requests it leaves
         without an outcome for ever. Raises ``cause`` where that cannot be had in time."""
         while not self._session.caught_up or self._wire is None:
-            if _over(deadline):
+            if is_over(deadline):
                 raise cause
             try:
                 if self._wire is None:
@@ -396,14 +396,14 @@ class Client:
 
     def _exchange_array(self, exchange: ArrayExchange) -> None:
         """Send as much as goes and take in what comes, until every command is answered."""
-        answered, deadline = 0, _deadline(self.timeout_s)
+        answered, deadline = 0, deadline_in(self.timeout_s)
         while not exchange.done:
             while not self._unsent and (frames := self._session.array_frames()):
                 self._enqueue(frames)
             self._step(deadline)
             if exchange.answered > answered:
-                answered, deadline = exchange.answered, _deadline(self.timeout_s)
-            elif _over(deadline):
+                answered, deadline = exchange.answered, deadline_in(self.timeout_s)
+            elif is_over(deadline):
                 raise AnswerTimeoutError(f"no answer came for {self.timeout_s} s")
 
     def _arrived(self, deadline: float | None) -> bool:
@@ -415,7 +415,7 @@ class Client:
             except ConnectionLostError:
                 if not self.auto_reconnect:
                     raise
-            if _over(deadline):
+            if is_over(deadline):
                 return self._session.has_messages
         return True
 
@@ -429,7 +429,7 @@ class Client:
         try:
             while not self._session.welcomed:
                 self._step(deadline)
-                if not self._session.welcomed and _over(deadline):
+                if not self._session.welcomed and is_over(deadline):
                     raise ConnectError(f"{self.address}: no welcome in time")
         except ConnectionLostError as error:
             raise ConnectError(f"{self.address}: {error}") from error
@@ -492,11 +492,3 @@ class Client:
         if self._wire is not None:
             self._wire.close()
             self._wire = None
-
-
-def _deadline(timeout_s: float | None) -> float | None:
-    return None if timeout_s is None else time.monotonic() + timeout_s
-
-
-def _over(deadline: float | None) -> bool:
-    return deadline is not None and time.monotonic() >= deadline

@@ -1,11 +1,10 @@
 """A product started for the length of a ``with`` block, in a process of its own."""
 
 import multiprocessing
-import os
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 from engine.config import Config
@@ -17,16 +16,21 @@ STOP_S = 60.0
 
 @contextmanager
 def running_engine(
-    config: Config, data_dir: Path, announce: Callable[[str], None] | None = None
+    config: Config,
+    data_dir: Path,
+    announce: Callable[[str], None] | None = None,
+    context: BaseContext | None = None,
 ) -> Iterator[Plan]:
     """Start the product and give its plan once it is ready; drain it at the end.
 
-    What it announces goes to ``announce``. Raises ``ServeError`` where it does not start, or does
-    not end well.
+    What it announces goes to ``announce``. ``context`` makes its process, and spawns it where none
+    is given. Raises ``ServeError`` where it does not start, or does not end well.
     """
-    context = multiprocessing.get_context("spawn")
+    context = context or multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(config, data_dir, theirs), name="shardbook")
+    process = context.Process(  # type: ignore[attr-defined]
+        target=_serve, args=(config, data_dir, theirs), name="shardbook"
+    )
     process.start()
     theirs.close()
     failure: BaseException | None = None
@@ -37,8 +41,7 @@ def running_engine(
         failure = error
         raise
     finally:
-        if process.exitcode is None and process.pid is not None:
-            os.kill(process.pid, signal.SIGTERM)
+        process.terminate()  # that is SIGTERM: it drains
         cause = _drain(ours, announce)
         process.join(STOP_S)
         code = process.exitcode

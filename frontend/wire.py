@@ -72,3 +72,13 @@ class Wire:
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
+
+
+def deadline_in(timeout_s: float | None) -> float | None:
+    """Return the deadline so long from now, as ``Wire.wait`` takes it."""
+    return None if timeout_s is None else time.monotonic() + timeout_s
+
+
+def is_over(deadline: float | None) -> bool:
+    """Return whether a deadline has passed."""
+    return deadline is not None and time.monotonic() >= deadline

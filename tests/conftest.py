@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from engine.ladder import warm
+from engine.warm import warm
 from ipc.mapping import run_directory
 from tests.books import BOOKS, WIDE, Desk, MakeBook
 
@@ -18,13 +18,29 @@ settings.register_profile("shardbook", deadline=None, print_blob=True)
 settings.load_profile("shardbook")
 
 
+LONG = ["recovery", "simulation", "faults", "ladder", "serve", "kills", "judge", "differential"]
+"""Files that take longest: they come first, so that no worker is left with one at the end."""
+
 pytest_plugins = ["tests.product", "tests.failing_disk", "tests.peer"]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile what numba's cache does not have, before several workers would at once."""
+    config.option.loadscopereorder = False  # the order is that of ``LONG``
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        warm("ladder")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take long first."""
+    places = {f"test_{name}": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Compile the kernels where numba's cache has none, before a test's time counts."""
+    """Load, or compile, before a test's time counts."""
     if session.items and not session.config.option.collectonly:
-        warm()
+        warm("ladder")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,7 @@
 """A running product for tests: real processes, sockets and shared memory."""
 
 import select
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,9 +15,11 @@ from frontend.launch import running_engine
 from ipc.frames import FrameSplitter, frame
 from ipc.messages import MAX_BODY, Closing, Login, Message, Welcome, server_decoder
 from ipc.sockets import Address, connect
+from tests.fork_server import shared_fork_server
 
 SYMBOLS = ["AA", "BB", "CC", "DD", "EE", "FF", "GG", "HH"]
 WAIT_S = 60.0
+UNTIL_S = 90.0
 
 
 def config_text(matchers: int = 2, symbols: int = 4, extra: str = "", engine: str = "") -> str:
@@ -42,7 +45,7 @@ def running(config: Config, directory: Path | None = None) -> Iterator[Plan]:
     with ExitStack() as stack:
         if directory is None:
             directory = Path(stack.enter_context(TemporaryDirectory(prefix="sb-")))
-        yield stack.enter_context(running_engine(config, directory))
+        yield stack.enter_context(running_engine(config, directory, context=shared_fork_server()))
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +134,10 @@ def wires(product: Plan) -> Iterator[Callable[[str], Wire]]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition; the test's own time limit ends it."""
+    """Wait for a condition, but not for ever: well within the time limit of a test."""
+    deadline = time.monotonic() + UNTIL_S
     while not condition():
+        assert time.monotonic() < deadline, f"this has not come true within {UNTIL_S:.0f} s"
         select.select([], [], [], 0.005)
 
 

@@ -4,8 +4,9 @@ A scripted shard carries out commands as a matcher does and keeps its state over
 recovery does. The test steps it: what has arrived is carried out or lost, answered or not.
 """
 
-import multiprocessing
+import shutil
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,7 +27,8 @@ from ipc.messages import MassCancel, Message, OpenStream, StreamOpened, backend_
 from ipc.records import COMMAND, REPORT, TRADE
 from ipc.ring import REPORTS, RingWriter, create_ring
 from ipc.status import ProcessSlot, StatusReader, create_status
-from tests.product import Wire
+from tests.fork_server import shared_fork_server
+from tests.product import UNTIL_S, Wire
 
 TIME_NS = 1_700_000_000_000_000_000
 
@@ -136,8 +138,10 @@ class Stage:
         self._status = StatusReader(plan.status_path)
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Let the living shards do their work until a condition holds."""
+        """Let the living shards do their work until a condition holds, but not for ever."""
+        deadline = time.monotonic() + UNTIL_S
         while not condition():
+            assert time.monotonic() < deadline, f"this has not come true within {UNTIL_S:.0f} s"
             for shard in self.shards:
                 shard.step()
             self.query.poll(0.001)
@@ -181,14 +185,14 @@ def staged(config: Config) -> Iterator[Stage]:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="sb-")))
         plan = Plan(config, directory)
         plan.run_dir.mkdir(parents=True, mode=0o700)
-        stack.callback(lambda: [path.unlink() for path in plan.run_dir.iterdir()])
+        stack.callback(shutil.rmtree, plan.run_dir)
         create_status(plan.status_path, [ProcessSlot(m.role, m.index, None) for m in plan.members])
         for shard in plan.shards:
             create_ring(plan.report_ring_path(shard), shard, 1024, 0, 0, REPORTS)
         stage = Stage(plan)
         for scripted in stage.shards:
             scripted.start()
-        process = multiprocessing.get_context("forkserver").Process(
+        process = shared_fork_server().Process(
             target=run_member, args=(config, str(directory), "frontend", 0)
         )
         process.start()

@@ -1,14 +1,14 @@
 """What tests of shared memory share: a second process that works until it is told to stop."""
 
-import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tests.fork_server import shared_fork_server
+
 WAIT_S = 60.0
-CONTEXT = multiprocessing.get_context("spawn")
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -25,8 +25,9 @@ def working(target: Callable[..., None], *args: Any) -> Iterator[Callable[[], No
 
     Yields a function that sets ``stop`` and waits for the process; the end of the block calls it.
     """
-    stop = CONTEXT.Event()
-    process = CONTEXT.Process(target=target, args=(*args, stop))
+    context = shared_fork_server()
+    stop = context.Event()
+    process = context.Process(target=target, args=(*args, stop))
     process.start()
 
     def end() -> None:

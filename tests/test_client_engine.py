@@ -7,16 +7,29 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 
-from engine.config import parse_config
+from engine.config import ConfigError, parse_config
 from engine.plan import Plan
+from frontend.backends import RECEIVE_BYTES
 from frontend.client import AsyncClient, Client, Order
 from frontend.errors import InvalidOrderError, OrderRejectedError
 from frontend.results import Execution
-from ipc.vocabulary import ExecType, Liquidity, OrderType, OrdStatus, Reason, Side, TimeInForce
+from ipc.messages import MAX_BODY, Trade, TradeList, TradesQuery, encoder
+from ipc.records import COMMAND
+from ipc.vocabulary import (
+    CommandType,
+    ExecType,
+    Liquidity,
+    OrderType,
+    OrdStatus,
+    Reason,
+    Side,
+    TimeInForce,
+)
 from tests.peer import Awaited
-from tests.product import running
+from tests.product import Wire, running
 
 CONFIG = """
 [engine]
@@ -24,6 +37,8 @@ matchers = 2
 pin = false
 [frontend]
 tcp = "127.0.0.1:0"
+[query]
+max_trades = 10000
 [[instruments]]
 symbol = "AA"
 tick_size = "0.05"
@@ -195,6 +210,32 @@ def test_sessions_of_one_account_see_each_other(login: Login) -> None:
 
 def test_an_idle_engine_answers_pings(login: Login) -> None:
     login("alice").ping()
+
+
+def test_an_answer_longer_than_the_buffers_on_its_way_comes_whole(plan: Plan) -> None:
+    count = 8_000
+    orders = np.zeros(count + 1, COMMAND)
+    orders["command_type"], orders["symbol"] = CommandType.NEW, 2  # of shard 1: its ids are long
+    orders["order_type"], orders["time_in_force"] = OrderType.LIMIT, TimeInForce.GTC
+    orders["side"], orders["price"], orders["quantity"] = Side.BUY, 100, 1
+    orders["side"][0], orders["quantity"][0] = Side.SELL, count
+    with Client(plan.addresses()[0], "many") as client:
+        answers = client.submit_array(orders)
+    with Wire(plan, "reader") as wire:
+        wire.send(TradesQuery(2, 3, 10_000))
+        found = wire.receive()
+    assert isinstance(found, TradeList)
+    assert len(encoder.encode(found)) > RECEIVE_BYTES
+    buyers = [trade.buy_order_id for trade in reversed(found.trades)]
+    assert buyers[-count:] == answers["order_id"][1:].tolist()
+
+
+def test_the_longest_answer_of_all_is_within_the_bound_of_a_frame() -> None:
+    most = 10_000
+    with pytest.raises(ConfigError, match="max_trades"):
+        parse_config(CONFIG.replace(f"max_trades = {most}", f"max_trades = {most + 1}"), "test")
+    trade = Trade(*[2**63 - 1] * len(Trade.__struct_fields__))
+    assert len(encoder.encode(TradeList(2**63 - 1, [trade] * most))) < MAX_BODY
 
 
 def test_over_tcp() -> None:

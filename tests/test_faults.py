@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.simulation import Told
+from bench.truth import Told
 from engine.journal_format import JournalError
 from engine.journal_reader import segments_of
 from engine.keeper import Keeper

@@ -1,5 +1,6 @@
 """One HTTP connection at the level of bytes: order, bounds, and how it ends."""
 
+import asyncio
 import json
 import os
 import signal
@@ -8,8 +9,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from engine.plan import Plan
+from frontend.http.connection import Answer, Bounds, connections
 from ipc.status import StatusReader
 from tests.http import API, WAIT_S, Http, serving
 from tests.product import until
@@ -29,6 +33,13 @@ ORDER = {
 @pytest.fixture(scope="module")
 def plan() -> Iterator[Plan]:
     with serving(workers=1, extra="max_body_bytes = 4096\nkeep_alive_s = 2") as plan:
+        yield plan
+
+
+@pytest.fixture(scope="module")
+def patient() -> Iterator[Plan]:
+    """A product that waits for its clients longer than they do for it."""
+    with serving(workers=1) as plan:
         yield plan
 
 
@@ -80,28 +91,32 @@ def post(body: bytes, *headers: str) -> bytes:
 
 
 ENTER = post(json.dumps(ORDER).encode())
+MUCH = 1 << 25
+"""Bytes: more than the buffers of a connection hold."""
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def test_requests_in_one_piece_are_answered_in_their_order(plan: Plan) -> None:
     with Raw(plan) as raw:
-        raw.send((ENTER + HEALTH) * 200 + ENTER)
+        orders = [ORDER | {"quantity": quantity} for quantity in range(1, 201)]
+        raw.send(b"".join(post(json.dumps(order).encode()) + HEALTH for order in orders))
         ids = []
-        for turn in range(401):
+        for order in orders:
             status, body, _ = raw.answer()
-            assert status == 200
-            assert ("order_id" in body) == (turn % 2 == 0)
-            if turn % 2 == 0:
-                ids.append(body["order_id"])
-        assert ids == sorted(ids)
-        assert len(set(ids)) == 201
+            assert (status, body["remaining_quantity"]) == (200, order["quantity"])
+            ids.append(body["order_id"])
+            status, body, _ = raw.answer()
+            assert (status, body["status"]) == (200, "healthy")
+        assert ids == sorted(set(ids))
 
 
 def test_requests_in_small_pieces_are_whole_in_the_end(plan: Plan) -> None:
-    with Raw(plan) as raw:
+    with Raw(plan) as raw, Raw(plan) as other:
         raw.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in ENTER + HEALTH:
             raw.send(bytes([byte]))
+            other.send(HEALTH)
+            other.answer()  # so the byte has been read by itself
         assert raw.answer()[0] == 200
         assert raw.answer()[1]["status"] == "healthy"
 
@@ -138,11 +153,12 @@ def test_who_asks_may_go_on_with_the_body(plan: Plan) -> None:
     "request_",
     [
         b"GET /health HTTP/1.0\r\n\r\n",
+        b"GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
         b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
     ],
 )
-def test_a_connection_that_is_to_end_ends_after_its_answer(plan: Plan, request_: bytes) -> None:
-    with Raw(plan) as raw:
+def test_a_connection_that_is_to_end_ends_after_its_answer(patient: Plan, request_: bytes) -> None:
+    with Raw(patient) as raw:
         raw.send(request_ + HEALTH)
         status, _, head = raw.answer()
         assert status == 200
@@ -183,26 +199,99 @@ def test_who_asks_on_and_never_reads_is_cut_off(plan: Plan) -> None:
         until(lambda: counter(plan, "connections", "http") == 0)
 
 
-def test_what_is_under_way_is_answered_before_the_end() -> None:
-    with serving(workers=1) as plan:
-        with Http(plan) as http:
-            http.post(f"{API}/orders", ORDER)
-        matcher, worker = pid_of(plan, "matcher"), pid_of(plan, "http")
-        with Raw(plan) as raw, Raw(plan) as idle:
-            idle.send(HEALTH)
-            idle.answer()
-            os.kill(matcher, signal.SIGSTOP)
-            sent = frames_in(plan) + 1
+def test_who_reads_late_gets_every_answer(patient: Plan) -> None:
+    with Raw(patient) as raw, Raw(patient) as other:
+        raw.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 1_000)
+        other.send(HEALTH)
+        other.answer()  # so as much has been answered as there was room for
+        first = raw.answer()
+        assert first[0] == 200
+        assert all(raw.answer()[1] == first[1] for _ in range(999))
+        raw.send(HEALTH)
+        assert raw.answer()[1]["status"] == "healthy"
+
+
+def taken(raw: Raw, other: Raw, request: bytes, most: int) -> int:
+    """Send a request again and again until no more is taken; return how many bytes were."""
+    raw.sock.setblocking(False)
+    many, sent, refused = request * 1_000, 0, 0
+    while refused < 200 and sent < most:
+        try:
+            sent += raw.sock.send(many[sent % len(request) :])
+            refused = 0
+        except BlockingIOError:
+            refused += 1
+        other.send(HEALTH)
+        other.answer()  # so all has been read that would be
+    return sent
+
+
+def test_while_answers_are_not_read_requests_are_not_either() -> None:
+    """On a pair of sockets: TCP itself may take no more of a client that does not read."""
+    request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    bounds = Bounds(4_096, 4_096, 1, WAIT_S)
+    served = connections(bounds, lambda _, reply: reply(Answer(200, bytes(20_000))))
+
+    async def sent_in_vain() -> int:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        made = served(uvicorn.Config(lambda: None), ServerState(), {})
+        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: made, theirs
+        )
+        sent, refused = 0, 0
+        while refused < 100 and sent < MUCH:
+            try:
+                sent += ours.send((request * 1_000)[sent % len(request) :])
+                refused = 0
+            except BlockingIOError:
+                refused += 1
+            await asyncio.sleep(0)  # all is read that would be
+        ours.close()
+        transport.abort()
+        return sent
+
+    assert asyncio.run(sent_in_vain()) < MUCH
+
+
+def test_while_a_request_is_carried_out_those_behind_it_are_not_read(patient: Plan) -> None:
+    with Http(patient) as http:
+        http.post(f"{API}/orders", ORDER)
+    matcher = pid_of(patient, "matcher")
+    with Raw(patient) as raw, Raw(patient) as other:
+        os.kill(matcher, signal.SIGSTOP)
+        try:
+            sent = frames_in(patient) + 1
             raw.send(ENTER)
-            until(lambda: frames_in(plan) == sent)
-            os.kill(worker, signal.SIGTERM)
-            assert idle.ended()
+            until(lambda: frames_in(patient) == sent)
+            assert taken(raw, other, HEALTH, MUCH) < MUCH
+        finally:
             os.kill(matcher, signal.SIGCONT)
-            status, body, head = raw.answer()
-            assert status == 200, body
-            assert (status, body["status"]) == (200, "OPEN")
-            assert b"connection: close" in head
-            assert raw.ended()
+        raw.sock.settimeout(WAIT_S)
+        assert "order_id" in raw.answer()[1]
+        assert raw.answer()[1]["status"] == "healthy"
+
+
+def test_what_is_under_way_is_answered_before_the_end(patient: Plan) -> None:
+    with Http(patient) as http:
+        http.post(f"{API}/orders", ORDER)
+    matcher, worker = pid_of(patient, "matcher"), pid_of(patient, "http")
+    with Raw(patient) as raw, Raw(patient) as idle:
+        idle.send(HEALTH)
+        idle.answer()
+        os.kill(matcher, signal.SIGSTOP)
+        sent = frames_in(patient) + 1
+        raw.send(ENTER)
+        until(lambda: frames_in(patient) == sent)
+        os.kill(worker, signal.SIGTERM)
+        assert idle.ended()
+        os.kill(matcher, signal.SIGCONT)
+        status, body, head = raw.answer()
+        assert status == 200, body
+        assert (status, body["status"]) == (200, "OPEN")
+        assert b"connection: close" in head
+        assert raw.ended()
+    until(lambda: pid_of(patient, "http") not in (0, worker))
 
 
 def test_an_account_that_sends_nothing_is_closed_and_opened_again(plan: Plan) -> None:

@@ -98,7 +98,9 @@ def test_a_key_stands_for_its_user_alone(plan: Plan, trust: ssl.SSLContext) -> N
         assert alice.call("DELETE", path).status == 200
 
 
-@pytest.mark.parametrize("key", [None, "", "wrong", KEYS["alice"] + "x"])
+@pytest.mark.parametrize(
+    "key", [None, "", "wrong", KEYS["alice"] + "x"], ids=["none", "empty", "wrong", "longer"]
+)
 def test_without_a_good_key_nothing_is_served_but_health(
     plan: Plan, trust: ssl.SSLContext, key: str | None
 ) -> None:

@@ -4,7 +4,7 @@ import threading
 from itertools import repeat
 from pathlib import Path
 
-from bench.simulation import Told
+from bench.truth import Told
 from engine.storage import Storage
 from ipc.ring import RingReader
 from tests.kept import TIME_NS, commands_for, plan_of

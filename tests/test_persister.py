@@ -1,6 +1,5 @@
 """The persister on real rings and files: what is published is logged once, whatever happens."""
 
-import multiprocessing
 import os
 import random
 import resource
@@ -25,6 +24,7 @@ from ipc.records import shard_of
 from ipc.ring import GatingReader, RingWriter, create_ring
 from ipc.status import ProcessSlot, StatusReader, StatusWriter, create_status
 from tests.failing_disk import Disk
+from tests.fork_server import shared_fork_server
 from tests.product import until
 from tests.trades import INSTRUMENTS, ids, make_lines, make_trades, read_ids
 
@@ -83,10 +83,8 @@ class Engine:
 
     def process(self) -> BaseProcess:
         """Start a persister in a process of its own; return once it serves or has ended."""
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["engine.preload"])
         arguments = (self.plan.config, str(self.plan.data_dir), "persister", 0)
-        process = context.Process(target=run_member, args=arguments, daemon=True)
+        process = shared_fork_server().Process(target=run_member, args=arguments, daemon=True)
         process.start()
         page = StatusReader(self.plan.status_path)
 

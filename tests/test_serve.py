@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from ipc.messages import Cancel, NewOrder, Ping, Pong, Reject, Report, ShardRest
 from ipc.records import sequence_of
 from ipc.status import ProcessStatus, StatusReader
 from ipc.vocabulary import ExecType, Reason
-from tests.product import Wire, config_text, make_config, refused, until
+from tests.product import WAIT_S, Wire, config_text, make_config, refused, until
 
 
 class Served:
@@ -179,6 +180,19 @@ def test_too_little_shared_memory_is_said(directory: Path, monkeypatch: pytest.M
         supervisor.start()
     supervisor.stop()
     assert not plan.run_dir.exists()
+
+
+def test_a_signal_is_heeded_at_once(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor = Supervisor(Plan(make_config(), directory), print)
+
+    def told_meanwhile(ends: list[int], _: float) -> list[object]:
+        supervisor.end()
+        ended = wait(ends, WAIT_S)
+        assert ended, "it would have waited on"
+        return ended
+
+    monkeypatch.setattr("engine.supervisor.wait", told_meanwhile)
+    supervisor.watch()
 
 
 def with_pid_gone(pid: int) -> None:

@@ -1,7 +1,6 @@
 """Readers of the trade log: whole lines, every trade once, in order, while it grows and rotates."""
 
 import gzip
-import multiprocessing
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from engine.trade_log import LogTail, Position, TradeLog, TradeLogError, read_tr
 from engine.trade_reader import BLOCK_BYTES, end_of_log
 from engine.trade_segments import ACTIVE, closed_segments, compressed_path, plain_path, read_seal
 from ipc.records import make_id
+from tests.fork_server import shared_fork_server
 from tests.product import until
 from tests.trades import by_shard, ids, make_lines, read_ids
 
@@ -210,9 +210,8 @@ def write_log(directory: Path, trades: int) -> None:
 
 def test_following_another_process(tmp_path: Path) -> None:
     trades = 500
-    writer = multiprocessing.get_context("spawn").Process(
-        target=write_log, args=(tmp_path, trades), daemon=True
-    )
+    arguments = (tmp_path, trades)
+    writer = shared_fork_server().Process(target=write_log, args=arguments, daemon=True)
     writer.start()
     found: list[int] = []
     with LogTail(tmp_path) as tail:
