@@ -10,10 +10,12 @@ it the journal that only older ones would need.
 """
 
 import contextlib
+import math
 import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -41,7 +43,12 @@ from ipc.mapping import MappingError
 from ipc.ring import RingReader
 
 LOCK = "snapshots"
+_TABLE = "snapshot-orders"
 _NICENESS = 19
+_LATE_NICENESS = 10
+PATIENCE_S = 10.0
+"""How long a snapshot may wait for idle time. Then it is begun anew with a share of its own: the
+journal would grow for as long as the machine is busy."""
 
 
 @dataclass
@@ -82,6 +89,8 @@ def take_snapshot(plan: Plan, shard: int, storage: Storage | None = None) -> Tak
 def _take(plan: Plan, shard: int, directory: Path, storage: Storage) -> Taken:
     for left in directory.glob(f"*{SUFFIX}.tmp"):
         storage.unlink(left)  # of one that was not finished: this process has the lock
+    for left in _table_path(plan, shard).parent.glob(f"{_TABLE}-{shard}-*.tmp"):
+        left.unlink()
     terms = terms_of(plan, shard)
     logged = _durably_logged(plan, shard, storage)
     found = find_start(directory, terms, published=None)
@@ -187,16 +196,23 @@ def _durably_logged(plan: Plan, shard: int, storage: Storage) -> int:
 def _table_path(plan: Plan, shard: int) -> Path:
     """Return where the order table of a replay may lie: in memory if the product runs."""
     directory = plan.run_dir if plan.run_dir.is_dir() else plan.journal_dir(shard)
-    return directory / f"snapshot-orders-{shard}-{os.getpid()}.tmp"
+    return directory / f"{_TABLE}-{shard}-{os.getpid()}.tmp"
 
 
 class Schedule:
     """Starts a process for each snapshot that is due, one at a time."""
 
-    def __init__(self, plan: Plan, context: ForkServerContext) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        context: ForkServerContext,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._plan = plan
         self._context = context
+        self._clock_s = clock_s
         self._running: tuple[int, BaseProcess] | None = None
+        self._late_s = 0.0
         self._last = {
             shard: max(map(sequence_of_snapshot, snapshots_of(plan.journal_dir(shard))), default=0)
             for shard in plan.shards
@@ -210,6 +226,9 @@ class Schedule:
         if self._running is not None:
             shard, process = self._running
             if process.exitcode is None:
+                if self._clock_s() > self._late_s:
+                    self.stop()
+                    self._running = shard, self._start(shard, late=True)
                 return
             ended(shard, process.exitcode == 0)
             process.close()
@@ -218,7 +237,7 @@ class Schedule:
         for shard, sequence in sequences.items():
             if every and sequence - self._last[shard] >= every:
                 self._last[shard] = sequence
-                self._running = shard, self._start(shard)
+                self._running = shard, self._start(shard, late=False)
                 return
 
     @property
@@ -235,27 +254,32 @@ class Schedule:
             process.close()
             self._running = None
 
-    def _start(self, shard: int) -> BaseProcess:
+    def _start(self, shard: int, late: bool) -> BaseProcess:
+        self._late_s = math.inf if late else self._clock_s() + PATIENCE_S
         process = self._context.Process(
             target=_run,
-            args=(self._plan.config, str(self._plan.data_dir), shard),
+            args=(self._plan.config, str(self._plan.data_dir), shard, late),
             name=f"shardbook-snapshot-{shard}",
             daemon=True,
         )
         process.start()
         assert process.pid is not None
         with contextlib.suppress(OSError):  # it is gone, or may not be changed by others
-            step_back(self._plan, process.pid)  # sooner than it could by itself
+            step_back(self._plan, process.pid, late)  # sooner than it could by itself
         return process
 
 
-def step_back(plan: Plan, pid: int = 0) -> None:
+def step_back(plan: Plan, pid: int = 0, late: bool = False) -> None:
     """Have a process run where no matcher does, and only while nobody else wants to; 0: this one.
+
+    One that is ``late`` gets a small share in any case.
 
     Between two calls of the kernel it gives way at once. During one it may not, so it keeps those
     short: what it reads and writes it reads and writes in pieces.
     """
-    if hasattr(os, "SCHED_IDLE"):
+    if late:
+        os.setpriority(os.PRIO_PROCESS, pid, _LATE_NICENESS)
+    elif hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
     else:
         os.setpriority(os.PRIO_PROCESS, pid, _NICENESS)
@@ -264,11 +288,11 @@ def step_back(plan: Plan, pid: int = 0) -> None:
         os.sched_setaffinity(pid, {core})
 
 
-def _run(config: Config, data_dir: str, shard: int) -> NoReturn:
+def _run(config: Config, data_dir: str, shard: int, late: bool) -> NoReturn:
     """Be the process that takes one snapshot."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     plan = Plan(config, Path(data_dir))
-    step_back(plan)
+    step_back(plan, late=late)
     try:
         take_snapshot(plan, shard)
     except (JournalError, TradeLogError, OSError) as error:

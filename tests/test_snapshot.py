@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from engine.journal_format import JournalError
 from engine.journal_reader import segments_of
 from engine.plan import Plan
 from engine.snapshot import read_snapshot, snapshots_of
-from engine.snapshotter import Schedule, take_snapshot
+from engine.snapshotter import PATIENCE_S, Schedule, take_snapshot
 from engine.storage import Storage
 from engine.trade_lines import LineFormatter
 from engine.trade_log import TradeLog
@@ -261,3 +262,44 @@ def test_a_process_that_takes_a_snapshot_steps_back_before_it_does_anything(
     assert [path.name for path in snapshots_of(plan.journal_dir(0))] == [
         "0000000000000010.snapshot"
     ]
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="Linux alone has it")
+def test_a_snapshot_that_gets_no_time_is_begun_anew_with_a_share(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "[journal]\nsnapshot_commands = 5\n")
+    write_journal(plan, commands_for(plan, 10))
+    now_s = 0.0
+    schedule = Schedule(plan, multiprocessing.get_context("forkserver"), lambda: now_s)
+    ends: list[tuple[int, bool]] = []
+
+    def step(later_s: float = 0.0) -> bool:
+        nonlocal now_s
+        now_s += later_s
+        schedule.step({0: 10}, lambda *end: ends.append(end))
+        return bool(ends)
+
+    step()
+    starved = schedule.pid
+    assert starved is not None
+    os.kill(starved, signal.SIGSTOP)
+    step(PATIENCE_S)
+    assert schedule.pid == starved
+    step(1.0)
+    late = schedule.pid
+    assert late is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(starved, 0)
+    assert os.sched_getscheduler(late) == os.SCHED_OTHER
+    assert os.getpriority(os.PRIO_PROCESS, late) == 10
+    until(lambda: step(2 * PATIENCE_S))  # it is given all the time it takes
+    assert ends == [(0, True)]
+
+
+def test_what_a_killed_snapshot_left_goes_with_the_next(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    write_journal(plan, commands_for(plan, 10))
+    directory = plan.journal_dir(0)
+    for name in ("snapshot-orders-0-77.tmp", "0000000000000005.snapshot.tmp"):
+        (directory / name).write_bytes(b"unfinished")
+    assert take_snapshot(plan, 0).path is not None
+    assert not list(directory.glob("*.tmp"))
