@@ -15,6 +15,7 @@ from ipc.compiled import HAVE_NUMBA
 from ipc.frames import HEADER, HEADER_BYTES, frame
 from ipc.messages import (
     FRONTEND_MESSAGES,
+    CloseStream,
     OpenStream,
     frontend_decoder,
     server_decoder,
@@ -30,8 +31,13 @@ RECEIVE_BYTES = 1 << 18
 class Accounts(Protocol):
     """What a link serves: the accounts of a frontend; see ``frontend.hall.Hall``."""
 
-    def open_accounts(self) -> list[tuple[int, int]]:
-        """Return ``(stream, account)`` of every account."""
+    def introduce(
+        self, shard: int | None, also: frozenset[int] | set[int]
+    ) -> list[tuple[int, int, bool]]:
+        """Return ``(stream, account, whether it is open)`` of every stream that is to be opened.
+
+        Those are the open ones, and those in ``also``, which are closed again at once.
+        """
         ...
 
     def deliver(
@@ -92,7 +98,12 @@ class BackendLink(asyncio.BufferedProtocol):
         self._closing = False
         self._retry: asyncio.Task[None] | None = None
 
-    async def connect(self) -> None:
+    async def begin(self) -> None:
+        """Connect; who waits for that no longer leaves the link trying."""
+        self._retry = asyncio.get_running_loop().create_task(self._connect())
+        await asyncio.shield(self._retry)
+
+    async def _connect(self) -> None:
         """Connect, trying again until it works or the link is closed."""
         loop = asyncio.get_running_loop()
         while not self._closing:
@@ -113,6 +124,8 @@ class BackendLink(asyncio.BufferedProtocol):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send whole frames; ``refusal`` has said that they can be taken."""
+        if self._closing:
+            return  # the other side has been told that nothing more comes
         if self._transport is not None:
             self._transport.write(data)
         else:
@@ -134,6 +147,11 @@ class BackendLink(asyncio.BufferedProtocol):
         else:
             self._flagged.discard(stream)
 
+    def close_stream(self, stream: int) -> None:
+        """Tell the other side that nobody is there for a stream any more."""
+        if self.connected:
+            self.write(frame(CloseStream(stream)))
+
     def finish(self) -> None:
         """Send what is queued and no more; the other side answers what it has, and closes."""
         self._closing = True
@@ -149,9 +167,13 @@ class BackendLink(asyncio.BufferedProtocol):
         self.full = False
         widen(transport.get_extra_info("socket"))
         self._transport.set_write_buffer_limits(high=self._max_queued_bytes)
-        for stream, account in self._accounts.open_accounts():
+        streams = self._accounts.introduce(self.shard, self._known)
+        for stream, account, _ in streams:
             self.write(frame(OpenStream(stream, account, stream in self._known)))
         self._write_kept()
+        for stream, _, is_open in streams:
+            if not is_open:
+                self.close_stream(stream)
         self._accounts.found_link()
 
     def _write_kept(self) -> None:
@@ -240,4 +262,4 @@ class BackendLink(asyncio.BufferedProtocol):
         if self._closing:
             self.closed.set()
         else:
-            self._retry = asyncio.get_running_loop().create_task(self.connect())
+            self._retry = asyncio.get_running_loop().create_task(self._connect())

@@ -23,7 +23,14 @@ from engine.process import run_member
 from ipc.backend import Backend, Link
 from ipc.codec import FRONTEND_STREAM, command_row
 from ipc.frames import frame
-from ipc.messages import MassCancel, Message, OpenStream, StreamOpened, backend_decoder
+from ipc.messages import (
+    CloseStream,
+    MassCancel,
+    Message,
+    OpenStream,
+    StreamOpened,
+    backend_decoder,
+)
 from ipc.records import COMMAND, REPORT, TRADE
 from ipc.ring import REPORTS, RingWriter, create_ring
 from ipc.status import ProcessSlot, StatusReader, create_status
@@ -98,6 +105,9 @@ class ScriptedShard:
                 if odd is None:
                     break
                 message = backend_decoder.decode(odd[1])
+                if isinstance(message, CloseStream):
+                    link.close_stream(message.stream)
+                    continue
                 assert isinstance(message, OpenStream)
                 count = self._open(link, message, commands, count)
         gone = [

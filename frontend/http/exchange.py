@@ -31,18 +31,15 @@ class Exchange:
         "first_trade_id",
         "last",
         "sent_to",
-        "stream",
         "trade_count",
     )
 
     def __init__(
         self,
-        stream: int,
         deadline: float,
         done: "Callable[[Any], None]",
         sent_to: int | None = None,
     ) -> None:
-        self.stream = stream
         self.sent_to = sent_to
         """The shard of the command, None for all."""
         self.deadline = deadline
