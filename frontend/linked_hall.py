@@ -19,7 +19,7 @@ from ipc.status import StatusWriter
 
 DRAIN_S = 10.0
 """How long answers may take to arrive and to be read once the product stops."""
-LINK_WAIT_S = 5.0
+LINK_WAIT_S = 2.0
 """How long a process that begins waits for a matcher: one that is back in the midst of the day is
 not to wait for a shard that is down before it serves the others."""
 

@@ -81,6 +81,7 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "conflated",
         "closed_slow_reader",
         "unknown_outcomes",
+        "commands",
         "sessions",
         "refused_login",
         "undelivered_bytes",

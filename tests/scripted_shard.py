@@ -7,7 +7,7 @@ recovery does. The test steps it: what has arrived is carried out or lost, answe
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -189,8 +189,8 @@ class Stage:
 
 
 @contextmanager
-def staged(config: Config) -> Iterator[Stage]:
-    """Run a frontend before scripted shards, which are alive."""
+def staged(config: Config, absent: Sequence[int] = ()) -> Iterator[Stage]:
+    """Run a frontend before scripted shards, which are alive, but for those that are absent."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="sb-")))
         plan = Plan(config, directory)
@@ -200,8 +200,9 @@ def staged(config: Config) -> Iterator[Stage]:
         for shard in plan.shards:
             create_ring(plan.report_ring_path(shard), shard, 1024, 0, 0, REPORTS)
         stage = Stage(plan)
-        for scripted in stage.shards:
-            scripted.start()
+        for shard, scripted in enumerate(stage.shards):
+            if shard not in absent:
+                scripted.start()
         process = shared_fork_server().Process(
             target=run_member, args=(config, str(directory), "frontend", 0)
         )

@@ -70,6 +70,7 @@ class UserSession(ClientConnection):
         self.pending[command.request_id] = exchange
         body = encoder.encode(command)
         hall = self.hall
+        hall.status.add("commands", 1)
         if hall.stream_of(self).under_way >= hall.config.window:
             hall.status.add_reject(Reason.BUSY)
             self.deliver(frame(reject(request_of(body), Reason.BUSY, time.time_ns())))
@@ -119,6 +120,8 @@ class UserSession(ClientConnection):
 
     def deliver(self, data: bytes | memoryview) -> None:
         """Take whole frames, then see which commands are done."""
+        if not self.pending and not self.listeners:
+            return  # of orders that come by other ways
         position, end = 0, len(data)
         view = memoryview(data)
         while position < end:
@@ -137,17 +140,19 @@ class UserSession(ClientConnection):
     # Commands under way -------------------------------------------------------------------------
 
     def _take_report(self, report: Report) -> None:
-        exchange = self.pending.get(report.request_id) if report.request_id else None
-        taken = self._taken.get(report.order_id)
+        request_id, order_id = report.request_id, report.order_id
+        taken = self._taken.get(order_id)
         if taken is not None and report.sequence != taken[1].sequence:
             self._finish(*taken)  # another command's doing: this one's was over
+        exchange = self.pending.get(request_id)  # none is under number 0
         if exchange is not None:
             if exchange.take(report) or report.command_type == _REDUCE:
-                self._finish(report.request_id, exchange)
-            else:
-                self._taken[report.order_id] = (report.request_id, exchange)
-        for listener in list(self.listeners):
-            listener(report)
+                self._finish(request_id, exchange)
+            elif taken is None or taken[1] is not exchange:
+                self._taken[order_id] = (request_id, exchange)
+        if self.listeners:
+            for listener in list(self.listeners):
+                listener(report)
 
     def _take_answer(self, answer: Reject | MassCancelReport) -> None:
         exchange = self.pending.get(answer.request_id)
