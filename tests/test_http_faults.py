@@ -125,7 +125,7 @@ def test_a_killed_frontend_costs_http_nothing() -> None:
 
 
 def test_a_killed_matcher_is_told_as_unknown_outcomes_and_other_shards_go_on() -> None:
-    with serving(workers=2) as plan:
+    with serving(workers=2, extra="answer_timeout_s = 600") as plan:
         first = pid_of(plan, "matcher", 1)
         with loaded(plan) as loads:
             os.kill(first, signal.SIGKILL)
