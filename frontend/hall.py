@@ -53,7 +53,7 @@ later; the others are not to wait for it."""
 
 
 class Hall:
-    """The shared state of one frontend process."""
+    """The shared state of one frontend process, or of an HTTP worker, which is one too."""
 
     router: Router
 
@@ -270,8 +270,6 @@ class Hall:
     def lost_link(self, shard: int | None) -> None:
         """A matcher or worker is gone with what it had not answered: nobody waits for that."""
         if shard is not None:
-            for connection in self._connections:
-                connection.sent_bytes_at_loss[shard] = connection.routed_bytes
             for stream_number, request_id in self._mass_cancels.lose(shard):
                 request = Request(CommandType.MASS_CANCEL, 0, request_id)
                 answer = frame(reject(request, Reason.SHARD_DOWN, time.time_ns()))
@@ -284,6 +282,8 @@ class Hall:
             if shard is None:
                 continue
             stream.lost(shard)
+            for connection in stream.sessions:
+                connection.sent_bytes_at_loss[shard] = connection.routed_bytes
             if shard in stream.opening:
                 stream.opening.discard(shard)
                 if not stream.opening:

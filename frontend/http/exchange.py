@@ -30,6 +30,7 @@ class Exchange:
         "first",
         "first_trade_id",
         "last",
+        "sent_bytes",
         "sent_to",
         "trade_count",
     )
@@ -42,6 +43,8 @@ class Exchange:
     ) -> None:
         self.sent_to = sent_to
         """The shard of the command, None for all."""
+        self.sent_bytes = 0
+        """Of all that its session has sent, how much there was with this command."""
         self.deadline = deadline
         self.done = done
         self.answer: Reject | MassCancelReport | None = None

@@ -69,6 +69,8 @@ class UserSession(ClientConnection):
         """Send a command of the user; ``exchange`` is done with all that comes of it."""
         self.pending[command.request_id] = exchange
         body = encoder.encode(command)
+        self.routed_bytes += HEADER_BYTES + len(body)
+        exchange.sent_bytes = self.routed_bytes
         hall = self.hall
         hall.status.add("commands", 1)
         if hall.stream_of(self).under_way >= hall.config.window:
@@ -133,7 +135,7 @@ class UserSession(ClientConnection):
             elif isinstance(message, Reject | MassCancelReport):
                 self._take_answer(message)
             elif isinstance(message, ShardRestarted):
-                self._take_restart(shard_of(message.account_sequence))
+                self._take_restart(shard_of(message.account_sequence), message.sent_bytes)
         if self._taken:
             self._settle()
 
@@ -160,9 +162,11 @@ class UserSession(ClientConnection):
             exchange.answer = answer
             self._finish(answer.request_id, exchange)
 
-    def _take_restart(self, shard: int) -> None:
-        """A shard has told all that it kept: what is unanswered there stays so."""
+    def _take_restart(self, shard: int, sent_bytes: int) -> None:
+        """A shard has told all that it kept: what was sent before it died stays unanswered."""
         for request_id, exchange in list(self.pending.items()):
+            if exchange.sent_bytes > sent_bytes:
+                break  # those behind it were sent later
             if exchange.sent_to in (shard, None):
                 self._fail(request_id)
 
