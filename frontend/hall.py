@@ -270,6 +270,9 @@ class Hall:
     def lost_link(self, shard: int | None) -> None:
         """A matcher or worker is gone with what it had not answered: nobody waits for that."""
         if shard is not None:
+            for stream in self._streams.values():
+                for connection in stream.sessions:
+                    connection.sent_bytes_at_loss[shard] = connection.routed_bytes
             for stream_number, request_id in self._mass_cancels.lose(shard):
                 request = Request(CommandType.MASS_CANCEL, 0, request_id)
                 answer = frame(reject(request, Reason.SHARD_DOWN, time.time_ns()))
@@ -282,8 +285,6 @@ class Hall:
             if shard is None:
                 continue
             stream.lost(shard)
-            for connection in stream.sessions:
-                connection.sent_bytes_at_loss[shard] = connection.routed_bytes
             if shard in stream.opening:
                 stream.opening.discard(shard)
                 if not stream.opening:
