@@ -107,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each run")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", default="", help="cases whose name has this in it")
     parser.add_argument("--pin", action="store_true", help="pin the product's processes to cores")
     options = parser.parse_args(arguments)
     with contextlib.ExitStack() as stack:
@@ -116,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         port = int(config.http.address.rpartition(":")[2])
         load = HttpLoad()
         stack.callback(load.close)
-        cases = _cases(prepare(port))
+        cases = [case for case in _cases(prepare(port)) if options.only in case.name]
         answers = {case.path.partition("?")[0]: _answer(port, case) for case in cases}
         asgi, direct = (
             stack.enter_context(bare_http(kind, options.workers, answers))

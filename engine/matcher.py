@@ -26,7 +26,7 @@ from ipc.board import BoardWriter
 from ipc.codec import FRONTEND_STREAM, command_row
 from ipc.explain import explain
 from ipc.frames import frame
-from ipc.messages import MassCancel, OpenStream, StreamOpened, backend_decoder
+from ipc.messages import CloseStream, MassCancel, OpenStream, StreamOpened, backend_decoder
 from ipc.records import COMMAND, REPORT, TRADE
 from ipc.ring import REPORTS, RingWriter
 from ipc.status import StatusWriter
@@ -146,7 +146,7 @@ class Matcher:
             self.settle(links)
 
     def _control(self, link: Link, links: list[Link], count: int, stream: int, body: bytes) -> int:
-        """Take a frame that is no command: an account is opened, or nothing that there is.
+        """Take a frame that is no command: a stream is opened or closed, or nothing that there is.
 
         Takes and returns how many commands wait in the batch.
         """
@@ -156,6 +156,9 @@ class Matcher:
             answer = explain(body, error, self._clock_ns)
             self._status.add_reject(answer.code)
             link.send(frame(answer, stream | FRONTEND_STREAM))
+            return count
+        if isinstance(message, CloseStream):
+            link.close_stream(message.stream)
             return count
         assert isinstance(message, OpenStream), message
         account = message.account

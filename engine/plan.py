@@ -56,9 +56,19 @@ class Plan:
         each = [self.addresses_of(frontend) for frontend in range(self.config.frontend.processes)]
         return [found[0] for found in each] + each[0][1:]
 
-    def gateway_address(self, frontend: int) -> Address:
-        """Where a frontend takes the orders that HTTP workers bring: for this user alone."""
-        return Address(path=str(self.run_dir / f"gateway-{frontend}.sock"))
+    @property
+    def frontends(self) -> int:
+        """How many processes send matchers orders: frontends, and after them HTTP workers.
+
+        Each has a number of its own among them, and sessions and accounts by that.
+        """
+        return self.config.frontend.processes + (
+            self.config.http.workers if self.config.http.address else 0
+        )
+
+    def frontend_of_http(self, worker: int) -> int:
+        """Return which of the frontends an HTTP worker is."""
+        return self.config.frontend.processes + worker
 
     @property
     def http_address(self) -> Address | None:
@@ -79,6 +89,10 @@ class Plan:
     def accounts_path(self, frontend: int) -> Path:
         """The append-only list of user ids and their accounts, of those that logged in there."""
         return self.data_dir / f"accounts-{frontend}.ndjson"
+
+    def accounts_paths(self) -> list[Path]:
+        """Return the lists of all frontends, and of those that an earlier configuration had."""
+        return sorted(self.data_dir.glob("accounts-*.ndjson"))
 
     @property
     def config_path(self) -> Path:

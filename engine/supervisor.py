@@ -320,7 +320,7 @@ class Supervisor:
         reader = StatusReader(self.plan.status_path)
         deadline = time.monotonic() + START_S
         replayed = 0
-        while any(process.state != "ready" for process in reader.processes()):
+        while not all(map(_serves, reader.processes())):
             found = reader.processes()
             progress = sum(process.counters.get("replayed", 0) for process in found)
             if progress > replayed:
@@ -358,6 +358,11 @@ class Supervisor:
                 self._announce(f"{role} {member.index} ended with exit code {process.exitcode}")
             process.close()
             del self._processes[member]
+
+
+def _serves(process: ProcessStatus) -> bool:
+    """Return whether a process is ready, and reaches every shard where it is to."""
+    return process.state == "ready" and not process.counters.get("shards_down")
 
 
 def available_bytes() -> int:

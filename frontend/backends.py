@@ -15,6 +15,7 @@ from ipc.compiled import HAVE_NUMBA
 from ipc.frames import HEADER, HEADER_BYTES, frame
 from ipc.messages import (
     FRONTEND_MESSAGES,
+    CloseStream,
     OpenStream,
     frontend_decoder,
     server_decoder,
@@ -30,8 +31,13 @@ RECEIVE_BYTES = 1 << 18
 class Accounts(Protocol):
     """What a link serves: the accounts of a frontend; see ``frontend.hall.Hall``."""
 
-    def open_accounts(self) -> list[tuple[int, int]]:
-        """Return ``(stream, account)`` of every account."""
+    def introduce(
+        self, shard: int | None, also: frozenset[int] | set[int]
+    ) -> list[tuple[int, int, bool]]:
+        """Return ``(stream, account, whether it is open)`` of every stream that is to be opened.
+
+        Those are the open ones, and those in ``also``, which are closed again at once.
+        """
         ...
 
     def deliver(
@@ -85,6 +91,7 @@ class BackendLink(asyncio.BufferedProtocol):
         self._max_queued_bytes = max_queued_bytes
         self._accounts = accounts
         self._transport: asyncio.WriteTransport | None = None
+        self._out: list[bytes | bytearray | memoryview] = []
         self._held: list[Callable[[], None]] = []
         self._sorter = StreamSorter()
         self._buffer = bytearray(RECEIVE_BYTES)
@@ -92,7 +99,12 @@ class BackendLink(asyncio.BufferedProtocol):
         self._closing = False
         self._retry: asyncio.Task[None] | None = None
 
-    async def connect(self) -> None:
+    async def begin(self) -> None:
+        """Connect; who waits for that no longer leaves the link trying."""
+        self._retry = asyncio.get_running_loop().create_task(self._connect())
+        await asyncio.shield(self._retry)
+
+    async def _connect(self) -> None:
         """Connect, trying again until it works or the link is closed."""
         loop = asyncio.get_running_loop()
         while not self._closing:
@@ -112,13 +124,28 @@ class BackendLink(asyncio.BufferedProtocol):
         return None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send whole frames; ``refusal`` has said that they can be taken."""
+        """Send whole frames; ``refusal`` has said that they can be taken.
+
+        All that one turn of the event loop brings leaves at its end, in one piece.
+        """
+        if self._closing:
+            return  # the other side has been told that nothing more comes
         if self._transport is not None:
-            self._transport.write(data)
+            if not self._out:
+                asyncio.get_running_loop().call_soon(self._flush)
+            self._out.append(data)
         else:
             self._kept.append(bytes(data))
             self._kept_bytes += len(data)
             self.full = self._kept_bytes > self._max_queued_bytes
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if out and self._transport is not None:
+            if len(out) == 1:
+                self._transport.write(out[0])
+            else:
+                self._transport.writelines(out)
 
     def open_stream(self, stream: int, account: int, cancel_on_disconnect: bool) -> None:
         """Tell the other side whose frames these are, and whether to cancel if they end.
@@ -134,8 +161,14 @@ class BackendLink(asyncio.BufferedProtocol):
         else:
             self._flagged.discard(stream)
 
+    def close_stream(self, stream: int) -> None:
+        """Tell the other side that nobody is there for a stream any more."""
+        if self.connected:
+            self.write(frame(CloseStream(stream)))
+
     def finish(self) -> None:
         """Send what is queued and no more; the other side answers what it has, and closes."""
+        self._flush()
         self._closing = True
         if self._transport is not None and self.connected:
             self._transport.write_eof()
@@ -149,9 +182,13 @@ class BackendLink(asyncio.BufferedProtocol):
         self.full = False
         widen(transport.get_extra_info("socket"))
         self._transport.set_write_buffer_limits(high=self._max_queued_bytes)
-        for stream, account in self._accounts.open_accounts():
+        streams = self._accounts.introduce(self.shard, self._known)
+        for stream, account, _ in streams:
             self.write(frame(OpenStream(stream, account, stream in self._known)))
         self._write_kept()
+        for stream, _, is_open in streams:
+            if not is_open:
+                self.close_stream(stream)
         self._accounts.found_link()
 
     def _write_kept(self) -> None:
@@ -233,6 +270,7 @@ class BackendLink(asyncio.BufferedProtocol):
         """Try again, unless the frontend is on its way out."""
         self.connected = False
         self._transport = None
+        self._out.clear()
         self._filled = 0
         self._known = set(self._flagged)
         self.resume_writing()
@@ -240,4 +278,4 @@ class BackendLink(asyncio.BufferedProtocol):
         if self._closing:
             self.closed.set()
         else:
-            self._retry = asyncio.get_running_loop().create_task(self.connect())
+            self._retry = asyncio.get_running_loop().create_task(self._connect())

@@ -231,7 +231,7 @@ class _Version(argparse.Action):
     """Prints the version, which is looked up only then."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from frontend.server import product_version
+        from frontend.version import product_version
 
         print(f"shardbook {product_version()}")
         parser.exit()

@@ -161,12 +161,6 @@ class ClientConnection(asyncio.BufferedProtocol):
             transport.write(frame(Closing(code, text)))
             transport.close()
 
-    def take(self, body: bytes) -> None:
-        """Route one whole message of a session that is logged in, or answer what is wrong."""
-        self._odd(body)
-        now_s = asyncio.get_running_loop().time()
-        self.hall.windows.passed(self.hall.stream_of(self), now_s)
-
     def _pause(self) -> bool:
         """Read no more; return whether that is new."""
         self._holds += 1

@@ -286,11 +286,10 @@ class StreamSorter:
 
         Stops at a frame that is cut off, or of a stream that was not opened.
         """
-        if HEADER_BYTES <= len(data) <= _SHORT_FRAME:
-            length, stream = HEADER.unpack_from(data)
-            if length == len(data) - HEADER_BYTES and stream < len(self._group_of):
-                answers = int(_is_answer(data, HEADER_BYTES, len(data)))
-                return len(data), [(stream, bytes(data), answers)]
+        if len(data) <= _SHORT_FRAME:
+            answers = self._answers_of_one(data)
+            if answers >= 0:
+                return len(data), [(HEADER.unpack_from(data)[1], bytes(data), answers)]
         out = np.empty(len(data), np.uint8)
         position, used = sort_by_stream(
             np.frombuffer(data, np.uint8),
@@ -306,6 +305,23 @@ class StreamSorter:
             pieces.append((stream, _piece(out, start, end), answers))
             start = end
         return position, pieces
+
+    def _answers_of_one(self, data: bytes | memoryview) -> int:
+        """Return how many answers ``data`` has where it is a few frames of one stream, else -1.
+
+        What ``sort_by_stream`` finds, without the call of compiled code.
+        """
+        position, end, answers, first = 0, len(data), 0, -1
+        while end - position >= HEADER_BYTES:
+            length, stream = HEADER.unpack_from(data, position)
+            start = position + HEADER_BYTES
+            position = start + length
+            if first < 0:
+                first = stream
+            if stream != first or position > end:
+                return -1
+            answers += _is_answer(data, start, position)
+        return answers if position == end and 0 <= first < len(self._group_of) else -1
 
 
 def _piece(out: Bytes, start: int, end: int) -> bytes | memoryview:

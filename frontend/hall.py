@@ -53,7 +53,7 @@ later; the others are not to wait for it."""
 
 
 class Hall:
-    """The shared state of one frontend process."""
+    """The shared state of one frontend process, or of an HTTP worker, which is one too."""
 
     router: Router
 
@@ -101,9 +101,10 @@ class Hall:
         return True
 
     def leave(self, connection: ClientConnection) -> None:
-        """Forget a connection that is closed."""
-        self._connections.discard(connection)
-        self.status.set("connections", len(self._connections))
+        """Forget a connection that is closed, or a session that is none."""
+        if connection in self._connections:
+            self._connections.discard(connection)
+            self.status.set("connections", len(self._connections))
         stream = self._streams.get(connection.stream)
         if stream is None:
             return
@@ -116,6 +117,10 @@ class Hall:
                 self.windows.forget(stream)
             if connection.cancel_on_disconnect and not stream.cancels_on_disconnect:
                 self._tell_matchers(stream)
+        if stream.is_open and not stream.sessions and not stream.waiting:
+            stream.close()
+            for link in self.router.matchers:
+                link.close_stream(stream.number)
 
     def log_in(self, connection: ClientConnection, login: Login) -> None:
         """Open a session of an account, or refuse it; now, or once the shards have answered."""
@@ -124,27 +129,33 @@ class Hall:
             self.status.add("refused_login", 1)
             connection.close("LOGIN_REFUSED", "user_id: no further account can be opened")
             return
-        stream = self._stream_of.get(account) or self._open(account)
+        stream = self._stream_of.get(account) or self._add(account)
+        if not stream.is_open:
+            self._open(stream)
         connection.stream = stream.number
         stream.waiting.append((connection, login))
         if not stream.opening:
             self._let_in(stream)
 
-    def _open(self, account: int) -> Stream:
-        matchers = self.router.matchers
-        stream = Stream(len(self._streams) + 1, account, len(matchers), self.config.window)
+    def _add(self, account: int) -> Stream:
+        shards = len(self.router.matchers)
+        stream = Stream(len(self._streams) + 1, account, shards, self.config.window)
         assert stream.number <= MAX_STREAM
         self._streams[stream.number] = self._stream_of[account] = stream
-        stream.opening = {shard for shard, link in enumerate(matchers) if link.connected}
-        for link in self.router.all():
-            link.open_stream(stream.number, account, False)
-        if stream.opening:
-            asyncio.get_running_loop().call_later(OPEN_WAIT_S, self._let_in, stream)
         return stream
+
+    def _open(self, stream: Stream) -> None:
+        matchers = self.router.matchers
+        stream.open({shard for shard, link in enumerate(matchers) if link.connected})
+        for link in self.router.all():
+            link.open_stream(stream.number, stream.account, False)
+        if stream.opening:
+            loop = asyncio.get_running_loop()
+            stream.opening_timer = loop.call_later(OPEN_WAIT_S, self._let_in, stream)
 
     def _let_in(self, stream: Stream) -> None:
         """Let in who waits, whatever the shards have said by now."""
-        stream.opening.clear()
+        stream.stop_waiting()
         waiting, stream.waiting = stream.waiting, []
         for connection, login in waiting:
             try:
@@ -156,7 +167,7 @@ class Hall:
     def _enter(self, stream: Stream, connection: ClientConnection, login: Login) -> None:
         """Make a connection a session: what it missed first, then what comes."""
         missed = self._resume.missed(stream, login.resume)
-        session = next(self._session_numbers)
+        session = self.next_session()
         welcome = Welcome(
             session, login.user_id, self._version, self._infos, stream.known_positions()
         )
@@ -171,9 +182,9 @@ class Hall:
             self._tell_matchers(stream)
         connection.enter(session, frame(welcome), missed)
 
-    def greet_gateway(self) -> Welcome:
-        """Return the greeting of a gateway, with a session's number for its request ids."""
-        return Welcome(next(self._session_numbers), "", self._version, self._infos, [])
+    def next_session(self) -> int:
+        """Return the number of a new session: no other one has it, at any frontend."""
+        return next(self._session_numbers)
 
     def _tell_matchers(self, stream: Stream) -> None:
         """Say to the matchers whether a session of the account asks for cancel on disconnect."""
@@ -200,7 +211,7 @@ class Hall:
         So many of them are answers. From a shard they are reports, up to account_sequence ``last``.
         """
         known = self._streams[stream]
-        if shard is not None:
+        if shard is not None and known.is_open:
             known.positions[shard] = last
         if known.sessions:
             for connection in list(known.sessions):
@@ -229,6 +240,8 @@ class Hall:
 
         Sessions that are there already have missed what it reported since it was lost.
         """
+        if not stream.heard(shard):
+            return
         before = stream.positions[shard]
         stream.positions[shard] = last
         if stream.sessions:
@@ -257,8 +270,9 @@ class Hall:
     def lost_link(self, shard: int | None) -> None:
         """A matcher or worker is gone with what it had not answered: nobody waits for that."""
         if shard is not None:
-            for connection in self._connections:
-                connection.sent_bytes_at_loss[shard] = connection.routed_bytes
+            for stream in self._streams.values():
+                for connection in stream.sessions:
+                    connection.sent_bytes_at_loss[shard] = connection.routed_bytes
             for stream_number, request_id in self._mass_cancels.lose(shard):
                 request = Request(CommandType.MASS_CANCEL, 0, request_id)
                 answer = frame(reject(request, Reason.SHARD_DOWN, time.time_ns()))
@@ -268,6 +282,9 @@ class Hall:
             stream.under_way = 0
             if stream.window_full:
                 stream.go_on()
+            if shard is None:
+                continue
+            stream.lost(shard)
             if shard in stream.opening:
                 stream.opening.discard(shard)
                 if not stream.opening:
@@ -311,6 +328,19 @@ class Hall:
         for link in matchers:
             link.write(data)
 
-    def open_accounts(self) -> list[tuple[int, int]]:
-        """Return ``(stream, account)`` of every account that has logged in."""
-        return [(stream.number, stream.account) for stream in self._streams.values()]
+    def introduce(
+        self, shard: int | None, also: frozenset[int] | set[int]
+    ) -> list[tuple[int, int, bool]]:
+        """Return ``(stream, account, whether it is open)`` of the streams that a link opens now."""
+        found = []
+        for stream in self._streams.values():
+            if stream.is_open:
+                if shard is not None:
+                    stream.unheard.add(shard)
+            elif stream.number in also:
+                assert shard is not None, "query workers know of no cancel on disconnect"
+                stream.overtaken[shard] += 1
+            else:
+                continue
+            found.append((stream.number, stream.account, stream.is_open))
+        return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
 
 class Stream:
     """One account. ``number`` is what matchers and query workers know it by on this frontend's
-    links; it stays while the frontend lives."""
+    links; it stays while the frontend lives. The stream is open while the account has a session
+    here, or is about to: only then do matchers send its reports."""
 
     def __init__(self, number: int, account: int, shards: int, window: int) -> None:
         self.number = number
@@ -20,10 +22,16 @@ class Stream:
         self.positions: list[int | None] = [None] * shards
         """By shard, the account_sequence of the last report that every session has had; None where
         the shard has not said yet where the account stands."""
-        self.opening: set[int] = set()
+        self.is_open = False
+        self.unheard: set[int] = set()
         """The shards that are to say it."""
+        self.overtaken = [0] * shards
+        """By shard, how many such answers are on their way to an opening that is over."""
+        self.opening: set[int] = set()
+        """The shards whose answers logins wait for."""
         self.waiting: list[tuple[ClientConnection, Login]] = []
-        """Logins that wait for that."""
+        """Those logins."""
+        self.opening_timer: asyncio.TimerHandle | None = None
         self.under_way = 0
         """Commands and queries that are not answered."""
         self.window = window
@@ -31,6 +39,40 @@ class Stream:
         self.window_full = False
         self.heavy_s = 0.0
         """When it had many of them last."""
+
+    def open(self, shards: set[int]) -> None:
+        """Wait for what these shards say of the account."""
+        self.is_open = True
+        self.unheard, self.opening = set(shards), set(shards)
+
+    def close(self) -> None:
+        """Forget where the account stands: nobody is told of it any more."""
+        self.is_open = False
+        self.positions = [None] * len(self.positions)
+        for shard in self.unheard:
+            self.overtaken[shard] += 1
+        self.unheard.clear()
+        self.stop_waiting()
+
+    def stop_waiting(self) -> None:
+        """Wait for no shard's answer any more."""
+        self.opening.clear()
+        if self.opening_timer is not None:
+            self.opening_timer.cancel()
+            self.opening_timer = None
+
+    def heard(self, shard: int) -> bool:
+        """Take note that a shard says where the account stands; return whether that is still so."""
+        if self.overtaken[shard]:
+            self.overtaken[shard] -= 1
+            return False
+        self.unheard.discard(shard)
+        return True
+
+    def lost(self, shard: int) -> None:
+        """A shard's link is gone, and all that was on its way there."""
+        self.overtaken[shard] = 0
+        self.unheard.discard(shard)
 
     def known_positions(self) -> list[int]:
         """Return where the account stands, on every shard that has said so."""

@@ -42,6 +42,12 @@ class Link:
         self.decoder.open_stream(stream, account)
         self.encoder.open_stream(stream, account)
 
+    def close_stream(self, stream: int) -> None:
+        """Send no more reports to ``stream``."""
+        account = self.decoder.account_of(stream)
+        self.accounts.discard(account)
+        self.encoder.close_stream(account)
+
     @property
     def unsent_bytes(self) -> int:
         """Bytes that wait to be written."""

@@ -49,6 +49,8 @@ _REJECTED, _MASS_CANCELED = int(ExecType.REJECTED), int(ExecType.MASS_CANCELED)
 _POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
 _AGGREGATE = int(Flag.AGGREGATE)
 
+_FEWEST_SLOTS = 64
+
 CommandRow = tuple[int, ...]
 """The fields of one COMMAND, in the record's order."""
 
@@ -202,17 +204,21 @@ class ReportEncoder:
 
     def __init__(self) -> None:
         self._streams: dict[int, int] = {}
-        self._make_table(64)
+        self._make_table(_FEWEST_SLOTS)
 
     def open_stream(self, stream: int, account: int) -> None:
         """Send the account's reports as ``stream`` from now on."""
         self._streams[account] = stream
-        if 4 * len(self._streams) > len(self._keys):
-            self._make_table(4 * len(self._keys))
-            for known in self._streams:
-                self._place(known)
-        else:
-            self._place(account)
+        self._place(account, stream)
+        if 4 * self._used > len(self._keys):
+            self._make_table(max(_FEWEST_SLOTS, 1 << (8 * len(self._streams) - 1).bit_length()))
+            for known, its_stream in self._streams.items():
+                self._place(known, its_stream)
+
+    def close_stream(self, account: int) -> None:
+        """Send the account's reports no more."""
+        if self._streams.pop(account, None) is not None:
+            self._place(account, 0)
 
     def encode(self, reports: Records) -> bytes | memoryview:
         """Return the frames of the reports whose account has a stream here, in order."""
@@ -226,17 +232,22 @@ class ReportEncoder:
     def _make_table(self, slots: int) -> None:
         self._keys = np.zeros(slots, np.uint64)
         self._values = np.zeros(slots, np.uint64)
+        self._used = 0
         self.place = address_of(self._keys), address_of(self._values), slots
         """Where compiled code finds accounts and their streams, and how many slots there are."""
 
-    def _place(self, account: int) -> None:
-        """Put an account into the open-addressed table; it is at most a quarter full."""
+    def _place(self, account: int, stream: int) -> None:
+        """Put an account into the open-addressed table; it is at most a quarter full.
+
+        Stream 0 stands for none: a closed one stays until the table is made anew.
+        """
         mask = len(self._keys) - 1
         slot = account & mask
         while self._keys[slot] not in (0, account):
             slot = (slot + 1) & mask
+        self._used += int(self._keys[slot] == 0)
         self._keys[slot] = account
-        self._values[slot] = self._streams[account]
+        self._values[slot] = stream
 
     def _encode_plain(self, reports: Records) -> bytes:
         out = bytearray()

@@ -337,7 +337,7 @@ class OpenStream(Message, tag=40):
 
 
 class StreamOpened(Message, tag=41):
-    """A matcher's answer to the first OpenStream of an account: its last report so far.
+    """A matcher's answer to an OpenStream that opens: the account's last report so far.
 
     All reports after that one follow on the link.
     """
@@ -345,28 +345,19 @@ class StreamOpened(Message, tag=41):
     account_sequence: int
 
 
-class OpenAccount(Message, tag=42):
-    """A gateway will send commands of this user: frames of the stream that the answer names."""
+class CloseStream(Message, tag=42):
+    """A frontend sends no more on ``stream``, and wants no more of its reports from a matcher.
 
-    request_id: Id
-    user_id: UserId
+    It may open it again; that is answered like the first time.
+    """
 
-
-class AccountOpened(Message, tag=43):
-    """The answer to ``OpenAccount``; ``stream`` 0: no further account can be opened."""
-
-    request_id: int
     stream: int
-
-
-class CloseAccount(Message, tag=44):
-    """A gateway sends no more on the stream of this frame, and wants no more of its reports."""
 
 
 CLIENT_COMMANDS = NewOrder | Cancel | Replace | Reduce | MassCancel
 CLIENT_QUERIES = OrderQuery | TradesQuery | BookQuery
 CLIENT_MESSAGES = CLIENT_COMMANDS | CLIENT_QUERIES | Login | Ping
-BACKEND_MESSAGES = CLIENT_COMMANDS | CLIENT_QUERIES | OpenStream
+BACKEND_MESSAGES = CLIENT_COMMANDS | CLIENT_QUERIES | OpenStream | CloseStream
 SERVER_MESSAGES = (
     Report
     | Reject
@@ -382,8 +373,6 @@ SERVER_MESSAGES = (
 FRONTEND_MESSAGES = StreamOpened | MassCancelReport | Reject
 """What a matcher tells a frontend itself, on ``ipc.codec.FRONTEND_STREAM``."""
 
-GATEWAY_MESSAGES = SERVER_MESSAGES | AccountOpened
-
 COMMAND_TAGS = frozenset({tag_of(kind) for kind in get_args(CLIENT_COMMANDS)})
 QUERY_TAGS = frozenset({tag_of(kind) for kind in get_args(CLIENT_QUERIES)})
 
@@ -392,6 +381,3 @@ client_decoder = Decoder(CLIENT_MESSAGES)
 backend_decoder = Decoder(BACKEND_MESSAGES)
 server_decoder = Decoder(SERVER_MESSAGES)
 frontend_decoder = Decoder(FRONTEND_MESSAGES)
-open_account_decoder = Decoder(OpenAccount)
-gateway_decoder = Decoder(GATEWAY_MESSAGES)
-"""Of what a frontend sends to a gateway."""

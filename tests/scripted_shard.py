@@ -7,7 +7,7 @@ recovery does. The test steps it: what has arrived is carried out or lost, answe
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +23,14 @@ from engine.process import run_member
 from ipc.backend import Backend, Link
 from ipc.codec import FRONTEND_STREAM, command_row
 from ipc.frames import frame
-from ipc.messages import MassCancel, Message, OpenStream, StreamOpened, backend_decoder
+from ipc.messages import (
+    CloseStream,
+    MassCancel,
+    Message,
+    OpenStream,
+    StreamOpened,
+    backend_decoder,
+)
 from ipc.records import COMMAND, REPORT, TRADE
 from ipc.ring import REPORTS, RingWriter, create_ring
 from ipc.status import ProcessSlot, StatusReader, create_status
@@ -98,6 +105,9 @@ class ScriptedShard:
                 if odd is None:
                     break
                 message = backend_decoder.decode(odd[1])
+                if isinstance(message, CloseStream):
+                    link.close_stream(message.stream)
+                    continue
                 assert isinstance(message, OpenStream)
                 count = self._open(link, message, commands, count)
         gone = [
@@ -179,8 +189,8 @@ class Stage:
 
 
 @contextmanager
-def staged(config: Config) -> Iterator[Stage]:
-    """Run a frontend before scripted shards, which are alive."""
+def staged(config: Config, absent: Sequence[int] = ()) -> Iterator[Stage]:
+    """Run a frontend before scripted shards, which are alive, but for those that are absent."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="sb-")))
         plan = Plan(config, directory)
@@ -190,8 +200,9 @@ def staged(config: Config) -> Iterator[Stage]:
         for shard in plan.shards:
             create_ring(plan.report_ring_path(shard), shard, 1024, 0, 0, REPORTS)
         stage = Stage(plan)
-        for scripted in stage.shards:
-            scripted.start()
+        for shard, scripted in enumerate(stage.shards):
+            if shard not in absent:
+                scripted.start()
         process = shared_fork_server().Process(
             target=run_member, args=(config, str(directory), "frontend", 0)
         )

@@ -235,3 +235,34 @@ def test_many_accounts_keep_their_streams() -> None:
     accounts = {account_of(f"user {n}"): n for n in range(1, 5_000)}
     reports = reports_of([{"account": account} for account in accounts])
     assert [stream for stream, _ in encode(reports, accounts)] == list(accounts.values())
+
+
+def test_a_closed_stream_gets_no_reports_until_it_is_opened_again() -> None:
+    encoder = ReportEncoder()
+    accounts = [account_of(f"user {n}") for n in range(40)]
+    for number, account in enumerate(accounts):
+        encoder.open_stream(number + 1, account)
+    for account in accounts[::2]:
+        encoder.close_stream(account)
+    reports = reports_of([{"account": account} for account in accounts])
+    assert streams_in(encoder, reports) == list(range(2, 41, 2))
+    encoder.open_stream(99, accounts[0])
+    assert streams_in(encoder, reports) == [99, *range(2, 41, 2)]
+
+
+def test_streams_that_come_and_go_take_no_room() -> None:
+    encoder = ReportEncoder()
+    stays = account_of("stays")
+    encoder.open_stream(1, stays)
+    for number in range(2_000):
+        encoder.open_stream(2, account_of(f"user {number}"))
+        encoder.close_stream(account_of(f"user {number}"))
+    _, _, slots = encoder.place
+    assert slots == 64
+    assert streams_in(encoder, reports_of([{"account": stays}])) == [1]
+
+
+def streams_in(encoder: ReportEncoder, reports: np.ndarray) -> list[int]:
+    """Return whose the frames are that reports become."""
+    data = bytes(encoder.encode(reports))
+    return [stream for stream, _ in FrameSplitter(MAX_BODY).feed(data)]

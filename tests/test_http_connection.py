@@ -195,8 +195,8 @@ def test_who_asks_on_and_never_reads_is_cut_off(plan: Plan) -> None:
         with suppress(BlockingIOError):
             while raw.sock.send(many):
                 pass
-        until(lambda: counter(plan, "connections", "http") > 0)
-        until(lambda: counter(plan, "connections", "http") == 0)
+        until(lambda: counter(plan, "connections") > 0)
+        until(lambda: counter(plan, "connections") == 0)
 
 
 def test_who_reads_late_gets_every_answer(patient: Plan) -> None:
@@ -261,9 +261,9 @@ def test_while_a_request_is_carried_out_those_behind_it_are_not_read(patient: Pl
     with Raw(patient) as raw, Raw(patient) as other:
         os.kill(matcher, signal.SIGSTOP)
         try:
-            sent = frames_in(patient) + 1
+            sent = counter(patient, "commands") + 1
             raw.send(ENTER)
-            until(lambda: frames_in(patient) == sent)
+            until(lambda: counter(patient, "commands") == sent)
             assert taken(raw, other, HEALTH, MUCH) < MUCH
         finally:
             os.kill(matcher, signal.SIGCONT)
@@ -280,9 +280,9 @@ def test_what_is_under_way_is_answered_before_the_end(patient: Plan) -> None:
         idle.send(HEALTH)
         idle.answer()
         os.kill(matcher, signal.SIGSTOP)
-        sent = frames_in(patient) + 1
+        sent = counter(patient, "commands") + 1
         raw.send(ENTER)
-        until(lambda: frames_in(patient) == sent)
+        until(lambda: counter(patient, "commands") == sent)
         os.kill(worker, signal.SIGTERM)
         assert idle.ended()
         os.kill(matcher, signal.SIGCONT)
@@ -311,14 +311,11 @@ def test_an_account_that_sends_nothing_is_closed_and_opened_again(plan: Plan) ->
         until(lambda: sessions(plan) == 0)
 
 
-def frames_in(plan: Plan) -> int:
-    return counter(plan, "frames_in")
-
-
 def sessions(plan: Plan) -> int:
     return counter(plan, "sessions")
 
 
-def counter(plan: Plan, name: str, role: str = "frontend") -> int:
+def counter(plan: Plan, name: str) -> int:
+    """Return a counter of the first HTTP worker."""
     processes = StatusReader(plan.status_path).processes()
-    return next(p.counters[name] for p in processes if p.role == role)
+    return next(p.counters[name] for p in processes if p.role == "http")

@@ -64,7 +64,7 @@ def table(tmp_path: Path) -> tuple[OrderTableWriter, OrderTableReader]:
 
 
 def new_exchange() -> Exchange:
-    return Exchange(1, 0.0, lambda _: None)
+    return Exchange(0.0, lambda _: None)
 
 
 def test_a_resting_order_is_done_once_its_command_has_had_all_its_effects(table) -> None:

@@ -112,18 +112,54 @@ def test_a_killed_worker_costs_its_own_connections_only() -> None:
         check_acknowledged(plan, loads)
 
 
-def test_a_killed_frontend_is_told_as_unknown_outcomes_and_then_forgotten() -> None:
+def test_a_killed_frontend_costs_http_nothing() -> None:
     with serving(workers=2) as plan:
         first = pid_of(plan, "frontend")
         with loaded(plan) as loads:
             os.kill(first, signal.SIGKILL)
+            go_on(loads)
             until(lambda: pid_of(plan, "frontend") not in (0, first))
             go_on(loads)
-        codes = {code for load in loads for code in load.refused}
-        assert codes <= {"OUTCOME_UNKNOWN", "SHARD_DOWN"}
-        assert codes
+        assert not any(load.refused or load.lost for load in loads)
+        check_acknowledged(plan, loads)
+
+
+def test_a_killed_matcher_is_told_as_unknown_outcomes_and_other_shards_go_on() -> None:
+    with serving(workers=2, extra="answer_timeout_s = 600") as plan:
+        first = pid_of(plan, "matcher", 1)
+        with loaded(plan) as loads:
+            os.kill(first, signal.SIGKILL)
+            until(lambda: pid_of(plan, "matcher", 1) not in (0, first))
+            go_on(loads)
+        there = {code for load in loads[1::2] for code in load.refused}
+        assert there
+        assert there <= {"OUTCOME_UNKNOWN", "SHARD_DOWN"}
+        assert not any(load.refused for load in loads[0::2]), "the other shard was up"
         assert not any(load.lost for load in loads)
         check_acknowledged(plan, loads)
+
+
+def test_orders_for_a_shard_that_is_down_are_refused_and_ready_says_so() -> None:
+    order = {"user_id": "a", "order_type": "limit", "side": "buy", "price": 1, "quantity": 1}
+    with serving(workers=1) as plan, Http(plan) as http, Http(plan) as probe:
+        here, there = order | {"symbol": "BB"}, order | {"symbol": "AA"}
+        http.post(f"{API}/orders", here)
+        first = pid_of(plan, "matcher", 1)
+        os.kill(first, signal.SIGKILL)
+        until(lambda: shards_down(plan) == 1)
+        ready, refused = probe.call("GET", "/ready"), http.call("POST", f"{API}/orders", here)
+        assert (ready.status, ready.code) == (503, "NOT_READY")
+        assert (refused.status, refused.code) == (503, "SHARD_DOWN")
+        assert refused.headers["retry-after"] == "1"
+        assert http.post(f"{API}/orders", there)["status"] == "OPEN"
+        until(lambda: shards_down(plan) == 0)
+        assert http.post(f"{API}/orders", here)["status"] == "OPEN"
+        until(lambda: probe.call("GET", "/ready").status == 200)
+
+
+def shards_down(plan: Plan) -> int:
+    processes = StatusReader(plan.status_path).processes()
+    return next(p.counters["shards_down"] for p in processes if p.role == "http")
 
 
 class Careful(Load):
@@ -154,20 +190,19 @@ class Careful(Load):
                 self.stopping.wait(0.001)
 
 
-def test_through_kills_of_matchers_and_frontend_each_order_is_carried_out_once(
+def test_through_kills_of_matchers_and_a_worker_each_order_is_carried_out_once(
     tmp_path: Path,
 ) -> None:
     with serving(workers=2, directory=tmp_path) as plan:
         with loaded(plan, Careful) as loads:
-            for role, number in (("matcher", 0), ("frontend", 0), ("matcher", 1), ("matcher", 0)):
+            for role, number in (("matcher", 0), ("http", 0), ("matcher", 1), ("matcher", 0)):
                 first = pid_of(plan, role, number)
                 os.kill(first, signal.SIGKILL)
                 until(lambda at=(role, number), old=first: pid_of(plan, *at) not in (0, old))
                 go_on(loads)
         codes = {code for load in loads for code in load.refused}
+        assert codes
         assert codes <= {"OUTCOME_UNKNOWN", "SHARD_DOWN", "BUSY"}
-        assert "SHARD_DOWN" in codes
-        assert not any(load.lost for load in loads)
         filled: dict[int, int] = {}
         with Reader(plan) as reader:
             for load in loads:

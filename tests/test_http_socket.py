@@ -16,8 +16,10 @@ from websockets.sync.client import ClientConnection, connect
 
 from engine.plan import Plan
 from frontend.http.depth import applied, changes
+from ipc.messages import NewOrder, Report
+from ipc.vocabulary import ExecType
 from tests.http import API, WAIT_S, Http, serving
-from tests.product import until
+from tests.product import Wire, until
 
 
 class Ws:
@@ -199,6 +201,21 @@ def test_orders_of_a_user_are_told_whoever_sends_them(ws: Ws, plan: Plan) -> Non
             "CANCELLED",
             None,
         )
+
+
+def test_orders_that_a_socket_client_enters_are_told_too(ws: Ws, plan: Plan) -> None:
+    ws.subscribe("orders", user_id="alice")
+    with Wire(plan, "alice") as wire:
+        wire.send(NewOrder(1, 5, 0, 1, 2, 1, 100, 3))
+        event = ws.receive()
+        assert (event["type"], event["symbol"], event["quantity"]) == ("new", "AA", 3)
+        wire.receive()
+        with Http(plan) as http:
+            http.call("DELETE", f"{API}/orders/{event['order_id']}")
+        assert ws.receive()["type"] == "cancelled"
+        told = wire.receive()
+        assert isinstance(told, Report)
+        assert told.exec_type == ExecType.CANCELED
 
 
 def test_orders_can_be_entered_changed_and_cancelled(ws: Ws) -> None:

@@ -316,3 +316,34 @@ def test_a_shard_that_hangs_does_not_keep_a_login_waiting(
     assert wire.receive() == ShardRestarted(positions(told)[1], 0)
     assert wire.receive().account_sequence == positions(told)[1] + 1
     assert stranger.receive() == ShardRestarted(make_id(1, 0), 0)
+
+
+def test_what_an_account_misses_while_it_is_nowhere_is_not_sent_but_kept(
+    plan: Plan, connect: Connect, alice: str
+) -> None:
+    wire = connect(alice)
+    wire.send(NewOrder(1, 1, 0, 1, 2, 1, 100, 5))
+    rested = wire.receive()
+    assert isinstance(rested, Report)
+    before, undelivered = counter(plan, "sessions"), counter(plan, "undelivered_bytes")
+    wire.sock.close()
+    until(lambda: counter(plan, "sessions") == before - 1)
+    taker = connect(f"{alice} taker")
+    taker.send(NewOrder(1, 2, 0, 2, 2, 1, 100, 5))
+    taker.until(lambda message: isinstance(message, Report) and message.trade_id > 0)
+    assert counter(plan, "undelivered_bytes") == undelivered
+    back = connect(alice, resume=[rested.account_sequence])
+    traded = back.receive()
+    assert isinstance(traded, Report)
+    assert (traded.order_id, traded.leaves_qty) == (rested.order_id, 0)
+    assert traded.account_sequence == rested.account_sequence + 1
+    back.send(NewOrder(1, 3, 0, 1, 2, 1, 50, 5))
+    after = back.receive()
+    assert isinstance(after, Report)
+    assert after.account_sequence == rested.account_sequence + 2
+
+
+def counter(plan: Plan, name: str) -> int:
+    """Return the sum of a counter over all frontends."""
+    processes = StatusReader(plan.status_path).processes()
+    return sum(p.counters[name] for p in processes if p.role == "frontend")

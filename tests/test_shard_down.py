@@ -16,14 +16,16 @@ from ipc.messages import (
     MassCancel,
     MassCancelReport,
     NewOrder,
+    OpenStream,
     Ping,
     Pong,
     Reject,
     Report,
     ShardRestarted,
+    Welcome,
 )
 from ipc.vocabulary import Reason
-from tests.product import Wire, make_config
+from tests.product import Wire, make_config, until
 from tests.scripted_shard import Stage, staged
 
 
@@ -176,6 +178,62 @@ def test_a_session_that_ends_while_a_shard_is_down_cancels_when_it_is_back(stage
     assert [type(message) for message in found] == [ShardRestarted, Report, MassCancelReport]
     assert isinstance(found[2], MassCancelReport)
     assert found[2].canceled_orders == 1
+
+
+def test_the_last_session_that_ends_while_a_shard_is_down_cancels_too(stage: Stage) -> None:
+    trader = stage.log_in("judy", cancel_on_disconnect=True)
+    trader.send(order(1, 1), order(2, 2))
+    resting = [report.order_id for report in stage.receive(trader, 2)]
+    stage.kill(1)
+    before = stage.counter("sessions")
+    trader.sock.close()
+    stage.until(lambda: stage.counter("sessions") == before - 1)
+    stage.shards[1].start()
+    stage.until(lambda: stage.counter("shards_down") == 0)
+    back = stage.log_in("judy")
+    back.send(*(Cancel(0, 3, order_id) for order_id in resting), Ping(4))
+    answers = [*stage.receive(back)]
+    while len(answers) < 3 or sum(isinstance(answer, Reject | Pong) for answer in answers) < 3:
+        answers += stage.receive(back)
+    canceled = [answer for answer in answers if isinstance(answer, Report)]
+    assert not any(report.request_id for report in canceled), "they were cancelled already"
+    back.sock.close()
+
+
+def test_an_opening_that_is_over_is_not_taken_for_the_next_one(rejecting: Stage) -> None:
+    """Who logs in, leaves and comes back while a shard stands still is told of one login."""
+    stage, control = rejecting, len(frame(OpenStream(1, 2**63)))
+    stage.until(lambda: stage.counter("shards_down") == 0)
+    before = stage.counter("connections")
+    gone = Wire(stage.plan)
+    gone.log_in("kate")
+    stage.shards[1].arrived(control)
+    gone.sock.close()
+    until(lambda: stage.counter("connections") == before)
+    back = Wire(stage.plan)
+    back.log_in("kate")
+    stage.shards[1].arrived(2 * control)
+    (welcome,) = stage.receive(back)
+    assert isinstance(welcome, Welcome)
+    back.send(order(2, 1), Ping(5))
+    answers = stage.receive(back, 2)
+    assert {type(answer) for answer in answers} == {Report, Pong}
+    back.sock.close()
+
+
+def test_a_frontend_serves_the_other_shards_where_one_is_not_there_from_the_start() -> None:
+    with staged(make_config(2, 4), absent=[1]) as stage:
+        assert stage.counter("shards_down") == 1
+        wire = stage.log_in("lena")
+        wire.send(order(1, 1), order(2, 2))
+        found = {type(answer): answer for answer in stage.receive(wire, 2)}
+        assert found[Report].request_id == 1
+        assert (found[Reject].request_id, found[Reject].code) == (2, Reason.SHARD_DOWN)
+        stage.shards[1].start()
+        stage.until(lambda: stage.counter("shards_down") == 0)
+        wire.send(order(2, 3))
+        found = {type(answer): answer for answer in stage.receive(wire, 2)}
+        assert found[Report].request_id == 3
 
 
 def test_a_session_that_stays_keeps_its_orders(stage: Stage) -> None:

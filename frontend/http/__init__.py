@@ -1,1 +1,1 @@
-"""REST and WebSocket: HTTP workers, which read shared memory and send orders through a frontend."""
+"""REST and WebSocket: HTTP workers, which read shared memory and send orders to the matchers."""

@@ -47,9 +47,7 @@ class Api:
         self.meter = Meter(status)
         self.started = time.monotonic()
         self.markets = Markets(plan.instruments, self.config.default_symbol)
-        self.names = AccountNames(
-            plan.accounts_path(index) for index in range(plan.config.frontend.processes)
-        )
+        self.names = AccountNames(plan.accounts_paths)
         self.page = StatusReader(plan.status_path)
         self.rings = [RingReader(plan.ring_path(shard)) for shard in plan.shards]
         self.tables = [OrderTableReader(plan.table_path(shard)) for shard in plan.shards]

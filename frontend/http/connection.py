@@ -21,7 +21,7 @@ from frontend.http.errors import ApiError
 from frontend.http.models import ErrorAnswer
 
 REMEMBERED_TARGETS = 1_024
-_HEAD = b"%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n"
+_ANSWER = b"%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n%b"
 _JSON = b"application/json"
 
 Header = tuple[bytes, bytes]
@@ -217,7 +217,7 @@ class Connection(HttpToolsProtocol):
             self.flow.pause_reading()
             if self._current is None:
                 self._waits_since = self.loop.time()  # for the client to read
-        elif not self._lost:
+        elif self.flow.read_paused and not self._lost:
             self.flow.resume_reading()
 
     def _reply(self, answer: Answer) -> None:
@@ -225,14 +225,17 @@ class Connection(HttpToolsProtocol):
         call, self._current = self._current, None
         if self._lost or call is None:
             return
-        head = STATUS_LINE[answer.status]
-        for name, value in answer.headers:
+        status, body, content_type, headers = answer
+        head = STATUS_LINE[status]
+        for name, value in headers:
             head += b"%b: %b\r\n" % (name, value)
         closing = self._stopping or not call.keep_alive
         if closing:
             head += b"connection: close\r\n"
-        head = _HEAD % (head, answer.content_type, len(answer.body))
-        self.transport.write(head + answer.body if call.method != "HEAD" else head)
+        if call.method == "HEAD":
+            self.transport.write(_ANSWER % (head, content_type, len(body), b""))
+        else:
+            self.transport.write(_ANSWER % (head, content_type, len(body), body))
         if closing:
             self._calls.clear()
             self.transport.close()

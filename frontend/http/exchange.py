@@ -30,21 +30,21 @@ class Exchange:
         "first",
         "first_trade_id",
         "last",
+        "sent_bytes",
         "sent_to",
-        "stream",
         "trade_count",
     )
 
     def __init__(
         self,
-        stream: int,
         deadline: float,
         done: "Callable[[Any], None]",
         sent_to: int | None = None,
     ) -> None:
-        self.stream = stream
         self.sent_to = sent_to
         """The shard of the command, None for all."""
+        self.sent_bytes = 0
+        """Of all that its session has sent, how much there was with this command."""
         self.deadline = deadline
         self.done = done
         self.answer: Reject | MassCancelReport | None = None

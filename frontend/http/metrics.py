@@ -20,6 +20,9 @@ _GAUGES = frozenset(
         ("http", "connections"),
         ("http", "sockets"),
         ("http", "subscriptions"),
+        ("http", "sessions"),
+        ("http", "shards_down"),
+        ("frontend", "shards_down"),
     }
 )
 

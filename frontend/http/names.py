@@ -1,6 +1,6 @@
 """The text of accounts: what the frontends have written down, read again where one is not known."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -19,15 +19,17 @@ _decoder = msgspec.json.Decoder(_Line)
 class AccountNames:
     """Digests to user ids. Bounded by the frontends' ``max_accounts``."""
 
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self._read = dict.fromkeys(paths, 0)
+    def __init__(self, paths: Callable[[], Iterable[Path]]) -> None:
+        """``paths`` returns the files that there are by now."""
+        self._paths = paths
+        self._read: dict[Path, int] = {}
         self._names: dict[int, str] = {}
 
     def text(self, account: int) -> str:
         """Return the user_id of an account, "" where no frontend knows it."""
         name = self._names.get(account)
         if name is None:
-            for path in self._read:
+            for path in self._paths():
                 self._read_on(path)
             name = self._names.get(account, "")
         return name
@@ -42,7 +44,7 @@ class AccountNames:
         """Read the whole lines that were added to a file."""
         try:
             with path.open("rb") as source:
-                source.seek(self._read[path])
+                source.seek(self._read.setdefault(path, 0))
                 data = source.read()
         except FileNotFoundError:
             return

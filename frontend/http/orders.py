@@ -27,6 +27,7 @@ from frontend.http.order_entry import Outcome
 from frontend.http.order_requests import Entry, decode, read_order
 from frontend.http.order_views import STATUSES, outcome, result_fields
 from frontend.http.request import Request, read_query
+from frontend.http.user_session import UserSession
 from ipc.messages import Cancel, MassCancel, MassCancelReport, Replace
 from ipc.vocabulary import OrdStatus
 
@@ -39,11 +40,11 @@ def create_order(request: Request) -> Awaitable[OrderResult] | None:
     """Enter an order; the answer tells what became of it at once."""
     assert request.conclude is not None
     entry = _Entering(request)
-    stream = request.api.entry.open_stream_of(entry.user)
-    if stream is None:
+    session = request.api.entry.open_session_of(entry.user)
+    if session is None:
         return entry.carry_out()
-    request.api.entry.check_room(stream)
-    request.api.entry.send(stream, entry.command, partial(request.conclude, entry.result))
+    request.api.entry.check_room(session)
+    request.api.entry.send(session, entry.command, partial(request.conclude, entry.result))
     return None
 
 
@@ -67,9 +68,9 @@ class _Entering:
 
     async def carry_out(self) -> OrderResult:
         entry = self._api.entry
-        stream = await entry.stream_of(self.user)
-        entry.check_room(stream)
-        return self.result(await entry.ask(stream, self.command))
+        session = await entry.session_of(self.user)
+        entry.check_room(session)
+        return self.result(await entry.ask(session, self.command))
 
     def result(self, found: Outcome) -> OrderResult:
         """Return what became of it."""
@@ -95,12 +96,12 @@ async def create_orders(request: Request) -> BatchResult:
     for index, data in enumerate(orders):
         try:
             entry = read_order(data, api.markets, api.entry.next_id())
-            stream = await api.entry.stream_of(request.user(entry.user_id))
-            api.entry.check_room(stream)
+            session = await api.entry.session_of(request.user(entry.user_id))
+            api.entry.check_room(session)
         except ApiError as error:
             results[index] = BatchItem(index=index, success=False, error=error.body())
         else:
-            waiting.append((index, entry, api.entry.ask(stream, entry.command)))
+            waiting.append((index, entry, api.entry.ask(session, entry.command)))
     for index, entry, answer in waiting:
         results[index] = _batch_item(request, index, entry, await answer, quoted)
     api.meter.orders(len(waiting), time.perf_counter_ns() - begun)
@@ -128,7 +129,7 @@ async def replace_order(request: Request) -> OrderResult:
     query = read_query(OrderQuery, request.query)
     change = decode(_replacement_decoder, request.body)
     named = query.user_id if change.user_id is UNSET else change.user_id
-    order, market, stream = await _find(request, named)
+    order, market, session = await _find(request, named)
     price = int(order["price"]) if change.price is None else market.ticks.of(change.price)
     quantity = (
         int(order["quantity"]) if change.quantity is None else market.lots.of(change.quantity)
@@ -136,7 +137,7 @@ async def replace_order(request: Request) -> OrderResult:
     if change.price is None and change.quantity is None:
         raise broken_rule("", "price or quantity must be given", "INVALID_REQUEST")
     command = Replace(market.number, api.entry.next_id(), request.order_id, 0, price, quantity)
-    found = await api.entry.ask(stream, command)
+    found = await api.entry.ask(session, command)
     try:
         exchange = outcome(found)
     except ApiError as error:
@@ -162,9 +163,9 @@ async def cancel_orders(request: Request) -> CancelAllAnswer:
 async def cancel(request: Request, named: str | None, quoted: bool = False) -> CancelAnswer:
     """Cancel the order of a request, of the user who is named where one is."""
     api = request.api
-    _, market, stream = await _find(request, named)
+    _, market, session = await _find(request, named)
     command = Cancel(market.number, api.entry.next_id(), request.order_id)
-    found = await api.entry.ask(stream, command)
+    found = await api.entry.ask(session, command)
     try:
         last = outcome(found).last
     except ApiError as error:
@@ -184,21 +185,21 @@ async def cancel_all(request: Request, named: str | None, symbol: str | None) ->
     """Cancel every order of the user who is named, in one symbol or in all."""
     api = request.api
     number = 0 if symbol is None else api.markets.named(symbol).number
-    stream = await api.entry.stream_of(request.user(named))
-    api.entry.check_room(stream)
-    exchange = outcome(await api.entry.ask(stream, MassCancel(number, api.entry.next_id())))
+    session = await api.entry.session_of(request.user(named))
+    api.entry.check_room(session)
+    exchange = outcome(await api.entry.ask(session, MassCancel(number, api.entry.next_id())))
     assert isinstance(exchange.answer, MassCancelReport)
     return CancelAllAnswer(timestamp=time.time_ns(), cancelled=exchange.answer.canceled_orders)
 
 
-async def _find(request: Request, named: str | None) -> tuple[np.void, Market, int]:
-    """Return the order that a request names, its market, and its user's stream."""
+async def _find(request: Request, named: str | None) -> tuple[np.void, Market, UserSession]:
+    """Return the order that a request names, its market, and its user's session."""
     api = request.api
     order = api.order(request.order_id, api.account(request, named))
     user = api.names.text(int(order["account"]))
-    stream = await api.entry.stream_of(user)
-    api.entry.check_room(stream)
-    return order, api.markets.by_number[int(order["symbol"])], stream
+    session = await api.entry.session_of(user)
+    api.entry.check_room(session)
+    return order, api.markets.by_number[int(order["symbol"])], session
 
 
 def _explained(request: Request, error: ApiError) -> ApiError:

@@ -20,10 +20,10 @@ from frontend.http.api import Api
 from frontend.http.errors import ApiError, broken_rule, of_validation
 from frontend.http.feeds import FEEDS, Feed
 from frontend.http.market import Market
-from frontend.http.order_entry import Listener
 from frontend.http.order_views import order_event
 from frontend.http.request import Request
 from frontend.http.socket_models import Done, Failed, Op, Tag
+from frontend.http.user_session import Listener, UserSession
 from ipc.messages import Report
 
 MAX_MESSAGE_BYTES = 65_536
@@ -49,7 +49,7 @@ class Socket:
         self._news = asyncio.Event()
         self._feeds: dict[tuple[str, str], Feed] = {}
         self._stale: dict[Feed, None] = {}
-        self._streams: dict[str, tuple[int, Listener]] = {}
+        self._users: dict[str, tuple[UserSession, Listener]] = {}
         self._most = api.config.max_unread_messages
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: tuple[int, str] | None = None
@@ -100,10 +100,9 @@ class Socket:
                 task.cancel()
             for feed in self._feeds.values():
                 self._api.feeds.unsubscribe(feed, self)
-            for stream, listener in self._streams.values():
-                self._api.entry.forget(stream, listener)
-            self._api.entry.at_loss.discard(self._orders_lost)
-            self._api.status.add("subscriptions", -len(self._feeds) - len(self._streams))
+            for session, listener in self._users.values():
+                session.listeners.pop(listener, None)
+            self._api.status.add("subscriptions", -len(self._feeds) - len(self._users))
         if self._closing is not None:
             code, reason = self._closing
             with contextlib.suppress(TimeoutError, Exception):
@@ -184,7 +183,7 @@ class Socket:
         self._put(_encode(done).decode())
 
     async def _subscribe(self, op: Op) -> None:
-        if len(self._feeds) + len(self._streams) >= self._api.config.max_subscriptions:
+        if len(self._feeds) + len(self._users) >= self._api.config.max_subscriptions:
             most = self._api.config.max_subscriptions
             raise ApiError("TOO_MANY_REQUESTS", f"at most {most} subscriptions")
         if op.channel == "orders":
@@ -200,23 +199,23 @@ class Socket:
 
     async def _subscribe_orders(self, op: Op) -> None:
         user = self._user(op)
-        stream = await self._api.entry.stream_of(user)
-        if user in self._streams:
+        session = await self._api.entry.session_of(user)
+        if user in self._users:
             raise broken_rule("channel", "must not be subscribed to already", "INVALID_REQUEST")
         listener = functools.partial(self._order_report, user)
-        self._streams[user] = stream, listener
+        self._users[user] = session, listener
         self._done("subscribed", op, channel="orders", user_id=user)
-        self._api.entry.listen(stream, listener)
-        self._api.entry.at_loss.add(self._orders_lost)
+        session.listeners[listener] = self._orders_lost
         self._api.status.add("subscriptions", 1)
 
     async def _unsubscribe(self, op: Op) -> None:
         if op.channel == "orders":
             user = self._user(op)
-            found = self._streams.pop(user, None)
+            found = self._users.pop(user, None)
             if found is None:
                 raise broken_rule("channel", "must be subscribed to", "INVALID_REQUEST")
-            self._api.entry.forget(*found)
+            session, listener = found
+            session.listeners.pop(listener, None)
             self._done("unsubscribed", op, channel="orders", user_id=user)
         else:
             key = str(op.channel), self._market(op).symbol

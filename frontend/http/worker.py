@@ -24,7 +24,8 @@ from frontend.http.openapi import describe
 from frontend.http.order_entry import OrderEntry
 from frontend.http.sockets import MAX_MESSAGE_BYTES
 from frontend.http.trade_reads import TradeReads
-from frontend.server import product_version
+from frontend.linked_hall import open_hall
+from frontend.version import product_version
 from ipc.sockets import listen
 from ipc.status import StatusWriter
 
@@ -52,12 +53,11 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     assert address is not None
     settings = plan.config.http
     api = Api(plan, status, product_version())
-    frontend = index % plan.config.frontend.processes
+    hall = await open_hall(plan, plan.frontend_of_http(index), status, query_workers=0)
     api.entry = OrderEntry(
-        plan.gateway_address(frontend),
+        hall,
         api.tables,
         {market.number: market.shard for market in api.markets.all},
-        status,
         settings.answer_timeout_s,
         settings.max_pending_orders,
     )
@@ -65,7 +65,6 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     symbols = [market.symbol for market in api.markets.all]
     description = describe(api.version, symbols, api.markets.default_symbol)
     api.openapi, api.docs_page = msgspec.json.encode(description), page(description)
-    await api.entry.start()
     try:
         sock = listen(address, shared=True)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)

@@ -1,0 +1,208 @@
+"""One user of an HTTP worker, as a session of the worker's hall: commands out, outcomes back.
+
+To the hall it is a session like that of any client, but for what a connection has: nothing comes in
+by bytes, and it is never held back. A user whose window is full has commands refused as BUSY
+instead, for others wait behind them on the same connections.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from frontend.entry import ClientConnection
+from frontend.hall import Hall
+from frontend.http.errors import ApiError
+from frontend.http.exchange import Exchange
+from ipc.explain import reject, request_of
+from ipc.frames import HEADER, HEADER_BYTES, frame
+from ipc.messages import (
+    CLIENT_COMMANDS,
+    MassCancel,
+    MassCancelReport,
+    Reject,
+    Report,
+    ShardRestarted,
+    encoder,
+    server_decoder,
+)
+from ipc.records import shard_of
+from ipc.table import OrderTableReader
+from ipc.vocabulary import CommandType, Reason
+
+SETTLE_S = 0.0005
+"""How soon a command that has not had all its effects is looked at again."""
+
+_REDUCE = int(CommandType.REDUCE)
+_decode = server_decoder.decode
+
+Listener = Callable[[Report], None]
+Ended = Callable[["UserSession"], None]
+
+
+class UserSession(ClientConnection):
+    """``opened`` is called when it is open, or where it could not be, with ``session`` still 0;
+    ``ended`` where it ends otherwise than by ``leave``."""
+
+    def __init__(
+        self,
+        hall: Hall,
+        user_id: str,
+        tables: list[OrderTableReader],
+        opened: Ended,
+        ended: Ended,
+    ) -> None:
+        super().__init__(hall)
+        self.user_id = user_id
+        self.used_s = 0.0
+        """When it was used last."""
+        self.pending: dict[int, Exchange] = {}
+        """Commands under way by request_id, the oldest first."""
+        self.listeners: dict[Listener, Callable[[], None]] = {}
+        """Who hears of every report, and what is called where there will be no more."""
+        self._tables = tables
+        self._opened, self._ended = opened, ended
+        self._taken: dict[int, tuple[int, Exchange]] = {}
+
+    # What handlers use --------------------------------------------------------------------------
+
+    def send(self, command: CLIENT_COMMANDS, exchange: Exchange) -> None:
+        """Send a command of the user; ``exchange`` is done with all that comes of it."""
+        self.pending[command.request_id] = exchange
+        body = encoder.encode(command)
+        self.routed_bytes += HEADER_BYTES + len(body)
+        exchange.sent_bytes = self.routed_bytes
+        hall = self.hall
+        hall.status.add("commands", 1)
+        if hall.stream_of(self).under_way >= hall.config.window:
+            hall.status.add_reject(Reason.BUSY)
+            self.deliver(frame(reject(request_of(body), Reason.BUSY, time.time_ns())))
+        elif command.symbol:
+            link = hall.router.by_symbol(command.symbol)
+            assert link is not None
+            self._forward(link, HEADER.pack(len(body), self.stream) + body)
+        else:
+            assert isinstance(command, MassCancel)
+            hall.cancel_everywhere(self, command)
+
+    def fail_overdue(self, now_s: float) -> None:
+        """End the commands that have waited long enough."""
+        for request_id, exchange in list(self.pending.items()):
+            if exchange.deadline > now_s:
+                break  # those behind it were sent later
+            self._fail(request_id)
+
+    # What the hall does -------------------------------------------------------------------------
+
+    def enter(self, session: int, welcome: bytes, missed: bytes) -> None:
+        """Be a session from now on."""
+        self.session = session
+        self._opened(self)
+
+    def close(self, code: str, text: str) -> None:
+        """End, or do not begin."""
+        if not self.session:
+            self._opened(self)
+            return
+        self.hall.leave(self)
+        for request_id in list(self.pending):
+            self._fail(request_id)
+        self._ended(self)
+        for lost in list(self.listeners.values()):
+            lost()
+
+    def hold(self) -> None:
+        """Do nothing."""
+
+    def go_on(self) -> None:
+        """Do nothing."""
+
+    def deliver_missed(self, data: bytes) -> None:
+        """Take frames that were missed while a link was down."""
+        self.deliver(data)
+
+    def deliver(self, data: bytes | memoryview) -> None:
+        """Take whole frames, then see which commands are done."""
+        if not self.pending and not self.listeners:
+            return  # of orders that come by other ways
+        position, end = 0, len(data)
+        view = memoryview(data)
+        while position < end:
+            start = position + HEADER_BYTES
+            position = start + HEADER.unpack_from(data, position)[0]
+            message = _decode(view[start:position])
+            if isinstance(message, Report):
+                self._take_report(message)
+            elif isinstance(message, Reject | MassCancelReport):
+                self._take_answer(message)
+            elif isinstance(message, ShardRestarted):
+                self._take_restart(shard_of(message.account_sequence), message.sent_bytes)
+        if self._taken:
+            self._settle()
+
+    # Commands under way -------------------------------------------------------------------------
+
+    def _take_report(self, report: Report) -> None:
+        request_id, order_id = report.request_id, report.order_id
+        taken = self._taken.get(order_id)
+        if taken is not None and report.sequence != taken[1].sequence:
+            self._finish(*taken)  # another command's doing: this one's was over
+        exchange = self.pending.get(request_id)  # none is under number 0
+        if exchange is not None:
+            if exchange.take(report) or report.command_type == _REDUCE:
+                self._finish(request_id, exchange)
+            elif taken is None or taken[1] is not exchange:
+                self._taken[order_id] = (request_id, exchange)
+        if self.listeners:
+            for listener in list(self.listeners):
+                listener(report)
+
+    def _take_answer(self, answer: Reject | MassCancelReport) -> None:
+        exchange = self.pending.get(answer.request_id)
+        if exchange is not None:
+            exchange.answer = answer
+            self._finish(answer.request_id, exchange)
+
+    def _take_restart(self, shard: int, sent_bytes: int) -> None:
+        """A shard has told all that it kept: what was sent before it died stays unanswered."""
+        for request_id, exchange in list(self.pending.items()):
+            if exchange.sent_bytes > sent_bytes:
+                break  # those behind it were sent later
+            if exchange.sent_to in (shard, None):
+                self._fail(request_id)
+
+    def _settle(self) -> None:
+        """Finish every command that was taken and that nothing more can come of."""
+        waiting = False
+        for request_id, exchange in list(self._taken.values()):
+            table = self._tables[exchange.shard]
+            if exchange.is_settled(table):
+                self._finish(request_id, exchange)
+            elif table.completed < exchange.sequence:
+                waiting = True
+        if waiting:
+            asyncio.get_running_loop().call_later(SETTLE_S, self._settle)
+
+    def _finish(self, request_id: int, exchange: Exchange) -> None:
+        self._end(request_id, exchange)
+        exchange.done(exchange)
+
+    def _fail(self, request_id: int) -> None:
+        """End a command that has no answer."""
+        exchange = self.pending[request_id]
+        self._end(request_id, exchange)
+        self.hall.status.add("unknown_outcomes", 1)
+        exchange.done(
+            ApiError(
+                "OUTCOME_UNKNOWN",
+                "no answer came in time: the command may have been carried out or not; look at the "
+                "order, or send it again with the same client_order_id",
+            )
+        )
+
+    def _end(self, request_id: int, exchange: Exchange) -> None:
+        del self.pending[request_id]
+        if exchange.first is not None:
+            self._taken.pop(exchange.first.order_id, None)
+
+    def _open(self) -> bool:
+        return True
