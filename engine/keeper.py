@@ -153,12 +153,13 @@ class Keeper:
                 if self._journal is not None:
                     self._journal.close()
         finally:
-            if self.syncer is not None:
-                self.syncer.close()
             self.abandon()
 
     def abandon(self) -> None:
         """Let go of the journal without a word to the disk, as the death of the process does."""
+        if self.syncer is not None:
+            self.syncer.close()
+            self.syncer = None
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
