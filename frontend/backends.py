@@ -91,7 +91,6 @@ class BackendLink(asyncio.BufferedProtocol):
         self._max_queued_bytes = max_queued_bytes
         self._accounts = accounts
         self._transport: asyncio.WriteTransport | None = None
-        self._out: list[bytes | bytearray | memoryview] = []
         self._held: list[Callable[[], None]] = []
         self._sorter = StreamSorter()
         self._buffer = bytearray(RECEIVE_BYTES)
@@ -124,28 +123,15 @@ class BackendLink(asyncio.BufferedProtocol):
         return None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send whole frames; ``refusal`` has said that they can be taken.
-
-        All that one turn of the event loop brings leaves at its end, in one piece.
-        """
+        """Send whole frames; ``refusal`` has said that they can be taken."""
         if self._closing:
             return  # the other side has been told that nothing more comes
         if self._transport is not None:
-            if not self._out:
-                asyncio.get_running_loop().call_soon(self._flush)
-            self._out.append(data)
+            self._transport.write(data)
         else:
             self._kept.append(bytes(data))
             self._kept_bytes += len(data)
             self.full = self._kept_bytes > self._max_queued_bytes
-
-    def _flush(self) -> None:
-        out, self._out = self._out, []
-        if out and self._transport is not None:
-            if len(out) == 1:
-                self._transport.write(out[0])
-            else:
-                self._transport.writelines(out)
 
     def open_stream(self, stream: int, account: int, cancel_on_disconnect: bool) -> None:
         """Tell the other side whose frames these are, and whether to cancel if they end.
@@ -168,7 +154,6 @@ class BackendLink(asyncio.BufferedProtocol):
 
     def finish(self) -> None:
         """Send what is queued and no more; the other side answers what it has, and closes."""
-        self._flush()
         self._closing = True
         if self._transport is not None and self.connected:
             self._transport.write_eof()
@@ -270,7 +255,6 @@ class BackendLink(asyncio.BufferedProtocol):
         """Try again, unless the frontend is on its way out."""
         self.connected = False
         self._transport = None
-        self._out.clear()
         self._filled = 0
         self._known = set(self._flagged)
         self.resume_writing()
