@@ -191,6 +191,7 @@ def measure_latency(
     top = statistics.median(found.rate for found in busy.real)
     least = 4 * WARM_ORDERS
     wanted = max(least, int(MOST_ONE_AT_A_TIME * min(1.0, options.seconds)))
+    wanted *= alone.load.clients  # of whom one sends its share
     paces = [Pace("one at a time", alone.traffic, min(wanted, alone.traffic.commands))]
     for percent in PACES:
         rate = int(top * percent / 100)
