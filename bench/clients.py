@@ -95,8 +95,11 @@ class Client:
         else:
             self.blocked = False
 
-    def receive(self, answered_ns: Integers = NO_TIMES) -> None:
-        """Take what has come; ``answered_ns[request_id]`` becomes now at every first answer."""
+    def receive(self, answered_ns: Integers = NO_TIMES) -> int:
+        """Take what has come, and return when that was, before it is looked at.
+
+        ``answered_ns[request_id]`` becomes that time at every first answer.
+        """
         self._filled += self._take(self._filled)
         now_ns = time.monotonic_ns()
         rest, well = count_frames(self._buffer, self._filled, self._counts, answered_ns, now_ns)
@@ -105,6 +108,7 @@ class Client:
         self._filled -= rest
         self._buffer[: self._filled] = self._buffer[rest : rest + self._filled]
         self.answered = int(self._counts[0])
+        return now_ns
 
     def withdraw(self) -> None:
         """Cancel all that rests, and see the answer; then close."""
@@ -151,7 +155,7 @@ class Client:
 class BareClient(Client):
     """One connection to a bare chain: a command is answered once the bytes owed for it are here."""
 
-    def receive(self, answered_ns: Integers = NO_TIMES) -> None:
+    def receive(self, answered_ns: Integers = NO_TIMES) -> int:
         """Take what has come, as ``Client.receive``."""
         self._take(0)
         now_ns = time.monotonic_ns()
@@ -159,6 +163,7 @@ class BareClient(Client):
         self.answered = int(np.searchsorted(self._owed, self.received_bytes, "right"))
         if len(answered_ns):
             answered_ns[self.share.request_ids[before : self.answered]] = now_ns
+        return now_ns
 
     def withdraw(self) -> None:
         """Close; nothing rests in a bare chain."""
