@@ -175,8 +175,10 @@ _pack = _pack_words if HAVE_NUMBA else _pack_plain
 
 
 def warm() -> None:
-    """Compile what writes a journal."""
-    Packer().pack(np.zeros(1, COMMAND), 1, 0)
+    """Compile or load what writes and reads a journal."""
+    commands = np.zeros(1, COMMAND)
+    Packer().pack(commands, 1, 0)
+    scan(np.zeros(_WORD_BYTES, np.uint8), 0, 0, commands)
 
 
 # Checking many batches ---------------------------------------------------------------------------

@@ -7,6 +7,7 @@ without numba the same parts do it one after the other.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,10 @@ from engine.publication_kernel import (
 from engine.summary import Summary
 from ipc.backend import Link
 from ipc.compiled import HAVE_NUMBA
+from ipc.records import REPORT
 from ipc.report_encoder import MAX_FRAME, REJECT_LENGTHS, REJECT_TEXTS
-from ipc.ring import RingWriter
-from ipc.table import OrderTableWriter
+from ipc.ring import REPORTS, RingWriter, create_ring
+from ipc.table import OrderTableWriter, create_table
 from ipc.views import address_of
 
 Touched = tuple[list[int], dict[int, int]]
@@ -149,3 +151,12 @@ class Publication:
         self._context[name] = address_of(array)
         if count:
             self._context[count] = len(array)
+
+
+def warm(directory: Path) -> None:
+    """Compile or load the pass; it leaves files in ``directory``."""
+    table, ring = directory / "published", directory / "reports"
+    create_table(table, 0, 4)
+    create_ring(ring, 0, 4, 0, 0, REPORTS)
+    writers = OrderTableWriter(table), RingWriter(ring, REPORTS)
+    Publication(np.zeros(2, REPORT), *writers, AccountSequences(0), [1]).publish(1, [])

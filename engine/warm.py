@@ -16,6 +16,7 @@ from engine.account_sequences import warm as warm_numbering
 from engine.book import BookLimits, Counters
 from engine.books import make_book
 from engine.journal_batches import warm as warm_journal
+from engine.publication import warm as warm_publication
 from engine.summary import Summary
 from ipc.codec import CommandDecoder, ReportEncoder
 from ipc.compiled import HAVE_NUMBA
@@ -86,6 +87,7 @@ def _steps(book: str, directory: Path) -> list[Step]:
         ("numbering reports", warm_numbering),
         ("writing reports", encode),
         ("the order table", table),
+        ("publishing", lambda: warm_publication(directory)),
         *((name, _other(entry)) for name, entry in OTHERS),
     ]
 

@@ -1,0 +1,39 @@
+"""Compiling ahead: what is warmed leaves nothing for the first order, or the first death."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ipc.compiled import HAVE_NUMBA
+
+USED = """
+from engine import journal_batches, publication_kernel
+from engine.warm import warm
+from frontend import frame_sorter
+from ipc import report_encoder, scanner, table_kernel
+
+warm("ladder")
+kernels = [
+    journal_batches._pack_words,
+    journal_batches._scan_words,
+    publication_kernel.publish_reports,
+    frame_sorter.sort_by_symbol,
+    frame_sorter.sort_by_stream,
+    scanner.scan,
+    report_encoder.encode_reports,
+    table_kernel.apply_reports,
+]
+print([kernel.__name__ for kernel in kernels if len(kernel.signatures) != 1])
+"""
+
+
+@pytest.mark.skipif(not HAVE_NUMBA, reason="nothing is compiled without numba")
+def test_everything_that_a_shard_runs_is_ready_before_it_serves() -> None:
+    command = [sys.executable, "-c", USED]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[]\n"
