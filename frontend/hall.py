@@ -117,7 +117,14 @@ class Hall:
                 self.windows.forget(stream)
             if connection.cancel_on_disconnect and not stream.cancels_on_disconnect:
                 self._tell_matchers(stream)
-        if stream.is_open and not stream.sessions and not stream.waiting:
+        self._close_unused(stream)
+
+    def _close_unused(self, stream: Stream) -> None:
+        """Close a stream that nobody uses, once nothing is under way on it.
+
+        A matcher answers nothing more on a closed one, and what is under way is known by answers.
+        """
+        if stream.is_open and not (stream.sessions or stream.waiting or stream.under_way):
             stream.close()
             for link in self.router.matchers:
                 link.close_stream(stream.number)
@@ -282,13 +289,13 @@ class Hall:
             stream.under_way = 0
             if stream.window_full:
                 stream.go_on()
-            if shard is None:
-                continue
-            stream.lost(shard)
-            if shard in stream.opening:
-                stream.opening.discard(shard)
-                if not stream.opening:
-                    self._let_in(stream)
+            if shard is not None:
+                stream.lost(shard)
+                if shard in stream.opening:
+                    stream.opening.discard(shard)
+                    if not stream.opening:
+                        self._let_in(stream)
+            self._close_unused(stream)
         self.found_link()
 
     # Commands under way -------------------------------------------------------------------------
@@ -306,6 +313,8 @@ class Hall:
 
     def _answered(self, stream: Stream, answers: int) -> None:
         stream.under_way = max(0, stream.under_way - answers)
+        if not stream.sessions:
+            self._close_unused(stream)
         if stream.window_full and stream.under_way <= stream.window // 2:
             stream.go_on()
 

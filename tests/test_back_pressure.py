@@ -73,6 +73,41 @@ def test_full_queue_rejects_as_busy_and_loses_nothing() -> None:
         assert any(isinstance(answer, Report) for answer in answers)
 
 
+def test_who_leaves_with_commands_under_way_is_served_when_it_is_back() -> None:
+    with running(make_config(2, 2, "[frontend]\nwindow = 16\n")) as plan:
+        for _ in range(2):  # twice as many would fill the window for ever
+            leave_with_commands_under_way(plan)
+        with Wire(plan, "alice") as back:
+            all_answered(back)
+
+
+def leave_with_commands_under_way(plan: Plan) -> None:
+    """Let the matcher find that alice has left together with her last commands."""
+    leaving = Wire(plan, "alice")
+    all_answered(leaving)
+    with stopped_matcher(plan):
+        leaving.send_bytes(orders(8, SLOW))
+        leaving.sock.close()
+        until(lambda: counter(plan, "sessions") == 0)
+
+
+def all_answered(wire: Wire) -> None:
+    """Have an order answered, and so all that the account had sent to the slow matcher before."""
+    wire.send(NewOrder(SLOW, 99, 0, 1, 2, 1, 100, 5))
+    wire.until(lambda message: isinstance(message, Report) and message.request_id == 99)
+
+
+def test_nothing_is_sent_for_who_has_left_once_all_is_answered() -> None:
+    with running(make_config(2, 2)) as plan:
+        leave_with_commands_under_way(plan)
+        until(lambda: counter(plan, "undelivered_bytes") > 0)
+        with Wire(plan, "taker") as taker:
+            undelivered = counter(plan, "undelivered_bytes")
+            taker.send(NewOrder(SLOW, 1, 0, 2, 2, 1, 100, 5))
+            taker.until(lambda message: isinstance(message, Report) and message.trade_id > 0)
+            assert counter(plan, "undelivered_bytes") == undelivered
+
+
 def test_full_queue_holds_its_senders_back_where_configured() -> None:
     extra = '[frontend]\nmax_queued_bytes = 65536\nwindow = 1000000\nwhen_busy = "wait"\n'
     count = 120_000
