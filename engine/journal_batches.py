@@ -153,20 +153,9 @@ def _pack_words(
         store_u64(out, place, words[word])
         place += _WORD_BYTES
     for row in range(step, end, step):
-        store_u64(out, place, words[row])
-        place += w0
-        store_u64(out, place, words[row + np.uint64(1)])
-        place += w1
-        store_u64(out, place, words[row + np.uint64(2)])
-        place += w2
-        store_u64(out, place, words[row + np.uint64(3)])
-        place += w3
-        store_u64(out, place, words[row + np.uint64(4)])
-        place += w4
-        store_u64(out, place, words[row + np.uint64(5)])
-        place += w5
-        store_u64(out, place, words[row + np.uint64(6)])
-        place += w6
+        for word in range(_KEPT_WORDS):
+            store_u64(out, place, words[row + np.uint64(word)])
+            place += (widths >> 8 * word) & 0xFF
     store_u64(out, place, _NONE)
     return (place + _WORD_BYTES - 1) // _WORD_BYTES * _WORD_BYTES
 
@@ -246,13 +235,6 @@ def _unpack_words(
     """Copy a batch's commands but for the first ``known`` into ``out`` from word ``place`` on."""
     widths, first = words[position + 3], position + _BATCH_WORDS
     size = _row_bytes(widths)
-    m0, m1, m2, m3 = _mask(widths, 0), _mask(widths, 1), _mask(widths, 2), _mask(widths, 3)
-    m4, m5, m6 = _mask(widths, 4), _mask(widths, 5), _mask(widths, 6)
-    f0, f1 = words[first] & ~m0, words[first + 1] & ~m1
-    f2, f3 = words[first + 2] & ~m2, words[first + 3] & ~m3
-    f4, f5, f6 = words[first + 4] & ~m4, words[first + 5] & ~m5, words[first + 6] & ~m6
-    w0, w1, w2 = _width(m0), _width(m1), _width(m2)
-    w3, w4, w5 = _width(m3), _width(m4), _width(m5)
     start = (first + _KEPT_WORDS) * _WORD_BYTES + max(0, known - 1) * size
     for index in range(known, batch):
         if index == 0:
@@ -260,19 +242,10 @@ def _unpack_words(
                 out[place + word] = words[first + word]
         else:
             at = start
-            out[place] = f0 | (load_u64(data, at) & m0)
-            at += w0
-            out[place + 1] = f1 | (load_u64(data, at) & m1)
-            at += w1
-            out[place + 2] = f2 | (load_u64(data, at) & m2)
-            at += w2
-            out[place + 3] = f3 | (load_u64(data, at) & m3)
-            at += w3
-            out[place + 4] = f4 | (load_u64(data, at) & m4)
-            at += w4
-            out[place + 5] = f5 | (load_u64(data, at) & m5)
-            at += w5
-            out[place + 6] = f6 | (load_u64(data, at) & m6)
+            for word in range(_KEPT_WORDS):
+                mask = _mask(widths, word)
+                out[place + word] = words[first + word] & ~mask | (load_u64(data, at) & mask)
+                at += np.int64((widths >> np.uint64(8 * word)) & _BYTE)
             start += size
         out[place + 7] = words[position + 2]
         out[place + 8] = out[place + 9] = _NONE
