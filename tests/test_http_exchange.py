@@ -1,13 +1,18 @@
 """When a command is done: what its reports tell against what the order table shows."""
 
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from frontend.http.errors import ApiError
 from frontend.http.exchange import Exchange
-from ipc.messages import Report
+from frontend.http.user_session import UserSession
+from ipc.frames import frame
+from ipc.messages import Report, ShardRestarted
 from ipc.records import REPORT, make_id
 from ipc.table import OrderTableReader, OrderTableWriter, create_table
 from ipc.vocabulary import CommandType, ExecType, OrderType, OrdStatus, Side, TimeInForce
@@ -109,3 +114,24 @@ def test_an_order_that_the_table_has_forgotten_is_done(table) -> None:
     exchange = new_exchange()
     exchange.take(report(NEW))
     assert exchange.is_settled(reader)
+
+
+def test_a_restart_ends_what_was_sent_to_that_shard_before_it_died() -> None:
+    status = SimpleNamespace(add=lambda name, count: None)
+    hall = SimpleNamespace(config=SimpleNamespace(max_unread_bytes=1), status=status)
+    session = UserSession(hall, "alice", [], lambda _: None, lambda _: None)  # type: ignore[arg-type]
+    ended: list[int] = []
+    sent = [(1, 0, 20), (2, 1, 40), (3, None, 60), (4, 0, 80)]  # its end, of what was sent
+    for request_id, shard, sent_bytes in sent:
+        exchange = Exchange(0.0, partial(_note, ended, request_id), shard)
+        exchange.sent_bytes = sent_bytes
+        session.pending[request_id] = exchange
+    session.deliver_missed(frame(ShardRestarted(make_id(0, 7), 60)))
+    assert ended == [1, 3]
+    assert list(session.pending) == [2, 4]
+
+
+def _note(ended: list[int], request_id: int, found: object) -> None:
+    assert isinstance(found, ApiError)
+    assert found.code == "OUTCOME_UNKNOWN"
+    ended.append(request_id)
