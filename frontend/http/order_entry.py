@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from frontend.hall import Hall
 from frontend.http.errors import ApiError
 from frontend.http.exchange import Exchange
-from frontend.http.user_session import SETTLE_S, UserSession
+from frontend.http.user_session import UserSession
 from frontend.linked_hall import close_links
 from frontend.session import COUNTER_BITS, MAX_COUNTER, SESSION_BITS
 from ipc.messages import CLIENT_COMMANDS, Login
@@ -51,10 +51,7 @@ class OrderEntry:
         self._sweeping = self._loop.create_task(self._sweep())
 
     async def close(self) -> None:
-        """Wait for the answers that are under way, as long as they may take, and disconnect."""
-        deadline = self._loop.time() + self._timeout_s
-        while self._pending() and self._loop.time() < deadline:
-            await asyncio.sleep(SETTLE_S)
+        """Disconnect, once the matchers have answered what they have."""
         self._sweeping.cancel()
         await close_links(self._hall)
 
@@ -114,9 +111,6 @@ class OrderEntry:
     def connected(self) -> bool:
         """Whether every matcher is there."""
         return all(link.connected for link in self._hall.router.matchers)
-
-    def _pending(self) -> bool:
-        return any(session.pending for session in self._sessions.values())
 
     def _opened(self, session: UserSession) -> None:
         """A session is open, or could not be opened."""
