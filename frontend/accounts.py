@@ -13,16 +13,13 @@ from ipc.records import account_of
 
 
 class AccountRegistry:
-    """All users that have ever logged in. Bounded: ``max_accounts``."""
+    """All users that have ever logged in. Bounded: ``max_accounts``. The file stays open."""
 
     def __init__(self, path: Path, max_accounts: int) -> None:
         self._users: dict[int, str] = {}
         self._max_accounts = max_accounts
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._load(path)
-
-    def __len__(self) -> int:
-        return len(self._users)
 
     def register(self, user_id: str) -> int | None:
         """Return the account of a user, writing it down the first time.
@@ -41,14 +38,6 @@ class AccountRegistry:
             return None
         self._users[account] = user_id
         return account
-
-    def user_of(self, account: int) -> str | None:
-        """Return the text of an account that has logged in."""
-        return self._users.get(account)
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
 
     def _append(self, line: bytes) -> bool:
         """Write one line, whole or not at all; return whether it is there."""
