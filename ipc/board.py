@@ -26,7 +26,7 @@ _VERSION, _SYMBOL = 0, 1
 _LINE_BYTES = 64
 _DEPTH_WORDS = DEPTH.itemsize // 8
 # The words of DEPTH.
-_SEQUENCE, _TIMESTAMP_NS, _BIDS, _ASKS, _LAST_PRICE, _LAST_QTY, _VOLUME, _TRADES = range(8)
+_SEQUENCE, _TIMESTAMP_NS, _BIDS, _ASKS = range(4)
 
 
 class BoardBusyError(RuntimeError):
@@ -34,20 +34,12 @@ class BoardBusyError(RuntimeError):
 
 
 class Depth(NamedTuple):
-    """A consistent copy of one symbol's levels, best first, as of a command of its shard.
-
-    ``last_price``, ``last_qty``, ``volume`` (lots) and ``trades`` (count) are those given to
-    ``BoardWriter.close``; 0 where nothing traded.
-    """
+    """A consistent copy of one symbol's levels, best first, as of a command of its shard."""
 
     sequence: int
     timestamp_ns: int
     bids: Records
     asks: Records
-    last_price: int = 0
-    last_qty: int = 0
-    volume: int = 0
-    trades: int = 0
 
 
 def _page_bytes(levels: int) -> int:
@@ -141,34 +133,14 @@ class BoardWriter(_Board):
         fence()  # the page is touched only after readers can see that it is not shown
 
     def close(
-        self,
-        symbol: int,
-        sequence: int,
-        timestamp_ns: int,
-        bid_levels: int,
-        ask_levels: int,
-        *,
-        last_price: int = 0,
-        last_qty: int = 0,
-        volume: int = 0,
-        trades: int = 0,
+        self, symbol: int, sequence: int, timestamp_ns: int, bid_levels: int, ask_levels: int
     ) -> None:
-        """End a change: show the first so many levels of each side.
-
-        Where there were trades since the last change: the price and quantity of the last one, and
-        the lots and the number of all, which are added up.
-        """
+        """End a change: show the first so many levels of each side."""
         slot = self._slots[symbol]
-        words, page = slot.words, slot.next_page()
-        version = words[_VERSION]
-        shown, new = slot.pages[version & 1].words, page.words
+        words, new = slot.words, slot.next_page().words
         new[_SEQUENCE], new[_TIMESTAMP_NS] = sequence, timestamp_ns
         new[_BIDS], new[_ASKS] = bid_levels, ask_levels
-        new[_LAST_PRICE] = last_price or shown[_LAST_PRICE]
-        new[_LAST_QTY] = last_qty or shown[_LAST_QTY]
-        new[_VOLUME] = shown[_VOLUME] + volume
-        new[_TRADES] = shown[_TRADES] + trades
-        store_release(words, _VERSION, version + 1)
+        store_release(words, _VERSION, words[_VERSION] + 1)
 
     def publish(
         self, symbol: int, sequence: int, timestamp_ns: int, bids: Records, asks: Records
@@ -202,6 +174,6 @@ class BoardReader(_Board):
             bids = page.bids[: depth[_BIDS]].copy()
             asks = page.asks[: depth[_ASKS]].copy()
             if load_after(words, _VERSION) == version:
-                return Depth(depth[0], depth[1], bids, asks, *depth[_LAST_PRICE:])
+                return Depth(depth[_SEQUENCE], depth[_TIMESTAMP_NS], bids, asks)
             self.torn_copies += 1
         raise BoardBusyError(f"{self.mapping.path}: symbol {symbol} never held still")

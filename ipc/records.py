@@ -9,7 +9,7 @@ import hashlib
 
 import numpy as np
 
-VERSION = 2
+VERSION = 3
 
 SHARD_BITS = 8
 SEQUENCE_BITS = 45
@@ -166,10 +166,6 @@ DEPTH = np.dtype(
         ("timestamp_ns", "<u8"),
         ("bid_levels", "<u8"),
         ("ask_levels", "<u8"),
-        ("last_price", "<u8"),
-        ("last_qty", "<u8"),
-        ("volume", "<u8"),
-        ("trades", "<u8"),
     ]
 )
 """What a depth board says of one symbol beside its levels."""
@@ -212,7 +208,7 @@ _SIZES = {
     "ORDER": (ORDER, 88),
     "MAPPING_HEADER": (MAPPING_HEADER, 64),
     "TABLE_ENTRY": (TABLE_ENTRY, 96),
-    "DEPTH": (DEPTH, 64),
+    "DEPTH": (DEPTH, 32),
     "SEGMENT": (SEGMENT, 40),
     "BATCH": (BATCH, 32),
     "BATCH_END": (BATCH_END, 8),

@@ -56,7 +56,7 @@ def test_a_new_board_is_empty(tmp_path: Path) -> None:
     assert (writer.bids(4).dtype, len(writer.bids(4)), len(writer.asks(9))) == (LEVEL, 16, 16)
     for symbol in (4, 9):
         depth = reader.read(symbol)
-        assert (depth.sequence, len(depth.bids), len(depth.asks), depth.trades) == (0, 0, 0, 0)
+        assert (depth.sequence, len(depth.bids), len(depth.asks)) == (0, 0, 0)
 
 
 def test_each_symbol_shows_its_own(tmp_path: Path) -> None:
@@ -76,17 +76,6 @@ def test_publish_copies_what_there_is_room_for(tmp_path: Path) -> None:
     assert (depth.sequence, depth.timestamp_ns) == (3, 4)
     assert np.array_equal(depth.bids, many[:LEVELS])
     assert np.array_equal(depth.asks, many[:2])
-
-
-def test_trades_add_up(tmp_path: Path) -> None:
-    writer, reader = board(tmp_path, 1)
-    assert reader.read(1)[4:] == (0, 0, 0, 0)
-    writer.close(1, 1, 1, 0, 0, last_price=10, last_qty=2, volume=5, trades=3)
-    assert reader.read(1)[4:] == (10, 2, 5, 3)
-    writer.close(1, 2, 2, 0, 0)
-    assert reader.read(1)[4:] == (10, 2, 5, 3)
-    writer.close(1, 3, 3, 0, 0, last_price=11, last_qty=1, volume=1, trades=1)
-    assert reader.read(1)[4:] == (11, 1, 6, 4)
 
 
 def test_a_writer_killed_in_the_midst_changes_nothing(tmp_path: Path) -> None:
