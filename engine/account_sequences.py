@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ipc.compiled import compiled, inlined
 from ipc.records import REPORT, make_id
+from ipc.views import address_of
 from ipc.vocabulary import ExecType, Flag
 
 Records = npt.NDArray[np.void]
@@ -20,6 +21,12 @@ Words = npt.NDArray[np.uint64]
 
 _MASS_CANCELED, _AGGREGATE = int(ExecType.MASS_CANCELED), int(Flag.AGGREGATE)
 _START_SLOTS = 1024
+
+NUMBERING = np.dtype(
+    [(name, "<u8") for name in ("accounts", "sequences", "slots", "known", "reports", "base")]
+)
+"""Where the counters of a shard are, for compiled code, and what they have come to."""
+_ACCOUNTS, _SEQUENCES, _SLOTS, _KNOWN, _REPORTS, _BASE = range(6)
 
 
 class SequenceState(NamedTuple):
@@ -91,14 +98,30 @@ class AccountSequences:
     """The counters of one shard. Memory: 32 to 64 bytes for each account that was told anything."""
 
     def __init__(self, shard: int) -> None:
-        self.reports = 0
-        """How many reports were numbered so far, those without an account's number too."""
+        record = np.zeros(1, NUMBERING)
+        self.address = address_of(record)
+        """Where the NUMBERING record of these counters is."""
+        self._words = record.view(np.uint64).data
         self.base = make_id(shard, 0)
-        self.known = 0
+        self._words[_BASE] = self.base
+        self._take(np.zeros(_START_SLOTS, np.uint64), np.zeros(_START_SLOTS, np.uint64))
+
+    @property
+    def reports(self) -> int:
+        """How many reports were numbered so far, those without an account's number too."""
+        return self._words[_REPORTS]
+
+    @property
+    def known(self) -> int:
         """How many accounts have a number."""
-        self.accounts: Words = np.zeros(_START_SLOTS, np.uint64)
-        self.sequences: Words = np.zeros(_START_SLOTS, np.uint64)
-        """By slot: an open-addressed table, at most half full."""
+        return self._words[_KNOWN]
+
+    def _take(self, accounts: Words, sequences: Words) -> None:
+        """Count on in these: by slot, an open-addressed table that is at most half full."""
+        self.accounts, self.sequences = accounts, sequences
+        words = self._words
+        words[_ACCOUNTS], words[_SEQUENCES] = address_of(accounts), address_of(sequences)
+        words[_SLOTS] = len(accounts)
 
     def number(self, reports: Records) -> int:
         """Fill in ``account_sequence`` of REPORT records, in their order.
@@ -111,11 +134,11 @@ class AccountSequences:
             done, new = number_reports(
                 reports, done, self.base, self.accounts, self.sequences, self.room
             )
-            self.known += new
+            self._words[_KNOWN] += new
             if done == len(reports):
                 break
             self.grow()
-        self.reports += len(reports)
+        self._words[_REPORTS] += len(reports)
         return first
 
     @property
@@ -139,13 +162,11 @@ class AccountSequences:
 
     def restore(self, state: SequenceState) -> None:
         """Go on from counters that ``state`` returned."""
-        self.reports = state.reports
-        self.known = len(state.accounts)
+        self._words[_REPORTS], self._words[_KNOWN] = state.reports, len(state.accounts)
         slots = _START_SLOTS
         while slots // 2 < self.known:
             slots *= 2
-        self.accounts = np.zeros(slots, np.uint64)
-        self.sequences = np.zeros(slots, np.uint64)
+        self._take(np.zeros(slots, np.uint64), np.zeros(slots, np.uint64))
         place_all(state.accounts, state.sequences, self.accounts, self.sequences)
 
     def grow(self) -> None:
@@ -154,7 +175,7 @@ class AccountSequences:
         accounts, sequences = np.zeros(slots, np.uint64), np.zeros(slots, np.uint64)
         known = np.flatnonzero(self.accounts)
         place_all(self.accounts[known], self.sequences[known], accounts, sequences)
-        self.accounts, self.sequences = accounts, sequences
+        self._take(accounts, sequences)
 
 
 def warm() -> None:

@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from msgspec import DecodeError, ValidationError
 
-from engine.book import Counters, Records
+from engine.book import Records
 from engine.journal_format import JournalError
 from engine.keeper import Keeper
+from engine.plain_round import show_depth
 from engine.plan import Plan
 from engine.process import HALTED, Wakeup, ring_doorbell
-from engine.publication import Publication
+from engine.round import Parts, make_round
 from engine.storage import Storage
 from ipc.backend import Backend, Link
 from ipc.board import BoardWriter
@@ -31,7 +32,6 @@ from ipc.records import COMMAND, REPORT, TRADE
 from ipc.ring import REPORTS, RingWriter
 from ipc.status import StatusWriter
 from ipc.table import OrderTableWriter
-from ipc.vocabulary import Side
 
 MAX_UNSENT_BYTES = 64 << 20
 """Reports that wait for one frontend before its commands have to wait too."""
@@ -62,11 +62,7 @@ class Matcher:
         self._clock, self._wait = clock, wait
         self._ring = RingWriter(plan.ring_path(shard))
         self._report_ring = RingWriter(plan.report_ring_path(shard), REPORTS)
-        self._board = BoardWriter(plan.board_path(shard))
         self._commands = np.zeros(engine.batch_commands, COMMAND)
-        self._reports = np.zeros(max(2, 4 * engine.batch_commands), REPORT)
-        self._trades = np.zeros(2 * engine.batch_commands, TRADE)
-        symbols = [instrument.number for instrument in plan.instruments_of(shard)]
         self.flush: Callable[[], None] = lambda: None
         """Called where answers are queued and more is to be matched: sent now, they are still near
         the processor."""
@@ -82,19 +78,26 @@ class Matcher:
         self._account_sequences = recovered.shard.account_sequences
         if self._report_ring.published > self._account_sequences.reports:
             self._report_ring.begin_after(self._account_sequences.reports)  # of a life not kept
-        self._report_ring.publish_new(self._reports[:0], self._account_sequences.reports + 1)
+        self._report_ring.publish_new(np.zeros(0, REPORT), self._account_sequences.reports + 1)
         self._clock_ns = recovered.end.timestamp_ns
         self.table = OrderTableWriter(plan.table_path(shard))
         self.table.adopt(recovered.shard.table.contents())
         recovered.shard.close()
-        self._publication = Publication(
-            self._reports, self.table, self._report_ring, self._account_sequences, symbols
+        parts = Parts(
+            self.book,
+            np.zeros(max(2, 4 * engine.batch_commands), REPORT),
+            np.zeros(2 * engine.batch_commands, TRADE),
+            self._ring,
+            self._report_ring,
+            self.table,
+            self._account_sequences,
+            BoardWriter(plan.board_path(shard)),
+            status,
         )
-        counters = self.book.counters()
-        self._sequence = counters.sequence
-        for symbol in symbols:
-            self._publish_depth(symbol, counters.sequence)
-        self._count(counters, 0, 0, {})
+        self._round = make_round(parts)
+        self._round.show(0, [], self._clock_ns)
+        for symbol in parts.board.symbols:
+            show_depth(parts, symbol, self.book.counters().sequence, self._clock_ns)
 
     def handle(self, arrived: list[Link], links: list[Link], gone: Sequence[Link] = ()) -> None:
         """Carry out all whole frames that have ``arrived``, and queue the answers on ``links``.
@@ -190,30 +193,15 @@ class Matcher:
         return count
 
     def _match(self, commands: Records, links: list[Link]) -> None:
-        """Match one batch to its end, publishing whenever a buffer is full."""
+        """Match one batch to its end, showing what comes of it whenever a buffer is full."""
         self._status.add("batches", 1)
-        done, before = 0, self._sequence
-        while done < len(commands):
-            room = self._ring.room()
-            trades = self._trades if room >= len(self._trades) else self._trades[:room]
-            progress = self.book.process(commands[done:], self._reports, trades)
-            done += progress.commands
-            self._publish(progress.reports, self._trades[: progress.trades], links)
-            self.table.complete(before + done)
-            if not progress.commands and not progress.reports:
+        while len(commands):
+            progress = self._round.run(commands, links, self._clock_ns)
+            if progress.trades:
+                self._unrung = True
+            elif not progress.commands and not progress.reports:
                 self._wait_for_room()
-
-    def _publish(self, reports: int, trades: Records, links: list[Link]) -> None:
-        """Show readers what was matched, and then put the answers where they leave from."""
-        if len(trades):
-            self._ring.publish(trades)
-            self._unrung = True
-        symbols, rejects = self._publication.publish(reports, links)
-        counters = self.book.counters()
-        self._sequence = counters.sequence
-        for symbol in symbols:
-            self._publish_depth(symbol, counters.sequence)
-        self._count(counters, reports, len(trades), rejects)
+            commands = commands[progress.commands :]
 
     def _publish_left(self, trades: Records, reports: Records, first_report: int) -> None:
         """Show readers what a former life of this matcher had not shown yet."""
@@ -236,26 +224,6 @@ class Matcher:
         if self._clock_ns - self._rung_ns > RING_EVERY_NS and self._ring.wakeups():
             self._rung_ns = self._clock_ns
             ring_doorbell(self._bell, self._doorbell)
-
-    def _publish_depth(self, symbol: int, sequence: int) -> None:
-        board = self._board
-        board.open(symbol)
-        bids = self.book.depth(symbol, Side.BUY, board.bids(symbol))
-        asks = self.book.depth(symbol, Side.SELL, board.asks(symbol))
-        board.close(symbol, sequence, self._clock_ns, bids, asks)
-
-    def _count(
-        self, counters: Counters, reports: int, trades: int, rejects: dict[int, int]
-    ) -> None:
-        status = self._status
-        status.set("commands", counters.sequence)
-        status.set("order_sequence", counters.order_sequence)
-        status.set("trade_sequence", counters.trade_sequence)
-        status.set("resting_orders", self.table.live_orders)
-        status.add("reports", reports)
-        status.add("trades", trades)
-        for reason, count in rejects.items():
-            status.add_reject(reason, count)
 
     def _wait_for_room(self) -> None:
         """The ring is full of trades that are not logged yet: wait for the persister."""

@@ -10,6 +10,7 @@ from ipc.vocabulary import ExecType, Reason
 
 Records = npt.NDArray[np.void]
 Numbers = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
 
 REASONS = max(Reason) + 1
 _REJECTED = int(ExecType.REJECTED)
@@ -17,7 +18,7 @@ _REJECTED = int(ExecType.REJECTED)
 
 @inlined
 def summarise_report(
-    report: Any, seen: Numbers, symbols: Numbers, rejects: Numbers, count: int
+    report: Any, seen: Numbers, symbols: Numbers, rejects: Words, count: int
 ) -> int:
     """Take note of one report; return how many symbols there are now, of ``count`` before.
 
@@ -25,8 +26,7 @@ def summarise_report(
     tells which are there; ``rejects[reason]`` counts up.
     """
     if report.exec_type == _REJECTED:
-        rejects[report.reason] += 1
-        rejects[0] += 1
+        rejects[report.reason] += np.uint64(1)
     elif report.symbol != 0 and seen[report.symbol] == 0:
         seen[report.symbol] = 1
         symbols[count] = report.symbol
@@ -35,7 +35,7 @@ def summarise_report(
 
 
 @compiled
-def summarise(reports: Records, seen: Numbers, symbols: Numbers, rejects: Numbers) -> int:
+def summarise(reports: Records, seen: Numbers, symbols: Numbers, rejects: Words) -> int:
     """Take note of reports; return how many symbols there are."""
     count = 0
     for index in range(len(reports)):
@@ -49,25 +49,14 @@ class Summary:
     def __init__(self, symbols: list[int]) -> None:
         self.seen = np.zeros(max(symbols, default=0) + 1, np.int64)
         self.symbols = np.zeros(len(symbols), np.int64)
-        self.rejects = np.zeros(REASONS, np.int64)
-        """By reason; under 0, which is none, how many there are in all."""
-        self._rejected = self.rejects.data
+        self.rejects = np.zeros(REASONS, np.uint64)
 
     def of(self, reports: Records) -> tuple[list[int], dict[int, int]]:
         """Return the touched symbols, and how many rejects there were of each reason."""
-        return self.take(summarise(reports, self.seen, self.symbols, self.rejects))
-
-    def take(self, count: int) -> tuple[list[int], dict[int, int]]:
-        """Return what was noted, ``count`` symbols among it, and forget it."""
+        count = summarise(reports, self.seen, self.symbols, self.rejects)
         symbols = self.symbols[:count].tolist()
-        for symbol in symbols:
-            self.seen[symbol] = 0
-        rejects: dict[int, int] = {}
-        if self._rejected[0]:
-            rejects = {
-                reason: int(self.rejects[reason])
-                for reason in np.flatnonzero(self.rejects).tolist()
-                if reason
-            }
-            self.rejects[:] = 0
+        self.seen[symbols] = 0
+        reasons = np.flatnonzero(self.rejects).tolist()
+        rejects = {reason: int(self.rejects[reason]) for reason in reasons}
+        self.rejects[:] = 0
         return symbols, rejects

@@ -16,7 +16,6 @@ from engine.account_sequences import warm as warm_numbering
 from engine.book import BookLimits, Counters
 from engine.books import make_book
 from engine.journal_batches import warm as warm_journal
-from engine.publication import warm as warm_publication
 from engine.summary import Summary
 from ipc.codec import CommandDecoder, ReportEncoder
 from ipc.compiled import HAVE_NUMBA
@@ -87,9 +86,19 @@ def _steps(book: str, directory: Path) -> list[Step]:
         ("numbering reports", warm_numbering),
         ("writing reports", encode),
         ("the order table", table),
-        ("publishing", lambda: warm_publication(directory)),
+        ("matching and showing", _round(book, directory)),
         *((name, _other(entry)) for name, entry in OTHERS),
     ]
+
+
+def _round(book: str, directory: Path) -> Callable[[], object]:
+    def warm_round() -> None:
+        if book == "ladder":
+            from engine.compiled_round import warm
+
+            warm(directory)
+
+    return warm_round
 
 
 def _other(entry: str) -> Callable[[], object]:

@@ -23,7 +23,8 @@ KIND = "depth board"
 LAYOUT = np.dtype([("depth", DEPTH), ("level", LEVEL)])
 MAX_TRIES = 10_000
 _VERSION, _SYMBOL = 0, 1
-_LINE_BYTES = 64
+PAGES_AT = _LINE_BYTES = 64
+"""Where, in a symbol's slot, its first page begins; the slot itself begins with its version."""
 _DEPTH_WORDS = DEPTH.itemsize // 8
 # The words of DEPTH.
 _SEQUENCE, _TIMESTAMP_NS, _BIDS, _ASKS = range(4)
@@ -42,12 +43,13 @@ class Depth(NamedTuple):
     asks: Records
 
 
-def _page_bytes(levels: int) -> int:
+def page_bytes(levels: int) -> int:
+    """Return the size of one page: DEPTH, and LEVEL records of both sides."""
     return -(-(DEPTH.itemsize + 2 * levels * LEVEL.itemsize) // _LINE_BYTES) * _LINE_BYTES
 
 
 def _slot_bytes(levels: int) -> int:
-    return _LINE_BYTES + 2 * _page_bytes(levels)
+    return _LINE_BYTES + 2 * page_bytes(levels)
 
 
 def create_board(path: Path, shard: int, symbols: Sequence[int], levels: int) -> None:
@@ -91,7 +93,7 @@ class _Board:
         self.mapping = mapping
         self.shard = mapping.tag >> 32
         self.levels = mapping.tag & 0xFFFFFFFF
-        page = _page_bytes(self.levels)
+        page = page_bytes(self.levels)
         self._slots: dict[int, _Slot] = {}
         for place in range(mapping.capacity):
             first = place * _slot_bytes(self.levels)
@@ -119,6 +121,10 @@ class BoardWriter(_Board):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, writable=True)
+
+    def version_word(self, symbol: int) -> memoryview:
+        """Return the word that a symbol's slot begins with, for compiled code to find it."""
+        return self._slots[symbol].words[:1]
 
     def bids(self, symbol: int) -> Records:
         """Return the shared levels (LEVEL) of the bid side that ``close`` will show."""

@@ -27,7 +27,13 @@ from ipc.messages import (
     encoder,
 )
 from ipc.records import COMMAND
-from ipc.report_encoder import MAX_FRAME, REJECT_LENGTHS, REJECT_TEXTS, encode_reports
+from ipc.report_encoder import (
+    MAX_FRAME,
+    REJECT_LENGTHS,
+    REJECT_TEXTS,
+    STREAM_TABLE,
+    encode_reports,
+)
 from ipc.scanner import DONE, ODD, scan
 from ipc.views import address_of
 from ipc.vocabulary import RULES, CommandType, ExecType, Flag, Reason
@@ -204,6 +210,9 @@ class ReportEncoder:
 
     def __init__(self) -> None:
         self._streams: dict[int, int] = {}
+        self._record = np.zeros(1, STREAM_TABLE)
+        self.address = address_of(self._record)
+        """Where the STREAM_TABLE record is by which compiled code finds accounts' streams."""
         self._make_table(_FEWEST_SLOTS)
 
     def open_stream(self, stream: int, account: int) -> None:
@@ -233,8 +242,7 @@ class ReportEncoder:
         self._keys = np.zeros(slots, np.uint64)
         self._values = np.zeros(slots, np.uint64)
         self._used = 0
-        self.place = address_of(self._keys), address_of(self._values), slots
-        """Where compiled code finds accounts and their streams, and how many slots there are."""
+        self._record[0] = (address_of(self._keys), address_of(self._values), slots)
 
     def _place(self, account: int, stream: int) -> None:
         """Put an account into the open-addressed table; it is at most a quarter full.

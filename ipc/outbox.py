@@ -1,7 +1,8 @@
 """Bytes on their way to one socket: put at the end, sent from the front, in one buffer that grows.
 
-Compiled code may put bytes there too: ``reserve`` room, write from ``end`` on at ``address``, and
-say so with ``added``. The buffer stays while it is in use, so its memory stays near the processor.
+Compiled code may put bytes there too: where the buffer is and what of it is in use stands in words
+(OUTBOX) whose address does not change. It moves ``end`` where there is room, and asks for
+``reserve`` where there is none. The buffer stays in use, so its memory stays near the processor.
 """
 
 import numpy as np
@@ -13,57 +14,64 @@ FIRST_BYTES = 1 << 16
 KEPT_BYTES = 1 << 22
 """A buffer larger than this is given back when it is empty."""
 
+OUTBOX = np.dtype([(name, "<u8") for name in ("address", "size", "begin", "end")])
+"""Where a buffer is, and which of its bytes wait to be sent."""
+
+_ADDRESS, _SIZE, _BEGIN, _END = range(4)
+
 
 class Outbox:
     """The unsent bytes of one connection."""
 
     def __init__(self) -> None:
-        self.begin = 0
-        self.end = 0
-        """The unsent bytes are ``buffer[begin:end]``."""
+        record = np.zeros(1, OUTBOX)
+        self.address = address_of(record)
+        """Where the OUTBOX record of this outbox is."""
+        self._words = record.view(np.uint64).data
         self._take(FIRST_BYTES)
 
     def __len__(self) -> int:
-        return self.end - self.begin
+        words = self._words
+        return words[_END] - words[_BEGIN]
 
     def reserve(self, count: int) -> None:
-        """Make room for ``count`` bytes behind ``end``; the buffer may become another one."""
-        if self.begin == self.end:
-            self.begin = self.end = 0
-            if self._size > KEPT_BYTES and count <= FIRST_BYTES:
-                self._take(FIRST_BYTES)
-        if self.end + count <= self._size:
+        """Make room for ``count`` bytes behind the last; the buffer may become another one."""
+        words = self._words
+        begin, end, size = words[_BEGIN], words[_END], words[_SIZE]
+        if end + count <= size:
             return
-        unsent = self.buffer[self.begin : self.end]
+        unsent = self.buffer[begin:end]
         need = len(unsent) + count
-        if need > self._size or self.begin < len(unsent):
-            self._take(max(self._size, 1 << (need - 1).bit_length()))
+        if need > size or begin < len(unsent):
+            self._take(max(size, 1 << (need - 1).bit_length()))
         self.buffer[: len(unsent)] = unsent
-        self.begin, self.end = 0, len(unsent)
-
-    def added(self, end: int) -> None:
-        """Take what was written from ``end`` on up to the new ``end``."""
-        assert self.end <= end <= self._size
-        self.end = end
+        words[_BEGIN], words[_END] = 0, len(unsent)
 
     def append(self, data: bytes | memoryview) -> None:
         """Put bytes at the end."""
         self.reserve(len(data))
-        end = self.end + len(data)
-        self._view[self.end : end] = data
-        self.end = end
+        end = self._words[_END]
+        self._view[end : end + len(data)] = data
+        self._words[_END] = end + len(data)
 
     def unsent(self) -> memoryview:
         """Return the bytes that were not sent yet; valid until the next ``reserve``."""
-        return self._view[self.begin : self.end]
+        words = self._words
+        return self._view[words[_BEGIN] : words[_END]]
 
     def sent(self, count: int) -> None:
         """Forget so many bytes at the front."""
-        self.begin += count
-        assert self.begin <= self.end
+        words = self._words
+        begin = words[_BEGIN] + count
+        assert begin <= words[_END]
+        if begin < words[_END]:
+            words[_BEGIN] = begin
+            return
+        words[_BEGIN] = words[_END] = 0
+        if words[_SIZE] > KEPT_BYTES:
+            self._take(FIRST_BYTES)
 
     def _take(self, size: int) -> None:
         self.buffer: npt.NDArray[np.uint8] = np.empty(size, np.uint8)
-        self.address = address_of(self.buffer)
         self._view = self.buffer.data
-        self._size = size
+        self._words[_ADDRESS], self._words[_SIZE] = address_of(self.buffer), size

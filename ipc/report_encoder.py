@@ -69,6 +69,9 @@ def _reject_texts() -> tuple[Bytes, Lengths]:
 
 REJECT_TEXTS, REJECT_LENGTHS = _reject_texts()
 
+STREAM_TABLE = np.dtype([(name, "<u8") for name in ("keys", "streams", "slots")])
+"""Where the accounts of a connection and their streams are, and how many slots they have."""
+
 MAX_FRAME = _HEADER + max(
     3 + _REPORT_ITEMS * 9, _REJECT_HEAD + len(REJECT_TEXTS) // len(REJECT_LENGTHS) + 27
 )

@@ -24,9 +24,10 @@ from ipc.records import REPORT, TRADE, make_id
 
 Records = npt.NDArray[np.void]
 
-_LINE = 16  # words
-_CLAIMED, _BASE, _PUBLISHED, _FIRST_READER = 0, 1, _LINE, 2 * _LINE
-_CURSOR, _WAITING = 0, 1
+LINE = 16  # words
+CLAIMED, _BASE, PUBLISHED, FIRST_READER = 0, 1, LINE, 2 * LINE
+CURSOR, _WAITING = 0, 1
+"""A ring's words, and those of a reader; each reader has a line."""
 _WORD = np.dtype("<u8")
 _LAST_TRIES = 4
 
@@ -58,7 +59,7 @@ class ReadResult(NamedTuple):
 
 
 def _word_count(gating_readers: int) -> int:
-    return (2 + gating_readers) * _LINE
+    return (2 + gating_readers) * LINE
 
 
 def create_ring(
@@ -76,9 +77,9 @@ def create_ring(
 
     def fill(mapping: Mapping) -> None:
         words = mapping.words(0, count)
-        words[_CLAIMED] = words[_BASE] = words[_PUBLISHED] = last_sequence
+        words[CLAIMED] = words[_BASE] = words[PUBLISHED] = last_sequence
         for reader in range(gating_readers):
-            words[_FIRST_READER + _LINE * reader + _CURSOR] = last_sequence
+            words[FIRST_READER + LINE * reader + CURSOR] = last_sequence
 
     size = 8 * count + capacity * kind.dtype.itemsize
     tag = shard << 32 | gating_readers
@@ -96,7 +97,7 @@ class _Ring:
         self.shard = mapping.tag >> 32
         self.gating_readers = mapping.tag & 0xFFFFFFFF
         count = _word_count(self.gating_readers)
-        self._words = mapping.words(0, count)
+        self.words = mapping.words(0, count)
         # Rows of words instead of records: numpy copies them whole, not field by field.
         self._row_words = kind.dtype.itemsize // 8
         rows = mapping.array(_WORD, 8 * count, self.capacity * self._row_words)
@@ -106,15 +107,15 @@ class _Ring:
     @property
     def published(self) -> int:
         """The sequence of the newest record that may be read."""
-        return load_acquire(self._words, _PUBLISHED)
+        return load_acquire(self.words, PUBLISHED)
 
     def cursor_of(self, reader: int) -> int:
         """The last record that a gating reader is done with."""
-        return load_acquire(self._words, _FIRST_READER + _LINE * reader + _CURSOR)
+        return load_acquire(self.words, FIRST_READER + LINE * reader + CURSOR)
 
     def close(self) -> None:
         """Let go of the mapping; the ring is of no use any more."""
-        del self._words, self.rows
+        del self.words, self.rows
         self.mapping.close()
 
 
@@ -123,9 +124,14 @@ class RingWriter(_Ring):
 
     def __init__(self, path: Path, kind: RingKind = TRADES) -> None:
         super().__init__(path, kind, writable=True)
-        self._last = self.published
         self._gate = self._slowest()
-        self._id_base = make_id(self.shard, 0)
+        self.id_base = make_id(self.shard, 0)
+        """Above the sequence in the ids of a ring of trades."""
+
+    @property
+    def _last(self) -> int:
+        """The sequence of the last record; compiled code may have written it."""
+        return self.words[PUBLISHED]
 
     def room(self) -> int:
         """Return how many records can be written without overtaking a gating reader.
@@ -168,13 +174,12 @@ class RingWriter(_Ring):
         Nobody checks for room here: for a ring without gating readers, or after ``room``.
         """
         # A writer that died in the midst of a batch has claimed more: that stays spoiled.
-        store_before(self._words, _CLAIMED, max(self._last + count, self._words[_CLAIMED]))
+        store_before(self.words, CLAIMED, max(self._last + count, self.words[CLAIMED]))
         return (self._last + 1) & self._mask
 
     def show(self, count: int) -> None:
         """Show what was written to the rows that ``claim`` gave."""
-        self._last += count
-        store_release(self._words, _PUBLISHED, self._last)
+        store_release(self.words, PUBLISHED, self._last + count)
 
     def publish_new(self, records: Records, first: int) -> None:
         """Publish those of the records from sequence ``first`` on that the ring has not had yet.
@@ -193,23 +198,23 @@ class RingWriter(_Ring):
 
     def begin_after(self, sequence: int) -> None:
         """Forget what the ring holds; the next record has the number after ``sequence``."""
-        for word in (_BASE, _CLAIMED, _PUBLISHED):
-            store_release(self._words, word, sequence)
-        self._last = self._gate = sequence
+        for word in (_BASE, CLAIMED, PUBLISHED):
+            store_release(self.words, word, sequence)
+        self._gate = sequence
 
     def _check_ids(self, rows: npt.NDArray[np.uint64], first: int, last: int) -> None:
         ids = rows.item(0, 0), rows.item(len(rows) - 1, 0)
-        if ids != (self._id_base | first, self._id_base | last):
+        if ids != (self.id_base | first, self.id_base | last):
             raise RingError(
                 f"{self.mapping.path}: ids {ids[0]} to {ids[1]} in place of "
-                f"{self._id_base | first} to {self._id_base | last}"
+                f"{self.id_base | first} to {self.id_base | last}"
             )
 
     def wakeups(self) -> list[int]:
         """Return the gating readers that sleep and want to be woken."""
         full_fence()  # what was published must be seen by whom this finds awake
-        words, first = self._words, _FIRST_READER + _WAITING
-        return [r for r in range(self.gating_readers) if words[first + _LINE * r]]
+        words, first = self.words, FIRST_READER + _WAITING
+        return [r for r in range(self.gating_readers) if words[first + LINE * r]]
 
     def _refreshed_room(self) -> int:
         self._gate = self._slowest()
@@ -233,8 +238,8 @@ class RingReader(_Ring):
     @property
     def oldest(self) -> int:
         """The sequence of the oldest record still whole; one above the newest if none is."""
-        claimed = load_after(self._words, _CLAIMED)
-        return max(self._words[_BASE], claimed - self.capacity) + 1
+        claimed = load_after(self.words, CLAIMED)
+        return max(self.words[_BASE], claimed - self.capacity) + 1
 
     def read(self, after: int, limit: int) -> ReadResult:
         """Return a copy of up to ``limit`` records that follow the sequence ``after``.
@@ -293,7 +298,7 @@ class GatingReader(_Ring):
         super().__init__(path, kind, writable=True)
         if not 0 <= index < self.gating_readers:
             raise RingError(f"{path}: has {self.gating_readers} gating readers, none is {index}")
-        self._line = _FIRST_READER + _LINE * index
+        self._line = FIRST_READER + LINE * index
         self._cursor = self.cursor_of(index)
         self._records = self.rows.view(kind.dtype)[:, 0]
         self._records.flags.writeable = False
@@ -321,7 +326,7 @@ class GatingReader(_Ring):
         if not 0 <= count <= self.available():
             raise RingError(f"{self.mapping.path}: {count} records are not there to advance over")
         self._cursor += count
-        store_release(self._words, self._line + _CURSOR, self._cursor)
+        store_release(self.words, self._line + CURSOR, self._cursor)
 
     def set_waiting(self, waiting: bool) -> None:
         """Ask the writer for the doorbell, or not any more.
@@ -329,7 +334,7 @@ class GatingReader(_Ring):
         Look at ``available`` once more between asking and sleeping: what was published before the
         writer could see the wish is seen there.
         """
-        self._words[self._line + _WAITING] = int(waiting)
+        self.words[self._line + _WAITING] = int(waiting)
         full_fence()
 
     def close(self) -> None:

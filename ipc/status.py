@@ -98,13 +98,19 @@ COUNTERS: dict[str, tuple[str, ...]] = {
 _ROLE, _INDEX, _CORE, _STATE, _PID, _STARTED_NS = range(6)
 _FIRST_COUNTER = 8
 _MAX_COUNTERS = 32
-_FIRST_REJECT = _FIRST_COUNTER + _MAX_COUNTERS
+FIRST_REJECT = _FIRST_COUNTER + _MAX_COUNTERS
+"""The word of a slot that counts rejects with Reason 0; those of other reasons follow."""
 _MAX_REASON = max(Reason)
-_SLOT_WORDS = (_FIRST_REJECT + _MAX_REASON + 1 + 7) // 8 * 8
+SLOT_WORDS = (FIRST_REJECT + _MAX_REASON + 1 + 7) // 8 * 8
 _NO_CORE = 2**64 - 1
-_LAYOUT = np.dtype([("words", "<u8", (_SLOT_WORDS,))])
+_LAYOUT = np.dtype([("words", "<u8", (SLOT_WORDS,))])
 
 assert all(len(names) <= _MAX_COUNTERS for names in COUNTERS.values())
+
+
+def counter_place(role: str, name: str) -> int:
+    """Return which word of a slot of a role is the counter of that name."""
+    return _FIRST_COUNTER + COUNTERS[role].index(name)
 
 
 class ProcessSlot(NamedTuple):
@@ -133,11 +139,11 @@ def create_status(path: Path, processes: Sequence[ProcessSlot]) -> None:
 
     def fill(mapping: Mapping) -> None:
         for place, slot in enumerate(processes):
-            words = mapping.words(place * _SLOT_WORDS * 8, _SLOT_WORDS)
+            words = mapping.words(place * SLOT_WORDS * 8, SLOT_WORDS)
             words[_ROLE], words[_INDEX] = ROLES.index(slot.role), slot.number
             words[_CORE] = _NO_CORE if slot.core is None else slot.core
 
-    size = len(processes) * _SLOT_WORDS * 8
+    size = len(processes) * SLOT_WORDS * 8
     create_mapping(path, KIND, _LAYOUT, len(processes), size, fill=fill)
 
 
@@ -147,55 +153,54 @@ class StatusWriter:
     def __init__(self, path: Path, role: str, number: int) -> None:
         mapping = open_mapping(path, KIND, _LAYOUT, writable=True)
         for place in range(mapping.capacity):
-            words = mapping.words(place * _SLOT_WORDS * 8, _SLOT_WORDS)
+            words = mapping.words(place * SLOT_WORDS * 8, SLOT_WORDS)
             if (ROLES[words[_ROLE]], words[_INDEX]) == (role, number):
                 break
         else:
             raise LookupError(f"{path}: has no slot for {role} {number}")
-        self._words = words
-        self._place = {
-            name: _FIRST_COUNTER + position for position, name in enumerate(COUNTERS[role])
-        }
+        self.words = words
+        """The slot, for compiled code of this process that counts; see ``counter_place``."""
+        self._place = {name: counter_place(role, name) for name in COUNTERS[role]}
 
     def start(self, pid: int, started_ns: int) -> None:
         """Say that the process has begun; its counters begin at zero."""
-        words = self._words
-        for place in range(_FIRST_COUNTER, _SLOT_WORDS):
+        words = self.words
+        for place in range(_FIRST_COUNTER, SLOT_WORDS):
             words[place] = 0
         words[_PID], words[_STARTED_NS] = pid, started_ns
         words[_STATE] = STATES.index("starting")
 
     def ready(self) -> None:
         """Say that the process serves."""
-        self._words[_STATE] = STATES.index("ready")
+        self.words[_STATE] = STATES.index("ready")
 
     def stop(self) -> None:
         """Say that the process has ended as it should."""
-        self._words[_STATE] = STATES.index("stopped")
+        self.words[_STATE] = STATES.index("stopped")
 
     def halt(self) -> None:
         """Say that the process has ended because it can keep nothing; nothing restarts it."""
-        self._words[_STATE] = STATES.index("halted")
+        self.words[_STATE] = STATES.index("halted")
 
     def forget(self) -> None:
         """Say, for a process that died, that it is not there; its successor starts anew."""
-        self._words[_STATE] = STATES.index("absent")
+        self.words[_STATE] = STATES.index("absent")
 
     def set(self, name: str, value: int) -> None:
         """Give a counter its value."""
-        self._words[self._place[name]] = value
+        self.words[self._place[name]] = value
 
     def get(self, name: str) -> int:
         """Return a counter."""
-        return self._words[self._place[name]]
+        return self.words[self._place[name]]
 
     def add(self, name: str, count: int) -> None:
         """Add to a counter."""
-        self._words[self._place[name]] += count
+        self.words[self._place[name]] += count
 
     def add_reject(self, reason: int, count: int = 1) -> None:
         """Count rejects by their code."""
-        self._words[_FIRST_REJECT + reason] += count
+        self.words[FIRST_REJECT + reason] += count
 
 
 class StatusReader:
@@ -208,13 +213,13 @@ class StatusReader:
         """Return what every process says, in the order of the slots."""
         found = []
         for place in range(self.mapping.capacity):
-            words = self.mapping.words(place * _SLOT_WORDS * 8, _SLOT_WORDS).tolist()
+            words = self.mapping.words(place * SLOT_WORDS * 8, SLOT_WORDS).tolist()
             role = ROLES[words[_ROLE]]
             counters = dict(zip(COUNTERS[role], words[_FIRST_COUNTER:], strict=False))
             rejects = {
-                reason: words[_FIRST_REJECT + reason]
+                reason: words[FIRST_REJECT + reason]
                 for reason in range(_MAX_REASON + 1)
-                if words[_FIRST_REJECT + reason]
+                if words[FIRST_REJECT + reason]
             }
             found.append(
                 ProcessStatus(

@@ -35,7 +35,7 @@ KIND = "order table"
 MAX_TRIES = 10_000
 _WORDS = 16
 _LIVE, _EPOCH, _USED, _HAND, _ENDS, _KEPT = range(6)
-_COMPLETED = 8
+COMPLETED = 8
 _RESERVE_SLOTS = 4_096
 _ENTRY_WORDS = TABLE_ENTRY.itemsize // 8
 _HEAD_BYTES = TABLE_ENTRY.itemsize - ORDER.itemsize
@@ -133,7 +133,7 @@ class OrderTableWriter(_Table):
 
     def complete(self, sequence: int) -> None:
         """Show that the shard's commands up to this one have had all their effects."""
-        store_release(self._control, _COMPLETED, sequence)
+        store_release(self._control, COMPLETED, sequence)
 
     def apply(self, reports: Records) -> None:
         """Carry REPORT records out on the table, in order.
@@ -259,7 +259,7 @@ class OrderTableReader(_Table):
     @property
     def completed(self) -> int:
         """The last command of the shard all of whose effects are shown."""
-        return load_acquire(self._table_words, _COMPLETED)
+        return load_acquire(self._table_words, COMPLETED)
 
     def cum_qty(self, order_id: int) -> int | None:
         """Return how many lots of an order are filled, None if the table does not have it.

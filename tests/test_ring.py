@@ -88,7 +88,7 @@ def test_what_a_killed_writer_half_wrote_is_never_read(tmp_path: Path) -> None:
     path = ring(tmp_path, 16)
     writer, reader = RingWriter(path), RingReader(path)
     writer.publish(make_trades(SHARD, 1, 16))
-    writer._words[0] = 22  # claimed, and then killed
+    writer.words[0] = 22  # claimed, and then killed
     writer.rows[1:5] = 99
     heir = RingWriter(path)
     heir.publish(make_trades(SHARD, 17, 2))
@@ -127,7 +127,7 @@ def test_readers_cannot_write(tmp_path: Path) -> None:
     RingWriter(path).publish(make_trades(SHARD, 1, 4))
     reader = RingReader(path)
     with pytest.raises(TypeError, match="read-only"):
-        reader._words[0] = 1
+        reader.words[0] = 1
     with pytest.raises(ValueError, match="read-only"):
         reader.rows[0] = 1
     with pytest.raises(ValueError, match="read-only"):

@@ -9,7 +9,7 @@ import pytest
 from ipc.compiled import HAVE_NUMBA
 
 USED = """
-from engine import journal_batches, publication_kernel
+from engine import journal_batches, round_kernel
 from engine.warm import warm
 from frontend import frame_sorter
 from ipc import report_encoder, scanner, table_kernel
@@ -18,7 +18,7 @@ warm("ladder")
 kernels = [
     journal_batches._pack_words,
     journal_batches._scan_words,
-    publication_kernel.publish_reports,
+    round_kernel.run_round,
     frame_sorter.sort_by_symbol,
     frame_sorter.sort_by_stream,
     scanner.scan,

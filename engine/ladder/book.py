@@ -41,7 +41,8 @@ class LadderBook:
         if len(set(symbols)) != len(symbols) or not all(0 < n < 1 << 16 for n in symbols):
             raise ValueError(f"limits: symbols {symbols}, must be distinct and 1 to 65535")
         self._tables = Tables(shard, limits, recent_orders, start)
-        self._address = self._tables.address
+        self.address = self._tables.address
+        """Where the book's STATE is, for compiled code."""
         self._process = kernel.process
         self._instruments = {limit.symbol: n for n, limit in enumerate(self._tables.limits)}
         self._shard = shard
@@ -62,12 +63,12 @@ class LadderBook:
         if self._unfinished is not None and commands[:1].tobytes() not in (b"", self._unfinished):
             raise ValueError("commands: must begin with the command that was left unfinished")
         status, done, report_count, trade_count = self._process(
-            self._address, commands, reports, trades, 0
+            self.address, commands, reports, trades, 0
         )
         while status == GROW:
-            self._tables.make_room()
+            self.make_room()
             status, done, report_count, trade_count = self._process(
-                self._address, commands, reports, trades, 1
+                self.address, commands, reports, trades, 1
             )
         self._unfinished = None
         if status != DONE and self._tables.state["unfinished"][0] != FINISHED:
@@ -94,13 +95,13 @@ class LadderBook:
         """
         if side not in (_BUY, _SELL):
             raise KeyError(side)
-        count: int = kernel.depth(self._address, self._instruments[symbol] * 2 + side - 1, levels)
+        count: int = kernel.depth(self.address, self._instruments[symbol] * 2 + side - 1, levels)
         return count
 
     def resting(self) -> Records:
         """Return every resting order: by symbol, bids then asks, best price, oldest."""
         orders = np.zeros(int(self._tables.sides["order_count"].sum()), RESTING)
-        kernel.resting(self._address, orders)
+        kernel.resting(self.address, orders)
         return orders
 
     def recent(self) -> Records:
@@ -123,6 +124,10 @@ class LadderBook:
         from engine.ladder.restore import restore
 
         restore(self._tables, counters, resting, recent)
+
+    def make_room(self) -> None:
+        """Make the room without which matching has stopped."""
+        self._tables.make_room()
 
     def grow(self) -> None:
         """Make room for more orders now, as ``process`` does when it has none left."""

@@ -31,6 +31,7 @@ from engine.ladder.memory import (
     command_at,
     entry,
     hash_at,
+    inlined,
     instrument_at,
     level_at,
     open_book,
@@ -122,22 +123,27 @@ def make_process(features: Features, source: int = SOURCE, keep: bool = True) ->
     return entry(process, keep)
 
 
+@inlined
+def fill_levels(book: Any, side: Any, levels: Any) -> int:
+    """Fill LEVEL records with the best levels of a side; return how many."""
+    key = side_at(book, side).best_key
+    flip = side_at(book, side).flip
+    count = 0
+    while key != NO_KEY and count < len(levels):
+        row = level_at(book, prices.find_level(book, side, key))
+        levels[count].price = key ^ flip
+        levels[count].quantity = row.quantity
+        levels[count].order_count = row.order_count
+        count += 1
+        key = prices.next_key(book, side, key + 1)
+    return count
+
+
 def _make_depth(source: int) -> Any:
     def depth(address: int, side: int, levels: Any) -> int:
-        book = open_book(address, True, True)
         if source == 0:
             return 0
-        key = side_at(book, side).best_key
-        flip = side_at(book, side).flip
-        count = 0
-        while key != NO_KEY and count < len(levels):
-            row = level_at(book, prices.find_level(book, side, key))
-            levels[count].price = key ^ flip
-            levels[count].quantity = row.quantity
-            levels[count].order_count = row.order_count
-            count += 1
-            key = prices.next_key(book, side, key + 1)
-        return count
+        return fill_levels(open_book(address, True, True), side, levels)
 
     return entry(depth)
 
