@@ -210,9 +210,9 @@ class ReportEncoder:
 
     def __init__(self) -> None:
         self._streams: dict[int, int] = {}
-        self._record = np.zeros(1, STREAM_TABLE)
-        self.address = address_of(self._record)
-        """Where the STREAM_TABLE record is by which compiled code finds accounts' streams."""
+        self.table = np.zeros(1, STREAM_TABLE)
+        """By which compiled code finds the accounts' streams."""
+        self.address = address_of(self.table)
         self._make_table(_FEWEST_SLOTS)
 
     def open_stream(self, stream: int, account: int) -> None:
@@ -242,7 +242,7 @@ class ReportEncoder:
         self._keys = np.zeros(slots, np.uint64)
         self._values = np.zeros(slots, np.uint64)
         self._used = 0
-        self._record[0] = (address_of(self._keys), address_of(self._values), slots)
+        self.table[0] = (address_of(self._keys), address_of(self._values), slots)
 
     def _place(self, account: int, stream: int) -> None:
         """Put an account into the open-addressed table; it is at most a quarter full.
