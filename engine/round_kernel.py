@@ -140,8 +140,7 @@ def show_trades(c: Any) -> bool:
     count: Any = np.int64(c.trade_count)
     words = array_at(c.trade_words, ring.FIRST_READER, np.uint64)
     trades = array_at(c.trades, count, TRADE)
-    first = c.trade_base + words[ring.PUBLISHED] + _ONE
-    if trades[0].trade_id != first or trades[count - 1].trade_id != first + np.uint64(count - 1):
+    if trades[count - 1].trade_id != c.trade_base + words[ring.PUBLISHED] + c.trade_count:
         return False
     rows = array_at(c.trade_rows, np.int64(c.trade_ring) * _TRADE_ROW, np.uint8)
     trade_bytes = array_at(c.trades, count * _TRADE_ROW, np.uint8)
