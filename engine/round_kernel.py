@@ -6,7 +6,6 @@ before its frame can leave. When all are through, the depth of what they touched
 counters, and at last up to which command everything is complete.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,9 @@ from engine.ladder import kernel
 from engine.ladder.layout import FINISHED, GROW
 from engine.ladder.memory import entry, open_book, state_at, symbol_at
 from engine.summary import summarise_report
-from ipc import (
-    board,
-    board_kernel,
-    kernel_atomics,
-    records,
-    report_encoder,
-    ring,
-    ring_kernel,
-    status,
-    table_kernel,
-    unaligned,
-    views,
-    vocabulary,
-)
+from ipc import board, board_kernel, outbox, ring, ring_kernel, status, table, table_kernel
 from ipc.board_kernel import begin_page, levels_at, show_page
-from ipc.compiled import inlined
+from ipc.compiled import SOURCES, digest_of, inlined
 from ipc.kernel_atomics import store_release
 from ipc.outbox import OUTBOX
 from ipc.records import LEVEL, REPORT, TABLE_ENTRY, TRADE, make_id
@@ -158,8 +144,8 @@ def outbox_without_room(c: Any) -> int:
     links = array_at(c.links, np.int64(c.link_count), LINK)
     need = c.report_count * np.uint64(MAX_FRAME)
     for place in range(len(links)):
-        outbox = array_at(links[place].outbox, 1, OUTBOX)[0]
-        if outbox.end + need > outbox.size:
+        room = array_at(links[place].outbox, 1, OUTBOX)[0]
+        if room.end + need > room.size:
             return place
     return -1
 
@@ -169,15 +155,15 @@ def send_report(c: Any, report: Any, texts: Any, lengths: Any) -> None:
     """Put a report's frame into the outbox of each link that has opened its account."""
     links = array_at(c.links, np.int64(c.link_count), LINK)
     for place in range(len(links)):
-        table = array_at(links[place].streams, 1, STREAM_TABLE)[0]
-        keys = array_at(table.keys, np.int64(table.slots), np.uint64)
-        streams = array_at(table.streams, np.int64(table.slots), np.uint64)
+        known = array_at(links[place].streams, 1, STREAM_TABLE)[0]
+        keys = array_at(known.keys, np.int64(known.slots), np.uint64)
+        streams = array_at(known.streams, np.int64(known.slots), np.uint64)
         stream = stream_of(report.account, keys, streams)
         if stream != _ZERO:
-            outbox = array_at(links[place].outbox, 1, OUTBOX)[0]
-            out = array_at(outbox.address, np.int64(outbox.size), np.uint8)
-            end: Any = np.int64(outbox.end)
-            outbox.end = np.uint64(put_frame(out, end, report, stream, texts, lengths))
+            box = array_at(links[place].outbox, 1, OUTBOX)[0]
+            out = array_at(box.address, np.int64(box.size), np.uint8)
+            end: Any = np.int64(box.end)
+            box.end = np.uint64(put_frame(out, end, report, stream, texts, lengths))
 
 
 @inlined
@@ -340,15 +326,9 @@ def make_round(source: int) -> Any:
     return entry(run_round)
 
 
-def _source_digest() -> int:
-    modules = (
-        account_sequences, summary, board, board_kernel, kernel_atomics, records, report_encoder,
-        ring, ring_kernel, status, table_kernel, unaligned, views, vocabulary,
-    )  # fmt: skip
-    digest = hashlib.blake2b(str(kernel.SOURCE).encode(), digest_size=7)
-    for module in modules:
-        digest.update(Path(module.__file__ or "").read_bytes())
-    return int.from_bytes(digest.digest(), "little")
-
-
-run_round = make_round(_source_digest())
+_MODULES = (
+    account_sequences, board, board_kernel, outbox, ring, ring_kernel, status, summary, table,
+    table_kernel,
+)  # fmt: skip
+_FILES = [Path(module.__file__ or "") for module in _MODULES]
+run_round = make_round(digest_of(_FILES) ^ SOURCES ^ kernel.SOURCE)

@@ -1,6 +1,14 @@
-"""Decorators for what runs compiled where numba is installed, and as plain Python where not."""
+"""Decorators for what runs compiled where numba is installed, and as plain Python where not.
 
-from collections.abc import Callable
+numba keeps machine code by the file, the bytecode and the closure of a function, not by what the
+function calls elsewhere. So each gets a closure over a digest of the files that others' machine
+code is made of: after an upgrade nothing runs as it was.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import CellType, FunctionType
 from typing import Any, TypeVar, cast
 
 try:
@@ -14,14 +22,44 @@ except ImportError:
 _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
 """Without numba's runtime, for what allocates nothing: arrays are passed on uncounted."""
 
+_SHARED = (
+    "compiled", "frames", "kernel_atomics", "messages", "prefetch", "records", "report_encoder",
+    "scanner", "unaligned", "views", "vocabulary",
+)  # fmt: skip
+"""The modules of this package whose functions and numbers are compiled into those of others."""
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def digest_of(paths: Iterable[Path]) -> int:
+    """Return a number that changes with any of the files."""
+    digest = hashlib.blake2b(digest_size=7)
+    for path in paths:
+        digest.update(path.read_bytes())
+    return int.from_bytes(digest.digest(), "little")
+
+
+SOURCES = digest_of(Path(__file__).with_name(f"{name}.py") for name in _SHARED)
+
+
+def with_closure(function: Callable[..., Any], value: int) -> Callable[..., Any]:
+    """Return the function with a closure over a number, which it does not use."""
+    assert isinstance(function, FunctionType)
+    code = function.__code__.replace(co_freevars=(*function.__code__.co_freevars, "sources"))
+    closure = (*(function.__closure__ or ()), CellType(value))
+    made = FunctionType(
+        code, function.__globals__, function.__name__, function.__defaults__, closure
+    )
+    made.__doc__, made.__module__ = function.__doc__, function.__module__
+    made.__qualname__ = function.__qualname__
+    return made
 
 
 def compiled(function: F) -> F:
     """Compile ``function`` on its first call, and keep the machine code in numba's cache."""
     if not HAVE_NUMBA:
         return function
-    result: Any = _njit(cache=True, **_OPTIONS)(function)
+    result: Any = _njit(cache=True, **_OPTIONS)(with_closure(function, SOURCES))
     return cast(F, result)
 
 

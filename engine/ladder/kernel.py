@@ -5,7 +5,6 @@ runs as the old one, each entry point holds the digest of all sources it is made
 which is part of numba's key.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,26 +40,17 @@ from engine.ladder.memory import (
     state_at,
     unlikely,
 )
-from ipc import records, vocabulary
+from ipc.compiled import SOURCES, digest_of
 
 REPORTS_OF_A_START = 2
 """A command starts only where this many reports fit: all that one without trades can need."""
 
 
-def _source_digest() -> int:
-    """Return a number that changes with any source file that the machine code is made of."""
-    ours = sorted(Path(__file__).parent.glob("*.py"))
-    theirs = [Path(module.__file__ or "") for module in (rules, records, vocabulary)]
-    digest = hashlib.blake2b(digest_size=7)
-    for path in (*ours, *theirs):
-        digest.update(path.read_bytes())
-    return int.from_bytes(digest.digest(), "little")
-
-
 MAX_RECENT_ORDERS = 1 << 24
 
 
-SOURCE = _source_digest()
+_OURS = sorted(Path(__file__).parent.glob("*.py"))
+SOURCE = digest_of([*_OURS, Path(rules.__file__)]) ^ SOURCES
 _ZERO = np.uint64(0)
 
 
