@@ -37,7 +37,7 @@ MAX_UNSENT_BYTES = 64 << 20
 """Reports that wait for one frontend before its commands have to wait too."""
 RING_FULL_WAIT_S = 0.0005
 RING_EVERY_NS = 2_000_000
-"""Waking the persister costs more than matching an order; it looks again by itself (``SOON_S``)."""
+"""Waking the persister costs more than matching an order, and takes it a while."""
 
 
 class Matcher:

@@ -25,8 +25,11 @@ logger = logging.getLogger("shardbook.persister")
 BATCH_TRADES = 4_096
 """Trades appended in one write: their lines (0.8 MB) stay in the cache until they are copied."""
 IDLE_WAIT_S = 0.05
-SOON_S = 0.003
-"""The first wait after a trade: matchers ring at most every 2 ms, and what came since is here."""
+SOON_S, TRICKLE_WAIT_S = 0.003, 0.02
+"""How long it pauses once all is logged, after many trades and after few. Nobody rings then."""
+TRICKLE_TRADES = 1_024
+"""Fewer than this many in a row are few. Waking up costs more than they do, and on the core that
+the frontend runs on."""
 RETRY_S = 0.05
 STOP_RETRIES = 100
 """How often a failing write is tried again once the process is to stop: 5 seconds."""
@@ -113,11 +116,12 @@ class Persister:
         Raises ``TradeLogError`` where the log cannot be written for ``STOP_RETRIES`` tries after
         the word to stop; what is not logged then is still in the rings.
         """
-        tries, wait_s = 0, IDLE_WAIT_S
+        tries = logged = 0
         while True:
             stopping = wakeup.stopping
-            if self.step():
-                tries, wait_s = 0, SOON_S
+            written = self.step()
+            if written:
+                tries, logged = 0, logged + written
             if self._failure is not None:
                 tries += stopping
                 if tries > STOP_RETRIES:
@@ -128,8 +132,11 @@ class Persister:
             elif not self.available():
                 if stopping:
                     return
-                self._sleep(wakeup, wait_s)
-                wait_s = IDLE_WAIT_S
+                if logged:
+                    wakeup.wait(SOON_S if logged >= TRICKLE_TRADES else TRICKLE_WAIT_S)
+                else:
+                    self._sleep(wakeup)
+                logged = 0
 
     def close(self) -> None:
         """Close the log."""
@@ -159,12 +166,12 @@ class Persister:
             return error
         return None
 
-    def _sleep(self, wakeup: Wakeup, wait_s: float) -> None:
+    def _sleep(self, wakeup: Wakeup) -> None:
         """Wait for a trade: ask for the doorbell first, and look once more before sleeping."""
         for ring in self._rings.values():
             ring.set_waiting(True)
         if not self.available():
-            wakeup.wait(wait_s)
+            wakeup.wait(IDLE_WAIT_S)
         for ring in self._rings.values():
             ring.set_waiting(False)
 

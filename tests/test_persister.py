@@ -14,7 +14,14 @@ import pytest
 
 from engine import persister
 from engine.config import parse_config
-from engine.persister import BATCH_TRADES, IDLE_WAIT_S, SOON_S, Persister
+from engine.persister import (
+    BATCH_TRADES,
+    IDLE_WAIT_S,
+    SOON_S,
+    TRICKLE_TRADES,
+    TRICKLE_WAIT_S,
+    Persister,
+)
 from engine.plan import Plan
 from engine.process import ring_doorbell, run_member
 from engine.trade_lines import trade_id_of
@@ -276,19 +283,34 @@ class TestOrderOfSteps:
             wakeups = [ring.wakeups() for ring in engine.rings.values()]
             seen.append((engine.drained(), wakeups))
 
-        bell = Bell(look)
+        bell = Bell(look, look)
         writer = engine.persister()
         writer.run(bell)
         assert published
-        assert seen == [(True, [[0], [0]])]
+        assert bell.timeouts == [TRICKLE_WAIT_S, IDLE_WAIT_S]
+        assert seen == [(True, [[], []]), (True, [[0], [0]])]
         assert [ring.wakeups() for ring in engine.rings.values()] == [[], []]
         writer.close()
 
-    def test_it_looks_again_soon_after_a_trade(self, engine: Engine) -> None:
-        bell = Bell(lambda: None, lambda: engine.publish(0, 1), lambda: None, lambda: None)
+    @pytest.mark.parametrize(("trades", "pause_s"), [(1, TRICKLE_WAIT_S), (TRICKLE_TRADES, SOON_S)])
+    def test_it_pauses_after_trades_without_asking_for_the_bell(
+        self, make_engine: MakeEngine, trades: int, pause_s: float
+    ) -> None:
+        engine = make_engine(capacity=TRICKLE_TRADES)
+        asked = []
+
+        def look() -> None:
+            asked.append([ring.wakeups() for ring in engine.rings.values()])
+
+        def trade() -> None:
+            look()
+            engine.publish(0, trades)
+
+        bell = Bell(look, trade, look, look)
         writer = engine.persister()
         writer.run(bell)
-        assert bell.timeouts == [IDLE_WAIT_S, IDLE_WAIT_S, SOON_S, IDLE_WAIT_S]
+        assert bell.timeouts == [IDLE_WAIT_S, IDLE_WAIT_S, pause_s, IDLE_WAIT_S]
+        assert asked == [[[0], [0]], [[0], [0]], [[], []], [[0], [0]]]
         writer.close()
 
     def test_all_is_logged_before_it_stops(self, make_engine: MakeEngine) -> None:
