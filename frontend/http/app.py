@@ -41,6 +41,7 @@ class App:
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        self._keyed = bool(api.keys)
         self._routes: dict[tuple[str, str], Route] = {}
         self._methods: dict[str, list[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -69,8 +70,13 @@ class App:
         """Return what the handler of a request does."""
         if call.problem is not None:
             raise call.problem
-        route, order_id = self._route(call.method, call.path)
-        user_id = None if route.public else self._api.authenticate(call.headers)
+        order_id = 0
+        route = self._routes.get((call.method, call.path))
+        if route is None:
+            route, order_id = self._route(call.method, call.path)
+        user_id = None
+        if self._keyed and not route.public:
+            user_id = self._api.authenticate(call.headers)
         request = Request(self._api, call.query, call.body, user_id, order_id, conclude)
         return route.handler(request)
 
@@ -126,9 +132,7 @@ class App:
             self._api.status.add("sockets", -1)
 
     def _route(self, method: str, path: str) -> tuple[Route, int]:
-        found = self._routes.get((method, path))
-        if found is not None:
-            return found, 0
+        """Return the route of a path that is none by itself, and the order in it, if any."""
         order_id = 0
         if path not in self._methods and path.startswith(ORDER_PREFIX):
             order_id = _order_id(path[len(ORDER_PREFIX) :])
