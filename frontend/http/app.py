@@ -19,7 +19,7 @@ from frontend.http.connection import Answer, Call, Reply
 from frontend.http.errors import ApiError
 from frontend.http.models import MAX_ID, ErrorAnswer
 from frontend.http.order_entry import Outcome
-from frontend.http.request import Conclude, Request
+from frontend.http.request import Request
 from frontend.http.routes import PREFIX, ROUTES, Content, Result, Route
 from frontend.http.sockets import Socket
 from ipc.board import BoardBusyError
@@ -53,7 +53,19 @@ class App:
     def serve(self, call: Call, reply: Reply) -> None:
         """Answer a request, at once or later."""
         try:
-            result = self._begin(call, partial(self._conclude, reply))
+            if call.problem is not None:
+                raise call.problem
+            order_id = 0
+            route = self._routes.get((call.method, call.path))
+            if route is None:
+                route, order_id = self._route(call.method, call.path)
+            user_id = None
+            if self._keyed and not route.public:
+                user_id = self._api.authenticate(call.headers)
+            conclude = partial(self._conclude, reply)
+            result: Any = route.handler(
+                Request(self._api, call.query, call.body, user_id, order_id, conclude)
+            )
             if result is None:
                 return
             if asyncio.iscoroutine(result):
@@ -65,20 +77,6 @@ class App:
         except Exception as error:
             answer = self._bad(error)
         reply(answer)
-
-    def _begin(self, call: Call, conclude: Conclude) -> Any:
-        """Return what the handler of a request does."""
-        if call.problem is not None:
-            raise call.problem
-        order_id = 0
-        route = self._routes.get((call.method, call.path))
-        if route is None:
-            route, order_id = self._route(call.method, call.path)
-        user_id = None
-        if self._keyed and not route.public:
-            user_id = self._api.authenticate(call.headers)
-        request = Request(self._api, call.query, call.body, user_id, order_id, conclude)
-        return route.handler(request)
 
     def _conclude(self, reply: Reply, make: Callable[[Outcome], Result], found: Outcome) -> None:
         """Answer with what is made of an outcome."""

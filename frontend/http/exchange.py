@@ -14,7 +14,6 @@ from typing import Any
 from msgspec import Struct
 
 from ipc.messages import MassCancelReport, Reject, Report
-from ipc.records import shard_of
 from ipc.table import OrderTableReader
 from ipc.vocabulary import ExecType, OrdStatus
 
@@ -65,9 +64,3 @@ class Exchange(Struct, eq=False):
         """The command's sequence in its shard."""
         assert self.first is not None
         return self.first.sequence
-
-    @property
-    def shard(self) -> int:
-        """The shard of the order."""
-        assert self.first is not None
-        return shard_of(self.first.order_id)
