@@ -234,6 +234,8 @@ class RingReader(_Ring):
         super().__init__(path, kind, writable=False)
         self.torn_copies = 0
         self.lost_records = 0
+        first = 8 * _word_count(self.gating_readers)
+        self._record_words = self.mapping.words(first, self.capacity * self._row_words)
 
     @property
     def oldest(self) -> int:
@@ -255,6 +257,18 @@ class RingReader(_Ring):
         lost = first - (after + 1)
         self.lost_records += lost
         return ReadResult(records, first, lost)
+
+    def read_words(self, after: int, limit: int) -> list[list[int]]:
+        """Return what ``read`` does, each record as its words: less work where they are few."""
+        first = max(after + 1, self.oldest)
+        words, size = self._record_words, self._row_words
+        rows = []
+        for sequence in range(first, min(first + limit, self.published + 1)):
+            start = (sequence & self._mask) * size
+            rows.append(words[start : start + size].tolist())
+        spoiled = min(max(0, self.oldest - first), len(rows))
+        self.lost_records += first + spoiled - (after + 1)
+        return rows[spoiled:]
 
     def last(self, count: int) -> Records:
         """Return a copy of the newest ``count`` records, or as many as there are; oldest first.

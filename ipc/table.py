@@ -268,10 +268,13 @@ class OrderTableReader(_Table):
         """
         cell = order_id & self._mask
         for tries in range(MAX_TRIES):
-            slot = self._search(load_acquire(self._cell_words, cell) & _LOW, order_id)
+            slot = load_acquire(self._cell_words, cell) & _LOW
+            words = self._entry_words
+            if words[slot * _ENTRY_WORDS + 1] != order_id:
+                slot = self._search(slot, order_id)
             if not slot:
                 return None if self.get(order_id) is None else self.cum_qty(order_id)
-            words, base = self._entry_words, slot * _ENTRY_WORDS
+            base = slot * _ENTRY_WORDS
             version = load_acquire(words, base) & _LOW
             found, cum_qty = words[base + 1], words[base + _CUM_QTY]
             if not version & 1 and load_after(words, base) & _LOW == version and found == order_id:

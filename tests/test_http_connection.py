@@ -13,7 +13,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from engine.plan import Plan
-from frontend.http.connection import Answer, Bounds, connections
+from frontend.http.connection import Answer, Bounds, Call, Reply, connections
 from ipc.status import StatusReader
 from tests.http import API, WAIT_S, Http, serving
 from tests.product import until
@@ -252,6 +252,64 @@ def test_while_answers_are_not_read_requests_are_not_either() -> None:
         return sent
 
     assert asyncio.run(sent_in_vain()) < MUCH
+
+
+CHUNKED = post(b"", "Transfer-Encoding: chunked").replace(b"Content-Length: 0\r\n", b"")
+UPGRADE = b"Connection: upgrade\r\nUpgrade: x\r\n\r\n"
+KNOWN = post(b"{}")
+OTHER = post(b"[]")
+PIECES = {
+    "once more": ([KNOWN, KNOWN], [b"{}", b"{}"], 1),
+    "another body": ([KNOWN, OTHER], [b"{}", b"[]"], 1),
+    "another length": ([KNOWN, post(b"{ }"), post(b"[ ]")], [b"{}", b"{ }", b"[ ]"], 2),
+    "several at once": ([KNOWN, KNOWN + OTHER, OTHER], [b"{}", b"{}", b"[]", b"[]"], 1),
+    "cut in the body": ([KNOWN, OTHER[:-1], OTHER[-1:], KNOWN], [b"{}", b"[]", b"{}"], 1),
+    "cut in the head": ([KNOWN, OTHER[:20], OTHER[20:], KNOWN], [b"{}", b"[]", b"{}"], 1),
+    "known in a body": (
+        [KNOWN, post(KNOWN)[: -len(KNOWN)], KNOWN, KNOWN],
+        [b"{}", KNOWN, b"{}"],
+        1,
+    ),
+    "chunks": ([CHUNKED + b"2\r\n{}\r\n0\r\n\r\n"] * 2, [b"{}", b"{}"], 0),
+    "chunks that are none": ([CHUNKED + b"0\r\n\r\n"] * 2, [b"", b""], 0),
+    "no body": ([HEALTH, HEALTH + HEALTH, HEALTH], [b"", b"", b"", b""], 1),
+    "the last": ([post(b"{}", "Connection: close")], [b"{}"], 0),
+    "it asks first": ([post(b"{}", "Expect: 100-continue")] * 2, [b"{}", b"{}"], 0),
+    "another upgrade": ([HEALTH[:-2] + UPGRADE] * 2, [b"", b""], 0),
+    "a long head": ([post(b"{}", "X: " + 2_000 * "x")] * 2, [b"{}", b"{}"], 0),
+    "others": ([post(b"{}", f"X: {n}") for n in range(1_025)], [b"{}"] * 1_025, 1),
+}
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_a_known_head_tells_what_it_told_the_first_time(name: str) -> None:
+    """Every request is the same, whether its head was known, and in whatever pieces it came."""
+    pieces, bodies, known = PIECES[name]
+    calls: list[Call] = []
+
+    def serve(call: Call, reply: Reply) -> None:
+        calls.append(call)
+        reply(Answer(200, b""))
+
+    served = connections(Bounds(4_096, 4_096, 1, WAIT_S), serve)
+
+    async def send() -> None:
+        ours, theirs = socket.socketpair()
+        made = served(uvicorn.Config(lambda: None), ServerState(), {})
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_accepted_socket(lambda: made, theirs)
+        for piece in pieces:
+            made.data_received(piece)
+        transport.abort()
+        ours.close()
+
+    asyncio.run(send())
+    assert [call.body for call in calls] == bodies
+    assert len(served.heads) == known
+    target = ("GET", "/health") if pieces[0][:4] == b"GET " else ("POST", f"{API}/orders")
+    for call in calls:
+        assert (call.method, call.path, call.query, call.problem) == (*target, b"", None)
+        assert call.headers[0] == (b"host", b"x")
 
 
 def test_while_a_request_is_carried_out_those_behind_it_are_not_read(patient: Plan) -> None:

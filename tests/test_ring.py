@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipc.mapping import MappingError
-from ipc.records import REPORT, TRADE
+from ipc.records import REPORT, TRADE, make_id
 from ipc.ring import REPORTS, GatingReader, RingError, RingReader, RingWriter, create_ring
 from tests.shared_memory import until, working
 from tests.trades import make_trades
@@ -57,6 +57,33 @@ def test_a_lapped_reader_hears_how_much_it_lost(tmp_path: Path) -> None:
     assert (result.first, result.lost_records) == (25, 20)
     assert are(result.records, 25, 16)
     assert (reader.lost_records, reader.torn_copies) == (20, 0)
+
+
+@pytest.mark.parametrize("published", [0, 3, 16, 20])
+@pytest.mark.parametrize(("after", "limit"), [(0, 100), (2, 1), (6, 4), (14, 4), (19, 9), (30, 1)])
+def test_words_are_those_of_the_records(
+    tmp_path: Path, published: int, after: int, limit: int
+) -> None:
+    path = ring(tmp_path, 16)
+    writer, one, other = RingWriter(path), RingReader(path), RingReader(path)
+    for sequence in range(published):
+        writer.publish(make_trades(SHARD, sequence + 1, 1))
+    records = one.read(after, limit).records
+    assert other.read_words(after, limit) == records.view("<u8").reshape(-1, 8).tolist()
+    assert other.lost_records == one.lost_records
+
+
+def test_words_that_the_writer_came_by_are_left_out(tmp_path: Path) -> None:
+    path = ring(tmp_path, 16)
+    RingWriter(path).publish(make_trades(SHARD, 1, 10))
+    seen = iter((1, 4))
+
+    class Overtaken(RingReader):
+        oldest = property(lambda _: next(seen))
+
+    reader = Overtaken(path)
+    assert [words[0] for words in reader.read_words(0, 5)] == [make_id(SHARD, 4), make_id(SHARD, 5)]
+    assert reader.lost_records == 3
 
 
 def test_a_position_ahead_of_the_ring_waits(tmp_path: Path) -> None:

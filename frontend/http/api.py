@@ -93,7 +93,7 @@ class Api:
             )
         return found
 
-    def made_trades(self, first_trade_id: int, count: int) -> Records:
-        """Return trades of one command (TRADE), as many as the ring still has."""
+    def made_trades(self, first_trade_id: int, count: int) -> list[list[int]]:
+        """Return the words of trades (TRADE) of one command, as many as the ring still has."""
         first = sequence_of(first_trade_id)
-        return self.rings[shard_of(first_trade_id)].read(first - 1, count).records
+        return self.rings[shard_of(first_trade_id)].read_words(first - 1, count)

@@ -19,7 +19,7 @@ from frontend.http.connection import Answer, Call, Reply
 from frontend.http.errors import ApiError
 from frontend.http.models import MAX_ID, ErrorAnswer
 from frontend.http.order_entry import Outcome
-from frontend.http.request import Conclude, Request
+from frontend.http.request import Request
 from frontend.http.routes import PREFIX, ROUTES, Content, Result, Route
 from frontend.http.sockets import Socket
 from ipc.board import BoardBusyError
@@ -41,6 +41,7 @@ class App:
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        self._keyed = bool(api.keys)
         self._routes: dict[tuple[str, str], Route] = {}
         self._methods: dict[str, list[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -52,7 +53,19 @@ class App:
     def serve(self, call: Call, reply: Reply) -> None:
         """Answer a request, at once or later."""
         try:
-            result = self._begin(call, partial(self._conclude, reply))
+            if call.problem is not None:
+                raise call.problem
+            order_id = 0
+            route = self._routes.get((call.method, call.path))
+            if route is None:
+                route, order_id = self._route(call.method, call.path)
+            user_id = None
+            if self._keyed and not route.public:
+                user_id = self._api.authenticate(call.headers)
+            conclude = partial(self._conclude, reply)
+            result: Any = route.handler(
+                Request(self._api, call.query, call.body, user_id, order_id, conclude)
+            )
             if result is None:
                 return
             if asyncio.iscoroutine(result):
@@ -64,15 +77,6 @@ class App:
         except Exception as error:
             answer = self._bad(error)
         reply(answer)
-
-    def _begin(self, call: Call, conclude: Conclude) -> Any:
-        """Return what the handler of a request does."""
-        if call.problem is not None:
-            raise call.problem
-        route, order_id = self._route(call.method, call.path)
-        user_id = None if route.public else self._api.authenticate(call.headers)
-        request = Request(self._api, call.query, call.body, user_id, order_id, conclude)
-        return route.handler(request)
 
     def _conclude(self, reply: Reply, make: Callable[[Outcome], Result], found: Outcome) -> None:
         """Answer with what is made of an outcome."""
@@ -126,9 +130,7 @@ class App:
             self._api.status.add("sockets", -1)
 
     def _route(self, method: str, path: str) -> tuple[Route, int]:
-        found = self._routes.get((method, path))
-        if found is not None:
-            return found, 0
+        """Return the route of a path that is none by itself, and the order in it, if any."""
         order_id = 0
         if path not in self._methods and path.startswith(ORDER_PREFIX):
             order_id = _order_id(path[len(ORDER_PREFIX) :])

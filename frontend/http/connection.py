@@ -4,6 +4,9 @@ uvicorn accepts, parses (httptools), counts connections, shuts down, and hands W
 protocol as an ASGI application. Plain requests take a shorter way here than through ASGI: no scope,
 no task and no events a request, and an answer is one write. Requests of one connection are answered
 one after the other, in their order; what comes behind waits, and then no more is read.
+
+A client's requests mostly have the same head again and again, byte for byte. What the parser made
+of a head is remembered, so a request that comes in one piece with a known one is not parsed.
 """
 
 import time
@@ -21,13 +24,16 @@ from frontend.http.errors import ApiError
 from frontend.http.models import ErrorAnswer
 
 REMEMBERED_TARGETS = 1_024
+REMEMBERED_HEADS = 1_024
+MAX_REMEMBERED_HEAD_BYTES = 1_024
 _ANSWER = b"%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n%b"
 _JSON = b"application/json"
+_HEAD_END = b"\r\n\r\n"
 
 Header = tuple[bytes, bytes]
 
 
-class Call(NamedTuple):
+class Call(msgspec.Struct):
     """One whole request."""
 
     method: str
@@ -40,7 +46,7 @@ class Call(NamedTuple):
     """What is wrong with it already."""
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct):
     """What a request is answered with, beside the headers that every answer has."""
 
     status: int
@@ -68,13 +74,24 @@ class Bounds(NamedTuple):
     wait_s: float
 
 
+class Head(NamedTuple):
+    """What is known of a request by its head alone; so many bytes of body follow it."""
+
+    method: str
+    path: str
+    query: bytes
+    headers: list[Header]
+    body_bytes: int
+
+
 class HeadersTooLargeError(Exception):
     """Ends parsing."""
 
 
 def connections(bounds: Bounds, serve: Serve) -> type["Connection"]:
     """Return the class of connections with these bounds that are served so."""
-    return type("BoundConnection", (Connection,), {"bounds": bounds, "serve": staticmethod(serve)})
+    own = {"bounds": bounds, "serve": staticmethod(serve), "heads": {}}
+    return type("BoundConnection", (Connection,), own)
 
 
 class Connection(HttpToolsProtocol):
@@ -82,6 +99,8 @@ class Connection(HttpToolsProtocol):
 
     bounds: ClassVar[Bounds]
     serve: "ClassVar[staticmethod[[Call, Reply], None]]"
+    heads: ClassVar[dict[bytes, Head]]
+    """Heads of requests that were plain and whole, and left the connection open."""
 
     _waits_since = 0.0
     """For the client; 0 while it waits for us."""
@@ -111,26 +130,51 @@ class Connection(HttpToolsProtocol):
         """Parse, then serve what is whole."""
         if self._problem is not None:
             return
-        super().data_received(data)
-        if self._in_headers and self._problem is None:
-            # Neither an endless header nor endless headers are told of by the parser.
-            self._unfinished_bytes += len(data)
-            if self._unfinished_bytes > 2 * self.bounds.max_header_bytes:
-                self._end(self._too_large())
+        stop = data.find(_HEAD_END) + len(_HEAD_END)
+        head = self.heads.get(data[:stop]) if self._between else None
+        if head is not None and len(data) - stop == head.body_bytes:
+            method, path, query, headers, _ = head
+            self._waits_since = 0.0
+            self._calls.append(Call(method, path, query, headers, data[stop:], True, None))
+        else:
+            self._parse(data, stop)
         if self._calls:
             if self._current is None:
                 self._serve_all()
             else:
                 self.flow.pause_reading()
 
+    def _parse(self, data: bytes, stop: int) -> None:
+        """Let the parser tell of a piece; its first head, if there is one, ends at ``stop``."""
+        calls, alone = self._calls, self._between and not self._calls
+        super().data_received(data)
+        if self._in_headers and self._problem is None:
+            # Neither an endless header nor endless headers are told of by the parser.
+            self._unfinished_bytes += len(data)
+            if self._unfinished_bytes > 2 * self.bounds.max_header_bytes:
+                self._end(self._too_large())
+        if alone and len(calls) == 1 and self._between and stop <= MAX_REMEMBERED_HEAD_BYTES:
+            call = calls[0]
+            special = self.expect_100_continue or self.parser.should_upgrade()
+            plain = call.problem is None and call.keep_alive and not special
+            if plain and call.body == data[stop:]:  # so all of the piece is this request
+                if len(self.heads) >= REMEMBERED_HEADS:
+                    self.heads.clear()
+                self.heads[data[:stop]] = Head(
+                    call.method, call.path, call.query, call.headers, len(call.body)
+                )
+
     # What the parser tells ----------------------------------------------------------------------
 
     _header_bytes = 0
     _unfinished_bytes = 0
     _in_headers = False
+    _between = True
+    """Whether the last request is whole, and nothing has come of the next one."""
 
     def on_message_begin(self) -> None:
         """Begin a request."""
+        self._between = False
         self._header_bytes = self._unfinished_bytes = 0
         self._in_headers = True
         self._waits_since = self.loop.time()
@@ -186,6 +230,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Queue the request, unless it is answered already."""
+        self._between = True
         if self._wrong is not None:
             self._waits_since = self.loop.time()
         elif not self._upgrades:
@@ -225,17 +270,15 @@ class Connection(HttpToolsProtocol):
         call, self._current = self._current, None
         if self._lost or call is None:
             return
-        status, body, content_type, headers = answer
-        head = STATUS_LINE[status]
-        for name, value in headers:
+        head = STATUS_LINE[answer.status]
+        for name, value in answer.headers:
             head += b"%b: %b\r\n" % (name, value)
         closing = self._stopping or not call.keep_alive
         if closing:
             head += b"connection: close\r\n"
-        if call.method == "HEAD":
-            self.transport.write(_ANSWER % (head, content_type, len(body), b""))
-        else:
-            self.transport.write(_ANSWER % (head, content_type, len(body), body))
+        body = answer.body
+        sent = b"" if call.method == "HEAD" else body
+        self.transport.write(_ANSWER % (head, answer.content_type, len(body), sent))
         if closing:
             self._calls.clear()
             self.transport.close()

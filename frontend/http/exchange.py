@@ -11,8 +11,9 @@ is another: then the command was done before them.
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import Struct
+
 from ipc.messages import MassCancelReport, Reject, Report
-from ipc.records import shard_of
 from ipc.table import OrderTableReader
 from ipc.vocabulary import ExecType, OrdStatus
 
@@ -20,41 +21,23 @@ _TRADE = int(ExecType.TRADE)
 _ENDED = (int(OrdStatus.FILLED), int(OrdStatus.CANCELED))
 
 
-class Exchange:
+class Exchange(Struct, eq=False):
     """What a command has been answered so far; ``done`` is called once that is all."""
 
-    __slots__ = (
-        "answer",
-        "deadline",
-        "done",
-        "first",
-        "first_trade_id",
-        "last",
-        "sent_bytes",
-        "sent_to",
-        "trade_count",
-    )
-
-    def __init__(
-        self,
-        deadline: float,
-        done: "Callable[[Any], None]",
-        sent_to: int | None = None,
-    ) -> None:
-        self.sent_to = sent_to
-        """The shard of the command, None for all."""
-        self.sent_bytes = 0
-        """Of all that its session has sent, how much there was with this command."""
-        self.deadline = deadline
-        self.done = done
-        self.answer: Reject | MassCancelReport | None = None
-        self.first: Report | None = None
-        """The report that the command was taken."""
-        self.last: Report | None = None
-        """The newest report of the command."""
-        self.first_trade_id = 0
-        self.trade_count = 0
-        """Of the trades that the command made; their ids are dense."""
+    deadline: float
+    done: Callable[[Any], None]
+    sent_to: int | None = None
+    """The shard of the command, None for all."""
+    sent_bytes: int = 0
+    """Of all that its session has sent, how much there was with this command."""
+    answer: Reject | MassCancelReport | None = None
+    first: Report | None = None
+    """The report that the command was taken."""
+    last: Report | None = None
+    """The newest report of the command."""
+    first_trade_id: int = 0
+    trade_count: int = 0
+    """Of the trades that the command made; their ids are dense."""
 
     def take(self, report: Report) -> bool:
         """Take a report of this command; return whether it was the last one for certain."""
@@ -81,9 +64,3 @@ class Exchange:
         """The command's sequence in its shard."""
         assert self.first is not None
         return self.first.sequence
-
-    @property
-    def shard(self) -> int:
-        """The shard of the order."""
-        assert self.first is not None
-        return shard_of(self.first.order_id)

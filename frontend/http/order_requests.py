@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 from enum import IntEnum
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -20,22 +20,24 @@ _order_decoder = msgspec.json.Decoder(NewOrder)
 _MARKET, _GTC, _IOC = int(OrderType.MARKET), int(TimeInForce.GTC), int(TimeInForce.IOC)
 
 
-class Words:
-    """The names of an enum, in any letter case, and their codes."""
+class Words(dict[str | UnsetType, int]):
+    """The names of an enum, in any letter case, and their codes: ``words[name]``.
+
+    Raises ``ApiError`` for what is none, and where there is none.
+    """
 
     def __init__(self, kind: type[IntEnum], field: str) -> None:
-        self._codes: dict[str, int] = {}
+        super().__init__()
         for member in kind:
             for word in (member.name, member.name.lower(), member.name.capitalize()):
-                self._codes[word] = int(member)
+                self[word] = int(member)
         self._field = field
         self._rule = "must be " + " or ".join(member.name for member in kind)
 
-    def code(self, word: str | UnsetType) -> int:
-        """Return the code of a name. Raises ``ApiError``."""
+    def __missing__(self, word: str | UnsetType) -> int:
         if isinstance(word, UnsetType):
             raise broken_rule(self._field, "must be given", "INVALID_REQUEST")
-        code = self._codes.get(word) or self._codes.get(word.upper())
+        code = self.get(word.upper())
         if code is None:
             raise broken_rule(self._field, self._rule)
         return code
@@ -46,7 +48,7 @@ ORDER_TYPES = Words(OrderType, "order_type")
 TIMES_IN_FORCE = Words(TimeInForce, "time_in_force")
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct):
     """A new order that can be sent once its user's stream is known."""
 
     market: Market
@@ -70,8 +72,8 @@ def read_order(data: bytes | msgspec.Raw, markets: Markets, request_id: int) -> 
     """Return one new order. Raises ``ApiError``."""
     order = decode(_order_decoder, data)
     market = markets.named(None if order.symbol is UNSET else order.symbol)
-    order_type = ORDER_TYPES.code(order.order_type)
-    side = SIDES.code(order.side)
+    order_type = ORDER_TYPES[order.order_type]
+    side = SIDES[order.side]
     if isinstance(order.quantity, UnsetType):
         raise broken_rule("quantity", "must be given", "INVALID_REQUEST")
     lots = market.lots.of(order.quantity)
@@ -92,7 +94,7 @@ def read_order(data: bytes | msgspec.Raw, markets: Markets, request_id: int) -> 
 def _time_in_force(order: NewOrder, order_type: int) -> int:
     if isinstance(order.time_in_force, UnsetType):
         return _IOC if order_type == _MARKET else _GTC
-    return TIMES_IN_FORCE.code(order.time_in_force)
+    return TIMES_IN_FORCE[order.time_in_force]
 
 
 def _price(market: Market, price: Decimal | None, order_type: int) -> int:

@@ -66,10 +66,10 @@ def result_fields(
 
 def _trades(api: Api, exchange: Exchange, market: Market, quoted: bool) -> list[OrderTrade]:
     prices, quantities = market.prices[quoted], market.quantities[quoted]
-    made: Records = api.made_trades(exchange.first_trade_id, exchange.trade_count)
+    made = api.made_trades(exchange.first_trade_id, exchange.trade_count)
     return [
         OrderTrade(trade_id, buy, sell, prices[price], quantities[quantity], time_ns)
-        for trade_id, _, time_ns, price, quantity, buy, sell, *_ in made.tolist()
+        for trade_id, _, time_ns, price, quantity, buy, sell, _ in made
     ]
 
 

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 
+from frontend.http.api import Api
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.market import Market
 from frontend.http.models import (
@@ -28,7 +29,7 @@ from frontend.http.order_requests import Entry, decode, read_order
 from frontend.http.order_views import STATUSES, outcome, result_fields
 from frontend.http.request import Request, read_query
 from frontend.http.user_session import UserSession
-from ipc.messages import Cancel, MassCancel, MassCancelReport, Replace
+from ipc.messages import Cancel, MassCancel, MassCancelReport, NewOrder, Replace
 from ipc.vocabulary import OrdStatus
 
 _batch_decoder = msgspec.json.Decoder(Batch)
@@ -39,47 +40,54 @@ _ENDED = (int(OrdStatus.FILLED), int(OrdStatus.CANCELED))
 def create_order(request: Request) -> Awaitable[OrderResult] | None:
     """Enter an order; the answer tells what became of it at once."""
     assert request.conclude is not None
-    entry = _Entering(request)
-    session = request.api.entry.open_session_of(entry.user)
+    entering = _begin(request)
+    entry = request.api.entry
+    session = entry.open_session_of(entering.user)
     if session is None:
-        return entry.carry_out()
-    request.api.entry.check_room(session)
-    request.api.entry.send(session, entry.command, partial(request.conclude, entry.result))
+        return entering.carry_out()
+    entry.check_room(session)
+    entry.send(session, entering.command, partial(request.conclude, entering.result))
     return None
 
 
 async def enter_order(request: Request) -> OrderResult:
     """Do what ``create_order`` does, for who awaits."""
-    return await _Entering(request).carry_out()
+    return await _begin(request).carry_out()
 
 
-class _Entering:
+class _Entering(msgspec.Struct):
     """An order on its way in. Raises ``ApiError``."""
 
-    def __init__(self, request: Request) -> None:
-        api = request.api
-        self._api = api
-        self._begun_ns = time.perf_counter_ns()
-        self._quoted = read_query(Query, request.query).numbers == "string"
-        self._market, user_id, self.command = read_order(
-            request.body, api.markets, api.entry.next_id()
-        )
-        self.user = request.user(user_id)
+    api: Api
+    begun_ns: int
+    quoted: bool
+    market: Market
+    user: str
+    command: NewOrder
 
     async def carry_out(self) -> OrderResult:
-        entry = self._api.entry
+        entry = self.api.entry
         session = await entry.session_of(self.user)
         entry.check_room(session)
         return self.result(await entry.ask(session, self.command))
 
     def result(self, found: Outcome) -> OrderResult:
         """Return what became of it."""
-        self._api.meter.order(time.perf_counter_ns() - self._begun_ns)
-        client_order_id = self.command.client_order_id
+        self.api.meter.orders(1, time.perf_counter_ns() - self.begun_ns)
         fields = result_fields(
-            self._api, outcome(found), self._market, self._quoted, client_order_id
+            self.api, outcome(found), self.market, self.quoted, self.command.client_order_id
         )
         return OrderResult(timestamp=time.time_ns(), **fields)
+
+
+def _begin(request: Request) -> _Entering:
+    """Read the order of a request. Raises ``ApiError``."""
+    begun_ns = time.perf_counter_ns()
+    api = request.api
+    quoted = read_query(Query, request.query).numbers == "string"
+    order = read_order(request.body, api.markets, api.entry.next_id())
+    user = request.user(order.user_id)
+    return _Entering(api, begun_ns, quoted, order.market, user, order.command)
 
 
 async def create_orders(request: Request) -> BatchResult:

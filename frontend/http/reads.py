@@ -51,7 +51,7 @@ def orders(request: Request) -> OrdersAnswer:
     limit = limited(query.limit, api.config.default_order_limit, api.config.max_order_limit)
     account = api.account(request, query.user_id)
     market = None if query.symbol is None else api.markets.named(query.symbol)
-    side = 0 if query.side is None else SIDES.code(query.side)
+    side = 0 if query.side is None else SIDES[query.side]
     status = None
     if query.status is not None:
         status = _CODES.get(query.status.upper())

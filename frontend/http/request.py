@@ -21,29 +21,18 @@ REMEMBERED_QUERIES = 1_024
 MAX_DIGITS = 20
 
 
-class Request:
+class Request(msgspec.Struct):
     """``order_id`` is the one in the path; ``user_id`` the key's owner, None without keys.
 
     A handler that returns None sees to it that ``conclude`` is called.
     """
 
-    __slots__ = ("api", "body", "conclude", "order_id", "query", "user_id")
-
-    def __init__(
-        self,
-        api: "Api",
-        query: bytes,
-        body: bytes,
-        user_id: str | None,
-        order_id: int = 0,
-        conclude: Conclude | None = None,
-    ) -> None:
-        self.api = api
-        self.query = query
-        self.body = body
-        self.user_id = user_id
-        self.order_id = order_id
-        self.conclude = conclude
+    api: "Api"
+    query: bytes
+    body: bytes
+    user_id: str | None
+    order_id: int = 0
+    conclude: Conclude | None = None
 
     def user(self, named: str | msgspec.UnsetType | None) -> str:
         """Return the user whose orders are meant. Raises ``ApiError``.

@@ -26,12 +26,14 @@ from ipc.messages import (
     server_decoder,
 )
 from ipc.records import shard_of
+from ipc.status import counter_place
 from ipc.table import OrderTableReader
 from ipc.vocabulary import CommandType, Reason
 
 SETTLE_S = 0.0005
 """How soon a command that has not had all its effects is looked at again."""
 
+_COMMANDS = counter_place("http", "commands")
 _REDUCE = int(CommandType.REDUCE)
 _decode = server_decoder.decode
 
@@ -72,17 +74,25 @@ class UserSession(ClientConnection):
         self.routed_bytes += HEADER_BYTES + len(body)
         exchange.sent_bytes = self.routed_bytes
         hall = self.hall
-        hall.status.add("commands", 1)
-        if hall.stream_of(self).under_way >= hall.config.window:
-            hall.status.add_reject(Reason.BUSY)
-            self.deliver(frame(reject(request_of(body), Reason.BUSY, time.time_ns())))
-        elif command.symbol:
-            link = hall.router.by_symbol(command.symbol)
-            assert link is not None
-            self._forward(link, HEADER.pack(len(body), self.stream) + body)
+        hall.status.words[_COMMANDS] += 1
+        if self._account.under_way >= hall.config.window:
+            self._refuse(body, Reason.BUSY)
+        elif exchange.sent_to is not None:
+            link = hall.router.matchers[exchange.sent_to]
+            refusal = link.refusal()
+            if refusal is None:
+                link.write(HEADER.pack(len(body), self.stream) + body)
+                hall.forwarded(self, 1)
+            else:
+                self._refuse(body, refusal)
         else:
             assert isinstance(command, MassCancel)
             hall.cancel_everywhere(self, command)
+
+    def _refuse(self, body: bytes, reason: Reason) -> None:
+        """Answer a command that is not sent."""
+        self.hall.status.add_reject(reason)
+        self.deliver(frame(reject(request_of(body), reason, time.time_ns())))
 
     def fail_overdue(self, now_s: float) -> None:
         """End the commands that have waited long enough."""
@@ -96,6 +106,7 @@ class UserSession(ClientConnection):
     def enter(self, session: int, welcome: bytes, missed: bytes) -> None:
         """Be a session from now on."""
         self.session = session
+        self._account = self.hall.stream_of(self)
         self._opened(self)
 
     def close(self, code: str, text: str) -> None:
@@ -130,7 +141,7 @@ class UserSession(ClientConnection):
             start = position + HEADER_BYTES
             position = start + HEADER.unpack_from(data, position)[0]
             message = _decode(view[start:position])
-            if isinstance(message, Report):
+            if type(message) is Report:
                 self._take_report(message)
             elif isinstance(message, Reject | MassCancelReport):
                 self._take_answer(message)
@@ -173,8 +184,8 @@ class UserSession(ClientConnection):
     def _settle(self) -> None:
         """Finish every command that was taken and that nothing more can come of."""
         waiting = False
-        for request_id, exchange in list(self._taken.values()):
-            table = self._tables[exchange.shard]
+        for order_id, (request_id, exchange) in list(self._taken.items()):
+            table = self._tables[shard_of(order_id)]
             if exchange.is_settled(table):
                 self._finish(request_id, exchange)
             elif table.completed < exchange.sequence:
