@@ -206,7 +206,7 @@ def test_compiled_count_of_answers_is_the_plain_one(exec_type: ExecType, reason:
     reports["symbol"] = 300
     encoder, sorter = ReportEncoder(), StreamSorter()
     encoder.open_stream(3, 5)
-    data = encoder.encode(reports)
+    data = bytes(encoder.encode(reports))
     ((_, body),) = FrameSplitter(MAX_BODY).feed(data)
     size, ((stream, frames, answers),) = sorter.sort(data)
     assert (size, stream, frames) == (len(data), 3, data)
