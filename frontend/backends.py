@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from frontend.frame_sorter import StreamSorter, count_answers
+from frontend.frame_sorter import FEW_BYTES, StreamSorter, count_answers
 from ipc.codec import FRONTEND_STREAM
 from ipc.compiled import HAVE_NUMBA
 from ipc.frames import HEADER, HEADER_BYTES, frame
@@ -93,7 +93,7 @@ class BackendLink(asyncio.BufferedProtocol):
         self._transport: asyncio.WriteTransport | None = None
         self._held: list[Callable[[], None]] = []
         self._sorter = StreamSorter()
-        self._buffer = bytearray(RECEIVE_BYTES)
+        self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._filled = 0
         self._closing = False
         self._retry: asyncio.Task[None] | None = None
@@ -185,13 +185,22 @@ class BackendLink(asyncio.BufferedProtocol):
 
     def get_buffer(self, _: int) -> memoryview:
         """Return where the next bytes go: behind those of the frame that is not whole."""
+        if not self._filled:
+            return self._buffer
         if self._filled == len(self._buffer):
-            self._buffer = self._buffer + bytearray(len(self._buffer))
-        return memoryview(self._buffer)[self._filled :]
+            self._buffer = memoryview(bytearray(self._buffer) + bytearray(len(self._buffer)))
+        return self._buffer[self._filled :]
 
     def buffer_updated(self, count: int) -> None:
         """Deliver whole frames, those of one stream in one piece."""
-        data = memoryview(self._buffer)[: self._filled + count].toreadonly()
+        if count <= FEW_BYTES and not self._filled:
+            few = bytes(self._buffer[:count])
+            stream, answers = self._sorter.sort_few(few)
+            if stream >= 0:
+                last = int.from_bytes(few[-8:], "big")
+                self._accounts.deliver(self.shard, stream, few, answers, last)
+                return
+        data = self._buffer[: self._filled + count].toreadonly()
         position = self._deliver(data)
         rest = len(data) - position
         if rest:

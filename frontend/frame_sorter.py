@@ -5,13 +5,14 @@ written into its header; back to clients it is the stream. Either way the frames
 destination end up in one piece, in the order in which they came.
 """
 
+from struct import Struct
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ipc.compiled import compiled
-from ipc.frames import HEADER, HEADER_BYTES, frame
+from ipc.frames import HEADER_BYTES, frame
 from ipc.messages import (
     COMMAND_TAGS,
     MAX_COMMAND_BODY,
@@ -193,10 +194,14 @@ def sort_by_stream(
     return position, used
 
 
-_is_answer: Any = getattr(is_answer, "py_func", is_answer)
-_LEAST_FRAME = HEADER_BYTES + 3
-_SHORT_FRAME = 512
-"""Bytes of what is looked at as one frame, before anything else is tried."""
+FEW_BYTES = 512
+"""What comes in a piece no longer than this is sorted without compiled code, where that is plain: a
+call of it, out of a sleep, costs as much as all else of a frame that comes by itself."""
+_ONE_COMMAND = Struct("<IIBBB")
+"""Length, stream, the head of the array, tag, symbol."""
+_ONE_ANSWER = Struct(f"<IIB2xBB{REPORT_REASON_AT - REPORT_EXEC_TYPE_AT - 1}xB")
+"""Length, stream, the head of the array, and of a report tag, exec_type and reason."""
+_STREAM = Struct("<I")
 
 
 class SymbolSorter:
@@ -208,6 +213,8 @@ class SymbolSorter:
         self._link_of_symbol = np.full(max(shard_of_symbol, default=0) + 1, -1, np.int64)
         for symbol, shard in shard_of_symbol.items():
             self._link_of_symbol[symbol] = shard
+        self._link_of_byte = [shard_of_symbol.get(symbol, -1) for symbol in range(_FIXINT_END)]
+        self._link_of_byte += [-1] * (256 - _FIXINT_END)
         self._frames = np.zeros((MAX_FRAMES, 3), np.int64)
         self._ends = np.zeros((shards + 1, 2), np.int64)
 
@@ -219,10 +226,6 @@ class SymbolSorter:
         Returns the position of the first frame that was not sorted, why (see the codes above),
         how many were sorted, and ``(link, frames, how many)`` for every link that gets any.
         """
-        link = self._link_of_one(data, position)
-        if link >= 0:
-            body = data[position + HEADER_BYTES :]
-            return len(data), DONE, 1, [(link, HEADER.pack(len(body), stream) + body, 1)]
         out = np.empty(len(data) - position, np.uint8)
         position, why, count = sort_by_symbol(
             np.frombuffer(data, np.uint8),
@@ -245,24 +248,31 @@ class SymbolSorter:
                     start = end
         return position, why, count, pieces
 
-    def _link_of_one(self, data: bytes | memoryview, position: int) -> int:
-        """Return the link of a plain frame that is alone, -1 where that is not plain to see.
+    def sort_few(self, data: memoryview, stream: int) -> tuple[int, int]:
+        """Write ``stream`` into the headers of a few frames that are all for one link.
 
-        What ``destination`` says, without the call of compiled code: that costs as much as all else
-        of a frame that comes by itself.
+        Returns the link and how many they are, as ``sort`` would find; -1 where that is not plain
+        to see, or where the last one is not whole, and ``sort`` has to look.
         """
-        size = len(data) - position
-        if not _LEAST_FRAME <= size <= _SHORT_FRAME:
-            return -1
-        at = position + HEADER_BYTES
-        if HEADER.unpack_from(data, position)[0] != size - HEADER_BYTES or data[at] & 0xF0 != 0x90:
-            return -1
-        tag, symbol = data[at + 1], data[at + 2]
-        if symbol >= _FIXINT_END or symbol >= len(self._link_of_symbol):
-            return -1
-        if _FIRST_QUERY <= tag <= _LAST_QUERY:
-            return self._query_link
-        return int(self._link_of_symbol[symbol]) if _FIRST_COMMAND <= tag <= _LAST_COMMAND else -1
+        position, end, count, link = 0, len(data), 0, -1
+        while end - position >= _ONE_COMMAND.size:
+            length, _, head, tag, symbol = _ONE_COMMAND.unpack_from(data, position)
+            if head & 0xF0 != 0x90 or length < 3 or symbol >= _FIXINT_END:
+                break
+            if _FIRST_COMMAND <= tag <= _LAST_COMMAND:
+                found = self._link_of_byte[symbol]
+            else:
+                found = self._query_link if _FIRST_QUERY <= tag <= _LAST_QUERY else -1
+            if found != link:
+                if found < 0 or count:
+                    break
+                link = found
+            elif found < 0:
+                break
+            _STREAM.pack_into(data, position + 4, stream)
+            position += HEADER_BYTES + length
+            count += 1
+        return (link, count) if position == end else (-1, 0)
 
 
 class StreamSorter:
@@ -286,10 +296,6 @@ class StreamSorter:
 
         Stops at a frame that is cut off, or of a stream that was not opened.
         """
-        if len(data) <= _SHORT_FRAME:
-            answers = self._answers_of_one(data)
-            if answers >= 0:
-                return len(data), [(HEADER.unpack_from(data)[1], bytes(data), answers)]
         out = np.empty(len(data), np.uint8)
         position, used = sort_by_stream(
             np.frombuffer(data, np.uint8),
@@ -306,22 +312,28 @@ class StreamSorter:
             start = end
         return position, pieces
 
-    def _answers_of_one(self, data: bytes | memoryview) -> int:
-        """Return how many answers ``data`` has where it is a few frames of one stream, else -1.
+    def sort_few(self, data: bytes) -> tuple[int, int]:
+        """Return the stream of a few frames that are all of one, and how many answers they have.
 
-        What ``sort_by_stream`` finds, without the call of compiled code.
+        As ``sort`` would find; -1 where that is not plain to see, or where the last one is not
+        whole, and ``sort`` has to look.
         """
-        position, end, answers, first = 0, len(data), 0, -1
-        while end - position >= HEADER_BYTES:
-            length, stream = HEADER.unpack_from(data, position)
-            start = position + HEADER_BYTES
-            position = start + length
-            if first < 0:
-                first = stream
-            if stream != first or position > end:
-                return -1
-            answers += _is_answer(data, start, position)
-        return answers if position == end and 0 <= first < len(self._group_of) else -1
+        position, end, answers, stream = 0, len(data), 0, -1
+        while end - position >= _ONE_ANSWER.size:
+            length, number, head, tag, exec_type, reason = _ONE_ANSWER.unpack_from(data, position)
+            if number != stream:
+                if position or number >= len(self._group_of):
+                    break
+                stream = number
+            if (
+                length <= REPORT_REASON_AT
+                or head != _ARRAY16
+                or tag != _REPORT_TAG
+                or (exec_type != _TRADE and reason <= _CANCEL_REQUESTED)
+            ):
+                answers += 1
+            position += HEADER_BYTES + length
+        return (stream, answers) if position == end else (-1, 0)
 
 
 def _piece(out: Bytes, start: int, end: int) -> bytes | memoryview:
@@ -331,7 +343,7 @@ def _piece(out: Bytes, start: int, end: int) -> bytes | memoryview:
 
 def warm() -> None:
     """Compile or load what sorts."""
-    data = _SHORT_FRAME * frame(MassCancel(1, 1), 1)  # more than goes without compiled code
+    data = frame(MassCancel(1, 1), 1)
     assert SymbolSorter({1: 0}, 1, MAX_COMMAND_BODY).sort(data, 0, 1)[1] == DONE
     assert StreamSorter().sort(data)[0] == len(data)
 

@@ -220,11 +220,10 @@ class Hall:
         known = self._streams[stream]
         if shard is not None and known.is_open:
             known.positions[shard] = last
-        if known.sessions:
-            for connection in list(known.sessions):
-                connection.deliver(frames)
-        else:
+        if not known.sessions:
             self.status.add("undelivered_bytes", len(frames))
+        for connection in [*known.sessions]:
+            connection.deliver(frames)
         self._answered(known, answers)
 
     def told(self, shard: int | None, stream: int, message: FRONTEND_MESSAGES) -> None:
@@ -312,7 +311,8 @@ class Hall:
             stream.hold()
 
     def _answered(self, stream: Stream, answers: int) -> None:
-        stream.under_way = max(0, stream.under_way - answers)
+        left = stream.under_way - answers
+        stream.under_way = left if left > 0 else 0
         if not stream.sessions:
             self._close_unused(stream)
         if stream.window_full and stream.under_way <= stream.window // 2:

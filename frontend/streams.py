@@ -39,6 +39,8 @@ class Stream:
         self.window_full = False
         self.heavy_s = 0.0
         """When it had many of them last."""
+        self.noted_s = 0.0
+        """When it was noted last that it sends little."""
 
     def open(self, shards: set[int]) -> None:
         """Wait for what these shards say of the account."""

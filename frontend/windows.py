@@ -19,6 +19,8 @@ LIGHT_COMMANDS = 32
 """An account with fewer commands under way than this sends little."""
 HEAVY_S = 0.1
 """So long after it had more, an account is not taken for one that sends little."""
+NOTE_S = 0.1
+"""An account that sends little is looked at so often."""
 CROWDED_S = 10.0
 """So long after its last command, an account that sends little still narrows others' windows."""
 NARROW_WINDOW = 192
@@ -29,12 +31,14 @@ class Windows:
 
     def __init__(self, window: int) -> None:
         self._window = window
+        self.always = min(window, LIGHT_COMMANDS)
+        """So many commands an account may have under way, whatever others do."""
         self._light_s: dict[Stream, float] = {}  # when each sent last, in this order
 
     def room(self, stream: Stream, now_s: float) -> int:
         """Return how many commands of an account may pass now, and set its window."""
         if stream.under_way < LIGHT_COMMANDS:
-            return min(self._window, LIGHT_COMMANDS) - stream.under_way
+            return self.always - stream.under_way
         stream.heavy_s = now_s
         self._light_s.pop(stream, None)
         stream.window = min(self._window, NARROW_WINDOW) if self._crowded(now_s) else self._window
@@ -44,7 +48,7 @@ class Windows:
         """Take note that all that an account has sent by now has passed."""
         if stream.under_way < LIGHT_COMMANDS and now_s - stream.heavy_s > HEAVY_S:
             self._light_s.pop(stream, None)
-            self._light_s[stream] = now_s
+            self._light_s[stream] = stream.noted_s = now_s
 
     def forget(self, stream: Stream) -> None:
         """An account's last session is gone."""

@@ -156,9 +156,18 @@ def check_routing(data: bytes) -> None:
         rests[chosen] = rests[chosen][len(routed) :]
     if why == ODD:
         assert not _is_plain(whole[count][2])
-    for _, number, body in whole:  # alone, and as one of several
-        framed = HEADER.pack(len(body), number) + body
-        assert sorter.sort(framed, 0, STREAM) == sorter.sort(framed + b"\0", 0, STREAM)
+    for _, number, body in whole:
+        _check_few_commands(sorter, HEADER.pack(len(body), number) + body)
+    _check_few_commands(sorter, data)
+
+
+def _check_few_commands(sorter: SymbolSorter, data: bytes) -> None:
+    """What is sorted without compiled code is sorted as with it."""
+    few = bytearray(data)
+    link, commands = sorter.sort_few(memoryview(few), STREAM)
+    if link >= 0:
+        wanted = (len(data), DONE, commands, [(link, bytes(few), commands)])
+        assert sorter.sort(data, 0, STREAM) == wanted
 
 
 def _link(body: bytes) -> int | None:
@@ -208,9 +217,16 @@ def check_delivery(data: bytes) -> None:
     assert position == len(stream)
     assert {number: piece for number, piece, _ in pieces} == wanted
     assert [number for number, _, _ in pieces] == list(wanted)
-    for _, number, body in frames_of(bytes(stream)):  # alone, and as one of several
-        framed = HEADER.pack(len(body), number) + body
-        assert sorter.sort(framed) == sorter.sort(framed + b"\0")
+    for _, number, body in frames_of(bytes(stream)):
+        _check_few_answers(sorter, HEADER.pack(len(body), number) + body)
+    _check_few_answers(sorter, bytes(stream))
+
+
+def _check_few_answers(sorter: StreamSorter, data: bytes) -> None:
+    """What is sorted without compiled code is sorted as with it."""
+    number, answers = sorter.sort_few(data)
+    if number >= 0:
+        assert sorter.sort(data) == (len(data), [(number, data, answers)])
 
 
 CHECKS = {

@@ -206,10 +206,13 @@ def test_compiled_count_of_answers_is_the_plain_one(exec_type: ExecType, reason:
     reports["symbol"] = 300
     encoder, sorter = ReportEncoder(), StreamSorter()
     encoder.open_stream(3, 5)
-    data = encoder.encode(reports)
+    data = bytes(encoder.encode(reports))
     ((_, body),) = FrameSplitter(MAX_BODY).feed(data)
     size, ((stream, frames, answers),) = sorter.sort(data)
     assert (size, stream, frames) == (len(data), 3, data)
     assert answers == count_answers(server_decoder.decode(body))
+    assert sorter.sort_few(data) == (stream, answers)
+    assert sorter.sort_few(3 * data) == (stream, 3 * answers)
+    assert sorter.sort_few(data[:-1]) == (-1, 0)
     ends = exec_type != ExecType.TRADE and reason <= Reason.CANCEL_REQUESTED
     assert answers == (ends or exec_type in (ExecType.REJECTED, ExecType.MASS_CANCELED))

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from ipc.compiled import HAVE_NUMBA
 from ipc.frames import HEADER
-from tests.codec_checks import CHECKS, MAX_BODY, check_answers, check_routing
+from ipc.messages import Report, tag_of
+from ipc.vocabulary import ExecType
+from tests.codec_checks import CHECKS, MAX_BODY, check_answers, check_delivery, check_routing
 from tests.test_client_codec import answer_bodies
 from tests.test_codec import bodies
 
@@ -51,6 +53,11 @@ def test_what_fuzzing_found(line: str) -> None:
 def test_routing_reads_the_symbol_in_any_width(body: str) -> None:
     data = bytes.fromhex(body)
     check_routing(HEADER.pack(len(data), 0) + data)
+
+
+def test_a_report_that_is_cut_off_is_counted_the_same_everywhere() -> None:
+    short = bytes([0xDC, 0, 21, tag_of(Report), ExecType.TRADE])
+    check_delivery(HEADER.pack(len(short), 3) + short + HEADER.pack(20, 3) + bytes(20))
 
 
 @pytest.mark.parametrize("length", [MAX_BODY - 1, MAX_BODY, MAX_BODY + 1, 2**32 - 1])

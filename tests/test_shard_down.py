@@ -229,6 +229,10 @@ def test_a_frontend_serves_the_other_shards_where_one_is_not_there_from_the_star
         found = {type(answer): answer for answer in stage.receive(wire, 2)}
         assert found[Report].request_id == 1
         assert (found[Reject].request_id, found[Reject].code) == (2, Reason.SHARD_DOWN)
+        wire.send(order(2, 3))  # one that comes by itself is refused as well
+        (reject,) = stage.receive(wire)
+        assert isinstance(reject, Reject)
+        assert (reject.request_id, reject.code) == (3, Reason.SHARD_DOWN)
         stage.shards[1].start()
         stage.until(lambda: stage.counter("shards_down") == 0)
         wire.send(order(2, 3))

@@ -39,6 +39,21 @@ def test_little_of_a_flood_is_ahead_of_who_sends_little() -> None:
         assert sequences(flood)[-1] == COUNT + 2
 
 
+def test_a_flood_in_small_pieces_is_narrowed_as_well() -> None:
+    with (
+        running(make_config(2, 2)) as plan,
+        Wire(plan, "flood") as flood,
+        Wire(plan, "light") as light,
+    ):
+        answered(light, SLOW)
+        before = counter(plan, "frames_in")
+        with stopped_matcher(plan):
+            for count in range(8, NARROW_WINDOW + 1, 8):
+                flood.send_bytes(orders(8, SLOW))
+                until(lambda count=count: counter(plan, "frames_in") == before + count)  # type: ignore[misc]
+            until(lambda: counter(plan, "held_reads") == 1)
+
+
 def test_floods_are_served_side_by_side_beside_who_sends_little() -> None:
     with (
         running(make_config(2, 2)) as plan,
