@@ -201,7 +201,7 @@ class StatusWriter:
     def word(self, name: str) -> memoryview:
         """Return the one word of a counter, for who adds to it all the time."""
         place = self._place[name]
-        return self._words[place : place + 1]
+        return self.words[place : place + 1]
 
     def add_reject(self, reason: int, count: int = 1) -> None:
         """Count rejects by their code."""

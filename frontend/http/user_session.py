@@ -75,6 +75,7 @@ class UserSession(ClientConnection):
         exchange.sent_bytes = self.routed_bytes
         hall = self.hall
         hall.status.words[_COMMANDS] += 1
+        assert self._account is not None
         if self._account.under_way >= hall.config.window:
             self._refuse(body, Reason.BUSY)
         elif exchange.sent_to is not None:
