@@ -113,17 +113,9 @@ class ClientConnection(asyncio.BufferedProtocol):
         number, frames = hall.router.sorter.sort_few(data, self.stream)
         if number < 0 or account.under_way + frames > hall.windows.always:
             return False
-        link = hall.router.link(number, self.session)
-        if not link.connected or link.full:
-            return False
-        link.write(bytes(data))
+        self._forward(hall.router.link(number, self.session), bytes(data), frames)
         self.routed_bytes += len(data)
         self._frames_in[0] += frames
-        account.under_way += frames
-        if account.under_way >= account.window:
-            account.hold()
-        if link.full and link.waits:
-            self._wait_for(link)
         if not self._holds and self.last_seen_s > account.noted_s + NOTE_S:
             hall.windows.passed(account, self.last_seen_s)
         return True
