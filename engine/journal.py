@@ -49,7 +49,6 @@ class JournalWriter:
         """
         self.sequence = end.sequence
         """Of the last command appended."""
-        self.appended_bytes = 0
         self.segments = 0
         """How many were begun."""
         self.before_rotation: Callable[[], None] = lambda: None
@@ -69,11 +68,12 @@ class JournalWriter:
         if end.path is not None:
             self._settle_last(end)
 
-    def append(self, commands: Records, timestamp_ns: int) -> None:
+    def append(self, commands: Records, timestamp_ns: int) -> int:
         """Append commands (COMMAND) of one time as a batch, of the sequence numbers that come next.
 
-        Raises ``JournalError`` where it cannot be kept, nothing of it may then be carried out; and
-        ``ValueError`` where a command holds what a journal has no place for.
+        Returns how many bytes that took. Raises ``JournalError`` where it cannot be kept, nothing
+        of it may then be carried out; and ``ValueError`` where a command holds what a journal has
+        no place for.
         """
         batch = self._packer.pack(commands, self.sequence + 1, timestamp_ns)
         size = len(batch)
@@ -89,8 +89,8 @@ class JournalWriter:
                     raise self._fail(error) from error
                 self._wait_for_room(error)
         self._offset += size
-        self.appended_bytes += size
         self.sequence += len(commands)
+        return size
 
     def begin(self) -> None:
         """Begin a segment now, without a command. Raises ``OSError``."""

@@ -16,6 +16,7 @@ from engine.journal_format import BEGIN_MARK, END_MARK, MARKS_BYTES, MAX_BATCH_C
 from ipc.compiled import HAVE_NUMBA, compiled, inlined
 from ipc.records import BATCH, BATCH_END, COMMAND, KEPT_COMMAND
 from ipc.unaligned import load_u64, store_u32, store_u64
+from ipc.views import array_at, data_of
 
 MORE, FULL, BAD = 0, 1, 2
 """Why ``scan`` stopped: no whole batch is left, no room for its commands, a wrong batch."""
@@ -65,7 +66,7 @@ class Packer:
         count = len(commands)
         if count > self._room:
             self._make_room(count)
-        end = _pack(commands.view(np.uint64), count, first_sequence, timestamp_ns, self._out)
+        end = _pack(commands, first_sequence, timestamp_ns, self._out)
         if not end:
             raise ValueError(
                 f"timestamp_ns, stop_price or display_quantity of a command of a batch of time "
@@ -81,11 +82,10 @@ class Packer:
         self._buffer = self._out.data
 
 
-def _pack_plain(
-    words: Words, count: int, first_sequence: int, timestamp_ns: int, out: Bytes
-) -> int:
+def _pack_plain(commands: Records, first_sequence: int, timestamp_ns: int, out: Bytes) -> int:
     """Be ``_pack`` without compiled code."""
-    rows = words.reshape(count, _COMMAND_WORDS)
+    count = len(commands)
+    rows = commands.view(np.uint64).reshape(count, _COMMAND_WORDS)
     if (rows[:, _KEPT_WORDS:] != np.array([timestamp_ns, 0, 0], np.uint64)).any():
         return 0
     kept = np.ascontiguousarray(rows[:, :_KEPT_WORDS])
@@ -116,12 +116,12 @@ def _width(bits: Any) -> Any:
 
 
 @compiled
-def _pack_words(
-    words: Words, count: int, first_sequence: Any, timestamp_ns: Any, out: Bytes
-) -> Any:
+def _pack_words(commands: Records, first_sequence: Any, timestamp_ns: Any, out: Bytes) -> Any:
     """Write a batch up to its end mark; return how long that is, 0 where a command is not as it
     must be. A word is stored whole, and then what follows over the bytes that are not kept.
     """
+    count = len(commands)
+    words = array_at(data_of(commands), count * _COMMAND_WORDS, np.uint64)
     wrong, time = _NONE, np.uint64(timestamp_ns)
     step, end = np.uint64(_COMMAND_WORDS), np.uint64(count) * np.uint64(_COMMAND_WORDS)
     d0 = d1 = d2 = d3 = d4 = d5 = d6 = _NONE

@@ -1,7 +1,7 @@
 """What stands between a matcher and its disk: recovery at the start, then every command kept first.
 
-``keep`` puts a batch into the journal. It may be carried out once ``ready`` gives it back: at once
-where the journal need only outlive processes (``async``), after the disk has it with ``fsync``.
+``keep`` puts a batch into the journal. It may be carried out at once where the journal need only
+outlive processes (``async``), with ``fsync`` when ``ready`` gives it back: once the disk has it.
 Nothing is carried out before, so nothing that comes of a command can be seen by anyone and then be
 lost.
 """
@@ -28,13 +28,14 @@ from engine.snapshot import snapshots_of
 from engine.storage import LockedError, Storage, lock_directory
 from engine.syncer import Syncer
 from ipc.records import COMMAND
-from ipc.status import StatusWriter
+from ipc.status import StatusWriter, counter_place
 
 logger = logging.getLogger("shardbook.matcher")
 
 LOCK_WAIT_S = 60.0
 """How long a predecessor may take to end: one whose supervisor was killed drains first."""
 RETRY_S = 0.05
+_JOURNAL_BYTES = counter_place("matcher", "journal_bytes")
 MOST_WAITING = 65_536
 """Commands that wait for the disk before no more are read."""
 
@@ -96,38 +97,37 @@ class Keeper:
             )
         return recovered
 
-    def keep(self, commands: Records, timestamp_ns: int) -> None:
-        """Put a batch into the journal, for ``ready`` to give back; it is copied where it waits.
+    def keep(self, commands: Records, timestamp_ns: int) -> bool:
+        """Put a batch into the journal; return whether it may be carried out at once.
 
-        Raises ``JournalError`` where it cannot be kept.
+        Otherwise it waits, copied, for ``ready`` to give it back. Raises ``JournalError`` where it
+        cannot be kept.
         """
         if self._journal is not None:
-            before = self._journal.appended_bytes
-            self._journal.append(commands, timestamp_ns)
-            self._status.add("journal_bytes", self._journal.appended_bytes - before)
-        if self.syncer is not None:
-            assert self._journal is not None
-            # Copied as words: numpy copies records of many fields one by one, 20 times slower.
-            commands = commands.view(np.uint64).copy().view(COMMAND)
-            self._waiting_commands += len(commands)
-            self._waiting.append((self._journal.sequence, commands))
-        else:
-            self._waiting.append((0, commands))
+            size = self._journal.append(commands, timestamp_ns)
+            self._status.words[_JOURNAL_BYTES] += size
+        if self.syncer is None:
+            return True
+        assert self._journal is not None
+        # Copied as words: numpy copies records of many fields one by one, 20 times slower.
+        commands = commands.view(np.uint64).copy().view(COMMAND)
+        self._waiting_commands += len(commands)
+        self._waiting.append((self._journal.sequence, commands))
+        return False
 
     def ready(self) -> Iterator[Records]:
         """Yield the batches that may be carried out, and have the disk take those that wait.
 
         Raises ``JournalError`` where the disk fails.
         """
-        durable = 0
-        if self.syncer is not None:
-            durable = self.syncer.poll()
-            self.syncer.start()
-            durable = max(durable, self.syncer.durable)
+        if self.syncer is None:
+            return
+        durable = self.syncer.poll()
+        self.syncer.start()
+        durable = max(durable, self.syncer.durable)
         while self._waiting and self._waiting[0][0] <= durable:
             _, commands = self._waiting.popleft()
-            if self.syncer is not None:
-                self._waiting_commands -= len(commands)
+            self._waiting_commands -= len(commands)
             yield commands
 
     @property

@@ -133,9 +133,8 @@ class Matcher:
 
         With fsync ``settle`` comes when all is taken that has arrived: one sync serves it then.
         """
-        self._keeper.keep(commands, self._clock_ns)
-        if not self._keeper.fsync:
-            self.settle(links)
+        if self._keeper.keep(commands, self._clock_ns):
+            self._match(commands, links)
 
     def settle(self, links: list[Link]) -> None:
         """Match the batches that the disk has taken meanwhile. Raises ``JournalError``."""

@@ -18,6 +18,7 @@ from ipc.messages import MAX_BODY
 from ipc.outbox import Outbox
 from ipc.sockets import Address, listen, widen
 
+_IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 READ_BYTES = 1 << 18
 """Bytes taken from one connection at a time, so that none keeps the others waiting."""
 
@@ -31,7 +32,7 @@ class Link:
         self.encoder = ReportEncoder()
         self.outbox = Outbox()
         self.reading = True
-        self.events = select.EPOLLIN
+        self.events = _IN
         self.accounts: set[int] = set()
         self.cancel_on_disconnect: set[int] = set()
         """The accounts whose orders are cancelled when the link ends."""
@@ -97,8 +98,8 @@ class Backend:
         self._by_descriptor: dict[int, Link] = {}
         self._epoll = select.epoll()  # what ``selectors`` adds costs as much as matching an order
         self._server = listen(address)
-        self._epoll.register(self._server, select.EPOLLIN)
-        self._epoll.register(waker.fileno(), select.EPOLLIN)
+        self._epoll.register(self._server, _IN)
+        self._epoll.register(waker.fileno(), _IN)
 
     def poll(self, timeout_s: float | None) -> list[Link]:
         """Wait for bytes; return the connections whose decoders got any, the longest silent first.
@@ -109,10 +110,10 @@ class Backend:
         for descriptor, events in self._epoll.poll(0 if self._gone else timeout_s):
             link = self._by_descriptor.get(descriptor)
             if link is not None:
-                if events & select.EPOLLOUT:
+                if events & _OUT:
                     self._flush(link)
-                readable = events & ~select.EPOLLOUT and link.reading and link in self.links
-                if readable and self._receive(link):
+                readable = events & ~_OUT and link.reading
+                if readable and link in self.links and self._receive(link):
                     arrived.append(link)
             elif descriptor == self._server.fileno():
                 self._accept()
@@ -122,8 +123,8 @@ class Backend:
 
     def flush(self) -> None:
         """Write what has been queued, as far as the sockets take it."""
-        for link in list(self.links):
-            if link.unsent_bytes:
+        for link in tuple(self.links):  # one that is lost is taken out
+            if link.outbox:
                 self._flush(link)
 
     def stop_listening(self) -> None:
@@ -163,7 +164,7 @@ class Backend:
             link = Link(sock)
             self.links.append(link)
             self._by_descriptor[sock.fileno()] = link
-            self._epoll.register(sock, select.EPOLLIN)
+            self._epoll.register(sock, _IN)
 
     def _receive(self, link: Link) -> int:
         """Take what has come; return how many bytes."""
@@ -192,14 +193,16 @@ class Backend:
         except OSError:
             self.drop(link)
             return
+        if link.events == _IN and not link.outbox:
+            return
         if link.unsent_bytes > 4 * self._max_unsent_bytes:
             self.cut_off += 1
             self.drop(link)
             return
         link.reading = link.unsent_bytes <= self._max_unsent_bytes
-        events = select.EPOLLIN if link.reading else 0
+        events = _IN if link.reading else 0
         if link.unsent_bytes:
-            events |= select.EPOLLOUT
+            events |= _OUT
         if events != link.events:
             link.events = events
             self._epoll.modify(link.sock, events)

@@ -34,7 +34,7 @@ from ipc.report_encoder import (
     STREAM_TABLE,
     encode_reports,
 )
-from ipc.scanner import DONE, ODD, scan
+from ipc.scanner import DONE, ODD, RECEIVED, scan_received
 from ipc.views import address_of
 from ipc.vocabulary import RULES, CommandType, ExecType, Flag, Reason
 
@@ -56,6 +56,9 @@ _POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
 _AGGREGATE = int(Flag.AGGREGATE)
 
 _FEWEST_SLOTS = 64
+
+_POSITION, _END, _BUFFER, _SIZE, _ACCOUNTS, _STREAMS = range(6)
+"""The words of RECEIVED."""
 
 CommandRow = tuple[int, ...]
 """The fields of one COMMAND, in the record's order."""
@@ -95,22 +98,23 @@ class CommandDecoder:
 
     def __init__(self, max_body: int) -> None:
         self._max_body = max_body
-        self._accounts = np.zeros(64, np.uint64)
-        self._buffer = np.zeros(0, np.uint8)
-        self._bytes = self._buffer.data
-        self._position = self._end = 0  # what was received and not read yet lies between
+        record = np.zeros(1, RECEIVED)
+        self._address = address_of(record)
+        self._words = record.view(np.uint64).data
+        self._take_accounts(np.zeros(64, np.uint64))
+        self._take_buffer(np.zeros(0, np.uint8))
 
     @property
     def pending_bytes(self) -> int:
         """Bytes received and not read yet."""
-        return self._end - self._position
+        return self._words[_END] - self._words[_POSITION]
 
     def open_stream(self, stream: int, account: int) -> None:
         """Take frames of ``stream`` as the account's from now on."""
         if stream >= len(self._accounts):
             grown = np.zeros(max(stream + 1, 2 * len(self._accounts)), np.uint64)
             grown[: len(self._accounts)] = self._accounts
-            self._accounts = grown
+            self._take_accounts(grown)
         self._accounts[stream] = account
 
     def account_of(self, stream: int) -> int:
@@ -119,19 +123,21 @@ class CommandDecoder:
 
     def room(self, count: int) -> memoryview:
         """Return where the next ``count`` bytes may be put, for ``received`` to follow."""
-        pending = self.pending_bytes
-        if len(self._buffer) - self._end < count:
-            former = self._bytes[self._position : self._end]
-            if len(self._buffer) < pending + count:
-                self._buffer = np.empty(1 << (pending + count).bit_length(), np.uint8)
-                self._bytes = self._buffer.data
-            self._bytes[:pending] = bytes(former)
-            self._position, self._end = 0, pending
-        return self._bytes[self._end : self._end + count]
+        words = self._words
+        end = words[_END]
+        if words[_SIZE] - end < count:
+            pending = end - words[_POSITION]
+            former = bytes(self._bytes[words[_POSITION] : end])
+            if words[_SIZE] < pending + count:
+                self._take_buffer(np.empty(1 << (pending + count).bit_length(), np.uint8))
+            self._bytes[:pending] = former
+            words[_POSITION], words[_END] = 0, pending
+            end = pending
+        return self._bytes[end : end + count]
 
     def received(self, count: int) -> None:
         """Take the first ``count`` bytes of what was put into ``room``."""
-        self._end += count
+        self._words[_END] += count
 
     def feed(self, data: bytes) -> None:
         """Take bytes that lie elsewhere."""
@@ -146,22 +152,16 @@ class CommandDecoder:
         That is a frame which is no command of an open stream, ``(stream, body)``; or None: the
         bytes are used up, or ``commands`` is full. Raises ``FrameTooLongError``.
         """
+        words = self._words
         while True:
             if HAVE_NUMBA:
-                self._position, count, why = scan(
-                    self._buffer,
-                    self._position,
-                    self._end,
-                    self._accounts,
-                    np.uint64(timestamp_ns),
-                    commands,
-                    count,
-                )
+                found = scan_received(self._address, commands, count, timestamp_ns)
+                count, why = found >> 2, found & 3
                 if why != ODD:
-                    if why == DONE:
+                    if words[_POSITION] == words[_END]:
+                        words[_POSITION] = words[_END] = 0
+                    elif why == DONE:
                         self._check_length()
-                        if self._position == self._end:
-                            self._position = self._end = 0
                     return count, None
             elif count >= len(commands):
                 return count, None
@@ -174,10 +174,18 @@ class CommandDecoder:
             commands[count] = row
             count += 1
 
+    def _take_accounts(self, accounts: npt.NDArray[np.uint64]) -> None:
+        self._accounts = accounts
+        self._words[_ACCOUNTS], self._words[_STREAMS] = address_of(accounts), len(accounts)
+
+    def _take_buffer(self, buffer: npt.NDArray[np.uint8]) -> None:
+        self._buffer, self._bytes = buffer, buffer.data
+        self._words[_BUFFER], self._words[_SIZE] = address_of(buffer), len(buffer)
+
     def _check_length(self) -> None:
         """Refuse a header that announces more than a body may have."""
         if self.pending_bytes >= HEADER_BYTES:
-            length, _ = HEADER.unpack_from(self._bytes, self._position)
+            length, _ = HEADER.unpack_from(self._bytes, self._words[_POSITION])
             if length > self._max_body:
                 raise FrameTooLongError(length, self._max_body)
 
@@ -186,11 +194,12 @@ class CommandDecoder:
         self._check_length()
         if self.pending_bytes < HEADER_BYTES:
             return None
-        length, stream = HEADER.unpack_from(self._bytes, self._position)
-        start = self._position + HEADER_BYTES
-        if start + length > self._end:
+        position = self._words[_POSITION]
+        length, stream = HEADER.unpack_from(self._bytes, position)
+        start = position + HEADER_BYTES
+        if start + length > self._words[_END]:
             return None
-        self._position = start + length
+        self._words[_POSITION] = start + length
         return stream, bytes(self._bytes[start : start + length])
 
     def _row(self, stream: int, body: bytes, timestamp_ns: int) -> CommandRow | None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ipc.compiled import compiled, inlined
 from ipc.records import COMMAND
 from ipc.unaligned import load_big_u64, load_u8, load_u32
+from ipc.views import array_at
 from ipc.vocabulary import MAX_CLIENT_ID, CommandType, Flag
 
 DONE = 0
@@ -21,6 +22,11 @@ ODD = 1
 """``scan`` stopped: the next frame is whole, and for msgspec."""
 FULL = 2
 """``scan`` stopped: ``commands`` is full."""
+
+RECEIVED = np.dtype(
+    [(name, "<u8") for name in ("position", "end", "buffer", "size", "accounts", "streams")]
+)
+"""Where a connection's bytes are, which of them wait to be read, and the account of each stream."""
 
 Records = npt.NDArray[np.void]
 Bytes = npt.NDArray[np.uint8]
@@ -138,8 +144,8 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
 @compiled
 def scan(
     data: Bytes,
-    position: int,
-    end: int,
+    position: Any,
+    end: Any,
     accounts: Words,
     timestamp_ns: Any,
     commands: Records,
@@ -173,6 +179,26 @@ def scan(
         count += 1
         position = stop
     return position, count, DONE
+
+
+@compiled
+def scan_received(address: Any, commands: Records, count: int, timestamp_ns: int) -> Any:
+    """Do what ``scan`` does with the bytes that the RECEIVED record at ``address`` names.
+
+    It gets the new position. Returns the count, shifted by two bits, and why.
+    """
+    record = array_at(np.uint64(address), 1, RECEIVED)[0]
+    position, count, why = scan(
+        array_at(record.buffer, np.int64(record.size), np.uint8),
+        np.int64(record.position),
+        np.int64(record.end),
+        array_at(record.accounts, np.int64(record.streams), np.uint64),
+        np.uint64(timestamp_ns),
+        commands,
+        count,
+    )
+    record.position = np.uint64(position)
+    return count << 2 | why
 
 
 def empty_commands(capacity: int) -> Records:

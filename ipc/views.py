@@ -32,9 +32,24 @@ if HAVE_NUMBA:
 
     array_at: Any = intrinsic(_typer)
     """Return the ``count`` elements of a dtype at an address, from within compiled code."""
+
+    @intrinsic
+    def _data_of(_: Any, array: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            data = context.make_array(signature.args[0])(context, builder, args[0]).data
+            return builder.ptrtoint(data, context.get_value_type(types.uint64))
+
+        return types.uint64(array), generate
+
+    data_of: Any = _data_of
+    """Return where the data of an array begins, from within compiled code."""
 else:
 
     def array_at(address: Any, count: Any, dtype: Any) -> Any:
+        """Fail: there is no compiled code."""
+        raise RuntimeError("compiled code was called without numba")
+
+    def data_of(array: Any) -> Any:
         """Fail: there is no compiled code."""
         raise RuntimeError("compiled code was called without numba")
 

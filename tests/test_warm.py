@@ -21,7 +21,7 @@ kernels = [
     round_kernel.run_round,
     frame_sorter.sort_by_symbol,
     frame_sorter.sort_by_stream,
-    scanner.scan,
+    scanner.scan_received,
     report_encoder.encode_reports,
     table_kernel.apply_reports,
 ]

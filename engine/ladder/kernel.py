@@ -26,7 +26,6 @@ from engine.ladder.layout import (
 )
 from engine.ladder.memory import (
     Output,
-    address_of,
     command_at,
     entry,
     hash_at,
@@ -41,6 +40,7 @@ from engine.ladder.memory import (
     unlikely,
 )
 from ipc.compiled import SOURCES, digest_of
+from ipc.views import data_of
 
 REPORTS_OF_A_START = 2
 """A command starts only where this many reports fit: all that one without trades can need."""
@@ -76,8 +76,8 @@ def make_process(features: Features, source: int = SOURCE, keep: bool = True) ->
         book = open_book(address, accounts, duplicates)
         state = state_at(book.state)
         state.source = source
-        output = Output(address_of(reports), len(reports), address_of(trades), len(trades))
-        first_command = address_of(commands)
+        output = Output(data_of(reports), len(reports), data_of(trades), len(trades))
+        first_command = data_of(commands)
         count = len(commands)
         if resume == 0:
             state.commands = 0

@@ -146,17 +146,6 @@ def state_at(typing_context: Any, address: Any) -> Any:
 
 
 @_intrinsic
-def address_of(typing_context: Any, array: Any) -> Any:
-    """Return where the data of an array begins."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.ptrtoint(data, _WORD)
-
-    return types.uint64(array), generate
-
-
-@_intrinsic
 def command_at(typing_context: Any, address: Any, number: Any) -> Any:
     """Return a COMMAND of an array by the array's address."""
     record = from_dtype(layout.COMMAND_WORDS)
