@@ -37,8 +37,10 @@ class Stream:
         self.window = window
         """How many those may be now: see ``frontend.windows``."""
         self.window_full = False
-        self.heavy_s = 0.0
-        """When it had many of them last."""
+        self.was_held = False
+        """Whether it was full since ``frontend.windows`` has looked."""
+        self.above_s = [0.0, 0.0]
+        """When it had more of them last than who sends little, and than who sends moderately."""
         self.noted_s = 0.0
         """When it was noted last that it sends little."""
 
@@ -88,7 +90,7 @@ class Stream:
     def hold(self) -> None:
         """Read from no session: the window is full."""
         if not self.window_full:
-            self.window_full = True
+            self.window_full = self.was_held = True
             for session in self.sessions:
                 session.hold()
 

@@ -2,10 +2,10 @@
 
 A matcher serves what its frontends have sent it in the order in which that came: what a flood has
 ahead of others in there is how long they wait. So while anybody sends little, the window of who
-sends much is narrow. What else those send waits at the frontend, by account, where it is in
-nobody's way. Accounts that all send much, or one by itself, have their whole windows: a deep queue
-at the matcher is what makes it fast. Who sends little passes at once, as the sparse flows of
-FQ-CoDel do (RFC 8290).
+sends more is narrow, and while anybody sends moderately, that of a flood is moderate. What else
+those send waits at the frontend, by account, where it is in nobody's way. Accounts that all flood,
+or one by itself, have their whole windows: a deep queue at the matcher is what makes it fast. Who
+sends little passes at once, as the sparse flows of FQ-CoDel do (RFC 8290).
 """
 
 from __future__ import annotations
@@ -15,46 +15,88 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from frontend.streams import Stream
 
-LIGHT_COMMANDS = 32
-"""An account with fewer commands under way than this sends little."""
+LIGHT_COMMANDS, NARROW_WINDOW, CROWDED_S = 32, 192, 10.0
+"""An account with fewer commands under way than this sends little, and narrows the windows of those
+with more, for so long after its last command."""
+MODERATE_COMMANDS, MODERATE_WINDOW, MODERATE_S = 4_096, 1_024, 1.0
+"""The same of an account that sends moderately, and the windows of floods."""
 HEAVY_S = 0.1
-"""So long after it had more, an account is not taken for one that sends little."""
+"""So long after it had more, or was held to its window, an account does not send less."""
 NOTE_S = 0.1
 """An account that sends little is looked at so often."""
-CROWDED_S = 10.0
-"""So long after its last command, an account that sends little still narrows others' windows."""
-NARROW_WINDOW = 192
+
+
+class _Class:
+    """The accounts that send less than some bound, and what that means for those that do not."""
+
+    def __init__(self, commands: int, window: int, stays_s: float) -> None:
+        self.commands = commands
+        self.window = window
+        self._stays_s = stays_s
+        self._sent_s: dict[Stream, float] = {}  # when each sent last, in this order
+
+    def note(self, stream: Stream, now_s: float) -> None:
+        """An account sends, and is one of these."""
+        self._sent_s.pop(stream, None)
+        self._sent_s[stream] = now_s
+
+    def forget(self, stream: Stream) -> None:
+        """An account is none of these any more."""
+        self._sent_s.pop(stream, None)
+
+    def sends(self, now_s: float) -> bool:
+        """Return whether any of these sends."""
+        last_s = next(reversed(self._sent_s.values()), -self._stays_s)
+        return now_s - last_s < self._stays_s
 
 
 class Windows:
-    """Who sends little, and what that means for the others."""
+    """Who sends how much, and what that means for the others."""
 
     def __init__(self, window: int) -> None:
         self._window = window
         self.always = min(window, LIGHT_COMMANDS)
         """So many commands an account may have under way, whatever others do."""
-        self._light_s: dict[Stream, float] = {}  # when each sent last, in this order
+        self._classes = (
+            _Class(LIGHT_COMMANDS, NARROW_WINDOW, CROWDED_S),
+            _Class(MODERATE_COMMANDS, MODERATE_WINDOW, MODERATE_S),
+        )
 
     def room(self, stream: Stream, now_s: float) -> int:
         """Return how many commands of an account may pass now, and set its window."""
         if stream.under_way < LIGHT_COMMANDS:
             return self.always - stream.under_way
-        stream.heavy_s = now_s
-        self._light_s.pop(stream, None)
-        stream.window = min(self._window, NARROW_WINDOW) if self._crowded(now_s) else self._window
+        self._take_hold(stream, now_s)
+        stream.window = self._window
+        for number, lesser in enumerate(self._classes):
+            if self._is_one_of(lesser, number, stream, now_s):
+                break
+            lesser.forget(stream)
+            if lesser.sends(now_s):
+                stream.window = min(stream.window, lesser.window)
         return max(0, stream.window - stream.under_way)
 
     def passed(self, stream: Stream, now_s: float) -> None:
         """Take note that all that an account has sent by now has passed."""
-        if stream.under_way < LIGHT_COMMANDS and now_s - stream.heavy_s > HEAVY_S:
-            self._light_s.pop(stream, None)
-            self._light_s[stream] = stream.noted_s = now_s
+        self._take_hold(stream, now_s)
+        for number, own in enumerate(self._classes):
+            if self._is_one_of(own, number, stream, now_s):
+                own.note(stream, now_s)
+                stream.noted_s = now_s
+                return
+
+    def _is_one_of(self, own: _Class, number: int, stream: Stream, now_s: float) -> bool:
+        if stream.under_way >= own.commands:
+            stream.above_s[number] = now_s
+        return now_s - stream.above_s[number] > HEAVY_S
+
+    def _take_hold(self, stream: Stream, now_s: float) -> None:
+        """Take note that an account was held: it would send more than it may."""
+        if stream.was_held:
+            stream.was_held = False
+            stream.above_s = [now_s] * len(self._classes)
 
     def forget(self, stream: Stream) -> None:
         """An account's last session is gone."""
-        self._light_s.pop(stream, None)
-
-    def _crowded(self, now_s: float) -> bool:
-        """Return whether any account sends little."""
-        last_s = next(reversed(self._light_s.values()), -CROWDED_S)
-        return now_s - last_s < CROWDED_S
+        for known in self._classes:
+            known.forget(stream)

@@ -3,7 +3,16 @@
 from itertools import accumulate
 
 from frontend.streams import Stream
-from frontend.windows import LIGHT_COMMANDS, NARROW_WINDOW, Windows
+from frontend.windows import (
+    CROWDED_S,
+    HEAVY_S,
+    LIGHT_COMMANDS,
+    MODERATE_COMMANDS,
+    MODERATE_S,
+    MODERATE_WINDOW,
+    NARROW_WINDOW,
+    Windows,
+)
 from ipc.messages import NewOrder, Ping, Pong, Report
 from tests.product import Wire, make_config, running, until
 from tests.test_back_pressure import SLOW, answered, counter, orders, stopped_matcher
@@ -93,3 +102,55 @@ def test_accounts_that_have_come_to_send_much_narrow_nobody() -> None:
     first.under_way = 0
     windows.passed(first, 100.0)
     assert windows.room(second, 100.0) == COUNT - LIGHT_COMMANDS, "it sent much a moment ago"
+
+
+def window_of(windows: Windows, stream: Stream, under_way: int, now_s: float) -> int:
+    """Return the window of an account that has so much under way."""
+    stream.under_way = under_way
+    room = windows.room(stream, now_s)
+    assert room == max(0, stream.window - under_way)
+    return stream.window
+
+
+def test_who_sends_moderately_narrows_floods_to_a_moderate_window() -> None:
+    windows = Windows(8_192)
+    flood, moderate, light = (Stream(number, number, 1, 8_192) for number in (1, 2, 3))
+    assert window_of(windows, flood, MODERATE_COMMANDS, 100.0) == 8_192
+    assert window_of(windows, moderate, MODERATE_COMMANDS - 1, 100.0) == 8_192
+    windows.passed(moderate, 100.0)
+    assert window_of(windows, flood, MODERATE_COMMANDS, 100.0) == MODERATE_WINDOW
+    assert window_of(windows, moderate, MODERATE_COMMANDS - 1, 100.0) == 8_192
+    assert window_of(windows, flood, MODERATE_COMMANDS, 100.0 + MODERATE_S) == 8_192
+    windows.passed(moderate, 102.0)
+    windows.passed(light, 102.0)
+    assert window_of(windows, flood, MODERATE_COMMANDS, 102.0) == NARROW_WINDOW
+    assert window_of(windows, moderate, LIGHT_COMMANDS, 102.0) == NARROW_WINDOW
+    assert window_of(windows, flood, MODERATE_COMMANDS, 102.0 + CROWDED_S) == 8_192
+
+
+def test_a_flood_with_little_under_way_for_a_moment_does_not_send_moderately() -> None:
+    windows = Windows(8_192)
+    first, second = (Stream(number, number, 1, 8_192) for number in (1, 2))
+    for stream in (first, second):
+        assert window_of(windows, stream, MODERATE_COMMANDS, 100.0) == 8_192
+    first.under_way = LIGHT_COMMANDS
+    windows.passed(first, 100.0 + HEAVY_S)
+    assert window_of(windows, second, MODERATE_COMMANDS, 100.0 + HEAVY_S) == 8_192
+    windows.passed(first, 100.0 + 1.5 * HEAVY_S)
+    assert window_of(windows, second, MODERATE_COMMANDS, 100.0 + 1.5 * HEAVY_S) == MODERATE_WINDOW
+    windows.forget(first)
+    assert window_of(windows, second, MODERATE_COMMANDS, 100.0 + 1.5 * HEAVY_S) == 8_192
+
+
+def test_who_is_held_to_a_window_is_a_flood_however_narrow_that_is() -> None:
+    windows = Windows(8_192)
+    first, second = (Stream(number, number, 1, 8_192) for number in (1, 2))
+    for stream in (first, second):
+        stream.hold()
+        assert window_of(windows, stream, MODERATE_WINDOW, 100.0) == 8_192
+        windows.passed(stream, 100.0)
+    assert window_of(windows, first, MODERATE_WINDOW, 100.0) == 8_192, "both are floods"
+    windows.passed(second, 100.0 + 1.5 * HEAVY_S)
+    first.go_on()
+    first.hold()
+    assert window_of(windows, first, MODERATE_WINDOW, 100.0 + 1.5 * HEAVY_S) == MODERATE_WINDOW
