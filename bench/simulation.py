@@ -27,7 +27,9 @@ from engine.config import Config, parse_config
 from engine.keeper import Keeper
 from engine.matcher import Matcher
 from engine.persister import Persister
+from engine.plain_round import PlainRound
 from engine.plan import Plan
+from engine.round import make_round
 from engine.shared import create_shared
 from engine.snapshotter import take_snapshot
 from engine.trade_lines import to_records
@@ -176,7 +178,7 @@ class Simulation:
         try:
             first = self._rng.randint(0, len(commands) - 1)
             if first:  # taken while the disk is at work, so that one sync serves both
-                self._keepers[shard].keep(commands[:first], matcher.tick())
+                matcher.take(commands[:first], [truth.told])
             matcher.take(commands[first:], [truth.told])
             matcher.settle_all([truth.told])
         except CrashError:
@@ -270,7 +272,14 @@ class Simulation:
         keeper = self._make_keeper(self.plan, shard, status, self._disk, background=False)
         self._keepers[shard] = keeper
         self._matchers[shard] = Matcher(
-            self.plan, shard, status, keeper, lambda: self._clock_ns, self._persist
+            self.plan,
+            shard,
+            status,
+            keeper,
+            lambda: self._clock_ns,
+            self._persist,
+            # One can die between its parts, the other is what runs.
+            self._rng.choice((PlainRound, make_round)),
         )
         self._look(shard)
         self._check_recovered(shard)

@@ -20,7 +20,7 @@ from engine.keeper import Keeper
 from engine.plain_round import show_depth
 from engine.plan import Plan
 from engine.process import HALTED, Wakeup, ring_doorbell
-from engine.round import Parts, make_round
+from engine.round import Parts, Round, make_round
 from engine.storage import Storage
 from ipc.backend import Backend, Link
 from ipc.board import BoardWriter
@@ -51,6 +51,7 @@ class Matcher:
         keeper: Keeper,
         clock: Callable[[], int] = time.time_ns,
         wait: Callable[[], None] = lambda: time.sleep(RING_FULL_WAIT_S),
+        rounds: Callable[[Parts], Round] = make_round,
     ) -> None:
         """Bring the shard back as it was kept. ``wait`` is called while the ring is full.
 
@@ -94,7 +95,7 @@ class Matcher:
             BoardWriter(plan.board_path(shard)),
             status,
         )
-        self._round = make_round(parts)
+        self._round = rounds(parts)
         self._round.show(0, [], self._clock_ns)
         for symbol in parts.board.symbols:
             show_depth(parts, symbol, self.book.counters().sequence, self._clock_ns)

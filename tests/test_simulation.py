@@ -37,8 +37,13 @@ class AnswersFirst(Keeper):
 
     batch: tuple[Records, int] | None = None
 
-    def keep(self, commands: Records, timestamp_ns: int) -> None:
+    def keep(self, commands: Records, timestamp_ns: int) -> bool:
         self.batch = commands.copy(), timestamp_ns
+        return False
+
+    @property
+    def waiting(self) -> bool:
+        return self.batch is not None or super().waiting
 
     def ready(self) -> Iterator[Records]:
         if self.batch is not None:
