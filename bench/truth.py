@@ -10,6 +10,7 @@ from engine.account_sequences import AccountSequences
 from engine.book import Book, Records
 from ipc.backend import Link
 from ipc.client_codec import report_records
+from ipc.codec import MAX_STREAM
 from ipc.frames import FrameSplitter
 from ipc.messages import MAX_BODY, server_decoder
 from ipc.records import COMMAND
@@ -50,7 +51,7 @@ class Told(Link):
         """Return what the frames from ``first`` on say (REPORT), as a list's slice begins."""
         frames = self.frames[first:]
         reports = report_records([server_decoder.decode(body) for _, body in frames])  # type: ignore[misc]
-        reports["account"] = [self._known[stream - 1] for stream, _ in frames]
+        reports["account"] = [self._known[(stream & MAX_STREAM) - 1] for stream, _ in frames]
         return reports
 
 
