@@ -286,13 +286,13 @@ class RingReader(_Ring):
 
     def _copy(self, first: int, count: int) -> Records:
         """Copy records out; the caller checks whether the writer came by meanwhile."""
-        rows = np.empty((max(0, count), self._row_words), _WORD)
-        start = first & self._mask
-        head = min(len(rows), self.capacity - start)
-        rows[:head] = self.rows[start : start + head]
-        if head < len(rows):
-            rows[head:] = self.rows[: len(rows) - head]
-        return rows.view(self.kind.dtype)[:, 0]
+        words, size = self._record_words, self._row_words
+        start, count = first & self._mask, max(0, count)
+        stop = min(start + count, self.capacity)
+        copied = bytearray(words[start * size : stop * size])
+        if stop - start < count:
+            copied += words[: (count - (stop - start)) * size]
+        return np.frombuffer(copied, self.kind.dtype)
 
     def _whole(self, records: Records, first: int) -> tuple[Records, int]:
         """Return what of a copy the writer cannot have touched since, and its first sequence.
