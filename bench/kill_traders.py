@@ -53,6 +53,7 @@ class Trader(threading.Thread):
         self.user_id = f"trader-{number}"
         self.account = account_of(self.user_id)
         self.stop = threading.Event()
+        self.logged_in = threading.Event()
         self.answers = 0
         self.unknown = 0
         self.not_carried_out = 0
@@ -77,6 +78,7 @@ class Trader(threading.Thread):
                 auto_reconnect=True,
                 include_answers=True,
             ) as client:
+                self.logged_in.set()
                 self._trade(client)
                 self._last.wait(PATIENCE_S)
                 self._catch_up(client)

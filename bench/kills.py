@@ -84,7 +84,11 @@ class Killer:
         self._status = StatusReader(product.plan.status_path)
 
     def kill(self, count: int) -> None:
-        """Kill so many processes, each when some answers have come since, and see them return."""
+        """Kill so many processes, each when some answers have come since, and see them return.
+
+        The first once all clients are logged in: a first login is not tried again.
+        """
+        self._until(lambda: all(t.logged_in.is_set() for t in self._traders), "login of all")
         kinds = self._kinds()
         for turn, kind in zip(range(1, count + 1), kinds, strict=False):
             self._until_answers(self._dice.randint(0, MOST_ANSWERS))
@@ -184,9 +188,10 @@ class Killer:
     def _until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
-            wrong = failures(self._traders)
-            if wrong or time.monotonic() > deadline:
-                raise StuckError(f"no {what} in {PATIENCE_S} s; {wrong}")
+            if wrong := failures(self._traders):
+                raise StuckError(f"while waiting for {what}: {wrong}")
+            if time.monotonic() > deadline:
+                raise StuckError(f"no {what} in {PATIENCE_S} s:\n{self._product.lines.read_text()}")
             time.sleep(POLL_S)
 
 
