@@ -252,8 +252,7 @@ class RingReader(_Ring):
         """
         published = self.published
         first = max(after + 1, self.oldest)
-        records = self._copy(first, min(limit, published - first + 1))
-        records, first = self._whole(records, first)
+        records, first = self._copy(first, min(limit, published - first + 1))
         lost = first - (after + 1)
         self.lost_records += lost
         return ReadResult(records, first, lost)
@@ -275,33 +274,31 @@ class RingReader(_Ring):
 
         Where the writer overtakes even the newest during each of a few tries, there are none.
         """
-        records = np.empty(0, self.kind.dtype)
+        words = self.words
         for _ in range(_LAST_TRIES):
-            published = self.published
-            first = max(published - count + 1, self.oldest)
-            records, _ = self._whole(self._copy(first, published - first + 1), first)
+            published = load_acquire(words, PUBLISHED)
+            oldest = max(words[_BASE], words[CLAIMED] - self.capacity) + 1
+            first = max(published - count + 1, oldest)
+            records, _ = self._copy(first, published - first + 1)
             if len(records) or first > published:
                 break
         return records
 
-    def _copy(self, first: int, count: int) -> Records:
-        """Copy records out; the caller checks whether the writer came by meanwhile."""
-        words, size = self._record_words, self._row_words
-        start, count = first & self._mask, max(0, count)
-        stop = min(start + count, self.capacity)
-        copied = bytearray(words[start * size : stop * size])
-        if stop - start < count:
-            copied += words[: (count - (stop - start)) * size]
-        return np.frombuffer(copied, self.kind.dtype)
-
-    def _whole(self, records: Records, first: int) -> tuple[Records, int]:
-        """Return what of a copy the writer cannot have touched since, and its first sequence.
+    def _copy(self, first: int, count: int) -> tuple[Records, int]:
+        """Return copies of records, and the first's sequence, without what was spoiled meanwhile.
 
         A record is overwritten only after ``claimed`` has come a whole ring beyond it.
         """
-        spoiled = min(max(0, self.oldest - first), len(records))
-        if spoiled:
-            self.torn_copies += 1
+        words, size = self._record_words, self._row_words
+        start, count = first & self._mask, max(0, count)
+        copied = bytearray(words[start * size : (start + count) * size])
+        if start + count > self.capacity:
+            copied += words[: (start + count - self.capacity) * size]
+        records: Records = np.ndarray((count,), self.kind.dtype, copied)
+        spoiled = min(self.oldest - first, count)
+        if spoiled <= 0:
+            return records, first
+        self.torn_copies += 1
         return records[spoiled:], first + spoiled
 
 
