@@ -7,6 +7,7 @@ in turn. Figures are medians over the rounds (lowest..highest in brackets).
 
 import argparse
 import contextlib
+import itertools
 import statistics
 import sys
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from bench.path_tables import (
 )
 from bench.processes import pss_bytes
 from bench.products import Load, Product, Round, configured, running_product
-from bench.trades import Work, persister_alone, reader
+from bench.trades import Work, persister_alone, reader, still_ring
 from bench.traffic import Traffic, encode_traffic
 from engine.config import Config, load_config
 
@@ -206,21 +207,34 @@ def measure_latency(
 
 
 def measure_trades(options: argparse.Namespace, case: Case, senders: Generators) -> None:
-    """Measure the persister alone, and a load with and without a reader of trades."""
-    config = case.product.plan.config
+    """Measure the persister alone, and a load without and with a reader of trades.
+
+    A reader takes CPU time from who shares its core, and the batches of the matcher get smaller by
+    that: one that reads a ring which nobody writes does just the same, without touching the
+    matcher's memory.
+    """
+    plan = case.product.plan
     alone: list[Work] = []
     reads: list[Work] = []
-    rounds: tuple[list[Round], list[Round]] = ([], [])
-    with reader(case.product.plan) as reading:
-        for turn in range(options.rounds):
-            alone.append(persister_alone(config, options.seed, options.directory))
-            for read in (turn % 2, 1 - turn % 2):  # neither is always the first
-                if read:
-                    reading.start()
-                rounds[read].append(case.real_round(senders))
-                if read:
-                    reads.append(reading.stop())
-    print(trades_table(alone, reads, *rounds), flush=True)
+    rounds: dict[str, list[Round]] = {"none": [], "still": [], "read": []}
+    with (
+        still_ring(options.directory) as still,
+        reader(plan, still) as reading_still,
+        reader(plan, plan.ring_path(0)) as reading,
+    ):
+        turns = itertools.cycle(itertools.permutations(rounds))  # none is always the first
+        for _, turn in zip(range(options.rounds), turns, strict=False):
+            alone.append(persister_alone(plan.config, options.seed, options.directory))
+            for kind in turn:
+                process = {"still": reading_still, "read": reading}.get(kind)
+                if process is not None:
+                    process.start()
+                rounds[kind].append(case.real_round(senders))
+                if process is not None:
+                    work = process.stop()
+                if kind == "read":
+                    reads.append(work)
+    print(trades_table(alone, reads, *rounds.values()), flush=True)
 
 
 def memory_of(product: Product) -> dict[str, int]:

@@ -91,12 +91,16 @@ def pace_cpu_table(paces: Sequence[Pace]) -> str:
 
 
 def trades_table(
-    alone: Sequence[Work], reads: Sequence[Work], quiet: Sequence[Round], read: Sequence[Round]
+    alone: Sequence[Work],
+    reads: Sequence[Work],
+    none: Sequence[Round],
+    still: Sequence[Round],
+    read: Sequence[Round],
 ) -> str:
     """Return what the persister and a reader do, and what the reader costs the matcher."""
-    costs = [found.cpu_us("matcher") for found in quiet]
-    costs_read = [found.cpu_us("matcher") for found in read]
-    added = [100 * (b / a - 1) for a, b in zip(costs, costs_read, strict=True)]
+    costs, costs_still, costs_read = (
+        [found.cpu_us("matcher") for found in rounds] for rounds in (none, still, read)
+    )
     last = f"reads of the last {LAST_TRADES} trades"
     rows = [
         [f"persister alone, {TRADES} trades, 1000/s", spread([w.rate / 1e3 for w in alone], 0)],
@@ -104,10 +108,17 @@ def trades_table(
         [f"{last}, under load, 1000/s", spread([w.rate / 1e3 for w in reads], 0)],
         ["the same, a second of its CPU time", spread([w.cpu_rate / 1e3 for w in reads], 0)],
         ["matcher's CPU microseconds an order, without reads", spread(costs, 3)],
+        ["the same, with reads of a ring that nobody writes", spread(costs_still, 3)],
         ["the same, with reads", spread(costs_read, 3)],
-        ["added by reads, %", spread(added, 1)],
+        ["added by reads, %", spread(_added(costs, costs_read), 1)],
+        ["of it by touching the matcher's ring, %", spread(_added(costs_still, costs_read), 1)],
     ]
     return table("4. Trades: logging and reading them", ["", "figure"], rows) + "\n"
+
+
+def _added(costs: Sequence[float], more: Sequence[float]) -> list[float]:
+    """Return by how many percent the second of each pair is above the first."""
+    return [100 * (b / a - 1) for a, b in zip(costs, more, strict=True)]
 
 
 def memory_table(

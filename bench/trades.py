@@ -24,6 +24,8 @@ from ipc.status import ProcessSlot, StatusWriter, create_status
 Records = npt.NDArray[np.void]
 
 LAST_TRADES = 100
+LAST_TRADES_CAPACITY = 1 << 7
+"""Of a ring that holds no more than these."""
 TRADES = 1 << 20
 """Trades that a persister alone writes in one go."""
 _READS = 256
@@ -113,12 +115,24 @@ class Reader:
 
 
 @contextmanager
-def reader(plan: Plan) -> Iterator[Reader]:
-    """Run a reader of shard 0's ring, on the core of the product's query worker."""
+def still_ring(parent: Path | None = None) -> Iterator[Path]:
+    """Give a ring of trades that nobody writes any more."""
+    with TemporaryDirectory(prefix="sb-", dir=parent) as directory:
+        path = Path(directory) / "still"
+        create_ring(path, 0, LAST_TRADES_CAPACITY, 0, gating_readers=0)
+        trades = np.zeros(LAST_TRADES_CAPACITY, TRADE)
+        trades["trade_id"] = np.arange(make_id(0, 1), make_id(0, 1) + len(trades))
+        RingWriter(path).publish(trades)
+        yield path
+
+
+@contextmanager
+def reader(plan: Plan, ring: Path) -> Iterator[Reader]:
+    """Run a reader of a ring, on the core of the product's query worker."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     core = plan.member("query", 0).core
-    process = context.Process(target=_read, args=(plan.ring_path(0), core, theirs), daemon=True)
+    process = context.Process(target=_read, args=(ring, core, theirs), daemon=True)
     process.start()
     theirs.close()
     try:
