@@ -69,7 +69,7 @@ def table(tmp_path: Path) -> tuple[OrderTableWriter, OrderTableReader]:
 
 
 def new_exchange() -> Exchange:
-    return Exchange(0.0, lambda _: None)
+    return Exchange(1, 0.0, lambda _: None)
 
 
 def test_a_resting_order_is_done_once_its_command_has_had_all_its_effects(table) -> None:
@@ -123,7 +123,7 @@ def test_a_restart_ends_what_was_sent_to_that_shard_before_it_died() -> None:
     ended: list[int] = []
     sent = [(1, 0, 20), (2, 1, 40), (3, None, 60), (4, 0, 80)]  # its end, of what was sent
     for request_id, shard, sent_bytes in sent:
-        exchange = Exchange(0.0, partial(_note, ended, request_id), shard)
+        exchange = Exchange(request_id, 0.0, partial(_note, ended, request_id), shard)
         exchange.sent_bytes = sent_bytes
         session.pending[request_id] = exchange
     session.deliver_missed(frame(ShardRestarted(make_id(0, 7), 60)))

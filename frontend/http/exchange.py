@@ -24,6 +24,7 @@ _ENDED = (int(OrdStatus.FILLED), int(OrdStatus.CANCELED))
 class Exchange(Struct, eq=False):
     """What a command has been answered so far; ``done`` is called once that is all."""
 
+    request_id: int
     deadline: float
     done: Callable[[Any], None]
     sent_to: int | None = None
@@ -33,6 +34,8 @@ class Exchange(Struct, eq=False):
     answer: Reject | MassCancelReport | None = None
     first: Report | None = None
     """The report that the command was taken."""
+    sequence: int = 0
+    """The command's sequence in its shard, once it was taken."""
     last: Report | None = None
     """The newest report of the command."""
     first_trade_id: int = 0
@@ -43,6 +46,7 @@ class Exchange(Struct, eq=False):
         """Take a report of this command; return whether it was the last one for certain."""
         if self.first is None:
             self.first = report
+            self.sequence = report.sequence
         elif report.exec_type == _TRADE:
             self.first_trade_id = self.first_trade_id or report.trade_id
             self.trade_count += 1
@@ -54,13 +58,7 @@ class Exchange(Struct, eq=False):
         first, last = self.first, self.last
         assert first is not None
         assert last is not None
-        if table.completed < first.sequence:
+        if table.completed < self.sequence:
             return False
         filled = table.cum_qty(first.order_id)
         return filled is None or filled <= last.cum_qty
-
-    @property
-    def sequence(self) -> int:
-        """The command's sequence in its shard."""
-        assert self.first is not None
-        return self.first.sequence

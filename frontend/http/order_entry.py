@@ -94,7 +94,8 @@ class OrderEntry:
     ) -> None:
         """Send a command of a user; ``done`` gets all that came of it, or the error, once."""
         deadline = self._loop.time() + self._timeout_s
-        session.send(command, Exchange(deadline, done, self._shards.get(command.symbol)))
+        sent_to = self._shards.get(command.symbol)
+        session.send(command, Exchange(command.request_id, deadline, done, sent_to))
 
     def ask(self, session: UserSession, command: CLIENT_COMMANDS) -> "asyncio.Future[Outcome]":
         """Send a command of a user; what it resolves to is all that came of it, or the error."""

@@ -1,16 +1,16 @@
 """Orders, and what commands came to, as the JSON that clients see."""
 
+import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from frontend.http.api import Api, Records
 from frontend.http.errors import ApiError, of_reject
 from frontend.http.exchange import Exchange
 from frontend.http.market import Market
-from frontend.http.models import OrderTrade, OrderView, Side, Status, TimeInForce
+from frontend.http.models import OrderResult, OrderTrade, OrderView, Side, Status, TimeInForce
 from frontend.http.models import OrderType as OrderTypeWord
 from frontend.http.order_entry import Outcome
 from frontend.http.socket_models import OrderEvent
@@ -46,22 +46,23 @@ def outcome(found: Outcome) -> Exchange:
     return found
 
 
-def result_fields(
-    api: Api, exchange: Exchange, market: Market, quoted: bool, client_order_id: int
-) -> dict[str, Any]:
-    """Return what became of an order at once, as fields of ``OrderResult``."""
+def order_result(
+    api: Api, found: Outcome, market: Market, quoted: bool, client_order_id: int
+) -> OrderResult:
+    """Return what became of an order at once. Raises ``ApiError``, as ``outcome`` does."""
+    exchange = outcome(found)
     last: Report | None = exchange.last
     assert last is not None
     quantities = market.quantities[quoted]
-    client_id: int | UnsetType = client_order_id or UNSET
-    return {
-        "order_id": last.order_id,
-        "status": STATUSES[last.ord_status],
-        "filled_quantity": quantities[last.cum_qty],
-        "remaining_quantity": quantities[last.leaves_qty],
-        "trades": _trades(api, exchange, market, quoted) if exchange.trade_count else [],
-        "client_order_id": client_id,
-    }
+    return OrderResult(
+        timestamp=time.time_ns(),
+        order_id=last.order_id,
+        status=STATUSES[last.ord_status],
+        filled_quantity=quantities[last.cum_qty],
+        remaining_quantity=quantities[last.leaves_qty],
+        trades=_trades(api, exchange, market, quoted) if exchange.trade_count else [],
+        client_order_id=client_order_id or UNSET,
+    )
 
 
 def _trades(api: Api, exchange: Exchange, market: Market, quoted: bool) -> list[OrderTrade]:

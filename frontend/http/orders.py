@@ -26,10 +26,10 @@ from frontend.http.models import (
 )
 from frontend.http.order_entry import Outcome
 from frontend.http.order_requests import Entry, decode, read_order
-from frontend.http.order_views import STATUSES, outcome, result_fields
+from frontend.http.order_views import STATUSES, order_result, outcome
 from frontend.http.request import Request, read_query
 from frontend.http.user_session import UserSession
-from ipc.messages import Cancel, MassCancel, MassCancelReport, NewOrder, Replace
+from ipc.messages import Cancel, MassCancel, MassCancelReport, Replace
 from ipc.vocabulary import OrdStatus
 
 _batch_decoder = msgspec.json.Decoder(Batch)
@@ -46,7 +46,7 @@ def create_order(request: Request) -> Awaitable[OrderResult] | None:
     if session is None:
         return entering.carry_out()
     entry.check_room(session)
-    entry.send(session, entering.command, partial(request.conclude, entering.result))
+    entry.send(session, entering.entry.command, partial(request.conclude, entering.result))
     return None
 
 
@@ -61,23 +61,20 @@ class _Entering(msgspec.Struct):
     api: Api
     begun_ns: int
     quoted: bool
-    market: Market
     user: str
-    command: NewOrder
+    entry: Entry
 
     async def carry_out(self) -> OrderResult:
         entry = self.api.entry
         session = await entry.session_of(self.user)
         entry.check_room(session)
-        return self.result(await entry.ask(session, self.command))
+        return self.result(await entry.ask(session, self.entry.command))
 
     def result(self, found: Outcome) -> OrderResult:
         """Return what became of it."""
         self.api.meter.orders(1, time.perf_counter_ns() - self.begun_ns)
-        fields = result_fields(
-            self.api, outcome(found), self.market, self.quoted, self.command.client_order_id
-        )
-        return OrderResult(timestamp=time.time_ns(), **fields)
+        market, command = self.entry.market, self.entry.command
+        return order_result(self.api, found, market, self.quoted, command.client_order_id)
 
 
 def _begin(request: Request) -> _Entering:
@@ -85,9 +82,8 @@ def _begin(request: Request) -> _Entering:
     begun_ns = time.perf_counter_ns()
     api = request.api
     quoted = read_query(Query, request.query).numbers == "string"
-    order = read_order(request.body, api.markets, api.entry.next_id())
-    user = request.user(order.user_id)
-    return _Entering(api, begun_ns, quoted, order.market, user, order.command)
+    entry = read_order(request.body, api.markets, api.entry.next_id())
+    return _Entering(api, begun_ns, quoted, request.user(entry.user_id), entry)
 
 
 async def create_orders(request: Request) -> BatchResult:
@@ -123,12 +119,21 @@ def _batch_item(
     request: Request, index: int, entry: Entry, found: Outcome, quoted: bool
 ) -> BatchItem:
     try:
-        fields = result_fields(
-            request.api, outcome(found), entry.market, quoted, entry.command.client_order_id
+        result = order_result(
+            request.api, found, entry.market, quoted, entry.command.client_order_id
         )
     except ApiError as error:
         return BatchItem(index=index, success=False, error=error.body())
-    return BatchItem(index=index, success=True, **fields)
+    return BatchItem(
+        index=index,
+        success=True,
+        order_id=result.order_id,
+        status=result.status,
+        filled_quantity=result.filled_quantity,
+        remaining_quantity=result.remaining_quantity,
+        trades=result.trades,
+        client_order_id=result.client_order_id,
+    )
 
 
 async def replace_order(request: Request) -> OrderResult:
@@ -147,13 +152,11 @@ async def replace_order(request: Request) -> OrderResult:
     command = Replace(market.number, api.entry.next_id(), request.order_id, 0, price, quantity)
     found = await api.entry.ask(session, command)
     try:
-        exchange = outcome(found)
+        return order_result(
+            api, found, market, query.numbers == "string", int(order["client_order_id"])
+        )
     except ApiError as error:
         raise _explained(request, error) from None
-    fields = result_fields(
-        api, exchange, market, query.numbers == "string", int(order["client_order_id"])
-    )
-    return OrderResult(timestamp=time.time_ns(), **fields)
 
 
 async def cancel_order(request: Request) -> CancelAnswer:

@@ -63,7 +63,8 @@ class UserSession(ClientConnection):
         """Who hears of every report, and what is called where there will be no more."""
         self._tables = tables
         self._opened, self._ended = opened, ended
-        self._taken: dict[int, tuple[int, Exchange]] = {}
+        self._taken: dict[int, Exchange] = {}
+        """By order_id, those of them that were taken and may have further effects."""
 
     # What handlers use --------------------------------------------------------------------------
 
@@ -97,10 +98,10 @@ class UserSession(ClientConnection):
 
     def fail_overdue(self, now_s: float) -> None:
         """End the commands that have waited long enough."""
-        for request_id, exchange in list(self.pending.items()):
+        for exchange in list(self.pending.values()):
             if exchange.deadline > now_s:
                 break  # those behind it were sent later
-            self._fail(request_id)
+            self._fail(exchange)
 
     # What the hall does -------------------------------------------------------------------------
 
@@ -116,8 +117,8 @@ class UserSession(ClientConnection):
             self._opened(self)
             return
         self.hall.leave(self)
-        for request_id in list(self.pending):
-            self._fail(request_id)
+        for exchange in list(self.pending.values()):
+            self._fail(exchange)
         self._ended(self)
         for lost in list(self.listeners.values()):
             lost()
@@ -154,16 +155,15 @@ class UserSession(ClientConnection):
     # Commands under way -------------------------------------------------------------------------
 
     def _take_report(self, report: Report) -> None:
-        request_id, order_id = report.request_id, report.order_id
-        taken = self._taken.get(order_id)
-        if taken is not None and report.sequence != taken[1].sequence:
-            self._finish(*taken)  # another command's doing: this one's was over
-        exchange = self.pending.get(request_id)  # none is under number 0
+        taken = self._taken.get(report.order_id)
+        if taken is not None and report.sequence != taken.sequence:
+            self._finish(taken)  # another command's doing: this one's was over
+        exchange = self.pending.get(report.request_id)  # none is under number 0
         if exchange is not None:
             if exchange.take(report) or report.command_type == _REDUCE:
-                self._finish(request_id, exchange)
-            elif taken is None or taken[1] is not exchange:
-                self._taken[order_id] = (request_id, exchange)
+                self._finish(exchange)
+            elif taken is not exchange:
+                self._taken[report.order_id] = exchange
         if self.listeners:
             for listener in list(self.listeners):
                 listener(report)
@@ -172,36 +172,35 @@ class UserSession(ClientConnection):
         exchange = self.pending.get(answer.request_id)
         if exchange is not None:
             exchange.answer = answer
-            self._finish(answer.request_id, exchange)
+            self._finish(exchange)
 
     def _take_restart(self, shard: int, sent_bytes: int) -> None:
         """A shard has told all that it kept: what was sent before it died stays unanswered."""
-        for request_id, exchange in list(self.pending.items()):
+        for exchange in list(self.pending.values()):
             if exchange.sent_bytes > sent_bytes:
                 break  # those behind it were sent later
             if exchange.sent_to in (shard, None):
-                self._fail(request_id)
+                self._fail(exchange)
 
     def _settle(self) -> None:
         """Finish every command that was taken and that nothing more can come of."""
         waiting = False
-        for order_id, (request_id, exchange) in list(self._taken.items()):
+        for order_id, exchange in list(self._taken.items()):
             table = self._tables[shard_of(order_id)]
             if exchange.is_settled(table):
-                self._finish(request_id, exchange)
+                self._finish(exchange)
             elif table.completed < exchange.sequence:
                 waiting = True
         if waiting:
             asyncio.get_running_loop().call_later(SETTLE_S, self._settle)
 
-    def _finish(self, request_id: int, exchange: Exchange) -> None:
-        self._end(request_id, exchange)
+    def _finish(self, exchange: Exchange) -> None:
+        self._end(exchange)
         exchange.done(exchange)
 
-    def _fail(self, request_id: int) -> None:
+    def _fail(self, exchange: Exchange) -> None:
         """End a command that has no answer."""
-        exchange = self.pending[request_id]
-        self._end(request_id, exchange)
+        self._end(exchange)
         self.hall.status.add("unknown_outcomes", 1)
         exchange.done(
             ApiError(
@@ -211,8 +210,8 @@ class UserSession(ClientConnection):
             )
         )
 
-    def _end(self, request_id: int, exchange: Exchange) -> None:
-        del self.pending[request_id]
+    def _end(self, exchange: Exchange) -> None:
+        del self.pending[exchange.request_id]
         if exchange.first is not None:
             self._taken.pop(exchange.first.order_id, None)
 
