@@ -45,6 +45,7 @@ class EngineSection(Section, frozen=True):
     ended_orders: Annotated[int, Meta(ge=1, le=1 << 26)] = 65_536
     depth_levels: Annotated[int, Meta(ge=1, le=1_024)] = 64
     wait: Literal["block", "spin"] = "block"
+    linger_us: Annotated[int, Meta(ge=0, le=1_000_000)] = 500
     pin: bool = True
 
 

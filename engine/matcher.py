@@ -30,12 +30,13 @@ from ipc.frames import frame
 from ipc.messages import CloseStream, MassCancel, OpenStream, StreamOpened, backend_decoder
 from ipc.records import COMMAND, REPORT, TRADE
 from ipc.ring import REPORTS, RingWriter
-from ipc.status import StatusWriter
+from ipc.status import StatusWriter, counter_place
 from ipc.table import OrderTableWriter
 
 MAX_UNSENT_BYTES = 64 << 20
 """Reports that wait for one frontend before its commands have to wait too."""
 RING_FULL_WAIT_S = 0.0005
+_SLEEPS, _CUT_OFF = (counter_place("matcher", name) for name in ("sleeps", "links_cut_off"))
 RING_EVERY_NS = 2_000_000
 """Waking the persister costs more than matching an order, and takes it a while."""
 
@@ -253,12 +254,14 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
 
 def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup, keeper: Keeper) -> None:
     matcher = Matcher(plan, index, status, keeper)
-    backend = Backend(plan.matcher_address(index), wakeup, MAX_UNSENT_BYTES)
+    engine = plan.config.engine
+    linger_ns = 1_000 * engine.linger_us
+    backend = Backend(plan.matcher_address(index), wakeup, MAX_UNSENT_BYTES, linger_ns)
     matcher.flush = backend.flush
     backend.before_finish = lambda: matcher.settle_all(backend.links)
     if keeper.syncer is not None:
         wakeup.watch(keeper.syncer.fileno())
-    timeout_s = 0 if plan.config.engine.wait == "spin" else None
+    timeout_s = 0 if engine.wait == "spin" else None
     status.ready()
     while not wakeup.stopping or backend.links:
         if keeper.full:
@@ -272,6 +275,7 @@ def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup, keeper:
         matcher.settle(backend.links)
         backend.flush()
         matcher.wake_persister()
+        status.words[_SLEEPS], status.words[_CUT_OFF] = backend.sleeps, backend.cut_off
     matcher.settle_all([])
     backend.close()
     matcher.close()

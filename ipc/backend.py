@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ipc.codec import CommandDecoder, ReportEncoder
+from ipc.lingering import Lingering
 from ipc.messages import MAX_BODY
 from ipc.outbox import Outbox
 from ipc.sockets import Address, listen, widen
@@ -21,6 +22,8 @@ from ipc.sockets import Address, listen, widen
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 READ_BYTES = 1 << 18
 """Bytes taken from one connection at a time, so that none keeps the others waiting."""
+FEW_BYTES = 1 << 10
+"""Who got more at once has enough to do, and sleeps when it is done: others need the core more."""
 
 
 class Link:
@@ -83,9 +86,14 @@ class Waker(Protocol):
 
 
 class Backend:
-    """Accepts frontends on one Unix socket, and moves bytes between them and the caller."""
+    """Accepts frontends on one Unix socket, and moves bytes between them and the caller.
 
-    def __init__(self, address: Address, waker: Waker, max_unsent_bytes: int) -> None:
+    ``linger_ns``: see ``ipc.lingering``.
+    """
+
+    def __init__(
+        self, address: Address, waker: Waker, max_unsent_bytes: int, linger_ns: int = 0
+    ) -> None:
         self.links: list[Link] = []
         self._gone: list[Link] = []
         self.cut_off = 0
@@ -100,14 +108,21 @@ class Backend:
         self._server = listen(address)
         self._epoll.register(self._server, _IN)
         self._epoll.register(waker.fileno(), _IN)
+        self._lingering = Lingering(self._epoll.poll, linger_ns)
+        self._received_bytes = 0
 
     def poll(self, timeout_s: float | None) -> list[Link]:
         """Wait for bytes; return the connections whose decoders got any, the longest silent first.
 
         Returns early, maybe with nothing, when the waker has something to say or a link has ended.
         """
+        if timeout_s is None and not self._gone:
+            found = self._lingering.wait(self._received_bytes <= FEW_BYTES)
+        else:
+            found = self._epoll.poll(0 if self._gone else timeout_s)
         arrived = []
-        for descriptor, events in self._epoll.poll(0 if self._gone else timeout_s):
+        self._received_bytes = 0
+        for descriptor, events in found:
             link = self._by_descriptor.get(descriptor)
             if link is not None:
                 if events & _OUT:
@@ -135,6 +150,11 @@ class Backend:
             self._server.close()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._address.path)
+
+    @property
+    def sleeps(self) -> int:
+        """How often ``poll`` went to sleep for want of anything to do."""
+        return self._lingering.sleeps
 
     def take_gone(self) -> list[Link]:
         """Return the links that have ended since this was asked last."""
@@ -177,6 +197,7 @@ class Backend:
         if not count:
             self._finish(link)
         link.decoder.received(count)
+        self._received_bytes += count
         return count
 
     def _finish(self, link: Link) -> None:

@@ -50,6 +50,7 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "batches",
         "ring_full_waits",
         "links_cut_off",
+        "sleeps",
         "canceled_on_disconnect",
         "resting_orders",
         "journal_bytes",
