@@ -209,9 +209,8 @@ def measure_latency(
 def measure_trades(options: argparse.Namespace, case: Case, senders: Generators) -> None:
     """Measure the persister alone, and a load without and with a reader of trades.
 
-    A reader takes CPU time from who shares its core, and the batches of the matcher get smaller by
-    that: one that reads a ring which nobody writes does just the same, without touching the
-    matcher's memory.
+    A reader takes CPU time from who shares its core, which may cost the matcher too: one that reads
+    a ring which nobody writes takes as much, without touching the matcher's memory.
     """
     plan = case.product.plan
     alone: list[Work] = []
@@ -219,21 +218,20 @@ def measure_trades(options: argparse.Namespace, case: Case, senders: Generators)
     rounds: dict[str, list[Round]] = {"none": [], "still": [], "read": []}
     with (
         still_ring(options.directory) as still,
-        reader(plan, still) as reading_still,
-        reader(plan, plan.ring_path(0)) as reading,
+        reader(plan, still) as still_reader,
+        reader(plan, plan.ring_path(0)) as ring_reader,
     ):
+        readers = {"still": still_reader, "read": ring_reader}
         turns = itertools.cycle(itertools.permutations(rounds))  # none is always the first
         for _, turn in zip(range(options.rounds), turns, strict=False):
             alone.append(persister_alone(plan.config, options.seed, options.directory))
             for kind in turn:
-                process = {"still": reading_still, "read": reading}.get(kind)
-                if process is not None:
-                    process.start()
+                if kind in readers:
+                    readers[kind].start()
                 rounds[kind].append(case.real_round(senders))
-                if process is not None:
-                    work = process.stop()
-                if kind == "read":
-                    reads.append(work)
+                if kind in readers:
+                    work = readers[kind].stop()
+                    reads += [work] if kind == "read" else []
     print(trades_table(alone, reads, *rounds.values()), flush=True)
 
 

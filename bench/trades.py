@@ -24,8 +24,8 @@ from ipc.status import ProcessSlot, StatusWriter, create_status
 Records = npt.NDArray[np.void]
 
 LAST_TRADES = 100
-LAST_TRADES_CAPACITY = 1 << 7
-"""Of a ring that holds no more than these."""
+STILL_TRADES = 1 << 7
+"""Trades of a ring that nobody writes: as many as are read, and a power of two."""
 TRADES = 1 << 20
 """Trades that a persister alone writes in one go."""
 _READS = 256
@@ -119,8 +119,8 @@ def still_ring(parent: Path | None = None) -> Iterator[Path]:
     """Give a ring of trades that nobody writes any more."""
     with TemporaryDirectory(prefix="sb-", dir=parent) as directory:
         path = Path(directory) / "still"
-        create_ring(path, 0, LAST_TRADES_CAPACITY, 0, gating_readers=0)
-        trades = np.zeros(LAST_TRADES_CAPACITY, TRADE)
+        create_ring(path, 0, STILL_TRADES, 0, gating_readers=0)
+        trades = np.zeros(STILL_TRADES, TRADE)
         trades["trade_id"] = np.arange(make_id(0, 1), make_id(0, 1) + len(trades))
         RingWriter(path).publish(trades)
         yield path

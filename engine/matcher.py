@@ -36,9 +36,9 @@ from ipc.table import OrderTableWriter
 MAX_UNSENT_BYTES = 64 << 20
 """Reports that wait for one frontend before its commands have to wait too."""
 RING_FULL_WAIT_S = 0.0005
-_SLEEPS, _CUT_OFF = (counter_place("matcher", name) for name in ("sleeps", "links_cut_off"))
 RING_EVERY_NS = 2_000_000
 """Waking the persister costs more than matching an order, and takes it a while."""
+_SLEEPS, _CUT_OFF = (counter_place("matcher", name) for name in ("sleeps", "links_cut_off"))
 
 
 class Matcher:

@@ -22,8 +22,8 @@ from ipc.sockets import Address, listen, widen
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 READ_BYTES = 1 << 18
 """Bytes taken from one connection at a time, so that none keeps the others waiting."""
-FEW_BYTES = 1 << 10
-"""Who got more at once has enough to do, and sleeps when it is done: others need the core more."""
+LINGER_BYTES = 1 << 10
+"""Who got more at once had enough to do, and sleeps when it is done: others need the core more."""
 
 
 class Link:
@@ -116,10 +116,12 @@ class Backend:
 
         Returns early, maybe with nothing, when the waker has something to say or a link has ended.
         """
-        if timeout_s is None and not self._gone:
-            found = self._lingering.wait(self._received_bytes <= FEW_BYTES)
+        if self._gone:
+            timeout_s = 0
+        if timeout_s is None:
+            found = self._lingering.wait(self._received_bytes <= LINGER_BYTES)
         else:
-            found = self._epoll.poll(0 if self._gone else timeout_s)
+            found = self._epoll.poll(timeout_s)
         arrived = []
         self._received_bytes = 0
         for descriptor, events in found:

@@ -274,11 +274,9 @@ class RingReader(_Ring):
 
         Where the writer overtakes even the newest during each of a few tries, there are none.
         """
-        words = self.words
         for _ in range(_LAST_TRIES):
-            published = load_acquire(words, PUBLISHED)
-            oldest = max(words[_BASE], words[CLAIMED] - self.capacity) + 1
-            first = max(published - count + 1, oldest)
+            published = self.published
+            first = max(published - count + 1, self.oldest)
             records, _ = self._copy(first, published - first + 1)
             if len(records) or first > published:
                 break

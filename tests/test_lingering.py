@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from frontend.client import Client
-from ipc.backend import FEW_BYTES, Backend
+from ipc.backend import LINGER_BYTES, Backend
 from ipc.frames import frame
 from ipc.lingering import MOST_LEFT_OUT, TAKEN_NS, Events, Lingering
 from ipc.messages import Ping
@@ -118,7 +118,7 @@ def connected(backend: Backend, path: Path) -> socket.socket:
 
 def test_after_much_at_once_it_sleeps(backend: Backend, tmp_path: Path) -> None:
     ping = frame(Ping(1))
-    many = ping * (FEW_BYTES // len(ping) + 1)
+    many = ping * (LINGER_BYTES // len(ping) + 1)
     with connected(backend, tmp_path) as sock:
         slept = backend.sleeps
         for _ in range(3):

@@ -135,12 +135,7 @@ class Connection(HttpToolsProtocol):
         if head is not None and len(data) - stop == head.body_bytes:
             method, path, query, headers, _ = head
             self._waits_since = 0.0
-            call = Call(method, path, query, headers, data[stop:], True, None)
-            if self._current is None and not self._calls and not self.flow.write_paused:
-                self._current = call
-                self.serve(call, self._reply)
-                return
-            self._calls.append(call)
+            self._calls.append(Call(method, path, query, headers, data[stop:], True, None))
         else:
             self._parse(data, stop)
         if self._calls:

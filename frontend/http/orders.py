@@ -46,7 +46,7 @@ def create_order(request: Request) -> Awaitable[OrderResult] | None:
     if session is None:
         return entering.carry_out()
     entry.check_room(session)
-    entry.send(session, entering.entry.command, partial(request.conclude, entering.result))
+    entry.send(session, entering.order.command, partial(request.conclude, entering.result))
     return None
 
 
@@ -62,18 +62,18 @@ class _Entering(msgspec.Struct):
     begun_ns: int
     quoted: bool
     user: str
-    entry: Entry
+    order: Entry
 
     async def carry_out(self) -> OrderResult:
         entry = self.api.entry
         session = await entry.session_of(self.user)
         entry.check_room(session)
-        return self.result(await entry.ask(session, self.entry.command))
+        return self.result(await entry.ask(session, self.order.command))
 
     def result(self, found: Outcome) -> OrderResult:
         """Return what became of it."""
         self.api.meter.orders(1, time.perf_counter_ns() - self.begun_ns)
-        market, command = self.entry.market, self.entry.command
+        market, command = self.order.market, self.order.command
         return order_result(self.api, found, market, self.quoted, command.client_order_id)
 
 
@@ -82,8 +82,8 @@ def _begin(request: Request) -> _Entering:
     begun_ns = time.perf_counter_ns()
     api = request.api
     quoted = read_query(Query, request.query).numbers == "string"
-    entry = read_order(request.body, api.markets, api.entry.next_id())
-    return _Entering(api, begun_ns, quoted, request.user(entry.user_id), entry)
+    order = read_order(request.body, api.markets, api.entry.next_id())
+    return _Entering(api, begun_ns, quoted, request.user(order.user_id), order)
 
 
 async def create_orders(request: Request) -> BatchResult:
