@@ -41,6 +41,7 @@ def test_an_order_rests_then_trades_and_both_sides_see_it(http: Http) -> None:
     assert (taken["filled_quantity"], taken["remaining_quantity"]) == (4, 0)
     assert trade["buy_order_id"] == rested["order_id"]
     assert trade["sell_order_id"] == taken["order_id"]
+    assert "client_order_id" not in taken, "it has none"
     assert (trade["price"], trade["quantity"]) == (Decimal("100.25"), 4)
     assert trade["timestamp"] > 10**18
     seen = http.get(f"{API}/orders/{rested['order_id']}")["order"]
@@ -66,6 +67,22 @@ def test_a_market_order_ends_cancelled_where_the_book_ran_out(http: Http) -> Non
     taken = http.order("bob", "buy", 40)
     assert (taken["status"], taken["filled_quantity"]) == ("CANCELLED", 6)
     assert http.order("bob", "buy", 1)["status"] == "CANCELLED"
+
+
+def test_an_order_of_a_batch_is_told_as_much_as_one_by_itself(http: Http) -> None:
+    http.order("alice", "sell", 2, 60)
+    order = LIMIT | {"price": 60, "quantity": 5}
+    number = next(_ids)
+    orders = [order | {"client_order_id": number}, order | {"side": "sell", "quantity": 4}]
+    found = http.post(f"{API}/orders/batch", {"orders": orders})["results"]
+    alone = [http.get(f"{API}/orders/{result['order_id']}")["order"] for result in found]
+    assert [(r["status"], r["filled_quantity"], r["remaining_quantity"]) for r in found] == [
+        ("PARTIAL", 2, 3),
+        ("PARTIAL", 3, 1),
+    ]
+    assert [[trade["quantity"] for trade in result["trades"]] for result in found] == [[2], [3]]
+    assert (found[0]["client_order_id"], "client_order_id" in found[1]) == (number, False)
+    assert [order["status"] for order in alone] == ["FILLED", "PARTIAL"]
 
 
 @pytest.mark.parametrize("force", ["IOC", "ioc", "FOK", "Fok"])
