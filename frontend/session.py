@@ -183,8 +183,9 @@ class Session:
             messages = [decode(body) for _, body in self._splitter.feed(data)]
         except (FrameTooLongError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ProtocolError(f"from the engine: {error}") from None
-        if messages and type(messages[-1]) is Closing:
-            self.closing = messages.pop()
+        if messages and isinstance(last := messages[-1], Closing):
+            self.closing = last
+            del messages[-1]
         if not self._welcomed:
             if self.closing is not None and not messages:
                 raise LoginRefusedError(self.closing.code, self.closing.text)
