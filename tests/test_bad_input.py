@@ -33,7 +33,7 @@ from ipc.messages import (
 from ipc.records import make_id
 from ipc.status import StatusReader
 from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, ExecType, Reason
-from tests.product import Wire, make_config, running
+from tests.product import Wire, make_config, running, until
 
 Wires = Callable[[str], Wire]
 
@@ -110,7 +110,7 @@ def test_rejects_are_counted_by_code(product: Plan, wires: Wires) -> None:
     wire, before = wires("alice"), rejects()
     wire.send(limit(quantity=0))
     wire.receive()
-    assert rejects() == before + 1
+    until(lambda: rejects() == before + 1)
 
 
 def test_frame_too_long_closes_with_the_bound(product: Plan, wires: Wires) -> None:
@@ -121,7 +121,7 @@ def test_frame_too_long_closes_with_the_bound(product: Plan, wires: Wires) -> No
     closing = wire.closing()
     assert closing.code == "FRAME_TOO_LONG"
     assert f"at most {MAX_COMMAND_BODY}" in closing.text
-    assert counted(product, "frontend", "closed_frame_too_long") == before + 1
+    until(lambda: counted(product, "frontend", "closed_frame_too_long") == before + 1)
 
 
 def test_first_message_must_be_a_login(product: Plan) -> None:
@@ -216,8 +216,8 @@ def test_silent_client_is_closed_after_the_login_timeout() -> None:
             assert wire.closing().code == "LOGIN_TIMEOUT"
         with Wire(plan, "alice") as wire:
             assert wire.closing().code == "IDLE"
-        assert counted(plan, "frontend", "closed_login_timeout") == 1
-        assert counted(plan, "frontend", "closed_idle") == 1
+        until(lambda: counted(plan, "frontend", "closed_login_timeout") == 1)
+        until(lambda: counted(plan, "frontend", "closed_idle") == 1)
 
 
 def test_client_that_never_reads_is_cut_off() -> None:
@@ -236,7 +236,7 @@ def test_sessions_are_bounded() -> None:
     with running(config) as plan, Wire(plan, "one"):
         with Wire(plan, "two"), Wire(plan) as third:
             assert third.closing().code == "TOO_MANY_SESSIONS"
-        assert counted(plan, "frontend", "refused_too_many_sessions") == 1
+        until(lambda: counted(plan, "frontend", "refused_too_many_sessions") == 1)
 
 
 def test_accounts_are_bounded() -> None:

@@ -13,8 +13,9 @@ import pytest
 from engine.plan import Plan
 from frontend.cli import FAILURE, USAGE, main
 from frontend.client import Client
+from frontend.reading import ProcessView, Reader
 from ipc.records import account_of, make_id
-from tests.product import config_text
+from tests.product import config_text, until
 
 WAIT_S = 60.0
 COMMAND = [sys.executable, "-m", "frontend.cli"]
@@ -204,11 +205,17 @@ def test_order(
     assert capsys.readouterr().err == f"shardbook: order {unknown} is not known here\n"
 
 
+def processes(plan: Plan) -> list[ProcessView]:
+    with Reader(plan) as reader:
+        return reader.status()
+
+
 def test_status(
     product: Plan,
     order_id: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    until(lambda: not any(lag for p in processes(product) for lag in p.lag_trades.values()))
     assert main(shown(product, "status")) == 0
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split() == ["process", "pid", "core", "state", "uptime", "counters"]

@@ -64,7 +64,7 @@ def test_a_shard_that_cannot_come_back_halts_and_the_others_go_on(directory: Pat
         said = "".join(serving.lines)
         assert f"{journal_file(plan)}: byte 4096: the batch after command 0 is damaged" in said
         assert "Traceback" not in said
-        assert serving.member("matcher", 0).state == "halted"
+        until(lambda: serving.member("matcher", 0).state == "halted")
         with Wire(plan, "alice") as wire:
             wire.send(Cancel(1, 1, 1 << 44))
             down = wire.receive()

@@ -2,10 +2,11 @@
 
 import os
 
+from engine.plan import Plan
 from ipc.messages import Cancel, MassCancel, MassCancelReport, NewOrder, Reject, Report
-from ipc.status import StatusReader
+from ipc.status import ProcessStatus, StatusReader
 from ipc.vocabulary import ExecType, Reason
-from tests.product import Wire, make_config, running
+from tests.product import Wire, make_config, running, until
 
 
 def test_accounts_trade_and_cancel_across_frontends() -> None:
@@ -38,7 +39,10 @@ def test_accounts_trade_and_cancel_across_frontends() -> None:
                 assert report.exec_type == ExecType.CANCELED
             here.send(MassCancel(0, 6))
             assert isinstance(here.receive(), MassCancelReport)
-        processes = StatusReader(plan.status_path).processes()
-        frontends = [p for p in processes if p.role == "frontend"]
-        assert [p.number for p in frontends] == [0, 1]
-        assert sum(p.counters["frames_in"] for p in frontends) >= 7
+        until(lambda: sum(p.counters["frames_in"] for p in frontends(plan)) >= 7)
+        assert [p.number for p in frontends(plan)] == [0, 1]
+
+
+def frontends(plan: Plan) -> list[ProcessStatus]:
+    """Return what the frontends show of themselves."""
+    return [p for p in StatusReader(plan.status_path).processes() if p.role == "frontend"]
