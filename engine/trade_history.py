@@ -5,17 +5,26 @@ beginning, so it is unpacked once into a temporary file without a name, and read
 last one stays open for the next page.
 """
 
+import gzip
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Container, Iterator
 from io import FileIO
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from engine.trade_lines import LoggedTrade, parse_lines
+import msgspec
+
+from engine.trade_lines import MAX_LINE_BYTES, LoggedTrade, parse_lines
 from engine.trade_reader import Position
-from engine.trade_segments import ACTIVE, active_number, closed_segments, open_closed
+from engine.trade_segments import (
+    ACTIVE,
+    TradeLogError,
+    active_number,
+    closed_segments,
+    open_closed,
+)
 
 BLOCK_BYTES = 256 << 10
 
@@ -34,12 +43,16 @@ class BackwardLog:
         self._directory = directory
         self._unpacked: tuple[int, IO[bytes]] | None = None
 
-    def blocks(self, before: Position | None = None) -> Iterator[Block]:
-        """Yield blocks, newest first. Raises ``FileNotFoundError`` where a segment goes away."""
+    def blocks(self, before: Position | None = None, skip: Container[int] = ()) -> Iterator[Block]:
+        """Yield blocks, newest first, without those of the segments to ``skip``.
+
+        Raises ``FileNotFoundError`` where a segment goes away, ``TradeLogError`` where one is
+        damaged, and ``OSError``.
+        """
         active = active_number(self._directory)
         segments = [*closed_segments(self._directory), active]
         for segment in reversed(segments):
-            if before is not None and segment > before.segment:
+            if segment in skip or (before is not None and segment > before.segment):
                 continue
             end = before.offset if before is not None and segment == before.segment else None
             source, close = self._open(segment, segment == active)
@@ -73,10 +86,13 @@ class BackwardLog:
         if isinstance(packed, FileIO):
             return packed, True
         self.close()
-        with packed:
-            plain = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
-            shutil.copyfileobj(packed, plain, BLOCK_BYTES)
-            plain.flush()
+        plain = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
+        try:
+            with packed:
+                _unpack(packed, plain)
+        except BaseException:
+            plain.close()
+            raise
         self._unpacked = segment, plain
         return plain, False
 
@@ -89,7 +105,28 @@ def trades_of(block: Block, symbol: str | None) -> list[LoggedTrade]:
         if needle not in lines:
             return []
         lines = b"".join(line for line in lines.splitlines(keepends=True) if needle in line)
-    return parse_lines(lines)[::-1]
+    try:
+        return parse_lines(lines)[::-1]
+    except msgspec.DecodeError as error:
+        raise TradeLogError(
+            f"trade log: segment {block.position.segment}: behind byte {block.position.offset}: "
+            f"{error}"
+        ) from None
+
+
+def _unpack(packed: gzip.GzipFile, plain: IO[bytes]) -> None:
+    """Write the lines of a compressed segment into a file. Raises ``TradeLogError``."""
+    done = 0
+    try:
+        while data := packed.read(BLOCK_BYTES):
+            if b"\n" not in data[-MAX_LINE_BYTES:]:
+                raise TradeLogError(f"{packed.name}: byte {done}: a line without an end")
+            plain.write(data)
+            done += len(data)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        problem = f"cannot be unpacked further: {error}"
+        raise TradeLogError(f"{packed.name}: byte {done}: {problem}") from None
+    plain.flush()
 
 
 def _blocks(segment: int, descriptor: int, end: int | None) -> Iterator[Block]:

@@ -1,10 +1,12 @@
 """A query worker: answers reads from shared memory, without asking a matcher.
 
 It maps the rings, tables and boards read-only, so any number of workers can run, and none of them
-can slow or harm matching. Clients reach it through the frontend, with the queries of
-``ipc.messages``; an account sees its own orders only.
+can slow or harm matching. Trades that the rings have given up it reads from the log, in a thread.
+Clients reach it through the frontend, with the queries of ``ipc.messages``; an account sees its own
+orders only.
 """
 
+import logging
 import time
 
 import numpy as np
@@ -12,7 +14,9 @@ from msgspec import DecodeError, Struct, ValidationError
 
 from engine.plan import Plan
 from engine.process import Wakeup
-from frontend.reading import ReadError, last_of_symbol, patiently
+from frontend.log_searches import LogSearch, LogSearches
+from frontend.past_trades import PastTrades, Records
+from frontend.reading import ReadError, patiently
 from ipc.backend import Backend, Link
 from ipc.board import BoardReader
 from ipc.explain import Request, explain, reject, request_of
@@ -35,6 +39,8 @@ from ipc.status import StatusWriter
 from ipc.table import OrderTableReader
 from ipc.vocabulary import Reason
 
+logger = logging.getLogger("shardbook.query")
+
 MAX_UNSENT_BYTES = 64 << 20
 
 
@@ -45,10 +51,12 @@ class QueryWorker:
         self._status = status
         self._max_trades = plan.config.query.max_trades
         self._no_commands = np.zeros(1, COMMAND)
-        self._shard_of_symbol = {i.number: i.shard for i in plan.instruments}
+        self._instruments = {i.number: i for i in plan.instruments}
         self._rings = [RingReader(plan.ring_path(shard)) for shard in plan.shards]
         self._tables = [OrderTableReader(plan.table_path(shard)) for shard in plan.shards]
         self._boards = [BoardReader(plan.board_path(shard)) for shard in plan.shards]
+        self._past = PastTrades(self._rings, plan.instruments, plan.log_dir)
+        self.searches = LogSearches(self._past)
 
     def handle(self, link: Link) -> None:
         """Answer every whole frame that has arrived."""
@@ -67,17 +75,28 @@ class QueryWorker:
                 link.open_stream(message.stream, message.account)
                 continue
             try:
-                answer = self._answer(message, link.decoder.account_of(stream))
+                answer = self._answer(message, link, stream)
             except ReadError:  # its matcher stopped in the midst of a change
                 answer = reject(request_of(body), Reason.BUSY, time.time_ns())
-            link.send(frame(answer, stream))
+            if answer is not None:
+                link.send(frame(answer, stream))
 
-    def _answer(self, message: Struct, account: int) -> Struct:
+    def answer_searches(self, links: list[Link]) -> None:
+        """Send what searches of the log have found to those of ``links`` that asked."""
+        for search in self.searches.done():
+            if search.problem:
+                logger.warning("trade log: %s", search.problem)
+            if search.link in links:
+                answer = _trade_list(search.query, search.trades)
+                search.link.send(frame(answer, search.stream))
+
+    def _answer(self, message: Struct, link: Link, stream: int) -> Struct | None:
+        """Return the answer, None where it comes later."""
         self._status.add("requests", 1)
         if isinstance(message, OrderQuery):
-            return self._order(message, account)
+            return self._order(message, link.decoder.account_of(stream))
         if isinstance(message, TradesQuery):
-            return self._trades(message)
+            return self._trades(message, link, stream)
         assert isinstance(message, BookQuery), message
         return self._book(message)
 
@@ -92,25 +111,21 @@ class QueryWorker:
         names = OrderState.__struct_fields__[1:]
         return OrderState(query.request_id, *(int(found[name]) for name in names))
 
-    def _trades(self, query: TradesQuery) -> Struct:
+    def _trades(self, query: TradesQuery, link: Link, stream: int) -> Struct | None:
         limit = min(query.limit, self._max_trades)
-        if query.symbol:
-            shard = self._shard_of_symbol.get(query.symbol)
-            if shard is None:
-                return self._unknown_symbol(7, query.symbol, query.request_id)
-            trades = last_of_symbol(self._rings[shard], query.symbol, limit)
-        else:
-            every = np.concatenate([ring.last(limit) for ring in self._rings])
-            trades = every[np.argsort(every["timestamp_ns"], kind="stable")][-limit:]
-        names = Trade.__struct_fields__
-        columns = [trades[name][::-1].tolist() for name in names]
-        return TradeList(query.request_id, [Trade(*row) for row in zip(*columns, strict=True)])
+        instrument = self._instruments.get(query.symbol)
+        if query.symbol and instrument is None:
+            return self._unknown_symbol(7, query.symbol, query.request_id)
+        trades = self._past.in_rings(instrument, limit)
+        if trades is None and self.searches.ask(LogSearch(link, stream, query, instrument, limit)):
+            return None
+        return _trade_list(query, trades)
 
     def _book(self, query: BookQuery) -> Struct:
-        shard = self._shard_of_symbol.get(query.symbol)
-        if shard is None:
+        instrument = self._instruments.get(query.symbol)
+        if instrument is None:
             return self._unknown_symbol(8, query.symbol, query.request_id)
-        board = self._boards[shard]
+        board = self._boards[instrument.shard]
         depth = patiently(lambda: board.read(query.symbol))
         bids = [Level(*level) for level in depth.bids[: query.depth].tolist()]
         asks = [Level(*level) for level in depth.asks[: query.depth].tolist()]
@@ -126,18 +141,38 @@ class QueryWorker:
         self._status.set("lost_trades", sum(ring.lost_records for ring in self._rings))
 
 
+def _trade_list(query: TradesQuery, trades: Records | None) -> Struct:
+    """Return the answer to a query: trades newest first, or where there are none that none could
+    be looked for now."""
+    if trades is None:
+        request = Request(7, query.symbol, query.request_id)
+        return reject(request, Reason.BUSY, time.time_ns())
+    columns = [trades[name].tolist() for name in Trade.__struct_fields__]
+    return TradeList(query.request_id, [Trade(*row) for row in zip(*columns, strict=True)])
+
+
 def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
     """Answer queries until told to stop and every frontend has gone."""
     worker = QueryWorker(plan, status)
     backend = Backend(plan.query_address(index), wakeup, MAX_UNSENT_BYTES)
+    wakeup.watch(worker.searches.fileno())
+
+    def finish_searches() -> None:
+        if wakeup.stopping:
+            worker.searches.finish()
+            worker.answer_searches(backend.links)
+
+    backend.before_finish = finish_searches
     status.ready()
     while not wakeup.stopping or backend.links:
         arrived = backend.poll(None)
         if wakeup.stopping:
             backend.stop_listening()
         backend.take_gone()
+        worker.answer_searches(backend.links)
         for link in arrived:
             worker.handle(link)
         worker.count()
         backend.flush()
     backend.close()
+    worker.searches.close()

@@ -1,4 +1,5 @@
-"""Read-only views of a running product, out of its shared memory: no process is asked or slowed.
+"""Read-only views of a running product, out of its shared memory and its log: no process is asked
+or slowed.
 
 ``Reader`` maps what the product publishes. Where the product was stopped or started anew meanwhile
 the next call notices it: it reads from the new one, or raises ``NotRunningError``.
@@ -18,10 +19,12 @@ import numpy.typing as npt
 
 from engine.config import Config
 from engine.plan import Plan
+from engine.trade_segments import TradeLogError
+from frontend.past_trades import BATCH_TRADES, PastTrades
 from ipc.board import BoardBusyError, BoardReader
 from ipc.instruments import Instrument
 from ipc.mapping import MappingError
-from ipc.records import ORDER, TRADE, shard_of
+from ipc.records import ORDER, shard_of
 from ipc.ring import RingReader
 from ipc.status import ProcessStatus, StatusReader
 from ipc.table import OrderTableReader, TableBusyError
@@ -31,8 +34,6 @@ Records = npt.NDArray[np.void]
 
 POLL_S = 0.02
 """How often ``follow`` looks for new trades."""
-BATCH_TRADES = 4_096
-"""Trades copied out of a ring in one go."""
 BUSY_S, BUSY_PAUSE_S = 5.0, 0.001
 """How long, and how often, a reader tries again while a writer changes what it wants."""
 
@@ -129,16 +130,21 @@ class Reader:
         return found
 
     def trades(self, symbol: str | None, limit: int) -> Records:
-        """Return the last trades (TRADE) that the rings hold, of one symbol or all, oldest first.
+        """Return the last trades (TRADE) of rings and log, of one symbol or all, oldest first.
 
-        Trades of different shards are in the order of their times.
+        Trades of different shards are in the order of their times; those from the log have no
+        ``sequence``. Raises ``ReadError`` where the log cannot be read.
         """
         self._refresh()
-        if symbol is not None:
-            instrument = self.instrument(symbol)
-            return last_of_symbol(self._rings[instrument.shard], instrument.number, limit)
-        trades = np.concatenate([ring.last(limit) for ring in self._rings])
-        return _by_time(trades)[max(0, len(trades) - limit) :]
+        instrument = None if symbol is None else self.instrument(symbol)
+        plan = self.plan
+        past = PastTrades(self._rings, plan.instruments, plan.log_dir)
+        try:
+            return past.newest(instrument, limit)[::-1]
+        except (TradeLogError, OSError) as error:
+            raise ReadError(f"trade log: {error}") from error
+        finally:
+            past.close()
 
     def trades_of_shard(self, shard: int, limit: int) -> Records:
         """Return the last trades (TRADE) that one shard's ring holds, oldest first."""
@@ -280,22 +286,6 @@ def running_plan(config: Config, data_dir: Path | None = None) -> Plan:
     except msgspec.MsgspecError as error:
         raise ReadError(f"{plan.config_path}: {error}") from error
     return Plan(own, plan.data_dir)
-
-
-def last_of_symbol(ring: RingReader, symbol: int, limit: int) -> Records:
-    """Return the newest ``limit`` trades of one symbol that the ring holds, oldest first."""
-    found = [np.empty(0, TRADE)]
-    missing, before = limit, ring.published
-    while missing > 0 and before >= ring.oldest:
-        after = max(ring.oldest - 1, before - BATCH_TRADES)
-        result = ring.read(after, before - after)
-        # Where the writer came by, the result begins later and must still not pass its end.
-        trades = result.records[: max(0, before - result.first + 1)]
-        mine = trades[trades["symbol"] == symbol]
-        found.append(mine[max(0, len(mine) - missing) :])
-        missing -= len(found[-1])
-        before = after
-    return np.concatenate(found[::-1])
 
 
 def patiently(read: Callable[[], T]) -> T:

@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 
 from engine.plan import Plan
+from frontend.past_trades import BATCH_TRADES, last_of_symbol
 from frontend.reading import (
-    BATCH_TRADES,
     NotRunningError,
     Reader,
     ReadError,
     UnknownSymbolError,
-    last_of_symbol,
     patiently,
     running_plan,
 )

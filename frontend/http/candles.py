@@ -57,8 +57,11 @@ class Candles:
             while not self._stopping.is_set():
                 result = ring.read(self._seen[shard], BATCH_TRADES)
                 if result.lost_records:
+                    before = self._seen[shard]
                     self._read_log()
-                    continue
+                    if self._seen[shard] > before:
+                        continue
+                    # The log does not have them: its segments were moved away.
                 if not len(result.records):
                     break
                 self._add(result.records)

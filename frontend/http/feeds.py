@@ -7,12 +7,14 @@ something to tell, less often when it is quiet, not at all while nobody listens.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 
+from engine.trade_segments import TradeLogError
 from frontend.http.api import Api
 from frontend.http.depth import BookState, Level, changes, checksum
 from frontend.http.market import Market
@@ -27,6 +29,10 @@ IDLE_LOOKS = 50
 """Looks without news before they become rarer."""
 BATCH_TRADES = 1_024
 
+MOST_READ_TRADES = 16 * BATCH_TRADES
+"""Of what came while nobody listened; where there is more the last one is searched for."""
+
+logger = logging.getLogger("shardbook.http")
 _encode = msgspec.json.Encoder().encode
 _BUY = int(Side.BUY)
 
@@ -184,7 +190,11 @@ class TradesFeed(Feed):
 
 
 class TickerFeed(Feed):
-    """The best prices of one book and its last trade."""
+    """The best prices of one book and its last trade, however long ago that was.
+
+    Where the ring does not have it any more it is looked for in the log. Nothing is told before
+    that has been tried.
+    """
 
     channel = "ticker"
     conflated = True
@@ -197,11 +207,12 @@ class TickerFeed(Feed):
         self._seen = 0
         self._state: tuple[Any, ...] = ()
         self._trade: tuple[int, int] | None = None
+        self._searching: asyncio.Task[None] | None = None
+        self._tried = True
 
     def refresh(self) -> None:
         """Take everything as it is."""
         self._version = -1
-        self._seen = max(self._ring.oldest - 1, self._ring.published - self._ring.capacity // 2)
         self._read()
 
     def look(self) -> bool:
@@ -213,25 +224,65 @@ class TickerFeed(Feed):
             return False
         before = self._state
         self._read()
-        if self._state != before:
+        if self._state != before and self._tried:
             self.tell(self._message())
         return True
 
-    def first(self) -> str:
-        """Return the ticker as it is."""
-        return _encode(self._message()).decode()
+    def first(self) -> str | None:
+        """Return the ticker as it is; None where that is not known yet."""
+        return _encode(self._message()).decode() if self._tried else None
 
     def _read(self) -> None:
         self._version = self._board.version(self.market.number)
         depth = self._board.read(self.market.number)
         self._sequence, self._timestamp_ns = depth.sequence, depth.timestamp_ns
+        published = self._ring.published
+        missed = published - self._seen > MOST_READ_TRADES
+        if missed:
+            self._seen = published
         while self._ring.published > self._seen:
             result = self._ring.read(self._seen, BATCH_TRADES)
             self._seen = result.first + len(result.records) - 1
+            missed |= result.lost_records > 0
             mine = result.records[result.records["symbol"] == self.market.number]
             if len(mine):
                 self._trade = int(mine["price"][-1]), int(mine["quantity"][-1])
+                missed = False
+                self._stop_searching()
+        if missed:
+            self._stop_searching()
+            self._tried = False
+            self._searching = asyncio.get_running_loop().create_task(self._search())
         self._state = (depth.bids[:1].tolist(), depth.asks[:1].tolist(), self._trade)
+
+    def _stop_searching(self) -> None:
+        if self._searching is not None:
+            self._searching.cancel()
+            self._searching = None
+        self._tried = True
+
+    async def _search(self) -> None:
+        """Find the last trade in ring and log, and tell it."""
+        found: np.typing.NDArray[np.void] | None = None
+        while found is None:
+            try:
+                found = await self.api.trade_reads.last(self.market)
+            except TimeoutError:
+                self._tell_tried()  # of a long log, a part at a time
+            except (TradeLogError, OSError) as error:
+                logger.warning("trade log: %s", error)
+                break
+        if found is not None and len(found):
+            self._trade = int(found["price"][0]), int(found["quantity"][0])
+            self._state = (*self._state[:2], self._trade)
+            self._tried = False
+        self._searching = None
+        self._tell_tried()
+
+    def _tell_tried(self) -> None:
+        if not self._tried:
+            self._tried = True
+            self.tell(self._message())
 
     def _message(self) -> TickerMessage:
         prices, quantities = self.market.prices[0], self.market.quantities[0]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec import Raw
 
+from frontend.http.api import Records
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.market import Market
 from frontend.http.models import (
@@ -62,8 +63,7 @@ def orders(request: Request) -> OrdersAnswer:
         if market is None or market.shard == shard:
             symbol = 0 if market is None else market.number
             found.append(table.of_account(account, symbol, side, status, limit))
-    newest = np.concatenate(found)
-    newest = newest[np.argsort(newest["created_ns"], kind="stable")[::-1]][:limit]
+    newest = newest_first(np.concatenate(found), "created_ns")[:limit]
     views = order_views(api, newest, query.numbers == "string")
     return OrdersAnswer(timestamp=time.time_ns(), orders=views, count=len(views))
 
@@ -153,6 +153,15 @@ def limited(asked: int | None, default: int, most: int, field: str = "limit") ->
     if asked > most:
         raise broken_rule(field, f"must be at most {most}")
     return asked
+
+
+def newest_first(records: Records, time: str) -> Records:
+    """Return records of several shards by a time, the latest first.
+
+    Each shard's come newest first, and those of one time, of one command, stay in that order.
+    """
+    ordered: Records = records[np.argsort(-records[time].astype(np.int64), kind="stable")]
+    return ordered
 
 
 def _between(

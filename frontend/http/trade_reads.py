@@ -7,6 +7,7 @@ come in its order; trades of different shards by time, in the log about so.
 """
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import Awaitable
@@ -20,16 +21,23 @@ from msgspec import Raw
 from engine.trade_history import BackwardLog, trades_of
 from engine.trade_lines import LineFormatter, LoggedTrade
 from engine.trade_reader import Position
+from engine.trade_segments import TradeLogError
 from frontend.http.api import Api, Records
-from frontend.http.errors import broken_rule
+from frontend.http.errors import ApiError, broken_rule
 from frontend.http.market import Market
 from frontend.http.models import TradesQuery, TradeView, WrittenTrades
-from frontend.http.reads import limited
+from frontend.http.reads import limited, newest_first
 from frontend.http.request import Request, read_query
 from frontend.http.trade_rings import first_at, from_ring
+from frontend.past_trades import PastTrades
 from ipc.records import SEQUENCE_BITS, TRADE, sequence_of, shard_of
+from ipc.ring import RingReader
 from ipc.vocabulary import Side
 
+logger = logging.getLogger("shardbook.http")
+
+SEARCH_S = 1.0
+"""How long a search of the log for one symbol's last trade keeps others waiting."""
 SCAN_BYTES = 16 << 20
 """Of the log, looked at by one request."""
 REMEMBERED_ANSWERS = 64
@@ -66,6 +74,7 @@ class TradeReads:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._log = BackwardLog(api.plan.log_dir)
+        self._past = PastTrades(api.rings, api.plan.instruments, api.plan.log_dir)
         self._thread = ThreadPoolExecutor(1, "log")
         self._lines = LineFormatter(api.plan.instruments)
         self._newest: dict[bytes, _Written] = {}
@@ -111,9 +120,21 @@ class TradeReads:
         """Return an answer to which the log has something to add."""
         loop = asyncio.get_running_loop()
         asked = query, market, page, missing, quoted
-        older, cursor = await loop.run_in_executor(self._thread, self._older, *asked)
+        try:
+            older, cursor = await loop.run_in_executor(self._thread, self._older, *asked)
+        except (TradeLogError, OSError) as error:
+            logger.warning("trade log: %s", error)
+            raise ApiError(
+                "BUSY", "the trade log cannot be read now; its error is logged"
+            ) from None
         written += [_encode(view) for view in older]
         return _Written([], _joined(written), count + len(older), cursor).answer()
+
+    async def last(self, market: Market) -> Records:
+        """Return the last trade (TRADE) of a symbol, or none. Raises as ``PastTrades`` does."""
+        asked = market.instrument, 1, SEARCH_S
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._past.newest, *asked)
 
     def _remember(self, query: bytes, found: "_Written") -> None:
         """Keep an answer: it is the same until there is a new trade."""
@@ -133,6 +154,7 @@ class TradeReads:
         """Stop reading."""
         self._thread.shutdown(cancel_futures=True)
         self._log.close()
+        self._past.close()
 
     def _begin(self, query: TradesQuery, market: Market | None) -> _Page:
         shards = self._api.plan.shards if market is None else [market.shard]
@@ -167,8 +189,15 @@ class TradeReads:
         ]
         if len(found) == 1:
             return found[0]
-        every = np.concatenate(found)
-        return every[np.argsort(every["timestamp_ns"], kind="stable")[::-1]][:limit]
+        # A ring that gave up trades knows none before its oldest: what others have from before that
+        # is read from the log, where the trades of all shards are in order.
+        rings = [self._api.rings[shard] for shard in below]
+        ends = [
+            _end(ring, query) for ring, part in zip(rings, found, strict=True) if len(part) < limit
+        ]
+        horizon = max(ends, default=0)
+        every = newest_first(np.concatenate(found), "timestamp_ns")
+        return every[every["timestamp_ns"] >= horizon][:limit]
 
     def _nothing_older(self, query: TradesQuery, below: dict[int, int]) -> bool:
         """Return whether the rings had all that a page may have."""
@@ -260,6 +289,16 @@ def _lower(below: dict[int, int], trades: Records) -> None:
         mine = ids[ids >> SEQUENCE_BITS == shard] if len(below) > 1 else ids
         if len(mine):
             below[shard] = sequence_of(int(mine[-1]))
+
+
+def _end(ring: RingReader, query: TradesQuery) -> int:
+    """Return the time before which a ring does not have all that is asked for; 0: it has all."""
+    oldest = ring.oldest
+    first = ring.read(oldest - 1, 1).records
+    if oldest == 1 or not len(first):
+        return 0  # what a ring without trades gave up is from before the others' beginning
+    time_ns = int(first["timestamp_ns"][0])
+    return 0 if query.from_ is not None and time_ns < query.from_ else time_ns
 
 
 def _in_time(query: TradesQuery, timestamp_ns: int) -> bool:
