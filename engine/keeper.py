@@ -140,6 +140,15 @@ class Keeper:
         """Whether anything waits for the disk."""
         return bool(self._waiting)
 
+    @property
+    def taken(self) -> int:
+        """The last command that was kept, in the journal's count; 0 where none is."""
+        return 0 if self._journal is None else self._journal.sequence
+
+    def is_settled(self, sequence: int) -> bool:
+        """Return whether no command up to this one waits for the disk."""
+        return not self._waiting or self._waiting[0][0] > sequence
+
     def wait(self) -> None:
         """Wait until ``ready`` has something to give, if anything waits."""
         if self.syncer is not None:

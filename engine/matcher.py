@@ -9,6 +9,7 @@ never goes back, not even over restarts.
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -27,7 +28,15 @@ from ipc.board import BoardWriter
 from ipc.codec import FRONTEND_STREAM, command_row
 from ipc.explain import explain
 from ipc.frames import frame
-from ipc.messages import CloseStream, MassCancel, OpenStream, StreamOpened, backend_decoder
+from ipc.messages import (
+    CloseStream,
+    Heartbeat,
+    MassCancel,
+    OpenStream,
+    StreamOpened,
+    TestRequest,
+    backend_decoder,
+)
 from ipc.records import COMMAND, REPORT, TRADE
 from ipc.ring import REPORTS, RingWriter
 from ipc.status import StatusWriter, counter_place
@@ -38,6 +47,7 @@ MAX_UNSENT_BYTES = 64 << 20
 RING_FULL_WAIT_S = 0.0005
 RING_EVERY_NS = 2_000_000
 """Waking the persister costs more than matching an order, and takes it a while."""
+_HEARTBEAT = frame(Heartbeat(), FRONTEND_STREAM)
 _SLEEPS, _CUT_OFF = (counter_place("matcher", name) for name in ("sleeps", "links_cut_off"))
 
 
@@ -73,6 +83,8 @@ class Matcher:
         self._bell.setblocking(False)
         self._rung_ns = 0
         self._unrung = False
+        self._tests: deque[tuple[int, Link]] = deque()
+        """Who waits for a Heartbeat, each behind a command."""
         recovered = keeper.recover(
             self._ring.published, self._publish_left, plan.table_path(shard).with_suffix(".new")
         )
@@ -142,6 +154,10 @@ class Matcher:
         """Match the batches that the disk has taken meanwhile. Raises ``JournalError``."""
         for commands in self._keeper.ready():
             self._match(commands, links)
+        while self._tests and self._keeper.is_settled(self._tests[0][0]):
+            _, link = self._tests.popleft()
+            if link in links:
+                link.send(_HEARTBEAT)
 
     def settle_all(self, links: list[Link]) -> None:
         """Match every batch that was taken, waiting for the disk. Raises ``JournalError``."""
@@ -163,6 +179,9 @@ class Matcher:
             return count
         if isinstance(message, CloseStream):
             link.close_stream(message.stream)
+            return count
+        if isinstance(message, TestRequest):
+            self._tests.append((self._keeper.taken, link))
             return count
         assert isinstance(message, OpenStream), message
         account = message.account

@@ -175,6 +175,8 @@ class Supervisor:
         """Drain, what faces clients first and what reads last; leave nothing behind."""
         if self._lock < 0:
             return  # the directory is another's
+        if self._status is not None:
+            self._status.drain()
         if self._snapshots is not None:
             self._snapshots.stop()
         with contextlib.suppress(ProcessLookupError):

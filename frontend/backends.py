@@ -16,7 +16,9 @@ from ipc.frames import HEADER, HEADER_BYTES, frame
 from ipc.messages import (
     FRONTEND_MESSAGES,
     CloseStream,
+    Heartbeat,
     OpenStream,
+    TestRequest,
     frontend_decoder,
     server_decoder,
 )
@@ -96,6 +98,7 @@ class BackendLink(asyncio.BufferedProtocol):
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._filled = 0
         self._closing = False
+        self._test: asyncio.Future[bool] | None = None
         self._retry: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
@@ -132,6 +135,21 @@ class BackendLink(asyncio.BufferedProtocol):
             self._kept.append(bytes(data))
             self._kept_bytes += len(data)
             self.full = self._kept_bytes > self._max_queued_bytes
+
+    def test(self) -> "asyncio.Future[bool]":
+        """Ask a matcher whether it takes what comes, where that is not under way.
+
+        The future is true once all that was sent before is matched, false if the link is lost.
+        """
+        if self._test is None:
+            self._test = asyncio.get_running_loop().create_future()
+            self.write(frame(TestRequest()))
+        return self._test
+
+    def _end_test(self, alive: bool) -> None:
+        test, self._test = self._test, None
+        if test is not None:
+            test.set_result(alive)
 
     def open_stream(self, stream: int, account: int, cancel_on_disconnect: bool) -> None:
         """Tell the other side whose frames these are, and whether to cancel if they end.
@@ -234,6 +252,9 @@ class BackendLink(asyncio.BufferedProtocol):
         frame = bytes(data[position : position + size])
         if stream & FRONTEND_STREAM:
             message = frontend_decoder.decode(frame[HEADER_BYTES:])
+            if isinstance(message, Heartbeat):
+                self._end_test(True)
+                return size
             self._accounts.told(self.shard, stream & ~FRONTEND_STREAM, message)
             return size
         answer = server_decoder.decode(frame[HEADER_BYTES:])
@@ -266,6 +287,7 @@ class BackendLink(asyncio.BufferedProtocol):
         self._transport = None
         self._filled = 0
         self._known = set(self._flagged)
+        self._end_test(False)
         self.resume_writing()
         self._accounts.lost_link(self.shard)
         if self._closing:

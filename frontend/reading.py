@@ -254,7 +254,7 @@ class Reader:
 
     def _view(self, process: ProcessStatus) -> ProcessView:
         alive = _is_alive(process.pid)
-        lost = not alive and process.state in ("starting", "ready")
+        lost = not alive and process.state in ("starting", "ready", "draining")
         lag_trades = {}
         if process.role == "persister":
             gated = [ring for ring in self._rings if ring.gating_readers]

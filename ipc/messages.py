@@ -354,10 +354,20 @@ class CloseStream(Message, tag=42):
     stream: int
 
 
+class TestRequest(Message, tag=43):
+    """A frontend asks a matcher for a Heartbeat; it belongs to no stream."""
+
+    __test__ = False  # nothing for pytest, though FIX calls it so
+
+
+class Heartbeat(Message, tag=44):
+    """A matcher's answer to a TestRequest: what came before that is matched."""
+
+
 CLIENT_COMMANDS = NewOrder | Cancel | Replace | Reduce | MassCancel
 CLIENT_QUERIES = OrderQuery | TradesQuery | BookQuery
 CLIENT_MESSAGES = CLIENT_COMMANDS | CLIENT_QUERIES | Login | Ping
-BACKEND_MESSAGES = CLIENT_COMMANDS | CLIENT_QUERIES | OpenStream | CloseStream
+BACKEND_MESSAGES = CLIENT_COMMANDS | CLIENT_QUERIES | OpenStream | CloseStream | TestRequest
 SERVER_MESSAGES = (
     Report
     | Reject
@@ -370,7 +380,7 @@ SERVER_MESSAGES = (
     | Closing
     | ShardRestarted
 )
-FRONTEND_MESSAGES = StreamOpened | MassCancelReport | Reject
+FRONTEND_MESSAGES = StreamOpened | MassCancelReport | Reject | Heartbeat
 """What a matcher tells a frontend itself, on ``ipc.codec.FRONTEND_STREAM``."""
 
 COMMAND_TAGS = frozenset({tag_of(kind) for kind in get_args(CLIENT_COMMANDS)})

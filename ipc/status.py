@@ -14,7 +14,7 @@ from ipc.mapping import Mapping, create_mapping, open_mapping
 from ipc.vocabulary import Reason
 
 KIND = "status"
-STATES = ("absent", "starting", "ready", "stopped", "halted")
+STATES = ("absent", "starting", "ready", "stopped", "halted", "draining")
 ROLES = ("supervisor", "frontend", "matcher", "persister", "query", "http")
 
 ORDER_LATENCY_US = (100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 102_400, 1_000_000)
@@ -174,6 +174,10 @@ class StatusWriter:
     def ready(self) -> None:
         """Say that the process serves."""
         self.words[_STATE] = STATES.index("ready")
+
+    def drain(self) -> None:
+        """Say that the product takes nothing more and finishes what it has."""
+        self.words[_STATE] = STATES.index("draining")
 
     def stop(self) -> None:
         """Say that the process has ended as it should."""

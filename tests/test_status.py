@@ -67,6 +67,7 @@ def test_states_follow_a_process(page: Path) -> None:
     for step, expected in (
         (lambda: writer.start(1, 1), "starting"),
         (writer.ready, "ready"),
+        (writer.drain, "draining"),
         (writer.stop, "stopped"),
         (writer.forget, "absent"),
     ):

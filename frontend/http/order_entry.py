@@ -16,6 +16,7 @@ from frontend.linked_hall import close_links
 from frontend.session import COUNTER_BITS, MAX_COUNTER, SESSION_BITS
 from ipc.messages import CLIENT_COMMANDS, Login
 from ipc.table import OrderTableReader
+from ipc.vocabulary import Reason
 
 SWEEP_S = 0.25
 """How often overdue commands, and users who send nothing, are looked for."""
@@ -108,10 +109,27 @@ class OrderEntry:
         self.send(session, command, done)
         return answer
 
-    @property
-    def connected(self) -> bool:
-        """Whether every matcher is there."""
-        return all(link.connected for link in self._hall.router.matchers)
+    async def not_taking(self, timeout_s: float) -> dict[int, str]:
+        """Return the shards that would not take an order now, and why.
+
+        Asks each matcher, behind all that it has to do, and waits so long for it.
+        """
+        found = {}
+        tests = {}
+        for shard, link in enumerate(self._hall.router.matchers):
+            refusal = link.refusal()
+            if not link.connected or refusal is not None:
+                found[shard] = (refusal or Reason.SHARD_DOWN).name
+            else:
+                tests[shard] = link.test()
+        if tests:
+            await asyncio.wait(tests.values(), timeout=timeout_s)
+        for shard, test in tests.items():
+            if not test.done():
+                found[shard] = f"did not answer within {timeout_s:g} s"
+            elif not test.result():
+                found[shard] = Reason.SHARD_DOWN.name
+        return found
 
     def _opened(self, session: UserSession) -> None:
         """A session is open, or could not be opened."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec import Raw
 
-from frontend.http.api import Records
+from frontend.http.api import Api, Records
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.market import Market
 from frontend.http.models import (
@@ -30,7 +30,17 @@ from frontend.http.order_requests import SIDES
 from frontend.http.order_views import STATUSES, order_view, order_views
 from frontend.http.request import Request, read_query
 from ipc.records import ORDER
+from ipc.status import ProcessStatus
 from ipc.vocabulary import MAX_QUANTITY
+
+READY_WAIT_S = 1.0
+"""How long a matcher that is asked whether it takes orders may take to answer."""
+_NEEDED = ("supervisor", "matcher", "frontend", "persister")
+_WAITS = {
+    "journal_waits": "its journal waits for room on the disk",
+    "ring_full_waits": "its trades wait to be logged",
+}
+"""Counters of a matcher that grow while it is held, and what that means."""
 
 _CODES = {word: code for code, word in STATUSES.items()}
 _STATUS_RULE = "must be one of " + ", ".join(_CODES)
@@ -130,20 +140,40 @@ def health(request: Request) -> HealthAnswer:
     )
 
 
-def ready(request: Request) -> ReadyAnswer:
-    """Say whether every shard serves, and orders can reach it."""
+async def ready(request: Request) -> ReadyAnswer:
+    """Say whether every shard would take an order: each matcher is asked."""
     api = request.api
-    processes = api.page.processes()
+    before = {process.number: process.counters for process in _matchers(api)}
+    silent = await api.entry.not_taking(READY_WAIT_S)
     down = [
-        f"{process.role} {process.number}"
-        for process in processes
-        if process.role in ("matcher", "frontend", "persister") and process.state != "ready"
+        f"{process.role} {process.number}: {process.state}"
+        for process in api.page.processes()
+        if process.role in _NEEDED and process.state != "ready"
     ]
-    if not api.entry.connected:
-        down.append("order entry of this worker")
+    down += [
+        f"frontend {process.number}: reaches not every shard"
+        for process in api.page.processes()
+        if process.role == "frontend" and process.counters["shards_down"]
+    ]
+    for process in _matchers(api):
+        shard = process.number
+        why = [
+            text
+            for name, text in _WAITS.items()
+            if process.counters[name] > before[shard].get(name, 0)
+        ]
+        if shard in silent and process.state == "ready":
+            down.append(f"matcher {shard}: {', '.join([silent[shard], *why])}")
+        ring = api.rings[shard]
+        if ring.gating_readers and ring.published - ring.cursor_of(0) >= ring.capacity:
+            down.append(f"matcher {shard}: {_WAITS['ring_full_waits']}")
     if down:
         raise ApiError("NOT_READY", f"not ready: {', '.join(down)}", down=down)
     return ReadyAnswer(timestamp=time.time_ns(), status="ready", shards=len(api.plan.shards))
+
+
+def _matchers(api: Api) -> list[ProcessStatus]:
+    return [process for process in api.page.processes() if process.role == "matcher"]
 
 
 def limited(asked: int | None, default: int, most: int, field: str = "limit") -> int:

@@ -139,7 +139,9 @@ ROUTES = (
     ),
     Route("GET", "/orderbook", reads.book, m.BookAnswer, m.BookQuery, codes=("UNKNOWN_SYMBOL",)),
     Route("GET", "/orderbook/top", reads.top, m.TopAnswer, m.TopQuery, codes=("UNKNOWN_SYMBOL",)),
-    Route("GET", "/trades", trades, m.TradesAnswer, m.TradesQuery, codes=("UNKNOWN_SYMBOL",)),
+    Route(
+        "GET", "/trades", trades, m.TradesAnswer, m.TradesQuery, codes=("UNKNOWN_SYMBOL", "BUSY")
+    ),
     Route(
         "GET",
         "/candles",
