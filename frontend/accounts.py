@@ -1,15 +1,42 @@
 """Who is who: user ids as text, accounts as 64-bit digests, and the file that leads back.
 
 The file holds one JSON object a line, ``{"account": N, "user_id": "text"}``, and is only ever
-appended to, by the frontend that owns it.
+appended to, by the frontend that owns it. A line that says what no frontend writes is passed over.
 """
 
-import contextlib
 import json
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
+from ipc.messages import UserId
 from ipc.records import account_of
+
+logger = logging.getLogger("shardbook.frontend")
+
+MAX_LINE_BYTES = 1_024
+"""No line is longer: 40 bytes, a digest of 20, and 64 characters of up to 12 bytes each."""
+
+
+class AccountError(Exception):
+    """A user who cannot be let in; ``code`` and text are for whoever logs in."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class AccountLine(msgspec.Struct):
+    """One line of the file."""
+
+    account: int
+    user_id: UserId
+
+
+_decoder = msgspec.json.Decoder(AccountLine)
 
 
 class AccountRegistry:
@@ -18,43 +45,89 @@ class AccountRegistry:
     def __init__(self, path: Path, max_accounts: int) -> None:
         self._users: dict[int, str] = {}
         self._max_accounts = max_accounts
+        self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._load(path)
+        self._size = 0  # of the lines that count
+        self._failing = False
+        self._load()
 
-    def register(self, user_id: str) -> int | None:
+    def register(self, user_id: str) -> int:
         """Return the account of a user, writing it down the first time.
 
-        None where the registry is full, where it cannot be written, or where another user has the
-        same digest: then the two would share their orders.
+        Raises ``AccountError``: LOGIN_REFUSED where the registry is full, or where another user has
+        the same digest (the two would share their orders); BUSY where the disk does not take it.
         """
         account = account_of(user_id)
         known = self._users.get(account)
+        if known == user_id:
+            return account
         if known is not None:
-            return account if known == user_id else None
+            raise AccountError("LOGIN_REFUSED", "user_id: another user's has the same digest")
         if len(self._users) >= self._max_accounts:
-            return None
+            raise AccountError(
+                "LOGIN_REFUSED",
+                f"user_id: no further account can be opened, there are {self._max_accounts} "
+                "(max_accounts)",
+            )
         line = json.dumps({"account": account, "user_id": user_id}) + "\n"
-        if not self._append(line.encode()):
-            return None
+        try:
+            self._append(line.encode())
+        except OSError as error:
+            self._note(error)
+            raise AccountError(
+                "BUSY",
+                f"user_id: a new account cannot be written down now: {error.strerror}; try again "
+                "later",
+            ) from error
+        self._note(None)
         self._users[account] = user_id
         return account
 
-    def _append(self, line: bytes) -> bool:
-        """Write one line, whole or not at all; return whether it is there."""
-        size = os.fstat(self._file).st_size
-        with contextlib.suppress(OSError):
-            if os.write(self._file, line) == len(line):
-                return True
-        os.ftruncate(self._file, size)
-        return False
+    def _append(self, line: bytes) -> None:
+        """Write one line, whole or not at all. Raises ``OSError``."""
+        if os.fstat(self._file).st_size != self._size:
+            os.ftruncate(self._file, self._size)  # of one that was not written whole
+        while line:
+            line = line[os.write(self._file, line) :]  # where it is short the next says why
+        self._size = os.fstat(self._file).st_size
 
-    def _load(self, path: Path) -> None:
+    def _note(self, failure: OSError | None) -> None:
+        """Say when the disk begins to fail, and when it works again."""
+        if failure is not None and not self._failing:
+            logger.error("%s: new users cannot be written down: %s", self._path, failure)
+        elif failure is None and self._failing:
+            logger.warning("%s: new users are written down again", self._path)
+        self._failing = failure is not None
+
+    def _load(self) -> None:
         """Read the file; a last line that was torn by a crash is cut off."""
-        data = path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            os.ftruncate(self._file, whole)
-        for line in data[:whole].splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                entry = json.loads(line)
-                self._users[int(entry["account"])] = str(entry["user_id"])
+        for entry, end in read_accounts(self._path, 0):
+            self._size = end
+            if entry is not None:
+                self._users[entry.account] = entry.user_id
+        if os.fstat(self._file).st_size != self._size:
+            os.ftruncate(self._file, self._size)
+
+
+def read_accounts(path: Path, offset: int) -> Iterator[tuple[AccountLine | None, int]]:
+    """Yield the whole lines of a file from an offset on, None for a wrong one, and where they end.
+
+    Raises ``OSError``.
+    """
+    with path.open("rb") as source:
+        source.seek(offset)
+        whole = True
+        while line := source.readline(MAX_LINE_BYTES):
+            offset += len(line)
+            ended = line.endswith(b"\n")
+            if ended:
+                yield _entry(line) if whole else None, offset
+            whole = ended
+
+
+def _entry(line: bytes) -> AccountLine | None:
+    try:
+        entry = _decoder.decode(line)
+        return entry if account_of(entry.user_id) == entry.account else None
+    except (msgspec.DecodeError, UnicodeError):
+        return None

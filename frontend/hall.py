@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from engine.config import FrontendSection
-from frontend.accounts import AccountRegistry
+from frontend.accounts import AccountError, AccountRegistry
 from frontend.backends import BackendLink
 from frontend.entry import ClientConnection
 from frontend.keys import Keys
@@ -131,10 +131,11 @@ class Hall:
 
     def log_in(self, connection: ClientConnection, login: Login) -> None:
         """Open a session of an account, or refuse it; now, or once the shards have answered."""
-        account = self._registry.register(login.user_id)
-        if account is None:
+        try:
+            account = self._registry.register(login.user_id)
+        except AccountError as error:
             self.status.add("refused_login", 1)
-            connection.close("LOGIN_REFUSED", "user_id: no further account can be opened")
+            connection.close(error.code, str(error))
             return
         stream = self._stream_of.get(account) or self._add(account)
         if not stream.is_open:

@@ -1,19 +1,13 @@
 """The text of accounts: what the frontends have written down, read again where one is not known."""
 
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import msgspec
-
+from frontend.accounts import read_accounts
 from ipc.records import account_of
 
-
-class _Line(msgspec.Struct):
-    account: int
-    user_id: str
-
-
-_decoder = msgspec.json.Decoder(_Line)
+logger = logging.getLogger("shardbook.http")
 
 
 class AccountNames:
@@ -43,16 +37,9 @@ class AccountNames:
     def _read_on(self, path: Path) -> None:
         """Read the whole lines that were added to a file."""
         try:
-            with path.open("rb") as source:
-                source.seek(self._read.setdefault(path, 0))
-                data = source.read()
-        except FileNotFoundError:
-            return
-        data = data[: data.rfind(b"\n") + 1]
-        self._read[path] += len(data)
-        for line in data.splitlines():
-            try:
-                entry = _decoder.decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                continue
-            self._names[entry.account] = entry.user_id
+            for entry, end in read_accounts(path, self._read.get(path, 0)):
+                self._read[path] = end
+                if entry is not None:
+                    self._names[entry.account] = entry.user_id
+        except OSError as error:
+            logger.warning("%s: %s", path, error.strerror)

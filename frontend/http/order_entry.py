@@ -140,7 +140,12 @@ class OrderEntry:
             opening.set_result(session)
         else:
             opening.set_exception(
-                ApiError("BUSY", "user_id: no further account can be opened", field="user_id")
+                ApiError(
+                    "BUSY",
+                    session.refusal,
+                    field="user_id",
+                    rule=session.refusal.removeprefix("user_id: "),
+                )
             )
             opening.exception()  # nobody may wait for it any more
 

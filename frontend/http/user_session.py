@@ -55,6 +55,8 @@ class UserSession(ClientConnection):
     ) -> None:
         super().__init__(hall)
         self.user_id = user_id
+        self.refusal = ""
+        """Why it could not be opened."""
         self.used_s = 0.0
         """When it was used last."""
         self.pending: dict[int, Exchange] = {}
@@ -114,6 +116,7 @@ class UserSession(ClientConnection):
     def close(self, code: str, text: str) -> None:
         """End, or do not begin."""
         if not self.session:
+            self.refusal = text
             self._opened(self)
             return
         self.hall.leave(self)
