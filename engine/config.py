@@ -15,7 +15,14 @@ from msgspec import Meta, Struct
 
 from ipc.instruments import Instrument, Scale, ScaleError
 from ipc.records import MAX_SHARDS
-from ipc.sockets import Address, AddressError, is_loopback, parse_address
+from ipc.sockets import (
+    MAX_PEER_TIMEOUT_S,
+    PEER_TIMEOUT_S,
+    Address,
+    AddressError,
+    is_loopback,
+    parse_address,
+)
 from ipc.vocabulary import MAX_PRICE, MAX_RESTING_ORDERS
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -57,6 +64,7 @@ class FrontendSection(Section, frozen=True):
     tcp: str = ""
     login_timeout_s: Seconds = 10
     idle_timeout_s: Seconds = 0
+    peer_timeout_s: Annotated[int, Meta(ge=1, le=MAX_PEER_TIMEOUT_S)] = PEER_TIMEOUT_S
     max_sessions: Positive = 4_096
     max_accounts: Annotated[int, Meta(ge=1, le=1 << 30)] = 1 << 20
     max_unread_bytes: Annotated[int, Meta(ge=4_096)] = 16 << 20

@@ -58,13 +58,14 @@ class AsyncClient:
         cancel_on_disconnect: bool = False,
         api_key: str = "",
         tls: ssl.SSLContext | None = None,
+        peer_timeout_s: int = 0,
     ) -> None:
         self.address = parse_address(address) if isinstance(address, str) else address
         self.tls = tls
         self.timeout_s = timeout_s
         self.auto_reconnect = auto_reconnect
         self._session = Session(
-            user_id, max_reports, include_answers, cancel_on_disconnect, api_key
+            user_id, max_reports, include_answers, cancel_on_disconnect, api_key, peer_timeout_s
         )
         self._coming_back: asyncio.Task[None] | None = None
         self._link: AsyncWire | None = None
@@ -407,7 +408,9 @@ class AsyncClient:
 
     async def _connect(self, timeout_s: float) -> None:
         loop = asyncio.get_running_loop()
-        link = AsyncWire(self._session.begin(), self._received, self._end)
+        link = AsyncWire(
+            self._session.begin(), self._received, self._end, self._session.peer_timeout_s
+        )
         path, host, port = self.address
         try:
             async with asyncio.timeout(max(0.001, timeout_s)):

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+from ipc.sockets import PEER_TIMEOUT_S, notice_vanished
+
 
 class AsyncWire(asyncio.Protocol):
     """One connection: ``active`` until it has ended, ``welcome`` done when logged in."""
@@ -12,7 +14,9 @@ class AsyncWire(asyncio.Protocol):
         login: bytes,
         received: Callable[["AsyncWire", bytes], None],
         ended: Callable[["AsyncWire", str], None],
+        peer_timeout_s: int = 0,
     ) -> None:
+        """``peer_timeout_s``: see ``Wire``."""
         self.active = True
         self.welcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.writable = asyncio.Event()
@@ -20,6 +24,7 @@ class AsyncWire(asyncio.Protocol):
         self._login = login
         self._received = received
         self._ended = ended
+        self._peer_timeout_s = peer_timeout_s or PEER_TIMEOUT_S
         self._gone = asyncio.Event()
         self._transport: asyncio.Transport | None = None
 
@@ -47,6 +52,7 @@ class AsyncWire(asyncio.Protocol):
         """Log in, before the engine can have closed: a write that fails hides what it said."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        notice_vanished(transport.get_extra_info("socket"), self._peer_timeout_s)
         transport.write(self._login)
 
     def data_received(self, data: bytes) -> None:

@@ -62,7 +62,9 @@ class Client:
     ``cancel_on_disconnect``: when the last session of the user that asked for it ends, all orders
     of the user are cancelled. Interrupting a call (Ctrl-C) leaves its outcome unknown, and may end
     the connection. ``api_key``: where the engine has keys; ``tls``: where it speaks
-    TLS over TCP, the context to verify it by. ``max_reports`` and
+    TLS over TCP, the context to verify it by. ``peer_timeout_s``: within which both ends of a TCP
+    connection notice that the other has vanished from the network; twice that where something was
+    under way (0: 20 s here, at the engine what it has configured). ``max_reports`` and
     ``include_answers``: see ``frontend.session``.
     """
 
@@ -77,13 +79,14 @@ class Client:
         cancel_on_disconnect: bool = False,
         api_key: str = "",
         tls: ssl.SSLContext | None = None,
+        peer_timeout_s: int = 0,
     ) -> None:
         self.address = parse_address(address) if isinstance(address, str) else address
         self.tls = tls
         self.timeout_s = timeout_s
         self.auto_reconnect = auto_reconnect
         self._session = Session(
-            user_id, max_reports, include_answers, cancel_on_disconnect, api_key
+            user_id, max_reports, include_answers, cancel_on_disconnect, api_key, peer_timeout_s
         )
         self._answers: list[Answer] = []
         self._wire: Wire | None = None
@@ -421,7 +424,8 @@ class Client:
 
     def _connect(self, deadline: float) -> None:
         try:
-            self._wire = Wire(self.address, max(0.001, deadline - time.monotonic()), self.tls)
+            timeout_s = max(0.001, deadline - time.monotonic())
+            self._wire = Wire(self.address, timeout_s, self.tls, self._session.peer_timeout_s)
         except OSError as error:
             raise ConnectError(f"{self.address}: {error}") from error
         self._closed = False

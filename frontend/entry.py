@@ -38,7 +38,7 @@ from ipc.messages import (
     TradesQuery,
     client_decoder,
 )
-from ipc.sockets import widen
+from ipc.sockets import notice_vanished, widen
 from ipc.vocabulary import Reason
 
 if TYPE_CHECKING:
@@ -323,6 +323,8 @@ class ClientConnection(asyncio.BufferedProtocol):
             self.hall.status.add("refused_login", 1)
             self.close("LOGIN_REFUSED", "api_key: must be a key of the user_id")
             return
+        if login.peer_timeout_s and self.transport is not None:
+            notice_vanished(self.transport.get_extra_info("socket"), login.peer_timeout_s)
         self.hall.log_in(self, login)
         if not self.session and self._open():
             self._held_for_login = True  # what comes behind it waits with it

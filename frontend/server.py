@@ -12,7 +12,7 @@ from engine.process import Wakeup
 from frontend.entry import ClientConnection
 from frontend.hall import Hall
 from frontend.linked_hall import DRAIN_S, close_links, open_hall
-from ipc.sockets import BACKLOG, listen
+from ipc.sockets import BACKLOG, listen, notice_vanished
 from ipc.status import StatusWriter
 from ipc.tls import server_context
 
@@ -32,6 +32,7 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
             sock = listen(address, shared=config.processes > 1)
         except OSError as error:
             sys.exit(f"frontend: cannot listen on {address}: {error.strerror}")
+        notice_vanished(sock, config.peer_timeout_s)
         if address.host:
             context = server_context(plan.config.tls.certificate, plan.config.tls.key)
             server = await loop.create_server(

@@ -53,6 +53,7 @@ from ipc.messages import (
     Closing,
     InstrumentInfo,
     Login,
+    PeerTimeout,
     Report,
     ShardRestarted,
     UserId,
@@ -96,7 +97,7 @@ class Session:
 
     ``include_answers``: what answers a request stands in the queue as well (but not the answers
     to an array, which are an array themselves). Raises ``ConnectError``
-    for a user_id that no engine takes.
+    for a user_id or a peer_timeout_s that no engine takes.
     """
 
     def __init__(
@@ -106,15 +107,21 @@ class Session:
         include_answers: bool = False,
         cancel_on_disconnect: bool = False,
         api_key: str = "",
+        peer_timeout_s: int = 0,
     ) -> None:
-        try:
-            msgspec.convert(user_id, UserId)
-        except msgspec.ValidationError as error:
-            raise ConnectError(f"user_id {user_id!r}: {error}") from None
+        for field, value, kind in (
+            ("user_id", user_id, UserId),
+            ("peer_timeout_s", peer_timeout_s, PeerTimeout),
+        ):
+            try:
+                msgspec.convert(value, kind)
+            except msgspec.ValidationError as error:
+                raise ConnectError(f"{field} {value!r}: {error}") from None
         self.user_id = user_id
         self.include_answers = include_answers
         self.cancel_on_disconnect = cancel_on_disconnect
         self._api_key = api_key
+        self.peer_timeout_s = peer_timeout_s
         self.positions = Positions()
         self.version = ""
         self.session = 0
@@ -150,7 +157,11 @@ class Session:
         self._welcomed = False
         self.closing = None
         login = Login(
-            self.user_id, self.positions.resume(), self.cancel_on_disconnect, self._api_key
+            self.user_id,
+            self.positions.resume(),
+            self.cancel_on_disconnect,
+            self._api_key,
+            self.peer_timeout_s,
         )
         return self.sent(frame(login))
 

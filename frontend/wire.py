@@ -4,7 +4,7 @@ import select
 import ssl
 import time
 
-from ipc.sockets import Address, connect
+from ipc.sockets import PEER_TIMEOUT_S, Address, connect, notice_vanished
 
 RECEIVE_BYTES = 1 << 18
 TLS_PIECE_BYTES = 1 << 16
@@ -16,14 +16,24 @@ _LATER = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 class Wire:
     """One connection. Whatever fails is an OSError; the wire is of no use any more then."""
 
-    def __init__(self, address: Address, timeout_s: float, tls: ssl.SSLContext | None) -> None:
-        """Connect. ``tls``: verify the engine by this context, and speak TLS; on TCP only."""
+    def __init__(
+        self,
+        address: Address,
+        timeout_s: float,
+        tls: ssl.SSLContext | None,
+        peer_timeout_s: int = 0,
+    ) -> None:
+        """Connect. ``tls``: verify the engine by this context, and speak TLS; on TCP only.
+
+        ``peer_timeout_s``: within which it fails where the engine vanishes; 0: ``PEER_TIMEOUT_S``.
+        """
         self._tls = tls is not None and bool(address.host)
         self._piece_bytes = TLS_PIECE_BYTES if self._tls else 1 << 30
         self.unsent = memoryview(b"")
         """What was enqueued and not sent yet."""
         self._socket = connect(address, timeout_s)
         try:
+            notice_vanished(self._socket, peer_timeout_s or PEER_TIMEOUT_S)
             if tls is not None and self._tls:
                 self._socket = tls.wrap_socket(self._socket, server_hostname=address.host)
             self._socket.setblocking(False)

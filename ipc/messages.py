@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from msgspec.msgpack import Decoder, Encoder
 
 from ipc.records import MAX_SHARDS, SEQUENCE_BITS, SHARD_BITS
+from ipc.sockets import MAX_PEER_TIMEOUT_S
 from ipc.vocabulary import MAX_CLIENT_ID
 
 MAX_COMMAND_BODY = 1024
@@ -28,6 +29,7 @@ Code = Annotated[int, Meta(ge=0, le=255)]
 AccountSequence = Annotated[int, Meta(ge=0, lt=1 << (SHARD_BITS + SEQUENCE_BITS))]
 SymbolNumber = Annotated[int, Meta(ge=0, le=65535)]
 UserId = Annotated[str, Meta(min_length=1, max_length=64)]
+PeerTimeout = Annotated[int, Meta(ge=0, le=MAX_PEER_TIMEOUT_S)]
 
 
 class Message(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -131,13 +133,15 @@ class Login(Message, tag=10):
     ``resume``: the last ``account_sequence`` that was seen of each shard; what came after them is
     sent first. ``cancel_on_disconnect``: when the last session of the account that asked for it
     ends, in whatever way, all orders of the account are cancelled. ``api_key``: proves who it is,
-    where the engine has keys.
+    where the engine has keys. ``peer_timeout_s``: within which a client that has vanished from the
+    network is noticed, instead of the time that is configured (0: that).
     """
 
     user_id: UserId
     resume: Annotated[list[AccountSequence], Meta(max_length=MAX_SHARDS)] = []
     cancel_on_disconnect: bool = False
     api_key: Annotated[str, Meta(max_length=256)] = ""
+    peer_timeout_s: PeerTimeout = 0
 
 
 class Ping(Message, tag=11):

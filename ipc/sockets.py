@@ -13,6 +13,11 @@ BUFFER_BYTES = 1 << 20
 """Of a socket's kernel buffers, each way, as far as the machine allows."""
 
 
+PEER_TIMEOUT_S = 20
+"""Within which it is noticed that the other end of a TCP connection has vanished, by default."""
+MAX_PEER_TIMEOUT_S = 3_600
+
+
 class AddressError(ValueError):
     """An address that cannot be one; the text says what is allowed."""
 
@@ -69,6 +74,27 @@ def connect(address: Address, timeout_s: float | None = None) -> socket.socket:
     stream = socket.create_connection((address.host, address.port), timeout_s)
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return stream
+
+
+def notice_vanished(sock: socket.socket, within_s: int) -> None:
+    """Let the kernel end a TCP connection whose other end has vanished without a word.
+
+    It probes a silent one (from half the time on), and waits for what was sent to be taken, for
+    ``within_s`` (1 to 3,600); an end is seen at most twice as late, where something was sent
+    meanwhile. What a listening socket is told holds for the connections that it accepts. Of no
+    effect on Unix sockets: their ends do not vanish.
+    """
+    if sock.family == socket.AF_UNIX:
+        return
+    idle_s, interval_s = max(1, within_s // 2), max(1, within_s // 6)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, idle_s),
+        (socket.TCP_KEEPINTVL, interval_s),
+        (socket.TCP_KEEPCNT, max(1, (within_s - idle_s) // interval_s)),
+        (socket.TCP_USER_TIMEOUT, within_s * 1000),  # the kernel does not probe while data waits
+    ):
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def widen(sock: socket.socket) -> None:

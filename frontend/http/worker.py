@@ -26,7 +26,7 @@ from frontend.http.sockets import MAX_MESSAGE_BYTES
 from frontend.http.trade_reads import TradeReads
 from frontend.linked_hall import open_hall
 from frontend.version import product_version
-from ipc.sockets import listen
+from ipc.sockets import listen, notice_vanished
 from ipc.status import StatusWriter
 
 TICK_S = 1.0
@@ -68,6 +68,7 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     try:
         sock = listen(address, shared=True)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        notice_vanished(sock, plan.config.frontend.peer_timeout_s)
     except OSError as error:
         sys.exit(f"http {index}: cannot listen on {address}: {error.strerror}")
     app = App(api)
