@@ -23,11 +23,11 @@ from ipc.sockets import PEER_TIMEOUT_S, Address, connect, listen, notice_vanishe
 from ipc.status import StatusReader
 from ipc.vocabulary import ExecType, Reason
 from tests.http import API, free_port, http_section
-from tests.namespaces import Machines
 from tests.peer import Awaited
 from tests.product import WAIT_S, Wire, make_config, until
 from tests.test_http_security import Secure
 from tests.test_http_socket import Ws
+from tests.two_machines import Machines
 
 USERS = ["alice", "bob"]
 KEYS = {user: new_key() for user in USERS}
