@@ -3,7 +3,8 @@
 An account's reports are numbered without a gap, so that a client knows what it has missed and a
 frontend where to go on. The numbers follow from the reports alone, in the order in which the book
 gave them: a replay of the same commands gives the same numbers. The answer to a mass cancel over
-all shards is for the frontend, which adds the shards up, and has no number.
+all shards is for the frontend, which adds the shards up, and has no number. Nor has what is told to
+an account before its first accepted order: who only asks leaves nothing behind.
 """
 
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ Records = npt.NDArray[np.void]
 Words = npt.NDArray[np.uint64]
 
 _MASS_CANCELED, _AGGREGATE = int(ExecType.MASS_CANCELED), int(Flag.AGGREGATE)
+_REJECTED = int(ExecType.REJECTED)
 _START_SLOTS = 1024
 
 NUMBERING = np.dtype(
@@ -59,6 +61,9 @@ def number_report(report: Any, base: Any, accounts: Words, sequences: Words, roo
     new = 0
     slot = slot_of(report["account"], accounts)
     if accounts[slot] == np.uint64(0):
+        if report["exec_type"] == _REJECTED or report["exec_type"] == _MASS_CANCELED:
+            report["account_sequence"] = 0
+            return 0
         if room <= 0:
             return -1
         accounts[slot] = report["account"]
@@ -95,7 +100,7 @@ def place_all(accounts: Words, sequences: Words, into: Words, beside: Words) -> 
 
 
 class AccountSequences:
-    """The counters of one shard. Memory: 32 to 64 bytes for each account that was told anything."""
+    """The counters of one shard. Memory: 32 to 64 bytes for each account that ever had an order."""
 
     def __init__(self, shard: int) -> None:
         record = np.zeros(1, NUMBERING)

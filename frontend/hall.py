@@ -1,7 +1,8 @@
 """What all client connections of a frontend share: sessions, accounts and the way of reports back.
 
 A report goes to every session of its account. Matchers know an account here by its stream, a
-number that this frontend gave it and keeps while it lives.
+number that this frontend gave it and keeps while it lives; but that of a guest, who never had an
+order accepted, goes to another account some time after he has gone.
 
 **No gap, no repetition.** The first thing that a matcher says of a stream is where the account
 stands; from there on all reports come over the link, in order. The frontend keeps, by stream and
@@ -40,6 +41,7 @@ from ipc.messages import (
     Welcome,
     encoder,
 )
+from ipc.records import account_of, sequence_of
 from ipc.status import StatusWriter
 from ipc.vocabulary import CommandType, Reason
 
@@ -50,6 +52,10 @@ RECEIVE_BYTES = 1 << 16
 OPEN_WAIT_S = 1.0
 """How long a login waits for shards to say where the account stands. One that is held up says it
 later; the others are not to wait for it."""
+
+
+RETIRED_S = 2.0
+"""How long after its end the number of a guest's stream is not given to another account."""
 
 
 class Hall:
@@ -78,11 +84,14 @@ class Hall:
         self._connections: set[ClientConnection] = set()
         self._streams: dict[int, Stream] = {}
         self._stream_of: dict[int, Stream] = {}
+        self._retired: dict[int, float] = {}
+        """The closed streams of guests, by number, and since when; the first one the longest."""
         self._sessions = 0
         self._session_numbers = session_numbers
         self._mass_cancels = MassCancels()
         self.windows = Windows(config.window)
         self.receive_buffer = memoryview(bytearray(RECEIVE_BYTES))
+        status.set("accounts", len(registry))
 
     # Sessions -----------------------------------------------------------------------------------
 
@@ -128,11 +137,18 @@ class Hall:
             stream.close()
             for link in self.router.matchers:
                 link.close_stream(stream.number)
+            if not stream.is_registered:
+                self._registry.dismiss(stream.account)
+                self._retired[stream.number] = time.monotonic()
+
+    def has_place(self, user_id: str) -> bool:
+        """Return whether a user would be let in now, as far as places go."""
+        return not self._registry.is_full or account_of(user_id) in self._stream_of
 
     def log_in(self, connection: ClientConnection, login: Login) -> None:
         """Open a session of an account, or refuse it; now, or once the shards have answered."""
         try:
-            account = self._registry.register(login.user_id)
+            account = self._registry.admit(login.user_id)
         except AccountError as error:
             self.status.add("refused_login", 1)
             connection.close(error.code, str(error))
@@ -147,13 +163,42 @@ class Hall:
 
     def _add(self, account: int) -> Stream:
         shards = len(self.router.matchers)
-        stream = Stream(len(self._streams) + 1, account, shards, self.config.window)
+        former = self._take_retired()
+        number = len(self._streams) + 1 if former is None else former.number
+        stream = Stream(number, account, shards, self.config.window)
         assert stream.number <= MAX_STREAM
+        if former is not None:
+            stream.overtaken = former.overtaken
+        stream.is_registered = self._registry.is_registered(account)
         self._streams[stream.number] = self._stream_of[account] = stream
+        self.status.set("streams", len(self._streams))
         return stream
+
+    def _take_retired(self) -> Stream | None:
+        """Return the stream of a guest whose number can go to another account, if there is one.
+
+        Nothing of the former may be on its way any more: what a shard still says of it comes before
+        it has heard of the new one (``deliver``), and has no business with query workers' answers
+        after ``RETIRED_S``. A link that is down may keep something for it.
+        """
+        number = next(iter(self._retired), 0)
+        if not number or time.monotonic() - self._retired[number] < RETIRED_S:
+            return None
+        if not all(link.connected for link in self.router.all()):
+            return None
+        del self._retired[number]
+        return self._stream_of.pop(self._streams[number].account)
+
+    def _register(self, stream: Stream) -> None:
+        """Write down an account that had an order accepted."""
+        stream.is_registered = True
+        self._registry.register(stream.account)
+        self.status.set("accounts", len(self._registry))
+        self.status.set("unwritten_accounts", self._registry.unwritten)
 
     def _open(self, stream: Stream) -> None:
         matchers = self.router.matchers
+        self._retired.pop(stream.number, None)
         stream.open({shard for shard, link in enumerate(matchers) if link.connected})
         for link in self.router.all():
             link.open_stream(stream.number, stream.account, False)
@@ -219,8 +264,14 @@ class Hall:
         So many of them are answers. From a shard they are reports, up to account_sequence ``last``.
         """
         known = self._streams[stream]
-        if shard is not None and known.is_open:
-            known.positions[shard] = last
+        if shard in known.unheard:
+            self.status.add("undelivered_bytes", len(frames))
+            return  # it was for who had the stream before
+        if shard is not None and last:  # numbered: the account had an order accepted
+            if known.is_open:
+                known.positions[shard] = last
+            if not known.is_registered:
+                self._register(known)
         if not known.sessions:
             self.status.add("undelivered_bytes", len(frames))
         for connection in [*known.sessions]:
@@ -237,7 +288,7 @@ class Hall:
         answer: Reject | MassCancelReport | None = message if isinstance(message, Reject) else None
         if isinstance(message, MassCancelReport):
             answer = self._mass_cancels.add(stream, shard, message)
-        if answer is not None:
+        if answer is not None and shard not in known.unheard:
             for connection in list(known.sessions):
                 connection.deliver(frame(answer))
             self._answered(known, 1)
@@ -251,6 +302,8 @@ class Hall:
             return
         before = stream.positions[shard]
         stream.positions[shard] = last
+        if sequence_of(last) and not stream.is_registered:
+            self._register(stream)
         if stream.sessions:
             self._restarted(stream, shard, last if before is None else before, last)
         if shard in stream.opening:

@@ -12,12 +12,15 @@ if TYPE_CHECKING:
 
 class Stream:
     """One account. ``number`` is what matchers and query workers know it by on this frontend's
-    links; it stays while the frontend lives. The stream is open while the account has a session
-    here, or is about to: only then do matchers send its reports."""
+    links; it stays while the frontend lives, unless the account is that of a guest who has gone.
+    The stream is open while the account has a session here, or is about to: only then do matchers
+    send its reports."""
 
     def __init__(self, number: int, account: int, shards: int, window: int) -> None:
         self.number = number
         self.account = account
+        self.is_registered = False
+        """Whether it had an order accepted: see ``frontend.accounts``."""
         self.sessions: list[ClientConnection] = []
         self.positions: list[int | None] = [None] * shards
         """By shard, the account_sequence of the last report that every session has had; None where

@@ -25,6 +25,9 @@ COUNTERS: dict[str, tuple[str, ...]] = {
     "frontend": (
         "connections",
         "sessions",
+        "accounts",
+        "unwritten_accounts",
+        "streams",
         "frames_in",
         "bytes_in",
         "rejects_message",
@@ -84,6 +87,9 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "unknown_outcomes",
         "commands",
         "sessions",
+        "accounts",
+        "unwritten_accounts",
+        "streams",
         "refused_login",
         "undelivered_bytes",
         "shards_down",
@@ -98,7 +104,7 @@ COUNTERS: dict[str, tuple[str, ...]] = {
 
 _ROLE, _INDEX, _CORE, _STATE, _PID, _STARTED_NS = range(6)
 _FIRST_COUNTER = 8
-_MAX_COUNTERS = 32
+_MAX_COUNTERS = 64
 FIRST_REJECT = _FIRST_COUNTER + _MAX_COUNTERS
 """The word of a slot that counts rejects with Reason 0; those of other reasons follow."""
 _MAX_REASON = max(Reason)

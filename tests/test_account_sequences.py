@@ -74,3 +74,25 @@ def test_the_part_of_a_sum_has_no_number() -> None:
     assert reports["account_sequence"].tolist() == [make_id(1, 1), 0, make_id(1, 2), make_id(1, 3)]
     assert counters.reports == 4
     assert counters.last(8) == make_id(1, 0)
+
+
+KINDS = [ExecType.NEW, ExecType.REJECTED, ExecType.MASS_CANCELED, ExecType.TRADE]
+
+
+@given(st.lists(st.tuples(st.sampled_from(ACCOUNTS), st.sampled_from(KINDS))), st.integers(0, 30))
+def test_nothing_is_counted_before_an_accounts_first_order(
+    told: list[tuple[int, ExecType]], cut: int
+) -> None:
+    reports = reports_for([account for account, _ in told])
+    reports["exec_type"] = [kind for _, kind in told]
+    counters, seen = AccountSequences(3), Counter()
+    wanted = []
+    for account, kind in told:
+        counts = account in seen or kind in (ExecType.NEW, ExecType.TRADE)
+        seen.update([account] if counts else [])
+        wanted.append(make_id(3, seen[account]) if counts else 0)
+    counters.number(reports[:cut])
+    counters.number(reports[cut:])
+    assert reports["account_sequence"].tolist() == wanted
+    assert counters.known == len(seen)
+    assert counters.reports == len(reports)

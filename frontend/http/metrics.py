@@ -16,11 +16,17 @@ _GAUGES = frozenset(
     {
         ("frontend", "connections"),
         ("frontend", "sessions"),
+        ("frontend", "accounts"),
+        ("frontend", "unwritten_accounts"),
+        ("frontend", "streams"),
         ("matcher", "resting_orders"),
         ("http", "connections"),
         ("http", "sockets"),
         ("http", "subscriptions"),
         ("http", "sessions"),
+        ("http", "accounts"),
+        ("http", "unwritten_accounts"),
+        ("http", "streams"),
         ("http", "shards_down"),
         ("frontend", "shards_down"),
     }

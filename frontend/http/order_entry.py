@@ -48,7 +48,7 @@ class OrderEntry:
         self._base = (hall.next_session() & ((1 << SESSION_BITS) - 1)) << COUNTER_BITS
         self._counter = 0
         self._sessions: dict[str, UserSession] = {}
-        self._opening: dict[str, asyncio.Future[UserSession]] = {}
+        self._opening: dict[str, asyncio.Future[None]] = {}
         self._sweeping = self._loop.create_task(self._sweep())
 
     async def close(self) -> None:
@@ -65,15 +65,16 @@ class OrderEntry:
 
     async def session_of(self, user_id: str) -> UserSession:
         """Return the session of a user, opening it where needed. Raises ``ApiError``."""
-        session = self.open_session_of(user_id)
-        if session is not None:
-            return session
-        opening = self._opening.get(user_id)
-        if opening is None:
-            opening = self._opening[user_id] = self._loop.create_future()
-            session = UserSession(self._hall, user_id, self._tables, self._opened, self._ended)
-            self._hall.log_in(session, Login(user_id))
-        return await asyncio.shield(opening)
+        while (session := self.open_session_of(user_id)) is None:
+            opening = self._opening.get(user_id)
+            if opening is None:
+                if not self._hall.has_place(user_id):
+                    self._end_unused(0.0)
+                opening = self._opening[user_id] = self._loop.create_future()
+                session = UserSession(self._hall, user_id, self._tables, self._opened, self._ended)
+                self._hall.log_in(session, Login(user_id))
+            await asyncio.shield(opening)
+        return session
 
     def next_id(self) -> int:
         """Return the request_id of the next command."""
@@ -137,7 +138,7 @@ class OrderEntry:
         if session.session:
             session.used_s = self._loop.time()
             self._sessions[session.user_id] = session
-            opening.set_result(session)
+            opening.set_result(None)
         else:
             opening.set_exception(
                 ApiError(
@@ -158,7 +159,12 @@ class OrderEntry:
             now_s = self._loop.time()
             for session in list(self._sessions.values()):
                 session.fail_overdue(now_s)
-                in_use = session.pending or session.listeners
-                if not in_use and session.used_s < now_s - UNUSED_S:
-                    del self._sessions[session.user_id]
-                    self._hall.leave(session)
+            self._end_unused(UNUSED_S)
+
+    def _end_unused(self, after_s: float) -> None:
+        """End the sessions of users who have sent nothing for so long, and wait for nothing."""
+        now_s = self._loop.time()
+        for session in list(self._sessions.values()):
+            if not (session.pending or session.listeners) and session.used_s <= now_s - after_s:
+                del self._sessions[session.user_id]
+                self._hall.leave(session)
