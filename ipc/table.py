@@ -18,7 +18,7 @@ to another order meanwhile.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,8 @@ from ipc.records import ORDER, TABLE_ENTRY
 from ipc.vocabulary import OrdStatus
 
 Records = npt.NDArray[np.void]
+Slots = npt.NDArray[np.intp]
+Words = npt.NDArray[np.uint64]
 
 KIND = "order table"
 MAX_TRIES = 10_000
@@ -43,6 +45,9 @@ _CUM_QTY = 6
 assert TABLE_ENTRY.fields is not None
 assert TABLE_ENTRY.fields["cum_qty"][1] == 8 * _CUM_QTY
 _CHUNK = 1024
+_PART, _LOOK, _MOST_AT_ONCE = 8_192, 65_536, 65_536
+"""Of slots: whose ids are gathered, whose accounts are looked at, and that are put in order, in one
+piece of a search."""
 _SPINS = 100
 _LOW = 0xFFFFFFFF
 
@@ -330,28 +335,71 @@ class OrderTableReader(_Table):
         Each is whole; an order that enters or leaves meanwhile may be among them or not. Raises
         ``TableBusyError``.
         """
-        used = self.accounts[: self._table_words[_USED] + 1]
-        anyone = account is None
-        slots = np.flatnonzero(used if anyone else used == account)
-        slots = slots[np.argsort(self._rows[slots, 1])[::-1]]
-        found: list[Records] = [np.empty(0, ORDER)]
-        count = 0
-        for first in range(0, len(slots), _CHUNK):
-            orders = self._copies(slots[first : first + _CHUNK])
-            wanted = orders["order_id"] != 0
-            if not anyone:
-                wanted &= orders["account"] == account
-            if symbol:
-                wanted &= orders["symbol"] == symbol
-            if side:
-                wanted &= orders["side"] == side
-            if ord_status is not None:
-                wanted &= orders["ord_status"] == ord_status
-            found.append(orders[wanted])
-            count += len(found[-1])
-            if count >= limit:
-                break
-        return np.concatenate(found)[:limit]
+        search = self.search(account, symbol, side, ord_status, limit)
+        while True:
+            try:
+                next(search)
+            except StopIteration as stop:
+                found: Records = stop.value
+                return found
+
+    def search(
+        self,
+        account: int | None,
+        symbol: int = 0,
+        side: int = 0,
+        ord_status: int | None = None,
+        limit: int = 100,
+    ) -> Generator[None, None, Records]:
+        """Do what ``of_account`` does in pieces of well under a millisecond each."""
+        for tries in range(_SPINS):
+            epoch = int(self._table_words[_EPOCH])
+            slots, order_ids = yield from self._slots_of(account)
+            found, count = [np.empty(0, ORDER)], 0
+            below, batch = 1 << 64, _CHUNK
+            while count < limit:
+                newest, below = yield from _newest(slots, order_ids, below, batch)
+                batch = min(4 * batch, _MOST_AT_ONCE)
+                for first in range(0, len(newest), _CHUNK):
+                    orders = self._copies(newest[first : first + _CHUNK])
+                    wanted = orders["order_id"] != 0
+                    if account is not None:
+                        wanted &= orders["account"] == account
+                    if symbol:
+                        wanted &= orders["symbol"] == symbol
+                    if side:
+                        wanted &= orders["side"] == side
+                    if ord_status is not None:
+                        wanted &= orders["ord_status"] == ord_status
+                    found.append(orders[wanted])
+                    count += len(found[-1])
+                    yield
+                    if count >= limit:
+                        break
+                if not len(newest):
+                    break
+            if int(self._table_words[_EPOCH]) == epoch:
+                every = np.concatenate(found)
+                return every[np.argsort(every["order_id"])[::-1]][:limit]
+            self._lose(0, tries)  # orders have been given other slots meanwhile
+        raise TableBusyError(f"{self.mapping.path}: it was made anew again and again")
+
+    def _slots_of(
+        self, account: int | None
+    ) -> Generator[None, None, tuple[list[Slots], list[Words]]]:
+        """Return the slots that had orders of an account, in parts, and those orders' ids."""
+        slots: list[Slots] = []
+        order_ids: list[Words] = []
+        used = int(self._table_words[_USED]) + 1
+        for start in range(0, used, _LOOK):
+            part = self.accounts[start : min(start + _LOOK, used)]
+            mine = start + np.flatnonzero(part if account is None else part == account)
+            yield
+            for first in range(0, len(mine), _PART):
+                slots.append(mine[first : first + _PART])
+                order_ids.append(self._rows[slots[-1], 1])
+                yield
+        return slots, order_ids
 
     def _lose(self, copies: int, tries: int) -> None:
         """Count copies that met a change; after some, let a writer run that waits for the core."""
@@ -398,3 +446,20 @@ class OrderTableReader(_Table):
                 return np.ascontiguousarray(rows[:, _HEAD_BYTES // 8 :]).view(ORDER)[:, 0]
             self._lose(len(places), tries)
         raise TableBusyError(f"{self.mapping.path}: {len(places)} orders never held still")
+
+
+def _newest(
+    slots: list[Slots], order_ids: list[Words], below: int, count: int
+) -> Generator[None, None, tuple[Slots, int]]:
+    """Return the slots of the newest orders below an id, newest first, and the oldest one's id."""
+    best, best_ids = np.empty(0, np.intp), np.empty(0, np.uint64)
+    for some, some_ids in zip(slots, order_ids, strict=True):
+        older = some_ids < below
+        best = np.concatenate((best, some[older]))
+        best_ids = np.concatenate((best_ids, some_ids[older]))
+        if len(best) > count:
+            kept = np.argpartition(best_ids, len(best) - count)[-count:]
+            best, best_ids = best[kept], best_ids[kept]
+        yield
+    order = np.argsort(best_ids)[::-1]
+    return best[order], int(best_ids[order[-1]]) if len(best) else 0

@@ -13,6 +13,7 @@ from frontend.http.meter import Meter
 from frontend.http.names import AccountNames
 from frontend.http.order_entry import OrderEntry
 from frontend.http.request import Request
+from frontend.http.searches import Searches
 from frontend.keys import Keys
 from ipc.board import BoardReader
 from ipc.records import account_of, sequence_of, shard_of
@@ -35,6 +36,7 @@ class Api:
     trade_reads: "TradeReads"
     candles: "Candles"
     feeds: "Feeds"
+    searches: Searches
     openapi: bytes
     docs_page: bytes
 

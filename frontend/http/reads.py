@@ -1,7 +1,7 @@
 """Reads over REST, from shared memory alone: books, orders, instruments, and how the product is."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 import numpy as np
 from msgspec import Raw
@@ -18,6 +18,7 @@ from frontend.http.models import (
     OrderQuery,
     OrdersAnswer,
     OrdersQuery,
+    OrderView,
     Query,
     ReadyAnswer,
     SymbolsAnswer,
@@ -29,6 +30,7 @@ from frontend.http.models import (
 from frontend.http.order_requests import SIDES
 from frontend.http.order_views import STATUSES, order_view, order_views
 from frontend.http.request import Request, read_query
+from frontend.http.searches import Work
 from ipc.records import ORDER
 from ipc.status import ProcessStatus
 from ipc.vocabulary import MAX_QUANTITY
@@ -42,6 +44,7 @@ _WAITS = {
 }
 """Counters of a matcher that grow while it is held, and what that means."""
 
+VIEWS_AT_ONCE = 64
 _CODES = {word: code for code, word in STATUSES.items()}
 _STATUS_RULE = "must be one of " + ", ".join(_CODES)
 
@@ -55,7 +58,7 @@ def order(request: Request) -> OrderAnswer:
     return OrderAnswer(timestamp=time.time_ns(), order=view)
 
 
-def orders(request: Request) -> OrdersAnswer:
+def orders(request: Request) -> OrdersAnswer | Awaitable[OrdersAnswer]:
     """Show orders, newest first, live and ended not long ago."""
     api = request.api
     query = read_query(OrdersQuery, request.query)
@@ -68,13 +71,27 @@ def orders(request: Request) -> OrdersAnswer:
         status = _CODES.get(query.status.upper())
         if status is None:
             raise broken_rule("status", _STATUS_RULE)
+    searches = [
+        table.search(account, 0 if market is None else market.number, side, status, limit)
+        for shard, table in enumerate(api.tables)
+        if market is None or market.shard == shard
+    ]
+    search = _newest_orders(api, searches, limit, query.numbers == "string")
+    return api.searches.run(request.user_id, search)
+
+
+def _newest_orders(
+    api: Api, searches: Sequence[Work[Records]], limit: int, quoted: bool
+) -> Work[OrdersAnswer]:
+    """Return the newest orders that searches of tables find, in pieces of a search."""
     found = [np.empty(0, ORDER)]
-    for shard, table in enumerate(api.tables):
-        if market is None or market.shard == shard:
-            symbol = 0 if market is None else market.number
-            found.append(table.of_account(account, symbol, side, status, limit))
+    for search in searches:
+        found.append((yield from search))  # noqa: PERF401
     newest = newest_first(np.concatenate(found), "created_ns")[:limit]
-    views = order_views(api, newest, query.numbers == "string")
+    views: list[OrderView] = []
+    for first in range(0, len(newest), VIEWS_AT_ONCE):
+        views += order_views(api, newest[first : first + VIEWS_AT_ONCE], quoted)
+        yield
     return OrdersAnswer(timestamp=time.time_ns(), orders=views, count=len(views))
 
 

@@ -22,6 +22,7 @@ from frontend.http.docs import page
 from frontend.http.feeds import Feeds
 from frontend.http.openapi import describe
 from frontend.http.order_entry import OrderEntry
+from frontend.http.searches import Searches
 from frontend.http.sockets import MAX_MESSAGE_BYTES
 from frontend.http.trade_reads import TradeReads
 from frontend.linked_hall import open_hall
@@ -61,6 +62,7 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
         settings.answer_timeout_s,
         settings.max_pending_orders,
     )
+    api.searches = Searches(settings.answer_timeout_s)
     api.trade_reads, api.candles, api.feeds = TradeReads(api), Candles(api), Feeds(api)
     symbols = [market.symbol for market in api.markets.all]
     description = describe(api.version, symbols, api.markets.default_symbol)
