@@ -95,6 +95,7 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "shards_down",
         "resumed_reports",
         "refused_resume",
+        "internal_errors",
         "order_seconds_ns",
         *(f"order_under_us_{bound}" for bound in ORDER_LATENCY_US),
         "order_over",

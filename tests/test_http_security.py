@@ -132,7 +132,7 @@ def test_a_socket_logs_in_by_header_or_by_message(plan: Plan, trust: ssl.SSLCont
         assert ws.refused("subscribe", channel="depth", symbol="AA")[0] == "UNAUTHORIZED"
         assert ws.refused("order", order=ORDER)[0] == "UNAUTHORIZED"
         assert ws.refused("login", key="wrong")[0] == "UNAUTHORIZED"
-        answer = ws.ask("login", key=KEYS["bob"])
+        answer = ws.ask("LogIn", key=KEYS["bob"])
         assert (answer["type"], answer["user_id"]) == ("logged_in", "bob")
         assert ws.refused("login", key=KEYS["bob"])[0] == "INVALID_REQUEST"
         assert ws.ask("order", order=ORDER)["type"] == "result"

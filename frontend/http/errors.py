@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from frontend.http.models import ErrorBody
+from ipc.decimals import clipped
 from ipc.messages import Reject
 from ipc.vocabulary import Reason
 
@@ -38,7 +39,7 @@ STATUS_OF_CODE: dict[str, int] = {
     "BODY_TOO_LARGE": 413,
     "TOO_MANY_REQUESTS": 429,
     "HEADERS_TOO_LARGE": 431,
-    "INTERNAL_ERROR": 500,
+    "INTERNAL": 500,
     "BUSY": 503,
     "SHARD_DOWN": 503,
     "NOT_READY": 503,
@@ -97,11 +98,11 @@ def broken_rule(field: str, rule: str, code: str = "") -> ApiError:
 def of_validation(error: msgspec.ValidationError) -> ApiError:
     """Return what msgspec found, as field and rule."""
     problem, _, where = str(error).partition(" - at `$")
-    rule = problem.replace("`", "").replace(" | null", "")
-    field = where.rstrip("`").strip(".")
+    rule = clipped(problem.replace("`", "").replace(" | null", ""))
+    field = clipped(where.rstrip("`").strip("."))
     if rule.startswith(("Object missing required field ", "Object contains unknown field ")):
         words, _, name = problem.partition(" field ")
-        name = name.strip("`")
+        name = clipped(name.strip("`"))
         field = f"{field}.{name}" if field else name
         rule = "must be given" if "missing" in words else "is not a field of this request"
         if "missing" not in words:

@@ -9,7 +9,7 @@ from frontend.http.models import ErrorAnswer, NewOrder
 from frontend.http.routes import PREFIX, ROUTES, Route
 
 _REF = "#/components/schemas/{name}"
-_EVERYWHERE = ("INVALID_REQUEST", "HEADERS_TOO_LARGE", "INTERNAL_ERROR")
+_EVERYWHERE = ("INVALID_REQUEST", "HEADERS_TOO_LARGE", "INTERNAL")
 _KEYED = ("UNAUTHORIZED", "FORBIDDEN")
 _ORDER_ID = {
     "name": "order_id",

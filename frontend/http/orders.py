@@ -102,8 +102,8 @@ async def create_orders(request: Request) -> BatchResult:
             entry = read_order(data, api.markets, api.entry.next_id())
             session = await api.entry.session_of(request.user(entry.user_id))
             api.entry.check_room(session)
-        except ApiError as error:
-            results[index] = BatchItem(index=index, success=False, error=error.body())
+        except Exception as error:
+            results[index] = _failed(api, index, error)
         else:
             waiting.append((index, entry, api.entry.ask(session, entry.command)))
     for index, entry, answer in waiting:
@@ -122,8 +122,8 @@ def _batch_item(
         result = order_result(
             request.api, found, entry.market, quoted, entry.command.client_order_id
         )
-    except ApiError as error:
-        return BatchItem(index=index, success=False, error=error.body())
+    except Exception as error:
+        return _failed(request.api, index, error)
     return BatchItem(
         index=index,
         success=True,
@@ -136,6 +136,10 @@ def _batch_item(
     )
 
 
+def _failed(api: Api, index: int, error: Exception) -> BatchItem:
+    return BatchItem(index=index, success=False, error=api.problem(error).body())
+
+
 async def replace_order(request: Request) -> OrderResult:
     """Change price or total quantity of a resting order; it may trade like a new one."""
     api = request.api
@@ -143,11 +147,11 @@ async def replace_order(request: Request) -> OrderResult:
     change = decode(_replacement_decoder, request.body)
     named = query.user_id if change.user_id is UNSET else change.user_id
     order, market, session = await _find(request, named)
-    price = int(order["price"]) if change.price is None else market.ticks.of(change.price)
+    price = int(order["price"]) if change.price is UNSET else market.ticks.of(change.price)
     quantity = (
-        int(order["quantity"]) if change.quantity is None else market.lots.of(change.quantity)
+        int(order["quantity"]) if change.quantity is UNSET else market.lots.of(change.quantity)
     )
-    if change.price is None and change.quantity is None:
+    if change.price is UNSET and change.quantity is UNSET:
         raise broken_rule("", "price or quantity must be given", "INVALID_REQUEST")
     command = Replace(market.number, api.entry.next_id(), request.order_id, 0, price, quantity)
     found = await api.entry.ask(session, command)

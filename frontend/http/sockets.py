@@ -14,6 +14,7 @@ from collections import deque
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from frontend.http import orders
 from frontend.http.api import Api
@@ -165,14 +166,14 @@ class Socket:
 
     async def _carry_out(self, op: Op) -> None:
         try:
-            handler = _HANDLERS.get(op.op.lower())
+            handler = _HANDLERS.get(op.op)
             if handler is None:
                 raise broken_rule("op", _OPS, "INVALID_REQUEST")
             if self._api.keys and self._user_id is None and op.op not in ("login", "ping"):
                 raise ApiError("UNAUTHORIZED", "key: must be sent with the login op first")
             await handler(self, op)
-        except ApiError as error:
-            self._fail(op.id, error)
+        except Exception as error:
+            self._fail(op.id, self._api.problem(error))
 
     def _fail(self, tag: Any, error: ApiError) -> None:
         failed = Failed(type="error", id=tag, error=error.body(), timestamp=time.time_ns())
@@ -243,7 +244,9 @@ class Socket:
 
     async def _replace(self, op: Op) -> None:
         change = {"user_id": op.user_id, "price": op.price, "quantity": op.quantity}
-        body = _encode({name: value for name, value in change.items() if value is not None})
+        body = _encode(
+            {name: value for name, value in change.items() if value not in (None, UNSET)}
+        )
         result = await orders.replace_order(self._request(body, self._order_id(op)))
         self._done("result", op, result=result)
 
@@ -287,7 +290,7 @@ def _tag_of(data: bytes | str) -> Any:
     """Return the id of a message that is wrong elsewhere, where it can be read."""
     try:
         return _tag_decoder.decode(data).id
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
