@@ -30,6 +30,8 @@ Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[int, Meta(ge=0, le=86_400)]
 PowerOfTwo = Annotated[int, Meta(ge=16, le=1 << 26)]
 SYMBOL = re.compile(r"[A-Za-z0-9._/-]{1,24}")
+HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?")
+ORIGIN = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]{{0,31}}://(?:{HOST.pattern})(?::[0-9]{{1,5}})?")
 MAX_SOCKET_PATH = 107
 
 
@@ -123,6 +125,8 @@ class HttpSection(Section, frozen=True):
     max_subscriptions: Annotated[int, Meta(ge=1, le=10_000)] = 256
     max_unread_messages: Annotated[int, Meta(ge=16, le=1 << 20)] = 4_096
     heartbeat_s: Annotated[int, Meta(ge=1, le=3_600)] = 15
+    allowed_hosts: list[str] = []
+    allowed_origins: list[str] = []
 
 
 class TlsSection(Section, frozen=True):
@@ -275,9 +279,23 @@ def _check_edge(config: Config) -> None:
             f"http.default_depth = {http.default_depth}: must be at most http.max_depth "
             f"({http.max_depth})"
         )
+    _check_names(http)
     digests = [section.sha256 for section in config.keys]
     if len(set(digests)) != len(digests):
         raise ConfigError("keys: no key must be listed twice")
+
+
+def _check_names(http: HttpSection) -> None:
+    """Verify what browsers are held to."""
+    for key, pattern, rule in (
+        ("allowed_hosts", HOST, "a host as in a URL, without its port"),
+        ("allowed_origins", ORIGIN, "SCHEME://HOST or SCHEME://HOST:PORT"),
+    ):
+        for position, name in enumerate(getattr(http, key)):
+            if name != "*" and not pattern.fullmatch(name):
+                raise ConfigError(
+                    f'http.{key}[{position}] = {shown(name)}: must be {rule}, or "*" for any'
+                )
 
 
 def _instrument(position: int, section: InstrumentSection, matchers: int) -> Instrument:

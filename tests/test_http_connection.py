@@ -86,14 +86,20 @@ class Raw:
 
 
 def post(body: bytes, *headers: str) -> bytes:
-    lines = [f"POST {API}/orders HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers]
+    lines = [
+        f"POST {API}/orders HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        *headers,
+    ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 ENTER = post(json.dumps(ORDER).encode())
 MUCH = 1 << 25
 """Bytes: more than the buffers of a connection hold."""
-HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def test_requests_in_one_piece_are_answered_in_their_order(plan: Plan) -> None:
@@ -154,7 +160,7 @@ def test_who_asks_may_go_on_with_the_body(plan: Plan) -> None:
     [
         b"GET /health HTTP/1.0\r\n\r\n",
         b"GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-        b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     ],
 )
 def test_a_connection_that_is_to_end_ends_after_its_answer(patient: Plan, request_: bytes) -> None:
@@ -168,16 +174,21 @@ def test_a_connection_that_is_to_end_ends_after_its_answer(patient: Plan, reques
 
 def test_an_answer_to_head_has_no_body(plan: Plan) -> None:
     with Raw(plan) as raw:
-        raw.send(b"HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n" + HEALTH)
-        assert raw.head().startswith(b"HTTP/1.1 405 ")
+        raw.send(b"HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n" + HEALTH)
+        head = raw.head()
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\ncontent-length: 0" not in head
+        assert raw.answer()[0] == 200
+        raw.send(b"HEAD /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n" + HEALTH)
+        assert raw.head().startswith(b"HTTP/1.1 404 ")
         assert raw.answer()[0] == 200
 
 
 def test_a_target_may_be_escaped_and_another_upgrade_is_not_made(plan: Plan) -> None:
     with Raw(plan) as raw:
-        raw.send(b"GET /he%61lth HTTP/1.1\r\nHost: x\r\n\r\n")
+        raw.send(b"GET /he%61lth HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert raw.answer()[0] == 200
-        raw.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n")
+        raw.send(HEALTH[:-2] + b"Connection: upgrade\r\nUpgrade: h2c\r\n\r\n")
         assert raw.answer()[0] == 200
 
 
@@ -191,7 +202,7 @@ def test_an_idle_connection_is_closed(plan: Plan) -> None:
 def test_who_asks_on_and_never_reads_is_cut_off(plan: Plan) -> None:
     with Raw(plan) as raw:
         raw.sock.setblocking(False)
-        many = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100
+        many = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100
         with suppress(BlockingIOError):
             while raw.sock.send(many):
                 pass
@@ -201,7 +212,7 @@ def test_who_asks_on_and_never_reads_is_cut_off(plan: Plan) -> None:
 
 def test_who_reads_late_gets_every_answer(patient: Plan) -> None:
     with Raw(patient) as raw, Raw(patient) as other:
-        raw.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 1_000)
+        raw.send(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1_000)
         other.send(HEALTH)
         other.answer()  # so as much has been answered as there was room for
         first = raw.answer()
@@ -228,7 +239,7 @@ def taken(raw: Raw, other: Raw, request: bytes, most: int) -> int:
 
 def test_while_answers_are_not_read_requests_are_not_either() -> None:
     """On a pair of sockets: TCP itself may take no more of a client that does not read."""
-    request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
     bounds = Bounds(4_096, 4_096, 1, WAIT_S)
     served = connections(bounds, lambda _, reply: reply(Answer(200, bytes(20_000))))
 
@@ -309,7 +320,7 @@ def test_a_known_head_tells_what_it_told_the_first_time(name: str) -> None:
     target = ("GET", "/health") if pieces[0][:4] == b"GET " else ("POST", f"{API}/orders")
     for call in calls:
         assert (call.method, call.path, call.query, call.problem) == (*target, b"", None)
-        assert call.headers[0] == (b"host", b"x")
+        assert call.headers[0] == (b"host", b"localhost")
 
 
 def test_while_a_request_is_carried_out_those_behind_it_are_not_read(patient: Plan) -> None:

@@ -13,10 +13,12 @@ from typing import Any
 
 import msgspec
 
+from frontend.http.access import Admit, preflight
 from frontend.http.api import Api
 from frontend.http.connection import Answer, Call, Reply
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.models import MAX_ID, ErrorAnswer
+from frontend.http.models import Answer as GoodAnswer
 from frontend.http.order_entry import Outcome
 from frontend.http.request import Request
 from frontend.http.routes import PREFIX, ROUTES, Content, Result, Route
@@ -35,16 +37,18 @@ Scope = dict[str, Any]
 class App:
     """Serves REST, and hands WebSockets on."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, admit: Admit) -> None:
         self._api = api
+        self._admit = admit
         self._keyed = bool(api.keys)
         self._routes: dict[tuple[str, str], Route] = {}
         self._methods: dict[str, list[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         for route in ROUTES:
             for path in (PREFIX + route.path, *([route.path] if route.unprefixed else [])):
-                self._routes[route.method, path] = route
-                self._methods.setdefault(path, []).append(route.method)
+                for method in (route.method, *(["HEAD"] if route.method == "GET" else [])):
+                    self._routes[method, path] = route
+                    self._methods.setdefault(path, ["OPTIONS"]).append(method)
 
     def serve(self, call: Call, reply: Reply) -> None:
         """Answer a request, at once or later."""
@@ -54,6 +58,9 @@ class App:
             order_id = 0
             route = self._routes.get((call.method, call.path))
             if route is None:
+                if call.method == "OPTIONS":
+                    reply(self._options(call))
+                    return
                 route, order_id = self._route(call.method, call.path)
             user_id = None
             if self._keyed and not route.public:
@@ -106,17 +113,15 @@ class App:
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Serve a WebSocket, as ASGI has it; a key may come with its request, or by login later."""
         await receive()
-        problem: ApiError | None = None
         user_id = None
-        if scope["path"] not in SOCKET_PATHS:
-            problem = ApiError("NOT_FOUND", "there is nothing at this path")
-        elif any(name in (b"x-api-key", b"authorization") for name, _ in scope["headers"]):
-            try:
+        try:
+            self._admit(scope["headers"], False)
+            if scope["path"] not in SOCKET_PATHS:
+                raise ApiError("NOT_FOUND", "there is nothing at this path")
+            if any(name in (b"x-api-key", b"authorization") for name, _ in scope["headers"]):
                 user_id = self._api.authenticate(scope["headers"])
-            except ApiError as error:
-                problem = error
-        if problem is not None:
-            await _refuse(problem, send)
+        except ApiError as error:
+            await _refuse(error, send)
             return
         await send({"type": "websocket.accept"})
         self._api.status.add("sockets", 1)
@@ -134,12 +139,23 @@ class App:
             found = self._routes.get((method, path))
             if found is not None:
                 return found, order_id
+        allowed = self._methods_of(path)
+        raise ApiError("METHOD_NOT_ALLOWED", f"{method} is not served here", allowed=allowed)
+
+    def _options(self, call: Call) -> Answer:
+        """Tell which methods a path has, as a browser asks before it lets a page use them."""
+        path = call.path
+        if path not in self._methods and path.startswith(ORDER_PREFIX):
+            path = ORDER_PATH
+        answer = self._good(GoodAnswer(timestamp=time.time_ns()))
+        answer.headers = preflight(self._methods_of(path), bool(call.grant))
+        return answer
+
+    def _methods_of(self, path: str) -> list[str]:
         methods = self._methods.get(path)
         if methods is None:
             raise ApiError("NOT_FOUND", "there is nothing at this path")
-        raise ApiError(
-            "METHOD_NOT_ALLOWED", f"{method} is not served here", allowed=sorted(methods)
-        )
+        return sorted(methods)
 
 
 async def _refuse(problem: ApiError, send: Any) -> None:

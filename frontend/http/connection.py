@@ -20,6 +20,7 @@ import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from frontend.http.access import Admit, Headers
 from frontend.http.errors import ApiError
 from frontend.http.models import ErrorAnswer
 
@@ -44,6 +45,8 @@ class Call(msgspec.Struct):
     keep_alive: bool
     problem: ApiError | None
     """What is wrong with it already."""
+    grant: bytes = b""
+    """Lines for the head of its answer, which tell a browser that a page may read it."""
 
 
 class Answer(msgspec.Struct):
@@ -82,15 +85,24 @@ class Head(NamedTuple):
     query: bytes
     headers: list[Header]
     body_bytes: int
+    grant: bytes
 
 
 class HeadersTooLargeError(Exception):
     """Ends parsing."""
 
 
-def connections(bounds: Bounds, serve: Serve) -> type["Connection"]:
-    """Return the class of connections with these bounds that are served so."""
-    own = {"bounds": bounds, "serve": staticmethod(serve), "heads": {}}
+def connections(bounds: Bounds, serve: Serve, admit: Admit = lambda *_: b"") -> type["Connection"]:
+    """Return the class of connections with these bounds that are served so.
+
+    What ``admit`` refuses is served as a call with a problem.
+    """
+    own = {
+        "bounds": bounds,
+        "serve": staticmethod(serve),
+        "admit": staticmethod(admit),
+        "heads": {},
+    }
     return type("BoundConnection", (Connection,), own)
 
 
@@ -99,6 +111,7 @@ class Connection(HttpToolsProtocol):
 
     bounds: ClassVar[Bounds]
     serve: "ClassVar[staticmethod[[Call, Reply], None]]"
+    admit: "ClassVar[staticmethod[[Headers, bool], bytes]]"
     heads: ClassVar[dict[bytes, Head]]
     """Heads of requests that were plain and whole, and left the connection open."""
 
@@ -133,9 +146,9 @@ class Connection(HttpToolsProtocol):
         stop = data.find(_HEAD_END) + len(_HEAD_END)
         head = self.heads.get(data[:stop]) if self._between else None
         if head is not None and len(data) - stop == head.body_bytes:
-            method, path, query, headers, _ = head
+            method, path, query, headers, _, grant = head
             self._waits_since = 0.0
-            self._calls.append(Call(method, path, query, headers, data[stop:], True, None))
+            self._calls.append(Call(method, path, query, headers, data[stop:], True, None, grant))
         else:
             self._parse(data, stop)
         if self._calls:
@@ -161,7 +174,7 @@ class Connection(HttpToolsProtocol):
                 if len(self.heads) >= REMEMBERED_HEADS:
                     self.heads.clear()
                 self.heads[data[:stop]] = Head(
-                    call.method, call.path, call.query, call.headers, len(call.body)
+                    call.method, call.path, call.query, call.headers, len(call.body), call.grant
                 )
 
     # What the parser tells ----------------------------------------------------------------------
@@ -241,8 +254,13 @@ class Connection(HttpToolsProtocol):
         parser = self.parser
         keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
         method = parser.get_method().decode("ascii")
+        problem, grant, body = self._wrong, b"", bytes(self._body)
+        try:
+            grant = self.admit(self.headers, bool(body))
+        except ApiError as error:
+            problem = problem or error
         self._calls.append(
-            Call(method, *self._target, self.headers, bytes(self._body), keep_alive, self._wrong)
+            Call(method, *self._target, self.headers, body, keep_alive, problem, grant)
         )
 
     def _too_large(self) -> ApiError:
@@ -270,7 +288,7 @@ class Connection(HttpToolsProtocol):
         call, self._current = self._current, None
         if self._lost or call is None:
             return
-        head = STATUS_LINE[answer.status]
+        head = STATUS_LINE[answer.status] + call.grant
         for name, value in answer.headers:
             head += b"%b: %b\r\n" % (name, value)
         closing = self._stopping or not call.keep_alive

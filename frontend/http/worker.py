@@ -14,6 +14,7 @@ import uvloop
 
 from engine.plan import Plan
 from engine.process import Wakeup
+from frontend.http.access import Access
 from frontend.http.api import Api
 from frontend.http.app import App
 from frontend.http.candles import Candles
@@ -73,7 +74,8 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
         notice_vanished(sock, plan.config.frontend.peer_timeout_s)
     except OSError as error:
         sys.exit(f"http {index}: cannot listen on {address}: {error.strerror}")
-    app = App(api)
+    access = Access(settings, address, encrypted=bool(plan.config.tls.certificate))
+    app = App(api, access.admit)
     bounds = Bounds(
         settings.max_header_bytes,
         settings.max_body_bytes,
@@ -83,7 +85,7 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     server = Server(
         uvicorn.Config(
             app,
-            http=connections(bounds, app.serve),
+            http=connections(bounds, app.serve, access.admit),
             ssl_certfile=plan.config.tls.certificate or None,
             ssl_keyfile=plan.config.tls.key or None,
             ws="websockets-sansio",
