@@ -65,12 +65,20 @@ class Api:
         """
         if not self.keys:
             return None
+        found = None
         for name, value in headers:
             if name == b"x-api-key":
-                return self.user_of_key(value)
-            if name == b"authorization" and value[:7].lower() == b"bearer ":
-                return self.user_of_key(value[7:].strip())
-        raise ApiError("UNAUTHORIZED", "an API key must be sent")
+                key = value
+            elif name == b"authorization" and value[:7].lower() == b"bearer ":
+                key = value[7:].strip()
+            else:
+                continue
+            if found is not None:
+                raise ApiError("UNAUTHORIZED", "one API key must be sent, not several")
+            found = key
+        if found is None:
+            raise ApiError("UNAUTHORIZED", "an API key must be sent")
+        return self.user_of_key(found)
 
     def user_of_key(self, key: bytes) -> str:
         """Return the user of a key. Raises ``ApiError``."""

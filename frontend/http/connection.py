@@ -9,7 +9,6 @@ A client's requests mostly have the same head again and again, byte for byte. Wh
 of a head is remembered, so a request that comes in one piece with a known one is not parsed.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -22,7 +21,6 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from frontend.http.access import Admit, Headers
 from frontend.http.errors import ApiError
-from frontend.http.models import ErrorAnswer
 
 REMEMBERED_TARGETS = 1_024
 REMEMBERED_HEADS = 1_024
@@ -92,6 +90,10 @@ class HeadersTooLargeError(Exception):
     """Ends parsing."""
 
 
+class UpgradeTooSoonError(Exception):
+    """Ends parsing."""
+
+
 def connections(bounds: Bounds, serve: Serve, admit: Admit = lambda *_: b"") -> type["Connection"]:
     """Return the class of connections with these bounds that are served so.
 
@@ -132,6 +134,7 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > self.bounds.max_connections:
             most = self.bounds.max_connections
             self._end(ApiError("BUSY", f"there are {most} connections already"))
+            self._serve_all()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what is not answered."""
@@ -160,10 +163,11 @@ class Connection(HttpToolsProtocol):
     def _parse(self, data: bytes, stop: int) -> None:
         """Let the parser tell of a piece; its first head, if there is one, ends at ``stop``."""
         calls, alone = self._calls, self._between and not self._calls
+        self._began, self._piece_body_bytes = False, 0
         super().data_received(data)
-        if self._in_headers and self._problem is None:
+        if (self._in_headers or self._in_trailers) and self._problem is None:
             # Neither an endless header nor endless headers are told of by the parser.
-            self._unfinished_bytes += len(data)
+            self._unfinished_bytes += self._rest_bytes(data) if self._began else len(data)
             if self._unfinished_bytes > 2 * self.bounds.max_header_bytes:
                 self._end(self._too_large())
         if alone and len(calls) == 1 and self._between and stop <= MAX_REMEMBERED_HEAD_BYTES:
@@ -177,11 +181,27 @@ class Connection(HttpToolsProtocol):
                     call.method, call.path, call.query, call.headers, len(call.body), call.grant
                 )
 
+    def _rest_bytes(self, data: bytes) -> int:
+        """Return how much of a piece belongs to the head that begins in it, and is not whole.
+
+        What comes before is whole requests: it ends with an empty line, or with a body. Where that
+        has empty lines too it is less; the next piece counts in full.
+        """
+        if self._in_trailers:
+            return 0
+        return max(0, len(data) - max(0, data.rfind(_HEAD_END)) - self._piece_body_bytes)
+
     # What the parser tells ----------------------------------------------------------------------
 
     _header_bytes = 0
     _unfinished_bytes = 0
     _in_headers = False
+    _in_trailers = False
+    """Or behind the line of a chunk of which nothing has come."""
+    _began = False
+    """Whether that began in the piece that is parsed."""
+    _piece_body_bytes = 0
+    """Of the last body in the piece that is parsed."""
     _between = True
     """Whether the last request is whole, and nothing has come of the next one."""
 
@@ -189,7 +209,8 @@ class Connection(HttpToolsProtocol):
         """Begin a request."""
         self._between = False
         self._header_bytes = self._unfinished_bytes = 0
-        self._in_headers = True
+        self._in_headers = self._began = True
+        self._in_trailers = False
         self._waits_since = self.loop.time()
         self.url, self.headers, self.expect_100_continue = b"", [], False
         self._body: bytes | bytearray = b""
@@ -202,8 +223,13 @@ class Connection(HttpToolsProtocol):
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header."""
+        """Keep a header; what comes behind the body is none, and is not kept."""
         self._header_bytes += len(name) + len(value)
+        if not self._in_headers:
+            if self._header_bytes > self.bounds.max_header_bytes:
+                self._problem = self._too_large()
+                raise HeadersTooLargeError
+            return
         name = name.lower()
         if name == b"expect":
             self.expect_100_continue = value.lower() == b"100-continue"
@@ -216,7 +242,11 @@ class Connection(HttpToolsProtocol):
             self._problem = self._too_large()
             raise HeadersTooLargeError
         self._target = target_of(self.url)
+        self._piece_body_bytes = 0
         if self.parser.should_upgrade() and self._should_upgrade():
+            if self._calls or self._current is not None:
+                self._problem = ApiError("INVALID_REQUEST", "an upgrade must await all answers")
+                raise UpgradeTooSoonError
             self._upgrades = True
             url, headers = self.url, self.headers
             super().on_message_begin()
@@ -228,6 +258,9 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body, unless it is too large: then none of it."""
+        self._in_trailers = False
+        self._unfinished_bytes = 0
+        self._piece_body_bytes += len(body)
         if self._wrong is not None:
             return
         if not self._body:
@@ -241,9 +274,15 @@ class Connection(HttpToolsProtocol):
             self._wrong = ApiError("BODY_TOO_LARGE", f"the body must have at most {most} bytes")
             self._add_call()
 
+    def on_chunk_header(self) -> None:
+        """Await a chunk: or trailers, where it is the last one and empty."""
+        self._in_trailers = self._began = True
+        self._unfinished_bytes = 0
+
     def on_message_complete(self) -> None:
         """Queue the request, unless it is answered already."""
         self._between = True
+        self._in_trailers = False
         if self._wrong is not None:
             self._waits_since = self.loop.time()
         elif not self._upgrades:
@@ -316,12 +355,9 @@ class Connection(HttpToolsProtocol):
         self._end(self._problem or ApiError("INVALID_REQUEST", "the request must be HTTP/1.1"))
 
     def _end(self, problem: ApiError) -> None:
-        """Answer with an error, and close."""
+        """Take nothing more, and close: with an error, once what came before is answered."""
         self._problem = problem
-        self._stopping = True
-        self._current = Call("", "", b"", [], b"", False, problem)
-        body = msgspec.json.encode(ErrorAnswer(problem.body(), time.time_ns()))
-        self._reply(Answer(problem.status, body, headers=problem.headers))
+        self._calls.append(Call("", "", b"", [], b"", False, problem))
 
     # The end ------------------------------------------------------------------------------------
 
