@@ -119,6 +119,9 @@ class HttpSection(Section, frozen=True):
     max_body_bytes: Annotated[int, Meta(ge=1_024, le=1 << 30)] = 1 << 20
     max_header_bytes: Annotated[int, Meta(ge=1_024, le=1 << 20)] = 16_384
     max_connections: Positive = 4_096
+    max_not_logged_in: Positive = 1_024
+    max_connections_per_address: Annotated[int, Meta(ge=0)] = 1_024
+    login_timeout_s: Seconds = 10
     max_pending_orders: Annotated[int, Meta(ge=1, le=1 << 20)] = 4_096
     answer_timeout_s: Annotated[int, Meta(ge=1, le=600)] = 5
     keep_alive_s: Annotated[int, Meta(ge=1, le=86_400)] = 75

@@ -96,6 +96,8 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "resumed_reports",
         "refused_resume",
         "internal_errors",
+        "refused_connections",
+        "closed_login_timeout",
         "order_seconds_ns",
         *(f"order_under_us_{bound}" for bound in ORDER_LATENCY_US),
         "order_over",

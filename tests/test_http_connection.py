@@ -241,7 +241,7 @@ def taken(raw: Raw, other: Raw, request: bytes, most: int) -> int:
 def test_while_answers_are_not_read_requests_are_not_either() -> None:
     """On a pair of sockets: TCP itself may take no more of a client that does not read."""
     request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    bounds = Bounds(4_096, 4_096, 1, WAIT_S)
+    bounds = Bounds(4_096, 4_096, WAIT_S)
     served = connections(bounds, lambda _, reply: reply(Answer(200, bytes(20_000))))
 
     async def sent_in_vain() -> int:
@@ -303,7 +303,7 @@ def test_a_known_head_tells_what_it_told_the_first_time(name: str) -> None:
         calls.append(call)
         reply(Answer(200, b""))
 
-    served = connections(Bounds(4_096, 4_096, 1, WAIT_S), serve)
+    served = connections(Bounds(4_096, 4_096, WAIT_S), serve)
 
     async def send() -> None:
         ours, theirs = socket.socketpair()
@@ -400,7 +400,7 @@ def test_what_comes_behind_a_body_is_dropped(cut: int) -> None:
         calls.append(call)
         reply(Answer(200, b""))
 
-    served = connections(Bounds(4_096, 4_096, 1, WAIT_S), serve)
+    served = connections(Bounds(4_096, 4_096, WAIT_S), serve)
     data = CHUNKED + TRAILERS + b"X-Api-Key: k\r\nHost: y\r\nExpect: 100-continue\r\n\r\n" + HEALTH
 
     async def send() -> None:

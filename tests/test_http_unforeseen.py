@@ -66,7 +66,7 @@ def test_an_operation_of_a_socket_is_answered(
             if len(answers) == 2:
                 both.set()
 
-        await Socket(api, None, send).serve(receive)
+        await Socket(api, None, send, lambda: None).serve(receive)
 
     with caplog.at_level(logging.ERROR):
         asyncio.run(asyncio.wait_for(exchange(), 60))

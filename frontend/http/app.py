@@ -15,7 +15,8 @@ import msgspec
 
 from frontend.http.access import Admit, preflight
 from frontend.http.api import Api
-from frontend.http.connection import Answer, Call, Reply
+from frontend.http.connection import PLACE, Answer, Call, Reply
+from frontend.http.door import Place
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.models import MAX_ID, ErrorAnswer
 from frontend.http.models import Answer as GoodAnswer
@@ -65,6 +66,8 @@ class App:
             user_id = None
             if self._keyed and not route.public:
                 user_id = self._api.authenticate(call.headers)
+                if call.place is not None:
+                    call.place.show()
             conclude = partial(self._conclude, reply)
             result: Any = route.handler(
                 Request(self._api, call.query, call.body, user_id, order_id, conclude)
@@ -125,8 +128,13 @@ class App:
             return
         await send({"type": "websocket.accept"})
         self._api.status.add("sockets", 1)
+        place: Place = scope["state"][PLACE]
+        socket = Socket(self._api, user_id, send, place.show)
+        place.end = socket.end_stranger
+        if user_id is not None:
+            place.show()
         try:
-            await Socket(self._api, user_id, send).serve(receive)
+            await socket.serve(receive)
         finally:
             self._api.status.add("sockets", -1)
 

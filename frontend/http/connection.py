@@ -20,6 +20,7 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from frontend.http.access import Admit, Headers
+from frontend.http.door import Door, Entrant, Place
 from frontend.http.errors import ApiError
 
 REMEMBERED_TARGETS = 1_024
@@ -27,6 +28,8 @@ REMEMBERED_HEADS = 1_024
 MAX_REMEMBERED_HEAD_BYTES = 1_024
 _ANSWER = b"%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n%b"
 _JSON = b"application/json"
+PLACE = "place"
+"""Under which name a WebSocket's scope has the place of its connection in its ``state``."""
 _HEAD_END = b"\r\n\r\n"
 
 Header = tuple[bytes, bytes]
@@ -45,6 +48,8 @@ class Call(msgspec.Struct):
     """What is wrong with it already."""
     grant: bytes = b""
     """Lines for the head of its answer, which tell a browser that a page may read it."""
+    place: Place | None = None
+    """Of its connection, where that is a stranger's yet."""
 
 
 class Answer(msgspec.Struct):
@@ -71,7 +76,6 @@ class Bounds(NamedTuple):
 
     max_header_bytes: int
     max_body_bytes: int
-    max_connections: int
     wait_s: float
 
 
@@ -94,26 +98,30 @@ class UpgradeTooSoonError(Exception):
     """Ends parsing."""
 
 
-def connections(bounds: Bounds, serve: Serve, admit: Admit = lambda *_: b"") -> type["Connection"]:
+def connections(
+    bounds: Bounds, serve: Serve, admit: Admit = lambda *_: b"", door: Door | None = None
+) -> type["Connection"]:
     """Return the class of connections with these bounds that are served so.
 
-    What ``admit`` refuses is served as a call with a problem.
+    What ``admit`` and ``door`` refuse is served as a call with a problem.
     """
     own = {
         "bounds": bounds,
         "serve": staticmethod(serve),
         "admit": staticmethod(admit),
         "heads": {},
+        "door": door,
     }
     return type("BoundConnection", (Connection,), own)
 
 
-class Connection(HttpToolsProtocol):
+class Connection(HttpToolsProtocol, Entrant):
     """A connection from accept to close, or to its upgrade."""
 
     bounds: ClassVar[Bounds]
     serve: "ClassVar[staticmethod[[Call, Reply], None]]"
     admit: "ClassVar[staticmethod[[Headers, bool], bytes]]"
+    door: ClassVar[Door | None]
     heads: ClassVar[dict[bytes, Head]]
     """Heads of requests that were plain and whole, and left the connection open."""
 
@@ -125,21 +133,35 @@ class Connection(HttpToolsProtocol):
     _serving = False
     _stopping = False
     _lost = False
+    place: Place | None = None
+    """At the door; a connection over TLS has taken it before."""
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a request, or refuse where there are too many connections."""
         super().connection_made(transport)
         self._calls: deque[Call] = deque()
         self._waits_since = self.loop.time()
-        if len(self.connections) > self.bounds.max_connections:
-            most = self.bounds.max_connections
-            self._end(ApiError("BUSY", f"there are {most} connections already"))
+        if self.door is None:
+            return
+        try:
+            host = self.client[0] if self.client else ""
+            place = self.place or self.door.enter(host, self._waits_since)
+        except ApiError as error:
+            self._end(error)
             self._serve_all()
+            return
+        if not self.door.keyed:
+            place.show()
+        place.end, place.abort = self._end_idle, transport.abort
+        self.place = place
+        self.app_state = {**self.app_state, PLACE: place}  # a WebSocket takes it over
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what is not answered."""
         self._lost = True
         self._calls.clear()
+        if self.place is not None:
+            self.place.leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -313,6 +335,8 @@ class Connection(HttpToolsProtocol):
         self._serving = True
         while self._calls and self._current is None and not self.flow.write_paused:
             self._current = self._calls.popleft()
+            if self.place is not None and self.place.strange:
+                self._current.place = self.place
             self.serve(self._current, self._reply)
         self._serving = False
         if self._calls:
@@ -368,6 +392,12 @@ class Connection(HttpToolsProtocol):
                 self.transport.abort()  # it does not read either
             else:
                 self.transport.close()
+
+    def _end_idle(self) -> bool:
+        """Close a stranger's connection, unless a request of it is under way."""
+        if self._waits_since:
+            self.transport.close()
+        return bool(self._waits_since)
 
     def shutdown(self) -> None:
         """Close, once what is under way is answered."""

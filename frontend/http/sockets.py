@@ -11,6 +11,7 @@ import contextlib
 import functools
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -42,10 +43,13 @@ _OPS = "must be one of subscribe, unsubscribe, login, order, replace, cancel, ca
 class Socket:
     """A connected client."""
 
-    def __init__(self, api: Api, user_id: str | None, send: Any) -> None:
+    def __init__(
+        self, api: Api, user_id: str | None, send: Any, logged_in: Callable[[], None]
+    ) -> None:
         self._api = api
         self._user_id = user_id
         self._send = send
+        self._logged_in = logged_in
         self._queue: deque[str] = deque()
         self._news = asyncio.Event()
         self._feeds: dict[tuple[str, str], Feed] = {}
@@ -70,7 +74,13 @@ class Socket:
 
     def cut_off(self, code: str, text: str) -> None:
         """End the connection, for a reason."""
-        self._close(POLICY if code == "SLOW_READER" else TRY_AGAIN, f"{code}: {text}")
+        status = POLICY if code in ("SLOW_READER", "LOGIN_TIMEOUT") else TRY_AGAIN
+        self._close(status, f"{code}: {text}")
+
+    def end_stranger(self) -> bool:
+        """End the connection of who has not logged in in time."""
+        self.cut_off("LOGIN_TIMEOUT", "a key must be sent in time")
+        return True
 
     def _put(self, message: str) -> None:
         if self._closing is not None:
@@ -234,6 +244,7 @@ class Socket:
         if self._user_id is not None:
             raise ApiError("INVALID_REQUEST", "a connection logs in once")
         self._user_id = self._api.user_of_key((op.key or "").encode())
+        self._logged_in()
         self._done("logged_in", op, user_id=self._user_id)
 
     async def _order(self, op: Op) -> None:
