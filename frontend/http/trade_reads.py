@@ -28,6 +28,7 @@ from frontend.http.market import Market
 from frontend.http.models import TradesQuery, TradeView, WrittenTrades
 from frontend.http.reads import limited, newest_first
 from frontend.http.request import Request, read_query
+from frontend.http.searches import ThreadedSearches, Work
 from frontend.http.trade_rings import first_at, from_ring
 from frontend.past_trades import PastTrades
 from ipc.records import SEQUENCE_BITS, TRADE, sequence_of, shard_of
@@ -69,13 +70,15 @@ class _Written(msgspec.Struct, frozen=True):
 
 
 class TradeReads:
-    """One worker's access to trades. The log is read in a thread of its own, one at a time."""
+    """One worker's access to trades. The log is read in threads of its own: pages by turns, a block
+    each."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self._log = BackwardLog(api.plan.log_dir)
         self._past = PastTrades(api.rings, api.plan.instruments, api.plan.log_dir)
-        self._thread = ThreadPoolExecutor(1, "log")
+        self._thread = ThreadPoolExecutor(1, "last")
+        self._pages = ThreadedSearches("log", api.config.answer_timeout_s)
         self._lines = LineFormatter(api.plan.instruments)
         self._newest: dict[bytes, _Written] = {}
 
@@ -101,7 +104,8 @@ class TradeReads:
         if count < limit:
             if not self._nothing_older(query, below):
                 rest = query, market, _Page(below, page.position), limit - count, quoted
-                return self._with_older(written, count, *rest)
+                search = self._older(*rest)
+                return self._with_older(written, count, search, request.user_id)
             cursor = None
         found = _Written(published, _joined(written), count, cursor)
         self._remember(request.query, found)
@@ -111,17 +115,12 @@ class TradeReads:
         self,
         written: list[bytes],
         count: int,
-        query: TradesQuery,
-        market: Market | None,
-        page: _Page,
-        missing: int,
-        quoted: bool,
+        search: "Work[tuple[list[TradeView], str | None]]",
+        who: str | None,
     ) -> WrittenTrades:
         """Return an answer to which the log has something to add."""
-        loop = asyncio.get_running_loop()
-        asked = query, market, page, missing, quoted
         try:
-            older, cursor = await loop.run_in_executor(self._thread, self._older, *asked)
+            older, cursor = await self._pages.run(who, search)
         except (TradeLogError, OSError) as error:
             logger.warning("trade log: %s", error)
             raise ApiError(
@@ -153,6 +152,7 @@ class TradeReads:
     def close(self) -> None:
         """Stop reading."""
         self._thread.shutdown(cancel_futures=True)
+        self._pages.close()
         self._log.close()
         self._past.close()
 
@@ -215,7 +215,7 @@ class TradeReads:
 
     def _older(
         self, query: TradesQuery, market: Market | None, page: _Page, limit: int, quoted: bool
-    ) -> tuple[list[TradeView], str | None]:
+    ) -> Work[tuple[list[TradeView], str | None]]:
         """Return what a bounded piece of the log has of a page, and the cursor of the next one."""
         symbol = None if market is None else market.symbol
         views: list[TradeView] = []
@@ -241,6 +241,7 @@ class TradeReads:
                     return views, None  # each shard's time only grows
                 if scanned >= SCAN_BYTES or len(views) == limit:
                     return views, _cursor(below, position)
+                yield
         except FileNotFoundError:
             pass  # the segment was moved away: what is older is not there any more
         return views, None
