@@ -5,13 +5,20 @@ import select
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from engine.plan import Plan
 from engine.trade_segments import closed_segments
+from frontend.http.market import Markets
+from frontend.http.models import TradesQuery
+from frontend.http.trade_rings import CHUNK_TRADES, from_ring
+from ipc.records import TRADE
+from ipc.ring import RingReader, RingWriter, create_ring
 from tests.http import API, Http, free_port, http_section, serving
 from tests.product import make_config, running, until
 
@@ -210,6 +217,26 @@ def test_an_answer_is_the_same_until_there_is_another_trade(plan: Plan) -> None:
             http.order("maker", "sell", quantity, 5, symbol="DD")
             http.order("taker", "buy", quantity, 5, symbol="DD")
             expected = [quantity, *expected][:3]
+
+
+def test_a_ring_is_searched_in_pieces(tmp_path: Path) -> None:
+    create_ring(tmp_path / "ring", 0, 1 << 15, 0, 0)
+    writer, reader = RingWriter(tmp_path / "ring"), RingReader(tmp_path / "ring")
+    trades = np.zeros(30_000, TRADE)
+    trades["trade_id"], trades["symbol"] = np.arange(1, 30_001), 1
+    trades["symbol"][::10_000] = 2
+    writer.publish(trades)
+    rare = Markets(make_config(1, 2).listed(), "").named("BB")
+    search = from_ring(reader, rare, TradesQuery(), 1 << 60, 100)
+    pieces, found = 0, None
+    while found is None:
+        try:
+            next(search)
+            pieces += 1
+        except StopIteration as stop:
+            found = stop.value
+    assert found["trade_id"].tolist() == [20_001, 10_001, 1]
+    assert pieces >= 30_000 // CHUNK_TRADES
 
 
 ASKERS = 30

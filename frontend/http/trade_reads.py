@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -94,10 +94,25 @@ class TradeReads:
         market = None if query.symbol is None else api.markets.named(query.symbol)
         quoted = query.numbers == "string"
         page = self._begin(query, market)
+        asked = query, market, page, limit, quoted
+        found = api.searches.run(request.user_id, self._page(request, published, *asked))
+        return _whole(found) if asyncio.iscoroutine(found) else found
+
+    def _page(
+        self,
+        request: Request,
+        published: list[int],
+        query: TradesQuery,
+        market: Market | None,
+        page: _Page,
+        limit: int,
+        quoted: bool,
+    ) -> Work[Any]:
+        """Return an answer, or what waits for the log to add to it; in pieces of a search."""
         below = dict(page.below)
         recent = np.empty(0, TRADE)
         if page.position is None:
-            recent = self._recent(query, market, below, limit)
+            recent = yield from self._recent(query, market, below, limit)
             _lower(below, recent)
         written, count = self._written(recent, quoted), len(recent)
         cursor: str | None = _cursor(below, page.position)
@@ -181,12 +196,12 @@ class TradeReads:
 
     def _recent(
         self, query: TradesQuery, market: Market | None, below: dict[int, int], limit: int
-    ) -> Records:
+    ) -> Work[Records]:
         """Return what the rings have of a page, newest first."""
-        found = [
-            from_ring(self._api.rings[shard], market, query, first, limit)
-            for shard, first in below.items()
-        ]
+        found = []
+        for shard, first in below.items():
+            ring = self._api.rings[shard]
+            found.append((yield from from_ring(ring, market, query, first, limit)))
         if len(found) == 1:
             return found[0]
         # A ring that gave up trades knows none before its oldest: what others have from before that
@@ -277,6 +292,13 @@ class TradeReads:
             trade.timestamp,
             trade.taker_side,
         )
+
+
+async def _whole(found: Awaitable[Any]) -> WrittenTrades:
+    """Wait for an answer, and for what the log adds to it."""
+    result = await found
+    whole: WrittenTrades = await result if asyncio.iscoroutine(result) else result
+    return whole
 
 
 def _joined(written: list[bytes]) -> Raw:
