@@ -39,6 +39,9 @@ class ConfigError(ValueError):
     """The configuration cannot be used; the text names key, value and what is allowed."""
 
 
+MAX_RECENT_ORDERS = 1 << 26
+
+
 class Section(Struct, forbid_unknown_fields=True, frozen=True):
     """Base of all sections: no key unknown."""
 
@@ -48,7 +51,7 @@ class EngineSection(Section, frozen=True):
 
     book: Literal["ladder", "reference"] = "ladder"
     matchers: Annotated[int, Meta(ge=1, le=MAX_SHARDS)] = 2
-    recent_orders: Annotated[int, Meta(ge=0, le=1 << 26)] = 65_536
+    recent_orders: Annotated[int, Meta(ge=0, le=MAX_RECENT_ORDERS)] = 65_536
     ring_trades: PowerOfTwo = 65_536
     ring_reports: PowerOfTwo = 65_536
     batch_commands: Annotated[int, Meta(ge=1, le=65_536)] = 4_096

@@ -28,6 +28,7 @@ from engine.config import Config
 from engine.journal_format import JournalError
 from engine.journal_reader import End, JournalReader, segments_of
 from engine.plan import Plan
+from engine.printable import printable
 from engine.recovery import Shard, find_start, publish_nothing
 from engine.shard_terms import terms_of
 from engine.snapshot import (
@@ -296,5 +297,5 @@ def _run(config: Config, data_dir: str, shard: int, late: bool) -> NoReturn:
     try:
         take_snapshot(plan, shard)
     except (JournalError, TradeLogError, OSError) as error:
-        sys.exit(f"snapshot of shard {shard}: {error}")
+        sys.exit(f"snapshot of shard {shard}: {printable(str(error))}")
     sys.exit(0)
