@@ -10,6 +10,7 @@ from ipc.instruments import Instrument
 from ipc.mapping import run_directory
 from ipc.sockets import Address, parse_address
 
+LOCK_FILE = "lock"
 Role = Literal["supervisor", "frontend", "matcher", "persister", "query", "http"]
 
 
@@ -79,7 +80,7 @@ class Plan:
     @property
     def lock_path(self) -> Path:
         """The file that a running supervisor holds locked."""
-        return self.data_dir / "lock"
+        return self.data_dir / LOCK_FILE
 
     @property
     def log_dir(self) -> Path:

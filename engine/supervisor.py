@@ -20,12 +20,16 @@ from pathlib import Path
 import msgspec
 
 from engine.config import Config
+from engine.journal_format import JournalError
 from engine.plan import Member, Plan
 from engine.process import HALTED, run_member
+from engine.recovery import find_start
+from engine.shard_terms import terms_of
 from engine.shared import create_shared, left_reports
 from engine.snapshotter import Schedule
+from engine.storage import Storage
 from engine.trade_log import TradeLogBusyError, TradeLogError
-from engine.trade_repair import repaired_log
+from engine.trade_repair import correct_seal, repaired_log
 from engine.warm import BOOK_VARIABLE, PROGRESS_VARIABLE
 from ipc.records import REPORT, TABLE_ENTRY, TRADE
 from ipc.sockets import listen
@@ -268,7 +272,9 @@ class Supervisor:
         refill = self.plan.config.journal.durability != "off"
         while True:
             try:
-                repaired = repaired_log(self.plan.log_dir, settings.segment_bytes, refill=refill)
+                log_dir = self.plan.log_dir
+                notes = correct_seal(log_dir, self._can_be_made, Storage()) if refill else []
+                repaired = repaired_log(log_dir, settings.segment_bytes, refill=refill)
                 break
             except TradeLogBusyError as error:
                 if self.stopping or time.monotonic() > deadline:
@@ -276,9 +282,19 @@ class Supervisor:
                 time.sleep(RETURN_S)
             except (OSError, TradeLogError) as error:
                 raise ServeError(f"trade log: {error}") from None
-        for note in repaired.notes:
+        for note in [*notes, *repaired.notes]:
             self._announce(f"trade log: {note}")
         return {shard: repaired.last_sequences.get(shard, 0) for shard in self.plan.shards}
+
+    def _can_be_made(self, logged: dict[int, int]) -> bool:
+        """Return whether the journals make again what comes after a trade of each shard."""
+        try:
+            for shard in self.plan.shards:
+                directory, terms = self.plan.journal_dir(shard), terms_of(self.plan, shard)
+                find_start(directory, terms, logged.get(shard, 0))
+        except (JournalError, OSError):
+            return False
+        return True
 
     def _count(self, name: str) -> None:
         if self._status is not None:

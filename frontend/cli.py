@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from engine.printable import printable
 from ipc.decimals import NumberError, read_decimal, shown, whole_number
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"shardbook: {message} (see {self.prog} --help)\n")
+        self.exit(USAGE, f"shardbook: {printable(message)} (see {self.prog} --help)\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         code = _expected(error)
         if not code:
             raise
-        print(f"shardbook: {error}", file=sys.stderr)
+        print(f"shardbook: {printable(str(error))}", file=sys.stderr)
     return code
 
 
@@ -176,7 +177,7 @@ def _snapshot(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from engine.verify import verify
 
-    return _judge(verify(options.directory), "all whole")
+    return _judge(verify(options.directory, options.log), "all whole")
 
 
 def _recover(options: argparse.Namespace) -> int:
@@ -213,7 +214,7 @@ def _reader(options: argparse.Namespace) -> "Reader":
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(printable(line), flush=True)
 
 
 def _unwind_when_told_to_end() -> None:
@@ -289,6 +290,9 @@ def _parser() -> argparse.ArgumentParser:
 
     verify = command("verify", _verify, "Check journals, snapshots and trade log, byte by byte.")
     verify.add_argument("directory", type=Path, metavar="DIR", help="a data directory")
+    verify.add_argument(
+        "--log", type=Path, metavar="DIR", help="where the trade log lies elsewhere"
+    )
 
     recover = command("recover", _recover, "Look at what a start would do, or accept a loss.")
     how = recover.add_mutually_exclusive_group(required=True)
