@@ -32,6 +32,8 @@ from ipc.records import COMMAND, SEGMENT
 
 READ_BYTES = 1 << 20
 """Read at a time, and more only where a batch is longer."""
+AGAIN_BYTES = 1 << 16
+"""Read first where a reader goes on: a live journal has grown by little, and zeros lie behind."""
 CHUNK_COMMANDS = MAX_BATCH_COMMANDS
 _NAME = re.compile(r"[0-9]{16}\.journal")
 Bytes = npt.NDArray[np.uint8]
@@ -82,8 +84,9 @@ def read_header(path: Path) -> Header:
 class JournalReader:
     """The commands of a journal behind ``after``, under the given terms.
 
-    ``end`` is right once ``chunks`` has been gone through. With ``live`` somebody may be writing:
-    what is not whole at the end is not there yet.
+    ``end`` is right once ``chunks`` has been gone through; gone through again, it gives what has
+    come since. With ``live`` somebody may be writing: what is not whole at the end is not there
+    yet.
     """
 
     def __init__(
@@ -94,6 +97,8 @@ class JournalReader:
         self._terms = terms
         self._after = after
         self._live = live
+        self._out = np.zeros(CHUNK_COMMANDS, COMMAND)
+        self._buffer = np.empty(MAX_BATCH_BYTES, np.uint8)
 
     def chunks(self) -> Iterator[Records]:
         """Yield arrays of up to 65,536 commands (COMMAND), each valid until the next one.
@@ -102,27 +107,31 @@ class JournalReader:
         another version, and ``OSError``.
         """
         segments = segments_of(self._directory)
-        first = max(
-            (n for n, segment in enumerate(segments) if segment.first_sequence <= self._after + 1),
-            default=0,
-        )
-        out = np.zeros(CHUNK_COMMANDS, COMMAND)
-        buffer = np.empty(MAX_BATCH_BYTES, np.uint8)
-        expected = None
+        self._after = max(self._after, self.end.sequence)
+        resumed = next((n for n, known in enumerate(segments) if known.path == self.end.path), None)
+        first = resumed or 0
+        if resumed is None:
+            first = max(
+                (n for n, found in enumerate(segments) if found.first_sequence <= self._after + 1),
+                default=0,
+            )
         for number, segment in enumerate(segments):
-            header = self._header(segment)
+            if number == resumed:
+                offset, wanted = self.end.offset, AGAIN_BYTES
+            elif resumed is not None and number < first:
+                continue
+            else:
+                offset, wanted = self._header(segment).size, READ_BYTES
             if number < first:
                 continue
-            if expected is None:
+            if number == first and resumed is None:
                 self._check_start(segment)
-            elif segment.first_sequence != expected:
+            elif number > first and segment.first_sequence != self.end.sequence + 1:
                 raise JournalError(
                     f"{segment.path}: begins with command {segment.first_sequence}, but the "
-                    f"segment before it ends with command {expected - 1}"
+                    f"segment before it ends with command {self.end.sequence}"
                 )
-            last = number == len(segments) - 1
-            yield from self._segment(segment, header.size, buffer, out, last)
-            expected = self.end.sequence + 1
+            yield from self._segment(segment, offset, wanted, number == len(segments) - 1)
 
     def _header(self, segment: Segment) -> Header:
         header = read_header(segment.path)
@@ -146,14 +155,12 @@ class JournalReader:
             )
         self.end.sequence = segment.first_sequence - 1
 
-    def _segment(
-        self, segment: Segment, offset: int, buffer: Bytes, out: Records, last: bool
-    ) -> Iterator[Records]:
-        """Yield one segment's commands from a place on."""
-        end = self.end
+    def _segment(self, segment: Segment, offset: int, wanted: int, last: bool) -> Iterator[Records]:
+        """Yield one segment's commands from a place on, of which so many bytes are read first."""
+        end, out, buffer = self.end, self._out, self._buffer
         with open_regular(segment.path) as file:
             descriptor = file.fileno()
-            filled, wanted = 0, READ_BYTES
+            filled = 0
             while True:
                 data = buffer[: read_into(descriptor, buffer.data[:wanted], offset)]
                 position = 0

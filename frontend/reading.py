@@ -5,7 +5,6 @@ or slowed.
 the next call notices it: it reads from the new one, or raises ``NotRunningError``.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from ipc.instruments import Instrument
 from ipc.mapping import MappingError
 from ipc.records import ORDER, shard_of
 from ipc.ring import RingReader
-from ipc.status import ProcessStatus, StatusReader
+from ipc.status import ProcessStatus, StatusReader, is_alive
 from ipc.table import OrderTableReader, TableBusyError
 from ipc.vocabulary import Reason
 
@@ -247,14 +246,14 @@ class Reader:
 
     def _verify_alive(self) -> None:
         """Look for the supervisor: where it was killed, its mappings stay behind."""
-        if not _is_alive(self._supervisor_pid):
+        if not is_alive(self._supervisor_pid):
             raise self._not_running()
 
     def _not_running(self) -> NotRunningError:
         return NotRunningError(f"no product runs in {self.plan.data_dir}")
 
     def _view(self, process: ProcessStatus) -> ProcessView:
-        alive = _is_alive(process.pid)
+        alive = is_alive(process.pid)
         lost = not alive and process.state in ("starting", "ready", "draining")
         lag_trades = {}
         if process.role == "persister":
@@ -303,18 +302,6 @@ def patiently(read: Callable[[], T]) -> T:
             if time.monotonic() > deadline:
                 raise ReadError(str(error)) from error
         time.sleep(BUSY_PAUSE_S)
-
-
-def _is_alive(pid: int) -> bool:
-    if not pid:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # another user's
-    return True
 
 
 def _by_time(trades: Records) -> Records:
