@@ -24,11 +24,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NoReturn
 
+from engine.children import ENDING, die_with_parent, take
 from engine.config import Config
 from engine.follower import Follower
 from engine.holds import held_positions
 from engine.journal_format import JournalError
 from engine.journal_reader import segments_of
+from engine.outlet import open_outlets
 from engine.plan import Plan
 from engine.printable import printable
 from engine.shard_terms import terms_of
@@ -290,7 +292,9 @@ def step_back(plan: Plan, pid: int = 0, late: bool = False) -> None:
 
 def _run(config: Config, data_dir: str, shard: int, late: bool) -> NoReturn:
     """Be the process that takes one snapshot."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent()  # what is not finished counts for nothing
+    take(ENDING, signal.SIG_IGN)
+    open_outlets()
     plan = Plan(config, Path(data_dir))
     step_back(plan, late=late)
     try:

@@ -1,16 +1,16 @@
 """The supervisor: makes what is shared, starts every process, watches them, and drains.
 
-It holds the lock of the data directory for as long as it lives. Children notice its death by
-themselves, finish what they have, and end.
+It holds the lock of the data directory for as long as it lives. Signals that ask to end are taken
+by it alone. Children notice its death by themselves, finish what they have, and end.
 """
 
 import contextlib
 import fcntl
+import math
 import multiprocessing
 import os
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
@@ -19,8 +19,11 @@ from pathlib import Path
 
 import msgspec
 
+from engine.children import FINISH, heeded, take
 from engine.config import Config
+from engine.fork_server import ForkServer, ForkServerError, has_ended
 from engine.journal_format import JournalError
+from engine.outlet import count_lost_lines
 from engine.plan import Member, Plan
 from engine.process import HALTED, run_member
 from engine.recovery import find_start
@@ -30,7 +33,6 @@ from engine.snapshotter import Schedule
 from engine.storage import Storage
 from engine.trade_log import TradeLogBusyError, TradeLogError
 from engine.trade_repair import correct_seal, repaired_log
-from engine.warm import BOOK_VARIABLE, PROGRESS_VARIABLE
 from ipc.records import REPORT, TABLE_ENTRY, TRADE
 from ipc.sockets import listen
 from ipc.status import ProcessStatus, StatusReader, StatusWriter
@@ -50,17 +52,23 @@ ABANDON_S = 2.0
 WATCH_S = 0.5
 RETURN_S = 0.01
 """How often to look whether a process that was started again serves."""
-SLOW_WARM_S = 4.0
-"""Loading compiled code takes less; what takes longer compiles, and says so."""
+UNKNOWN = 255
+"""Exit code of a process whose fork server has died: it may still be running."""
 
 ORDER_BYTES = TABLE_ENTRY.itemsize + 24
 """Shared memory of one order: its entry, its links, its part of the index."""
+
+_NO_FORK_SERVER = "the fork server died: nothing could be started again"
 
 Announce = Callable[[str], None]
 
 
 class ServeError(RuntimeError):
     """The product cannot start or go on; the text is for its user."""
+
+
+class StoppedError(RuntimeError):
+    """The product was told to end before it served."""
 
 
 class Supervisor:
@@ -78,26 +86,37 @@ class Supervisor:
         self._processes: dict[Member, BaseProcess] = {}
         self._returning: dict[Member, int] = {}
         """Processes started again that do not serve yet, and how often they have died so far."""
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["engine.preload"])
+        self._fork_server = ForkServer(plan.config.engine.book, plan.run_dir / "warming")
         self._lock = -1
         self._status: StatusWriter | None = None
         self._snapshots: Schedule | None = None
 
     def start(self) -> None:
-        """Take the data directory, make what is shared, start everything; return when ready."""
+        """Take the data directory, make what is shared, start everything; return when ready.
+
+        Raises ``ServeError``, and ``StoppedError`` where ``end`` was called meanwhile.
+        """
         self._take_directory()
         self._check_port()
         self._make_shared()
-        self._warm_up()
+        self._go_on()
+        try:
+            self._fork_server.start(self._announce, lambda: self.stopping)
+        except ForkServerError as error:
+            raise ServeError(str(error)) from None
         for role in ("matcher", "query", "persister", "frontend", "http"):
             for member in self.plan.members:
                 if member.role == role:
+                    self._go_on()
                     self._start(member)
         self._until_ready()
         self._served = True
         if self.plan.config.journal.durability != "off":
-            self._snapshots = Schedule(self.plan, self._context)
+            self._snapshots = Schedule(self.plan, self._fork_server.context)
+
+    def _go_on(self) -> None:
+        if self.stopping:
+            raise StoppedError
 
     def end(self, *_: object) -> None:
         """Have ``start`` or ``watch`` return soon; a signal's handler may call it."""
@@ -120,6 +139,8 @@ class Supervisor:
             ended = wait([*sentinels, *lifeline, self._told], timeout_s)
             if any(end in lifeline for end in ended):
                 return  # who started this product for itself is gone
+            if self._fork_server.died():
+                raise ServeError(_NO_FORK_SERVER)
             for member, process in list(self._processes.items()):
                 if not self.stopping and process.exitcode is not None:
                     self._replace(member, process.exitcode)
@@ -129,6 +150,8 @@ class Supervisor:
     def _replace(self, member: Member, exit_code: int) -> None:
         """Start a process that died again, or give it up."""
         name = f"{member.role} {member.index}"
+        if exit_code == UNKNOWN and not has_ended(self._processes[member].pid or 0):
+            raise ServeError(_NO_FORK_SERVER)
         self._processes.pop(member).close()
         deaths = self._returning.pop(member, 0) + 1
         if deaths > MOST_DEATHS and member.role != "matcher":
@@ -183,9 +206,9 @@ class Supervisor:
             self._status.drain()
         if self._snapshots is not None:
             self._snapshots.stop()
-        with contextlib.suppress(ProcessLookupError):
-            for role in ("http", "frontend", "matcher", "query", "persister"):
-                self._stop_all(role)
+        for role in ("http", "frontend", "matcher", "query", "persister"):
+            self._stop_all(role)
+        self._fork_server.stop()
         if self._status is not None:
             self._status.stop()
         shutil.rmtree(self.plan.run_dir, ignore_errors=True)
@@ -245,6 +268,7 @@ class Supervisor:
         create_shared(plan, logged, left)
         self._status = StatusWriter(plan.status_path, "supervisor", 0)
         self._status.start(os.getpid(), time.time_ns())
+        count_lost_lines(lambda: self._count("lost_lines"))
         self._status.ready()
 
     def _check_memory(self) -> None:
@@ -277,7 +301,8 @@ class Supervisor:
                 repaired = repaired_log(log_dir, settings.segment_bytes, refill=refill)
                 break
             except TradeLogBusyError as error:
-                if self.stopping or time.monotonic() > deadline:
+                self._go_on()
+                if time.monotonic() > deadline:
                     raise ServeError(f"trade log: {error}") from None
                 time.sleep(RETURN_S)
             except (OSError, TradeLogError) as error:
@@ -300,32 +325,8 @@ class Supervisor:
         if self._status is not None:
             self._status.add(name, 1)
 
-    def _warm_up(self) -> None:
-        """Start the fork server, which compiles ahead, and pass on what it is at."""
-        progress = self.plan.run_dir / "warming"
-        os.environ[PROGRESS_VARIABLE] = str(progress)
-        os.environ[BOOK_VARIABLE] = self.plan.config.engine.book
-        # The fork server looks for what to import before it learns this process's sys.path.
-        known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        here = str(Path(__file__).resolve().parent.parent)
-        os.environ["PYTHONPATH"] = os.pathsep.join([here, *filter(None, known)])
-        begun = time.monotonic()
-        shown = ""
-        first = self._context.Process(target=_nothing)
-        starter = threading.Thread(target=first.start)
-        starter.start()
-        while starter.is_alive():
-            starter.join(0.1)
-            text = progress.read_text() if progress.exists() else ""
-            if text != shown and time.monotonic() - begun > SLOW_WARM_S:
-                if not shown:
-                    self._announce("compiling for this machine, on the first start only")
-                self._announce(f"compiling {text}")
-                shown = text
-        first.join()
-
     def _start(self, member: Member) -> None:
-        process = self._context.Process(
+        process = self._fork_server.context.Process(
             target=run_member,
             args=(self.plan.config, str(self.plan.data_dir), member.role, member.index),
             name=f"shardbook-{member.role}-{member.index}",
@@ -343,8 +344,7 @@ class Supervisor:
             progress = sum(process.counters.get("replayed", 0) for process in found)
             if progress > replayed:
                 replayed, deadline = progress, time.monotonic() + START_S
-            if self.stopping:
-                raise ServeError("stopped before it was ready")
+            self._go_on()
             for member, process in self._processes.items():
                 if process.exitcode is not None:
                     raise ServeError(
@@ -361,21 +361,37 @@ class Supervisor:
         """Tell every process of a role to finish, and wait; kill what does not."""
         members = [m for m in self._processes if m.role == role]
         for member in members:
-            self._processes[member].terminate()
+            _send(self._processes[member], FINISH)
         deadline = time.monotonic() + (DRAIN_S if self._served else ABANDON_S)
         for member in members:
-            process = self._processes[member]
-            process.join(max(0.0, deadline - time.monotonic()))
-            if process.exitcode is None:
-                self.clean = False
-                self._announce(f"{role} {member.index} did not finish; killing it")
-                process.kill()
-                process.join()
+            process = self._processes.pop(member)
+            if not _ended(process, deadline):
+                if self._served:
+                    self.clean = False
+                    self._announce(f"{role} {member.index} did not finish; killing it")
+                _send(process, signal.SIGKILL)
+                _ended(process, math.inf)
             elif process.exitcode:
                 self.clean = False
                 self._announce(f"{role} {member.index} ended with exit code {process.exitcode}")
             process.close()
-            del self._processes[member]
+
+
+def _send(process: BaseProcess, number: int) -> None:
+    """Send a process a signal, unless it has ended."""
+    if process.pid is not None and process.exitcode in (None, UNKNOWN):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+
+
+def _ended(process: BaseProcess, deadline_s: float) -> bool:
+    """Wait for the end of a process, also where nobody is told of it; return whether it came."""
+    process.join(None if deadline_s == math.inf else max(0.0, deadline_s - time.monotonic()))
+    while process.exitcode == UNKNOWN and not has_ended(process.pid or 0):
+        if time.monotonic() > deadline_s:
+            return False
+        time.sleep(RETURN_S)
+    return process.exitcode is not None
 
 
 def _serves(process: ProcessStatus) -> bool:
@@ -391,17 +407,14 @@ def available_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _nothing() -> None:
-    """Be the first process that the fork server makes."""
-
-
 def serve(config: Config, data_dir: Path | None, announce: Announce) -> int:
-    """Run the product until SIGINT or SIGTERM; return the exit code. Raises ``ServeError``."""
+    """Run the product until a signal asks it to end; return the exit code.
+
+    What ``announce`` raises ends it. Raises ``ServeError``.
+    """
     plan = Plan(config, data_dir)
     supervisor = Supervisor(plan, announce)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, supervisor.end)
+    take(heeded(), supervisor.end)
     try:
         supervisor.start()
         for line in describe(plan):
@@ -409,6 +422,8 @@ def serve(config: Config, data_dir: Path | None, announce: Announce) -> int:
         announce("ready")
         supervisor.watch()
         announce("draining")
+    except StoppedError:
+        announce("told to end before it was ready")
     finally:
         supervisor.stop()
     announce("stopped" if supervisor.clean else "stopped, but not cleanly: see above")

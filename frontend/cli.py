@@ -2,17 +2,25 @@
 
 Each command's work is done in a room of its own, which is imported when the command is given: so
 that ``--help`` and mistakes answer at once. A mistake is one line on stderr and exit code 2, a
-failure one line and exit code 1; Ctrl-C ends with 130, a closed pipe with 0, both without a word.
+failure one line and exit code 1; a signal that asks to end ends it with 128 and its number, as
+Ctrl-C with 130, a closed pipe with 0, both without a word.
 """
 
+if __name__ == "__main__":
+    import frontend.at_once  # noqa: F401
+
 import argparse
+import errno
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
+from engine.children import heeded
+from engine.outlet import fill_standard_descriptors, open_outlets
 from engine.printable import printable
 from ipc.decimals import NumberError, read_decimal, shown, whole_number
 
@@ -21,7 +29,9 @@ if TYPE_CHECKING:
     from engine.verify import Verdict
     from frontend.reading import Reader
 
-USAGE, FAILURE, INTERRUPTED = 2, 1, 130
+USAGE, FAILURE = 2, 1
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a file may answer that standard output goes to."""
 MAX_LIMIT = 1_000_000
 
 
@@ -34,23 +44,42 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    options = _parser().parse_args(arguments)
-    run: Callable[[argparse.Namespace], int] = options.run
+    fill_standard_descriptors()
     try:
+        code = _run(arguments)
+    except KeyboardInterrupt as told:
+        code = 128 + (told.number if isinstance(told, _ToldToEnd) else signal.SIGINT)
+    _settle(sys.stdout)
+    _settle(sys.stderr)
+    return code
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        options = _parser().parse_args(arguments)
+        run: Callable[[argparse.Namespace], int] = options.run
         code = run(options)
         sys.stdout.flush()
+    except SystemExit as end:  # the parser has said why
+        return int(end.code or 0)
     except BrokenPipeError:
-        # Whoever read has seen enough. What is still buffered must not fail at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return INTERRUPTED
+        return 0  # whoever read has seen enough
     except Exception as error:
         code = _expected(error)
         if not code:
             raise
-        print(f"shardbook: {printable(str(error))}", file=sys.stderr)
+        with suppress(OSError):  # there is nobody to tell
+            print(f"shardbook: {printable(str(error))}", file=sys.stderr, flush=True)
     return code
+
+
+def _settle(stream: TextIO) -> None:
+    """See to it that what could not be written does not fail once more at exit."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        stream.flush()
 
 
 def _expected(error: Exception) -> int:
@@ -74,7 +103,7 @@ def _expected(error: Exception) -> int:
         error, JournalError | ServeError | DemoError | ClientError | ReadError | TradeLogError
     ):
         return FAILURE
-    if isinstance(error, OSError) and error.filename is not None:
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in NO_ROOM):
         return FAILURE
     return 0
 
@@ -86,7 +115,9 @@ def _serve(options: argparse.Namespace) -> int:
     from engine.environment import with_environment
     from engine.supervisor import serve
 
-    return serve(with_environment(_config(options), os.environ), options.data_dir, _say)
+    config = with_environment(_config(options), os.environ)
+    open_outlets()
+    return serve(config, options.data_dir, _say)
 
 
 def _key(options: argparse.Namespace) -> int:
@@ -101,25 +132,25 @@ def _key(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from frontend.demo import run_demo
 
-    _unwind_when_told_to_end()
-    return run_demo(options.seconds, options.symbols, options.seed, sys.stdout)
+    with _unwinding():
+        return run_demo(options.seconds, options.symbols, options.seed, sys.stdout)
 
 
 def _replay(options: argparse.Namespace) -> int:
     from frontend.replay import replay
 
-    _unwind_when_told_to_end()
-    config = _config(options) if options.config else None
-    summary = replay(options.files, options.connect, config, options.fills, options.speed, _say)
-    for line in summary.lines():
-        _say(line)
+    with _unwinding():
+        config = _config(options) if options.config else None
+        summary = replay(options.files, options.connect, config, options.fills, options.speed, _say)
+        for line in summary.lines():
+            _say(line)
     return 0
 
 
 def _trades(options: argparse.Namespace) -> int:
     from frontend.show import follow_trades, print_trades
 
-    with _reader(options) as reader:
+    with _unwinding(), _reader(options) as reader:
         if options.follow:
             follow_trades(reader, options.symbol, options.limit, sys.stdout)
         else:
@@ -131,7 +162,7 @@ def _trades(options: argparse.Namespace) -> int:
 def _book(options: argparse.Namespace) -> int:
     from frontend.show import print_book
 
-    with _reader(options) as reader:
+    with _unwinding(), _reader(options) as reader:
         print_book(reader.book(options.symbol, options.depth), sys.stdout)
     return 0
 
@@ -139,7 +170,7 @@ def _book(options: argparse.Namespace) -> int:
 def _order(options: argparse.Namespace) -> int:
     from frontend.show import print_order
 
-    with _reader(options) as reader:
+    with _unwinding(), _reader(options) as reader:
         order = reader.order(options.order_id)
         if order is None:
             print(f"shardbook: order {options.order_id} is not known here", file=sys.stderr)
@@ -151,7 +182,7 @@ def _order(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from frontend.show import print_status
 
-    with _reader(options) as reader:
+    with _unwinding(), _reader(options) as reader:
         print_status(reader.status(), sys.stdout)
     return 0
 
@@ -162,35 +193,37 @@ def _snapshot(options: argparse.Namespace) -> int:
 
     plan = running_plan(_config(options), options.data_dir)
     step_back(plan)
-    for shard in plan.shards:
-        taken = take_snapshot(plan, shard)
-        if taken.path is None:
-            _say(f"shard {shard}: nothing new")
-        else:
-            _say(
-                f"shard {shard}: {taken.path}: {taken.resting_orders} resting orders, "
-                f"{taken.commands} commands since the last; {taken.removed} older files removed"
-            )
+    with _unwinding():
+        for shard in plan.shards:
+            taken = take_snapshot(plan, shard)
+            if taken.path is None:
+                _say(f"shard {shard}: nothing new")
+            else:
+                _say(
+                    f"shard {shard}: {taken.path}: {taken.resting_orders} resting orders, "
+                    f"{taken.commands} commands since the last; {taken.removed} older files removed"
+                )
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
     from engine.verify import verify
 
-    return _judge(verify(options.directory, options.log), "all whole")
+    with _unwinding():
+        return _judge(verify(options.directory, options.log), "all whole")
 
 
 def _recover(options: argparse.Namespace) -> int:
+    from engine.accept_loss import accept_loss
     from engine.plan import Plan
     from engine.verify import dry_run
 
     plan = Plan(_config(options), options.data_dir)
-    if options.dry_run:
-        return _judge(dry_run(plan), "a start would go on from here")
-    from engine.accept_loss import accept_loss
-
-    for line in accept_loss(plan).lines:
-        _say(line)
+    with _unwinding():
+        if options.dry_run:
+            return _judge(dry_run(plan), "a start would go on from here")
+        for line in accept_loss(plan).lines:
+            _say(line)
     return 0
 
 
@@ -217,14 +250,31 @@ def _say(line: str) -> None:
     print(printable(line), flush=True)
 
 
-def _unwind_when_told_to_end() -> None:
-    """Let SIGTERM and SIGHUP end as Ctrl-C does, so that an engine that was started is drained."""
+class _ToldToEnd(KeyboardInterrupt):
+    """A signal asked this program to end."""
 
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
+
+@contextmanager
+def _unwinding() -> Iterator[None]:
+    """Have a signal end the block, and others wait until that has undone what it did."""
+
+    def unwind(number: int, _: object) -> NoReturn:
+        for other in handlers:
+            signal.signal(other, signal.SIG_IGN)
+        raise _ToldToEnd(number)
+
+    handlers = {number: signal.getsignal(number) for number in heeded()}
+    try:
+        for number in handlers:
+            signal.signal(number, unwind)
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 # What they take ---------------------------------------------------------------------------------

@@ -157,14 +157,18 @@ class Reader:
         return [ring.published for ring in self._rings]
 
     def follow(
-        self, symbol: str | None = None, after: Sequence[int] | None = None
+        self,
+        symbol: str | None = None,
+        after: Sequence[int] | None = None,
+        while_idle: Callable[[], None] | None = None,
     ) -> Iterator[Followed]:
         """Yield trades as they appear, for ever; of one symbol or of all.
 
         ``after`` holds, by shard, the sequence of the last trade that is known; without it only
         what is new counts. Where the writers were faster than the caller by more than a ring, the
-        next item says how many trades were lost, those of other symbols included. Raises
-        ``NotRunningError`` once the product has stopped.
+        next item says how many trades were lost, those of other symbols included. ``while_idle``
+        is called again and again while there is nothing. Raises ``NotRunningError`` once the
+        product has stopped.
         """
         number = None if symbol is None else self.instrument(symbol).number
         known = list(self.positions() if after is None else after)
@@ -183,6 +187,8 @@ class Reader:
             if len(trades) or lost:
                 yield Followed(trades, lost)
             elif not any(map(len, found)):
+                if while_idle is not None:
+                    while_idle()
                 time.sleep(POLL_S)
 
     def book(self, symbol: str, depth: int) -> BookView:

@@ -22,7 +22,7 @@ ORDER_LATENCY_US = (100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 102
 """The bounds of the latency histogram of an HTTP worker: each order counts in one bucket."""
 
 COUNTERS: dict[str, tuple[str, ...]] = {
-    "supervisor": ("restarts", "snapshots", "snapshot_errors"),
+    "supervisor": ("restarts", "snapshots", "snapshot_errors", "lost_lines"),
     "frontend": (
         "connections",
         "sessions",
@@ -44,6 +44,7 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "shards_down",
         "resumed_reports",
         "refused_resume",
+        "lost_lines",
     ),
     "matcher": (
         "commands",
@@ -60,6 +61,7 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "journal_bytes",
         "journal_waits",
         "replayed",
+        "lost_lines",
     ),
     "persister": (
         "trades",
@@ -72,8 +74,9 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "torn_bytes_cut",
         "skipped_trades",
         "missing_trades",
+        "lost_lines",
     ),
-    "query": ("requests", "torn_copies", "lost_trades"),
+    "query": ("requests", "torn_copies", "lost_trades", "lost_lines"),
     "http": (
         "requests",
         "orders",
@@ -102,6 +105,7 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "order_seconds_ns",
         *(f"order_under_us_{bound}" for bound in ORDER_LATENCY_US),
         "order_over",
+        "lost_lines",
     ),
 }
 """The counters of each role, in the order of their words."""

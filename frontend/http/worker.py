@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import uvicorn
 import uvloop
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from engine.children import FINISH
 from engine.plan import Plan
 from engine.process import Wakeup
 from frontend.http.access import Access
@@ -153,7 +153,7 @@ async def _until_stopped(server: Server, door: Door, status: StatusWriter, wakeu
         wakeup.stopping = True
         woken.set()
 
-    loop.add_signal_handler(signal.SIGTERM, stop)
+    loop.add_signal_handler(FINISH, stop)
     loop.add_reader(wakeup.fileno(), woken.set)
     while not wakeup.stopping:
         with contextlib.suppress(TimeoutError):
