@@ -57,7 +57,7 @@ COLD_EVERY = 3
 COLD_S = 8.0
 """Where everything has to be compiled, the signal comes within this time."""
 SERVING_S = 1.5
-"""So much longer than a start takes is the latest moment otherwise."""
+"""Half of the others come within this time of its being ready, the rest before."""
 PATIENCE_S = 90.0
 POLL_S = 0.005
 FIRST_INSTANTS = 0.1
@@ -85,6 +85,27 @@ class Outcome:
     orders: int = 0
     trades: int = 0
     wrong: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Ending:
+    """A signal, to the process or its whole group, ``after_s`` its start, or after it was ready."""
+
+    number: signal.Signals
+    whole_group: bool
+    ready: bool
+    after_s: float
+    cold: bool
+
+    @property
+    def name(self) -> str:
+        """What is sent to whom."""
+        return self.number.name + (" to the group" if self.whole_group else "")
+
+    def __str__(self) -> str:
+        """Return a line for people."""
+        since = "being ready" if self.ready else "a cold start" if self.cold else "the start"
+        return f"{self.name} {self.after_s:.3f} s after {since}"
 
 
 class Trader(threading.Thread):
@@ -136,64 +157,67 @@ class Stops:
         self._plan = Plan(parse_config(CONFIG, "stops"), directory / "data")
         self._told: list[Execution] = []
         self._start_s = 0.0
+        self._killed = False
 
     def run(self, rounds: int) -> None:
         """Start once to learn how long that takes, then be random, and end as one should."""
-        self._round(signal.SIGTERM, whole_group=False, after_s=None, cold=False)
+        dice = self._dice
+        self._round(Ending(signal.SIGTERM, False, ready=True, after_s=SERVING_S, cold=False))
         for number in range(1, rounds + 1):
-            dice = self._dice
             cold = number % COLD_EVERY == 0
-            latest_s = COLD_S if cold else self._start_s + SERVING_S
+            serves = not cold and dice.random() < 0.5
+            latest_s = SERVING_S if serves else COLD_S if cold else self._start_s
             latest_s *= dice.choice((1.0, 1.0, 1.0, FIRST_INSTANTS))
-            self._round(
-                dice.choice(SIGNALS),
-                whole_group=dice.random() < 0.5,
-                after_s=dice.uniform(0, latest_s),
-                cold=cold,
-            )
-        self._round(signal.SIGTERM, whole_group=True, after_s=None, cold=False)
+            whole_group = dice.random() < 0.5
+            after_s = dice.uniform(0, latest_s)
+            self._round(Ending(dice.choice(SIGNALS), whole_group, serves, after_s, cold))
+        self._round(Ending(signal.SIGTERM, True, ready=True, after_s=SERVING_S, cold=False))
         self._compare()
 
-    def _round(
-        self, number: signal.Signals, whole_group: bool, after_s: float | None, cold: bool
-    ) -> None:
-        """Start, send a signal so long after that (None: once it is ready), and look."""
+    def _round(self, ending: Ending) -> None:
+        """Start, send a signal, and look."""
         mark, output = secrets.token_hex(8), self._directory / "output"
         environment = {**os.environ, MARK: mark}
-        if cold:
+        if ending.cold:
             environment["NUMBA_CACHE_DIR"] = str(self._directory / f"cache-{mark}")
         command = [sys.executable, "-m", "frontend", "serve", "--config", str(self._config)]
         command += ["--data-dir", str(self._plan.data_dir)]
         trader = Trader(str(self._plan.addresses()[0]), self._ids)
-        begun = time.monotonic()
         with output.open("wb") as out:
             process = subprocess.Popen(
                 command, stdout=out, stderr=out, env=environment, start_new_session=True
             )
         try:
             trader.start()
-            while after_s is None or time.monotonic() - begun < after_s:
-                if after_s is None and b"\nready\n" in output.read_bytes():
-                    self._start_s = time.monotonic() - begun
-                    after_s = self._start_s + SERVING_S
-                if process.poll() is not None or time.monotonic() - begun > PATIENCE_S:
-                    break
-                time.sleep(POLL_S)
-            (os.killpg if whole_group else os.kill)(process.pid, number)
+            self._await(ending, process, output)
+            with suppress(ProcessLookupError):  # it has ended by itself, and that is wrong
+                (os.killpg if ending.whole_group else os.kill)(process.pid, ending.number)
             code = process.wait(PATIENCE_S)
-            left = self._left(mark, PATIENCE_S if number == signal.SIGKILL else 0.0)
+            left = self._left(mark, PATIENCE_S if ending.number == signal.SIGKILL else 0.0)
         finally:
             process.kill()
             trader.enough.set()
             trader.join(PATIENCE_S)
             shutil.rmtree(self._directory / f"cache-{mark}", ignore_errors=True)
         self._told += trader.told
-        state, wrong = self._judged(number, code, left, output.read_text(), trader.told)
+        state, wrong = self._judged(ending.number, code, output.read_text(), trader.told)
+        wrong += [f"this process is left: {text}" for text in left]
         self.outcome.rounds += 1
-        self.outcome.signals[number.name + (" to the group" if whole_group else "")] += 1
+        self.outcome.signals[ending.name] += 1
         self.outcome.states[state] += 1
-        what = f"{number.name}{' to the group' if whole_group else ''} after {after_s} s, {state}"
-        self.outcome.wrong += [f"{what}: {text}" for text in wrong]
+        self.outcome.wrong += [f"{ending}, {state}: {text}" for text in wrong]
+
+    def _await(self, ending: Ending, process: subprocess.Popen[bytes], output: Path) -> None:
+        """Return when it is time for the signal, or where the product has ended by itself."""
+        begun = since = time.monotonic()
+        until_ready = ending.ready
+        while until_ready or time.monotonic() - since < ending.after_s:
+            if until_ready and b"\nready\n" in output.read_bytes():
+                until_ready, since = False, time.monotonic()
+                self._start_s = since - begun
+            if process.poll() is not None or time.monotonic() - begun > PATIENCE_S:
+                return
+            time.sleep(POLL_S)
 
     def _left(self, mark: str, patience_s: float) -> list[str]:
         """Return the processes of a round that are left, having given them some time."""
@@ -203,7 +227,7 @@ class Stops:
         return left
 
     def _judged(
-        self, number: int, code: int, left: list[str], output: str, told: list[Execution]
+        self, number: int, code: int, output: str, told: list[Execution]
     ) -> tuple[str, list[str]]:
         """Return how far the product had come, and what is wrong."""
         if number == signal.SIGINT and "KeyboardInterrupt" in output and not _is_ours(output):
@@ -212,8 +236,11 @@ class Stops:
         if code not in (0, -number, 128 + number):
             wrong.append(f"exit code {code}")
         wrong += [f"{word} in its output:\n{output}" for word in UNWANTED if word in output]
-        wrong += [f"this process is left: {process}" for process in left]
-        if self._plan.run_dir.exists() and number != signal.SIGKILL:
+        if not self._plan.run_dir.exists():
+            self._killed = False
+        elif number == signal.SIGKILL:
+            self._killed = True  # what it leaves, the next start that comes so far replaces
+        elif not self._killed:
             wrong.append(f"{self._plan.run_dir} is left")
         trades = {execution.trade_id for execution in told} - {0}
         logged = {trade.trade_id for trade in read_trades(self._plan.log_dir)}

@@ -44,9 +44,9 @@ def starting(environment: Mapping[str, str] | None = None) -> Iterator[None]:
     before = dict(os.environ)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
+        os.environ.update({SAFE_PATH: "1", **(environment or {})})
         resource_tracker.ensure_running()  # which lets some in again
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-        os.environ.update({SAFE_PATH: "1", **(environment or {})})
         yield
     finally:
         for name in os.environ.keys() - before.keys():
