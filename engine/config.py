@@ -178,6 +178,11 @@ class Config(Section, frozen=True):
     tls: TlsSection = TlsSection()
     keys: Annotated[list[KeySection], Meta(max_length=100_000)] = []
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+    umask: Annotated[str, Meta(pattern="^[0-7]{3}$")] = "077"
+
+    def file_mask(self) -> int:
+        """Return the bits of a file's mode that nobody gets."""
+        return int(self.umask, 8)
 
     def listed(self) -> list[Instrument]:
         """Return the instruments, numbered from 1 as they stand in the file, with their shards."""

@@ -98,7 +98,7 @@ class Plan:
     @property
     def config_path(self) -> Path:
         """The configuration that the running product has, as JSON, for readers."""
-        return self.run_dir / "config.json"
+        return self.data_dir / "config.json"
 
     @property
     def status_path(self) -> Path:

@@ -94,6 +94,7 @@ def ring_doorbell(bell: socket.socket, path: Path) -> None:
 
 def run_member(config: Config, data_dir: str, role: Role, index: int) -> NoReturn:
     """Be one process of the product, from its start to its exit."""
+    os.umask(config.file_mask())
     plan = Plan(config, Path(data_dir))
     member = plan.member(role, index)
     if member.core is not None:

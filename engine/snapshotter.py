@@ -43,7 +43,7 @@ from engine.snapshot import (
 )
 from engine.storage import LockedError, Storage, lock_directory
 from engine.trade_log import TradeLogError, logged_sequences
-from ipc.mapping import MappingError
+from ipc.mapping import MappingError, check_run_directory
 from ipc.ring import RingReader
 
 LOCK = "snapshots"
@@ -79,6 +79,10 @@ def take_snapshot(plan: Plan, shard: int, storage: Storage | None = None) -> Tak
     directory = plan.journal_dir(shard)
     if not directory.is_dir():
         return Taken(None, 0, 0)
+    try:
+        check_run_directory(plan.run_dir)
+    except MappingError as error:
+        raise JournalError(str(error)) from None
     (directory / LOCK).mkdir(exist_ok=True)
     try:
         lock = lock_directory(directory / LOCK)
@@ -295,6 +299,7 @@ def _run(config: Config, data_dir: str, shard: int, late: bool) -> NoReturn:
     die_with_parent()  # what is not finished counts for nothing
     take(ENDING, signal.SIG_IGN)
     open_outlets()
+    os.umask(config.file_mask())
     plan = Plan(config, Path(data_dir))
     step_back(plan, late=late)
     try:

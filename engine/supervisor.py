@@ -17,8 +17,6 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import msgspec
-
 from engine.children import FINISH, heeded, take
 from engine.config import Config
 from engine.fork_server import ForkServer, ForkServerError, has_ended
@@ -28,11 +26,13 @@ from engine.plan import Member, Plan
 from engine.process import HALTED, run_member
 from engine.recovery import find_start
 from engine.shard_terms import terms_of
+from engine.running import leave_config
 from engine.shared import create_shared, left_reports
 from engine.snapshotter import Schedule
 from engine.storage import Storage
 from engine.trade_log import TradeLogBusyError, TradeLogError
 from engine.trade_repair import correct_seal, repaired_log
+from ipc.mapping import MappingError, check_run_directory
 from ipc.records import REPORT, TABLE_ENTRY, TRADE
 from ipc.sockets import listen
 from ipc.status import ProcessStatus, StatusReader, StatusWriter
@@ -88,6 +88,8 @@ class Supervisor:
         """Processes started again that do not serve yet, and how often they have died so far."""
         self._fork_server = ForkServer(plan.config.engine.book, plan.run_dir / "warming")
         self._lock = -1
+        self._made = False
+        """Whether the run directory is this product's."""
         self._status: StatusWriter | None = None
         self._snapshots: Schedule | None = None
 
@@ -211,7 +213,9 @@ class Supervisor:
         self._fork_server.stop()
         if self._status is not None:
             self._status.stop()
-        shutil.rmtree(self.plan.run_dir, ignore_errors=True)
+        if self._made:
+            shutil.rmtree(self.plan.run_dir, ignore_errors=True)
+            self.plan.config_path.unlink(missing_ok=True)
         for address in self.plan.addresses():
             if address.path:
                 Path(address.path).unlink(missing_ok=True)
@@ -259,13 +263,18 @@ class Supervisor:
         Trades that its rings still held are made again from the journal; its last reports stay.
         """
         plan = self.plan
-        logged = self._last_logged()
-        left = left_reports(plan)
-        shutil.rmtree(plan.run_dir, ignore_errors=True)
-        plan.run_dir.mkdir(parents=True, mode=0o700)
-        self._check_memory()
-        plan.config_path.write_bytes(msgspec.json.encode(plan.config))
-        create_shared(plan, logged, left)
+        try:
+            check_run_directory(plan.run_dir)
+            logged = self._last_logged()
+            left = left_reports(plan)
+            self._made = True
+            shutil.rmtree(plan.run_dir, ignore_errors=True)
+            plan.run_dir.mkdir(parents=True, mode=0o700)
+            self._check_memory()
+            create_shared(plan, logged, left)
+            leave_config(plan)
+        except (MappingError, OSError) as error:
+            raise ServeError(str(error)) from None
         self._status = StatusWriter(plan.status_path, "supervisor", 0)
         self._status.start(os.getpid(), time.time_ns())
         count_lost_lines(lambda: self._count("lost_lines"))
@@ -415,6 +424,7 @@ def serve(config: Config, data_dir: Path | None, announce: Announce) -> int:
     plan = Plan(config, data_dir)
     supervisor = Supervisor(plan, announce)
     take(heeded(), supervisor.end)
+    os.umask(config.file_mask())
     try:
         supervisor.start()
         for line in describe(plan):

@@ -193,6 +193,7 @@ def _snapshot(options: argparse.Namespace) -> int:
 
     plan = running_plan(_config(options), options.data_dir)
     step_back(plan)
+    os.umask(plan.config.file_mask())
     with _unwinding():
         for shard in plan.shards:
             taken = take_snapshot(plan, shard)
@@ -219,6 +220,7 @@ def _recover(options: argparse.Namespace) -> int:
     from engine.verify import dry_run
 
     plan = Plan(_config(options), options.data_dir)
+    os.umask(plan.config.file_mask())
     with _unwinding():
         if options.dry_run:
             return _judge(dry_run(plan), "a start would go on from here")

@@ -18,12 +18,13 @@ import numpy.typing as npt
 
 from engine.config import Config
 from engine.plan import Plan
+from engine.running import left_config
 from engine.trade_segments import TradeLogError
 from frontend.past_trades import BATCH_TRADES, PastTrades
 from ipc.board import BoardBusyError, BoardReader
 from ipc.decimals import shown
 from ipc.instruments import Instrument
-from ipc.mapping import MappingError
+from ipc.mapping import MappingError, check_run_directory
 from ipc.records import ORDER, shard_of
 from ipc.ring import RingReader
 from ipc.status import ProcessStatus, StatusReader, is_alive
@@ -286,12 +287,13 @@ def running_plan(config: Config, data_dir: Path | None = None) -> Plan:
     """
     plan = Plan(config, data_dir)
     try:
-        own = msgspec.json.decode(plan.config_path.read_bytes(), type=Config)
-    except FileNotFoundError:
-        return plan
+        check_run_directory(plan.run_dir)
+        own = left_config(plan)
+    except MappingError as error:
+        raise ReadError(str(error)) from None
     except msgspec.MsgspecError as error:
         raise ReadError(f"{plan.config_path}: {error}") from error
-    return Plan(own, plan.data_dir)
+    return plan if own is None else Plan(own, plan.data_dir)
 
 
 def patiently(read: Callable[[], T]) -> T:

@@ -339,7 +339,6 @@ def test_ctrl_c_during_imports_is_quiet() -> None:
         (">/dev/full", FAILURE, "shardbook: [Errno 28] No space left on device\n"),
         (">&-", 0, ""),
         (">&- 2>&-", 0, ""),
-        (">/dev/full 2>/dev/full", FAILURE, ""),
     ],
 )
 def test_an_output_that_takes_nothing(
@@ -355,8 +354,3 @@ def test_an_output_that_takes_nothing(
         check=False,
     )
     assert (done.returncode, done.stderr) == (code, errors)
-
-
-def test_a_mistake_that_cannot_be_told_is_one_all_the_same() -> None:
-    command = ["/bin/sh", "-c", 'exec "$0" "$@" 2>/dev/full', *COMMAND, "frobnicate"]
-    assert subprocess.run(command, timeout=WAIT_S, check=False).returncode == USAGE

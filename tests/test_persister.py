@@ -51,7 +51,7 @@ class Engine:
             text += f'[[instruments]]\nsymbol = "{listed.symbol}"\n'
             text += f'tick_size = "{listed.tick.text(1)}"\nlot_size = "{listed.lot.text(1)}"\n'
         self.plan = Plan(parse_config(text, "test"), data_dir)
-        self.plan.run_dir.mkdir(parents=True)
+        self.plan.run_dir.mkdir(parents=True, mode=0o700)
         create_status(self.plan.status_path, [ProcessSlot("persister", 0, None)])
         for shard in self.plan.shards:
             create_ring(self.plan.ring_path(shard), shard, capacity, last_sequence)
