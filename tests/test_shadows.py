@@ -61,11 +61,16 @@ def test_the_product_runs_where_its_names_are_taken(text: str, tmp_path: Path) -
             text=True,
         )
         assert program.stdout is not None
-        said = iter(program.stdout.readline, "")
-        before = [*(line for line in iter(lambda: next(said), "ready\n"))]
-        program.send_signal(signal.SIGTERM)
-        after, _ = program.communicate(timeout=WAIT_S)
-    assert "SHADOWED" not in "".join(before) + after
+        try:
+            said = [program.stdout.readline()]
+            while said[-1] not in ("ready\n", ""):
+                said.append(program.stdout.readline())
+            program.send_signal(signal.SIGTERM)
+            after, _ = program.communicate(timeout=WAIT_S)
+        finally:
+            program.kill()
+    assert "SHADOWED" not in "".join(said) + after
+    assert said[-1] == "ready\n"
 
 
 @pytest.mark.parametrize("name", ["engine", "ipc", "configs"])
