@@ -35,7 +35,7 @@ class ForkServer:
 
     def __init__(self, book: str, progress: Path) -> None:
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["engine.apart", "engine.preload"])
+        self._started = False
         # It looks for what to import before it learns this process's sys.path.
         here = str(Path(__file__).resolve().parent.parent)
         known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -53,6 +53,8 @@ class ForkServer:
         Raises ``ForkServerError``.
         """
         begun = time.monotonic()
+        self._started = True
+        self.context.set_forkserver_preload(["engine.apart", "engine.preload"])
         with starting(self._environment):
             answers, work = _server().connect_to_new_process([])
         try:
@@ -77,13 +79,15 @@ class ForkServer:
     def died(self) -> bool:
         """Return whether it has ended by itself: how its processes end, nobody knows then."""
         pid = _server()._forkserver_pid
-        if pid is None or not os.waitpid(pid, os.WNOHANG)[0]:
+        if not self._started or pid is None or not os.waitpid(pid, os.WNOHANG)[0]:
             return False
         self._forget()
         return True
 
     def stop(self) -> None:
         """End it and what ``multiprocessing`` has beside it, once all that it made has ended."""
+        if not self._started:
+            return
         pid = _server()._forkserver_pid
         if pid is not None:
             os.kill(pid, signal.SIGKILL)  # it may compile, and has nothing to lose
