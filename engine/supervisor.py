@@ -25,8 +25,8 @@ from engine.outlet import count_lost_lines
 from engine.plan import Member, Plan
 from engine.process import HALTED, run_member
 from engine.recovery import find_start
-from engine.shard_terms import terms_of
 from engine.running import leave_config
+from engine.shard_terms import terms_of
 from engine.shared import create_shared, left_reports
 from engine.snapshotter import Schedule
 from engine.storage import Storage
