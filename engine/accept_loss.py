@@ -80,7 +80,8 @@ def _accept(verdict: Verdict, plan: Plan, shard: int, logged: int) -> None:
             log.append(formatter.format(new))
 
     with contextlib.closing(state), contextlib.closing(log):
-        reader = JournalReader(directory, terms, found.snapshot.counters.sequence, live=True)
+        after, secret = found.snapshot.counters.sequence, found.snapshot.secret
+        reader = JournalReader(directory, terms, after, secret=secret, live=True)
         with contextlib.suppress(JournalError):
             for commands in reader.chunks():
                 state.replay(commands, log_new)
@@ -116,8 +117,10 @@ def _beyond(plan: Plan, shard: int, snapshot: Snapshot, logged: int) -> Snapshot
         beyond,
         max(snapshot.timestamp_ns, time.time_ns()),
         snapshot.reports,
+        snapshot.secret,
         snapshot.resting,
         recent,
+        snapshot.sweeps,
         snapshot.orders,
         snapshot.accounts,
     )
@@ -132,6 +135,6 @@ def _begin_anew(directory: Path, snapshot: Snapshot) -> None:
         storage.rename(path, lost / f"{time.time_ns()}-{path.name}")
     write_snapshot(directory, snapshot, storage)
     end = End(sequence=snapshot.counters.sequence)
-    journal = JournalWriter(directory, snapshot.terms, end, 0, fsync=True)
+    journal = JournalWriter(directory, snapshot.terms, end, 0, secret=snapshot.secret, fsync=True)
     journal.begin()
     journal.close()

@@ -5,6 +5,9 @@ frontend where to go on. The numbers follow from the reports alone, in the order
 gave them: a replay of the same commands gives the same numbers. The answer to a mass cancel over
 all shards is for the frontend, which adds the shards up, and has no number. Nor has what is told to
 an account before its first accepted order: who only asks leaves nothing behind.
+
+Users choose the numbers of their accounts, by their user ids: where one is kept is keyed with the
+shard's secret.
 """
 
 from typing import Any, NamedTuple
@@ -12,7 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from engine.shard_secret import factors
 from ipc.compiled import compiled, inlined
+from ipc.keyed import home_of
 from ipc.records import REPORT, make_id
 from ipc.views import address_of
 from ipc.vocabulary import ExecType, Flag
@@ -25,10 +30,15 @@ _REJECTED = int(ExecType.REJECTED)
 _START_SLOTS = 1024
 
 NUMBERING = np.dtype(
-    [(name, "<u8") for name in ("accounts", "sequences", "slots", "known", "reports", "base")]
+    [
+        (name, "<u8")
+        for name in ("accounts", "sequences", "slots", "known", "reports", "base", "factor")
+    ]
 )
 """Where the counters of a shard are, for compiled code, and what they have come to."""
-_ACCOUNTS, _SEQUENCES, _SLOTS, _KNOWN, _REPORTS, _BASE = range(6)
+_ACCOUNTS, _SEQUENCES, _SLOTS, _KNOWN, _REPORTS, _BASE, _FACTOR = range(7)
+PROBE_LIMIT = 128
+"""Accounts that may be passed over in one search; one that does has the table made anew."""
 
 
 class SequenceState(NamedTuple):
@@ -40,26 +50,32 @@ class SequenceState(NamedTuple):
 
 
 @compiled
-def slot_of(account: np.uint64, accounts: Words) -> int:
+def slot_of(account: np.uint64, factor: np.uint64, accounts: Words) -> int:
     """Return the slot that an account has in an open-addressed table, or where it would go."""
     mask = np.uint64(len(accounts) - 1)
-    slot = account & mask
+    slot = home_of(account, factor, len(accounts))
     while accounts[slot] != np.uint64(0) and accounts[slot] != account:
         slot = (slot + np.uint64(1)) & mask
     return int(slot)
 
 
 @inlined
-def number_report(report: Any, base: Any, accounts: Words, sequences: Words, room: int) -> int:
+def number_report(
+    report: Any, base: Any, factor: Any, accounts: Words, sequences: Words, room: int
+) -> int:
     """Number one report; return how many accounts are new by it, 0 or 1.
 
-    -1, and nothing is done: its account would be one more than there is ``room`` for.
+    -1, and nothing is done: its account would be one more than there is ``room`` for, or takes too
+    long to find.
     """
     if report["exec_type"] == _MASS_CANCELED and report["flags"] & _AGGREGATE:
         report["account_sequence"] = 0
         return 0
     new = 0
-    slot = slot_of(report["account"], accounts)
+    slot = slot_of(report["account"], factor, accounts)
+    passed = np.uint64(slot) - home_of(report["account"], factor, len(accounts))
+    if passed & np.uint64(len(accounts) - 1) > np.uint64(PROBE_LIMIT):
+        return -1
     if accounts[slot] == np.uint64(0):
         if report["exec_type"] == _REJECTED or report["exec_type"] == _MASS_CANCELED:
             report["account_sequence"] = 0
@@ -75,15 +91,21 @@ def number_report(report: Any, base: Any, accounts: Words, sequences: Words, roo
 
 @compiled
 def number_reports(
-    reports: Records, start: int, base: int, accounts: Words, sequences: Words, room: int
+    reports: Records,
+    start: int,
+    base: int,
+    factor: Any,
+    accounts: Words,
+    sequences: Words,
+    room: int,
 ) -> tuple[int, int]:
-    """Number ``reports`` from ``start`` on; stop before more than ``room`` accounts are new.
+    """Number ``reports`` from ``start`` on; stop where ``number_report`` does not number one.
 
     Returns the first report without a number, and how many accounts were new.
     """
     new = 0
     for index in range(start, len(reports)):
-        more = number_report(reports[index], base, accounts, sequences, room - new)
+        more = number_report(reports[index], base, factor, accounts, sequences, room - new)
         if more < 0:
             return index, new
         new += more
@@ -91,10 +113,10 @@ def number_reports(
 
 
 @compiled
-def place_all(accounts: Words, sequences: Words, into: Words, beside: Words) -> None:
+def place_all(accounts: Words, sequences: Words, factor: Any, into: Words, beside: Words) -> None:
     """Put accounts, each once, into an empty open-addressed table."""
     for index in range(len(accounts)):
-        slot = slot_of(accounts[index], into)
+        slot = slot_of(accounts[index], factor, into)
         into[slot] = accounts[index]
         beside[slot] = sequences[index]
 
@@ -102,13 +124,16 @@ def place_all(accounts: Words, sequences: Words, into: Words, beside: Words) -> 
 class AccountSequences:
     """The counters of one shard. Memory: 32 to 64 bytes for each account that ever had an order."""
 
-    def __init__(self, shard: int) -> None:
+    def __init__(self, shard: int, secret: int = 0) -> None:
+        """Begin with none. ``secret`` is the shard's, and decides which accounts share a place."""
         record = np.zeros(1, NUMBERING)
         self.address = address_of(record)
         """Where the NUMBERING record of these counters is."""
         self._words = record.view(np.uint64).data
         self.base = make_id(shard, 0)
         self._words[_BASE] = self.base
+        self._secret, self.generation = secret, -1
+        self._draw_factor()
         self._take(np.zeros(_START_SLOTS, np.uint64), np.zeros(_START_SLOTS, np.uint64))
 
     @property
@@ -137,7 +162,13 @@ class AccountSequences:
         first, done = self.reports + 1, 0
         while len(reports):
             done, new = number_reports(
-                reports, done, self.base, self.accounts, self.sequences, self.room
+                reports,
+                done,
+                self.base,
+                self._factor,
+                self.accounts,
+                self.sequences,
+                self.room,
             )
             self._words[_KNOWN] += new
             if done == len(reports):
@@ -156,7 +187,7 @@ class AccountSequences:
 
         Where there was none yet it is the shard's id of 0, after which the first one comes.
         """
-        slot = slot_of(np.uint64(account), self.accounts)
+        slot = slot_of(np.uint64(account), self._factor, self.accounts)
         return self.base | int(self.sequences[slot])
 
     def state(self) -> SequenceState:
@@ -172,15 +203,22 @@ class AccountSequences:
         while slots // 2 < self.known:
             slots *= 2
         self._take(np.zeros(slots, np.uint64), np.zeros(slots, np.uint64))
-        place_all(state.accounts, state.sequences, self.accounts, self.sequences)
+        place_all(state.accounts, state.sequences, self._factor, self.accounts, self.sequences)
 
     def grow(self) -> None:
-        """Make room for twice as many accounts."""
-        slots = 2 * len(self.accounts)
+        """Make room for twice as many accounts where there is none, and let others collide."""
+        slots = len(self.accounts) * (1 if self.room > 0 else 2)
+        self._draw_factor()
         accounts, sequences = np.zeros(slots, np.uint64), np.zeros(slots, np.uint64)
         known = np.flatnonzero(self.accounts)
-        place_all(self.accounts[known], self.sequences[known], accounts, sequences)
+        place_all(self.accounts[known], self.sequences[known], self._factor, accounts, sequences)
         self._take(accounts, sequences)
+
+    def _draw_factor(self) -> None:
+        self.generation += 1
+        [factor] = factors(self._secret, b"accounts", self.generation, 1)
+        self._factor = np.uint64(factor)
+        self._words[_FACTOR] = factor
 
 
 def warm() -> None:

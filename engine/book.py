@@ -10,8 +10,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ipc.records import COMMAND
+
 Records = npt.NDArray[np.void]
 """An array of records of one of the dtypes in ``ipc.records``."""
+NO_SWEEPS: Records = np.zeros(0, COMMAND)
 
 
 class BookLimits(NamedTuple):
@@ -72,7 +75,24 @@ class Book(Protocol):
         """
         ...
 
-    def restore(self, counters: Counters, resting: Records, recent: Records) -> None:
+    @property
+    def sweeping(self) -> bool:
+        """Whether a mass cancel is under way, which a MASS_CANCEL with CONTINUE takes further."""
+        ...
+
+    def sweeps(self) -> Records:
+        """Return the mass cancels that are under way, the oldest first.
+
+        They are COMMAND records as they came, but for: order_id, the last id given then; quantity,
+        the orders taken so far; stop_price, 1 where it has begun; client_order_id, then the
+        order_id of the order that it looks at next, 0 where there is none; price, 1 where it must
+        go through the books once more; timestamp_ns, 0.
+        """
+        ...
+
+    def restore(
+        self, counters: Counters, resting: Records, recent: Records, sweeps: Records = NO_SWEEPS
+    ) -> None:
         """Take over what another book of the same limits returned; this one must be new.
 
         The two then have the same state hash, and give the same reports to the same commands.
@@ -90,4 +110,5 @@ def state_hash(book: Book) -> str:
     digest.update(np.asarray(book.counters(), dtype="<u8").tobytes())
     digest.update(book.resting().tobytes())
     digest.update(book.recent().tobytes())
+    digest.update(book.sweeps().tobytes())
     return digest.hexdigest()

@@ -11,7 +11,12 @@ logger = logging.getLogger("shardbook.matcher")
 
 
 def make_book(
-    name: str, shard: int, limits: Sequence[BookLimits], recent_orders: int, start: Counters
+    name: str,
+    shard: int,
+    limits: Sequence[BookLimits],
+    recent_orders: int,
+    start: Counters,
+    secret: int = 0,
 ) -> Book:
     """Return an empty book of the kind that ``engine.book`` in the configuration names.
 
@@ -21,7 +26,7 @@ def make_book(
     if name == "ladder" and HAVE_NUMBA:
         from engine.ladder import LadderBook
 
-        return LadderBook(shard, limits, recent_orders, start)
+        return LadderBook(shard, limits, recent_orders, start, secret)
     if name == "ladder":
         logger.warning("numba is missing: shard %d is matched by the reference book", shard)
-    return ReferenceBook(shard, limits, recent_orders, start)
+    return ReferenceBook(shard, limits, recent_orders, start, secret)

@@ -37,6 +37,7 @@ class JournalWriter:
         end: End,
         segment_bytes: int,
         *,
+        secret: int = 0,
         fsync: bool = False,
         storage: Storage | None = None,
         wait_for_room: Callable[[OSError], None] | None = None,
@@ -45,7 +46,8 @@ class JournalWriter:
         """Go on behind ``end``, having cut off what a crash left there.
 
         ``wait_for_room`` is called before each new try where the disk is full; it may raise.
-        ``closer`` closes the segments that others follow. Raises ``OSError``.
+        ``secret`` is the shard's, for every segment to hold. ``closer`` closes the segments that
+        others follow. Raises ``OSError``.
         """
         self.sequence = end.sequence
         """Of the last command appended."""
@@ -55,7 +57,7 @@ class JournalWriter:
         """Called before a segment is closed: nobody may be syncing it then."""
         self.fsync = fsync
         self._directory = directory
-        self._terms = terms
+        self._terms, self._secret = terms, secret
         self._segment_bytes = max(segment_bytes, MIN_SEGMENT_BYTES)
         self._storage = storage or Storage()
         self._wait_for_room = wait_for_room
@@ -136,7 +138,7 @@ class JournalWriter:
         Made aside and renamed, so that a segment has its header whatever happens.
         """
         storage = self._storage
-        header = encode_header(self.sequence + 1, self._terms)
+        header = encode_header(self.sequence + 1, self._terms, self._secret)
         size = max(self._segment_bytes, len(header) + batch_bytes)
         size = -(-size // PAGE_BYTES) * PAGE_BYTES
         aside = self._directory / _ASIDE

@@ -2,8 +2,8 @@
 
 A journal is a directory of segments named after their first command's sequence number,
 ``0000000000000001.journal``. A segment begins with a header of whole pages: a SEGMENT record
-(``ipc.records``) and the shard's terms (``engine.shard_terms``) as JSON. Batches follow, without a
-gap, as they were matched::
+(``ipc.records``), in which the shard's secret is, and its terms (``engine.shard_terms``) as JSON.
+Batches follow, without a gap, as they were matched::
 
     BATCH         mark, count, first_sequence, timestamp_ns, widths          32 bytes
     KEPT_COMMAND  the first command as the book took it                      56 bytes
@@ -38,7 +38,7 @@ import numpy as np
 from engine.shard_terms import ShardTerms, terms_problem
 from ipc.records import BATCH, BATCH_END, SEGMENT, SEQUENCE_MASK
 
-VERSION = 3
+VERSION = 4
 MAGIC = int.from_bytes(b"SBJOURNL", "little")
 PAGE_BYTES = 4096
 MAX_HEADER_BYTES = 16 << 20
@@ -50,6 +50,7 @@ SUFFIX = ".journal"
 MARKS_BYTES = BATCH.itemsize + BATCH_END.itemsize
 MAX_BATCH_COMMANDS = 65_536
 SECTOR_BYTES = 512
+_WORD_MASK = (1 << 64) - 1
 
 
 class JournalError(Exception):
@@ -62,6 +63,8 @@ class Header(NamedTuple):
     first_sequence: int
     terms: ShardTerms
     size: int
+    secret: int
+    """The shard's: see ``engine.shard_secret``."""
 
 
 def segment_path(directory: Path, first_sequence: int) -> Path:
@@ -69,11 +72,12 @@ def segment_path(directory: Path, first_sequence: int) -> Path:
     return directory / f"{first_sequence:016d}{SUFFIX}"
 
 
-def encode_header(first_sequence: int, terms: ShardTerms) -> bytes:
+def encode_header(first_sequence: int, terms: ShardTerms, secret: int = 0) -> bytes:
     """Return the pages that a segment begins with."""
     text = msgspec.json.encode(terms)
     size = -(-(SEGMENT.itemsize + len(text)) // PAGE_BYTES) * PAGE_BYTES
-    head = np.array([(MAGIC, VERSION, 0, size, len(text), first_sequence)], SEGMENT)
+    words = (secret & _WORD_MASK, secret >> 64)
+    head = np.array([(MAGIC, VERSION, 0, size, len(text), first_sequence, words)], SEGMENT)
     plain = head.tobytes() + text
     head["checksum"] = zlib.crc32(plain.ljust(size, b"\0"))
     return (head.tobytes() + text).ljust(size, b"\0")
@@ -113,4 +117,5 @@ def decode_header(path: Path, data: bytes) -> Header:
     first = int(head["first_sequence"])
     if not 1 <= first <= SEQUENCE_MASK:
         raise wrong(32, f"first_sequence = {first}: must be 1 to {SEQUENCE_MASK}")
-    return Header(first, terms, size)
+    low, high = map(int, head["secret"])
+    return Header(first, terms, size, high << 64 | low)

@@ -82,7 +82,7 @@ def read_header(path: Path) -> Header:
 
 
 class JournalReader:
-    """The commands of a journal behind ``after``, under the given terms.
+    """The commands of a journal behind ``after``, under the given terms and the shard's secret.
 
     ``end`` is right once ``chunks`` has been gone through; gone through again, it gives what has
     come since. With ``live`` somebody may be writing: what is not whole at the end is not there
@@ -90,11 +90,17 @@ class JournalReader:
     """
 
     def __init__(
-        self, directory: Path, terms: ShardTerms | None, after: int, *, live: bool = False
+        self,
+        directory: Path,
+        terms: ShardTerms | None,
+        after: int,
+        *,
+        secret: int | None = None,
+        live: bool = False,
     ) -> None:
         self.end = End(sequence=after)
         self._directory = directory
-        self._terms = terms
+        self._terms, self._secret = terms, secret
         self._after = after
         self._live = live
         self._out = np.zeros(CHUNK_COMMANDS, COMMAND)
@@ -139,6 +145,11 @@ class JournalReader:
             raise JournalError(
                 f"{segment.path}: byte 32: begins with command {header.first_sequence}, its name "
                 f"says {segment.first_sequence}"
+            )
+        if self._secret not in (None, header.secret):
+            raise JournalError(
+                f"{segment.path}: byte 40: is of another journal: its secret is not that of the "
+                "segment or snapshot before it"
             )
         changed = "" if self._terms is None else difference(header.terms, self._terms)
         if changed:

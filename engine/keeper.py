@@ -180,6 +180,7 @@ class Keeper:
             terms_of(self._plan, self._shard),
             recovered.end,
             settings.segment_bytes,
+            secret=recovered.found.snapshot.secret,
             fsync=self.fsync,
             storage=self._storage,
             wait_for_room=self._wait_for_room,

@@ -42,10 +42,14 @@ from ipc.records import COMMAND, REPORT, TRADE
 from ipc.ring import REPORTS, RingWriter
 from ipc.status import StatusWriter, counter_place
 from ipc.table import OrderTableWriter
+from ipc.vocabulary import CommandType, Flag
 
 MAX_UNSENT_BYTES = 64 << 20
 """Reports that wait for one frontend before its commands have to wait too."""
 RING_FULL_WAIT_S = 0.0005
+BATCH_BETWEEN = 512
+"""Commands at most between two parts of a mass cancel: fewer than the orders it looks at in each,
+so that nobody holds it up by entering orders before it."""
 RING_EVERY_NS = 2_000_000
 """Waking the persister costs more than matching an order, and takes it a while."""
 _HEARTBEAT = frame(Heartbeat(), FRONTEND_STREAM)
@@ -76,6 +80,9 @@ class Matcher:
         self._ring = RingWriter(plan.ring_path(shard))
         self._report_ring = RingWriter(plan.report_ring_path(shard), REPORTS)
         self._commands = np.zeros(engine.batch_commands, COMMAND)
+        self._continue = np.zeros(1, COMMAND)
+        self._continue["command_type"] = CommandType.MASS_CANCEL
+        self._continue["flags"] = Flag.CONTINUE
         self.flush: Callable[[], None] = lambda: None
         """Called where answers are queued and more is to be matched: sent now, they are still near
         the processor."""
@@ -95,6 +102,7 @@ class Matcher:
             self._report_ring.begin_after(self._account_sequences.reports)  # of a life not kept
         self._report_ring.publish_new(np.zeros(0, REPORT), self._account_sequences.reports + 1)
         self._clock_ns = recovered.end.timestamp_ns
+        self._taken = self._continued_at = self.book.counters().sequence
         self.table = OrderTableWriter(plan.table_path(shard))
         self.table.adopt(recovered.shard.table.contents())
         recovered.shard.close()
@@ -122,21 +130,40 @@ class Matcher:
         """
         self.tick()
         count = 0
+        room = self._room()
         for link in arrived:
             while True:
-                count, odd = link.decoder.read(self._commands, count, self._clock_ns)
+                count, odd = link.decoder.read(room, count, self._clock_ns)
                 if odd is not None:
                     count = self._control(link, links, count, *odd)
-                elif count == len(self._commands):
-                    self.take(self._commands, links)
+                if count >= len(room):
+                    self.take(self._commands[:count], links)
+                    self.go_on(links)
                     self.flush()
-                    count = 0
-                else:
+                    count, room = 0, self._room()
+                elif odd is None:
                     break
         for link in gone:
             count = self._cancel_all(link.cancel_on_disconnect, links, count)
         if count:
             self.take(self._commands[:count], links)
+
+    def go_on(self, links: list[Link]) -> None:
+        """Take a mass cancel further that is under way: a command like any other, between those of
+        others. Raises ``JournalError``."""
+        if self.must_go_on:
+            self._continue["timestamp_ns"] = self._clock_ns
+            self.take(self._continue, links)
+            self._continued_at = self._taken
+
+    @property
+    def must_go_on(self) -> bool:
+        """Whether ``go_on`` has something to do now, and is not waiting for the disk with it."""
+        return self.book.sweeping and self.book.counters().sequence >= self._continued_at
+
+    def _room(self) -> Records:
+        """Return where the next batch goes; a short one where a mass cancel waits for its end."""
+        return self._commands[:BATCH_BETWEEN] if self.book.sweeping else self._commands
 
     def tick(self) -> int:
         """Look at the clock; return the time of what arrives now. It never goes back."""
@@ -148,6 +175,7 @@ class Matcher:
 
         With fsync ``settle`` comes when all is taken that has arrived: one sync serves it then.
         """
+        self._taken += len(commands)
         if self._keeper.keep(commands, self._clock_ns):
             self._match(commands, links)
 
@@ -286,12 +314,13 @@ def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup, keeper:
     while not wakeup.stopping or backend.links:
         if keeper.full:
             keeper.wait()
-        arrived = backend.poll(0 if keeper.full else timeout_s)
+        arrived = backend.poll(0 if keeper.full or matcher.must_go_on else timeout_s)
         if wakeup.stopping:
             backend.stop_listening()
         gone = backend.take_gone()
         if arrived or gone:
             matcher.handle(arrived, backend.links, gone)
+        matcher.go_on(backend.links)
         matcher.settle(backend.links)
         backend.flush()
         matcher.wake_persister()

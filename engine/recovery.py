@@ -8,7 +8,9 @@ A snapshot can be used only if the log has all trades up to it, for they cannot 
 that is ahead of the log is passed over in favour of an older one.
 """
 
+import contextlib
 import logging
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +21,9 @@ from engine.account_sequences import AccountSequences, SequenceState
 from engine.book import Book, BookLimits, Counters, Records
 from engine.books import make_book
 from engine.journal_format import JournalError
-from engine.journal_reader import End, JournalReader, segments_of
+from engine.journal_reader import End, JournalReader, Segment, read_header, segments_of
 from engine.plan import Plan
+from engine.shard_secret import SECRET_BITS
 from engine.shard_terms import ShardTerms, difference, terms_of
 from engine.snapshot import (
     ACCOUNT,
@@ -69,10 +72,10 @@ class Shard:
             for i in instruments
         ]
         self.book: Book = make_book(
-            engine.book, shard, limits, engine.recent_orders, Counters(0, 0, 0)
+            engine.book, shard, limits, engine.recent_orders, Counters(0, 0, 0), snapshot.secret
         )
-        self.book.restore(snapshot.counters, snapshot.resting, snapshot.recent)
-        self.account_sequences = AccountSequences(shard)
+        self.book.restore(snapshot.counters, snapshot.resting, snapshot.recent, snapshot.sweeps)
+        self.account_sequences = AccountSequences(shard, snapshot.secret)
         self.account_sequences.restore(
             SequenceState(
                 snapshot.reports,
@@ -84,6 +87,7 @@ class Shard:
         self.table = OrderTableWriter(table_path)
         self.table.adopt(snapshot.orders)
         self.timestamp_ns = snapshot.timestamp_ns
+        self._secret = snapshot.secret
         self._reports = np.zeros(4 * _BATCH_COMMANDS, REPORT)
         self._trades = np.zeros(2 * _BATCH_COMMANDS, TRADE)
 
@@ -112,8 +116,10 @@ class Shard:
             book.counters(),
             self.timestamp_ns,
             numbers.reports,
+            self._secret,
             book.resting(),
             book.recent(),
+            book.sweeps(),
             self.table.contents(),
             accounts,
         )
@@ -169,7 +175,16 @@ def find_start(
             f"{directory}: no snapshot can be used, the journal {there}, and the trade log ends "
             f"with trade {published}" + "".join(f"; {note}" for note in notes)
         )
-    return Found(Snapshot(terms, Counters(0, 0, 0), 0), None, notes)
+    empty = Snapshot(terms, Counters(0, 0, 0), 0, secret=_secret_of(segments))
+    return Found(empty, None, notes)
+
+
+def _secret_of(segments: list[Segment]) -> int:
+    """Return the secret of a shard without snapshots; draw it where the shard is new."""
+    with contextlib.suppress(JournalError):  # who reads the segment says what is wrong with it
+        if segments:
+            return read_header(segments[0].path).secret
+    return secrets.randbits(SECRET_BITS)
 
 
 @dataclass
@@ -208,7 +223,7 @@ def recover(
         publish(trades[len(trades) - new :], reports, first_report)
 
     after = found.snapshot.counters.sequence
-    reader = JournalReader(directory, terms, after)
+    reader = JournalReader(directory, terms, after, secret=found.snapshot.secret)
     try:
         for commands in reader.chunks():
             state.replay(commands, publish_new)

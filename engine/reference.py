@@ -7,13 +7,15 @@ may need more, matching and a mass cancel, is a generator: it yields where a buf
 goes on from there in the next call.
 """
 
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from struct import Struct
 
 import numpy as np
 
-from engine.book import BookLimits, Counters, Progress, Records
+from engine.book import NO_SWEEPS, BookLimits, Counters, Progress, Records
 from engine.reference_levels import BUY, PriceLevels
 from engine.reference_records import (
     CANCELED,
@@ -29,14 +31,31 @@ from engine.reference_records import (
     order_report,
     reject_report,
 )
-from engine.rules import check_band, check_new, check_price_quantity, check_quantity
+from engine.reference_sweeps import Sweep, Sweeps
+from engine.rules import (
+    MAX_SWEEPS,
+    SWEEP_ORDERS,
+    check_band,
+    check_new,
+    check_price_quantity,
+    check_quantity,
+)
 from ipc.records import MAX_SHARDS, RECENT, RESTING, make_id, sequence_of
-from ipc.vocabulary import MAX_QUANTITY, CommandType, Flag, OrderType, Reason, TimeInForce
+from ipc.vocabulary import (
+    MAX_QUANTITY,
+    MAX_RESTING_ORDERS,
+    CommandType,
+    Flag,
+    OrderType,
+    Reason,
+    TimeInForce,
+)
 
 _NEW, _CANCEL, _REPLACE, _REDUCE, _MASS_CANCEL = map(int, CommandType)
 _MARKET, _LIMIT = map(int, OrderType)
 _GTC, _IOC, _FOK = map(int, TimeInForce)
 _POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
+_CONTINUE = int(Flag.CONTINUE)
 _OK = int(Reason.NONE)
 _ALREADY_FILLED = int(Reason.ALREADY_FILLED)
 _BOOK_FULL = int(Reason.BOOK_FULL)
@@ -54,6 +73,7 @@ _UNKNOWN_ORDER = int(Reason.UNKNOWN_ORDER)
 _UNKNOWN_SYMBOL = int(Reason.UNKNOWN_SYMBOL)
 _START = Counters(0, 0, 0)
 _FINISHED = object()
+_ID_KEY = Struct("<QQQ")
 
 _Steps = Iterator[None] | None
 """What is left to do of a command, as far as there is room; None: nothing."""
@@ -68,11 +88,13 @@ class ReferenceBook:
         limits: Sequence[BookLimits],
         recent_orders: int,
         start: Counters = _START,
+        secret: int = 0,
     ) -> None:
         """Make empty books. ``recent_orders`` bounds the memory of client_order_ids.
 
-        ``start`` holds the last sequence numbers given before. Raises ValueError where a number is
-        out of its range or a symbol stands twice.
+        ``start`` holds the last sequence numbers given before; for ``secret`` there is no use here,
+        since Python's own hash of bytes has one. Raises ValueError where a number is out of its
+        range or a symbol stands twice.
         """
         if not 0 <= shard < MAX_SHARDS:
             raise ValueError(f"shard: {shard}, must be 0 to {MAX_SHARDS - 1}")
@@ -85,8 +107,9 @@ class ReferenceBook:
         self._recent_orders = recent_orders
         self._sequence, self._order_sequence, self._trade_sequence = start
         self._books = {limit.symbol: PriceLevels(limit) for limit in sorted(limits)}
+        self._sweeps = Sweeps(self._books)
         self._orders: dict[int, Order] = {}  # the live ones, by order_id
-        self._client_ids: dict[tuple[int, int, int], int] = {}  # account, symbol, client_order_id
+        self._client_ids: dict[bytes, int] = {}  # order_ids by ``_id_key``
         self._recent: deque[Row] = deque()  # RECENT, oldest first
         self._unfinished: _Steps = None
         self._unfinished_row: Row = ()
@@ -195,7 +218,7 @@ class ReferenceBook:
         order = self._orders.get(command.order_id or self._first_order_id(command))
         if order is None or order.account != command.account:
             return self._reject(command, _UNKNOWN_ORDER)
-        if command.symbol not in (0, order.symbol):
+        if command.symbol not in (0, order.symbol) or self._sweeps.doom(order):
             return self._reject(command, _UNKNOWN_ORDER)
         book = self._books[order.symbol]
         if command.command_type == _REPLACE:
@@ -203,7 +226,7 @@ class ReferenceBook:
         if command.command_type == _REDUCE and command.quantity < order.leaves_qty:
             book.take(order, command.quantity)
             return self._answer(command, order, REPLACED)
-        book.remove(order)
+        self._leave(book, order)
         return self._cancel(command, order, _CANCEL_REQUESTED, command.request_id)
 
     def _check_change(self, command: Command) -> int:
@@ -227,10 +250,14 @@ class ReferenceBook:
         if not reinsert and command.price == order.price and leaves_qty < order.leaves_qty:
             book.take(order, order.leaves_qty - leaves_qty)
             return self._answer(command, order, REPLACED)
-        book.remove(order)
+        self._leave(book, order)
         order.price, order.leaves_qty = command.price, leaves_qty
         self._answer(command, order, REPLACED)
         return self._enter(command, book, order)
+
+    def _leave(self, book: PriceLevels, order: Order) -> None:
+        self._sweeps.leave(order)
+        book.remove(order)
 
     def _check_replace(self, command: Command, book: PriceLevels, order: Order) -> int:
         reinsert = command.flags & _REINSERT
@@ -247,25 +274,49 @@ class ReferenceBook:
         return _OK
 
     def _mass_cancel(self, command: Command) -> _Steps:
-        if command.symbol == 0:
-            return self._cancel_all(command, list(self._books.values()))
-        if command.symbol in self._books:
-            return self._cancel_all(command, [self._books[command.symbol]])
-        return self._reject(command, _UNKNOWN_SYMBOL)
+        sweeps = self._sweeps
+        if command.flags & _CONTINUE:
+            return self._sweep(command, SWEEP_ORDERS) if sweeps.queue else None
+        if command.symbol and command.symbol not in self._books:
+            return self._reject(command, _UNKNOWN_SYMBOL)
+        former = sweeps.enqueue(command, make_id(self._shard, self._order_sequence))
+        if former is not None:
+            self._answer_sweep(command, former)
+        elif len(sweeps.queue) == 1:
+            return self._sweep(command, SWEEP_ORDERS)
+        return self._sweep(command, sys.maxsize) if len(sweeps.queue) > MAX_SWEEPS else None
 
-    def _cancel_all(self, command: Command, books: list[PriceLevels]) -> Iterator[None]:
-        account = command.account
-        canceled_orders = 0
-        for book in books:
-            for order in [order for order in book.orders() if order.account == account]:
+    def _sweep(self, command: Command, looks: int) -> Iterator[None]:
+        """Go on with the oldest mass cancel, as one step of a command, for so many orders."""
+        sweeps = self._sweeps
+        sweep = sweeps.queue[0]
+        if not sweep.begun:
+            sweeps.begin()
+        while True:
+            orders = sweeps.take(min(looks, MAX_RESTING_ORDERS))
+            looks -= len(orders)
+            for order in filter(sweep.takes, orders):
                 while not self._room(1):
                     yield
-                book.remove(order)
+                self._books[order.symbol].remove(order)
                 self._cancel(command, order, _MASS_CANCELED, request_id=0)
-                canceled_orders += 1
+                sweep.canceled_orders += 1
+            if sweeps.cursor is not None and not looks:
+                return
+            if sweeps.cursor is None and sweep.again:
+                sweep.again = False
+                sweeps.begin()
+            elif sweeps.cursor is None:
+                break
         while not self._room(1):
             yield
-        self._reports.append(mass_cancel_report(command, self._sequence, canceled_orders))
+        self._answer_sweep(command, sweep)
+        sweeps.queue.pop(0)
+
+    def _answer_sweep(self, command: Command, sweep: Sweep) -> None:
+        answered = sweep.command._replace(timestamp_ns=command.timestamp_ns)
+        report = mass_cancel_report(answered, self._sequence, sweep.canceled_orders)
+        self._reports.append(report)
 
     # Matching ------------------------------------------------------------------------------------
 
@@ -294,6 +345,8 @@ class ReferenceBook:
         taker.leaves_qty -= quantity
         taker.cum_qty += quantity
         maker.cum_qty += quantity
+        if quantity == maker.leaves_qty:
+            self._sweeps.leave(maker)
         book.take(maker, quantity)
         bought, sold = (taker, maker) if taker.side == BUY else (maker, taker)
         amounts = (trade_id, sequence, command.timestamp_ns, price, quantity)
@@ -345,7 +398,7 @@ class ReferenceBook:
 
     def _first_order_id(self, command: Command) -> int:
         """Return the order_id remembered for a command's client_order_id, or 0."""
-        key = (command.account, command.symbol, command.client_order_id)
+        key = _id_key(command.account, command.symbol, command.client_order_id)
         return self._client_ids.get(key, 0)
 
     def _remember(self, order: Order) -> None:
@@ -353,18 +406,18 @@ class ReferenceBook:
         order_id, account, client_order_id = order.order_id, order.account, order.client_order_id
         self._orders[order_id] = order
         if client_order_id:
-            self._client_ids[account, order.symbol, client_order_id] = order_id
+            self._client_ids[_id_key(account, order.symbol, client_order_id)] = order_id
             self._recent.append((order_id, account, client_order_id, order.symbol))
         while self._recent and not self._is_recent(self._recent[0][0]):
             order_id, account, client_order_id, symbol = self._recent.popleft()
             if order_id not in self._orders:
-                del self._client_ids[account, symbol, client_order_id]
+                del self._client_ids[_id_key(account, symbol, client_order_id)]
 
     def _end(self, order: Order) -> None:
         """Let go of a filled or cancelled order; while recent its client_order_id stays known."""
         del self._orders[order.order_id]
         if order.client_order_id and not self._is_recent(order.order_id):
-            del self._client_ids[order.account, order.symbol, order.client_order_id]
+            del self._client_ids[_id_key(order.account, order.symbol, order.client_order_id)]
 
     def _is_recent(self, order_id: int) -> bool:
         return sequence_of(order_id) > self._order_sequence - self._recent_orders
@@ -408,13 +461,24 @@ class ReferenceBook:
         """Return the client_order_ids of the last orders accepted, oldest first."""
         return np.array(list(self._recent), dtype=RECENT)
 
-    def restore(self, counters: Counters, resting: Records, recent: Records) -> None:
+    @property
+    def sweeping(self) -> bool:
+        """Whether a mass cancel is under way."""
+        return bool(self._sweeps.queue)
+
+    def sweeps(self) -> Records:
+        """Return the mass cancels that are under way: see ``Book.sweeps``."""
+        return self._sweeps.records()
+
+    def restore(
+        self, counters: Counters, resting: Records, recent: Records, sweeps: Records = NO_SWEEPS
+    ) -> None:
         """Take over the state of another book; this one must be new."""
         self._sequence, self._order_sequence, self._trade_sequence = counters
         for row in recent.tolist():
             order_id, account, client_order_id, symbol = row
             self._recent.append(row)
-            self._client_ids[account, symbol, client_order_id] = order_id
+            self._client_ids[_id_key(account, symbol, client_order_id)] = order_id
         for row in resting.tolist():
             order_id, account, client_order_id, price, leaves_qty, cum_qty, symbol, side, *rest = (
                 row
@@ -425,7 +489,8 @@ class ReferenceBook:
             self._orders[order_id] = order
             self._books[symbol].add(order)
             if client_order_id:
-                self._client_ids[account, symbol, client_order_id] = order_id
+                self._client_ids[_id_key(account, symbol, client_order_id)] = order_id
+        self._sweeps.restore(sweeps, self._orders)
 
     def check(self) -> None:
         """Verify every structural invariant; raise AssertionError where one does not hold."""
@@ -447,13 +512,18 @@ class ReferenceBook:
         assert order_ids == sorted(set(order_ids)), "recent orders: not oldest first"
         assert all(map(self._is_recent, order_ids)), "recent orders: too old"
         known = {
-            (account, symbol, client_order_id): order_id
+            _id_key(account, symbol, client_order_id): order_id
             for order_id, account, client_order_id, symbol in self._recent
         }
         for order in self._orders.values():
             if order.client_order_id:
-                known[order.account, order.symbol, order.client_order_id] = order.order_id
+                known[_id_key(order.account, order.symbol, order.client_order_id)] = order.order_id
         assert known == self._client_ids, "client_order_ids: not those of live and recent orders"
+
+
+def _id_key(account: int, symbol: int, client_order_id: int) -> bytes:
+    """Return what a client_order_id is found by: numbers as bytes, whose hash nobody can aim at."""
+    return _ID_KEY.pack(account, symbol, client_order_id)
 
 
 def _rests(order_type: int, time_in_force: int) -> bool:

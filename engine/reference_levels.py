@@ -8,6 +8,7 @@ order may trade with the opposite levels whose rank is not above its own limit, 
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import dropwhile, islice
 
 from sortedcontainers import SortedDict
 
@@ -119,6 +120,17 @@ class PriceLevels:
         """Yield the resting orders: bids then asks, best price first, oldest first."""
         for side in (BUY, SELL):
             for level in self._sides[side].values():
+                yield from level.orders.values()
+
+    def orders_behind(self, order: Order) -> Iterator[Order]:
+        """Yield the resting orders that come after one in ``orders``."""
+        levels, rank = self._sides[order.side], _rank(order.side, order.price)
+        queue = dropwhile(lambda other: other is not order, levels[rank].orders.values())
+        yield from islice(queue, 1, None)
+        for worse in levels.irange(rank, inclusive=(False, False)):
+            yield from levels[worse].orders.values()
+        if order.side == BUY:
+            for level in self._sides[SELL].values():
                 yield from level.orders.values()
 
     def check(self, uncrossed: bool) -> None:

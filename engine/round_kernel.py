@@ -158,7 +158,7 @@ def send_report(c: Any, report: Any, texts: Any, lengths: Any) -> None:
         known = array_at(links[place].streams, 1, STREAM_TABLE)[0]
         keys = array_at(known.keys, np.int64(known.slots), np.uint64)
         streams = array_at(known.streams, np.int64(known.slots), np.uint64)
-        stream = stream_of(report.account, keys, streams)
+        stream = stream_of(report.account, known.factor, keys, streams)
         if stream != _ZERO:
             box = array_at(links[place].outbox, 1, OUTBOX)[0]
             out = array_at(box.address, np.int64(box.size), np.uint8)
@@ -200,7 +200,7 @@ def show_reports(c: Any, stop: Any, row: Any) -> int:
             look_ahead(cells, reports[index + LOOK_AHEAD])
             look_closer(entries, cells, reports[index + LOOK_CLOSER])
         if index >= numbered:
-            new = number_report(report, n.base, numbered_accounts, sequences, room)
+            new = number_report(report, n.base, n.factor, numbered_accounts, sequences, room)
             if new < 0:
                 why = MORE_ACCOUNTS
                 break

@@ -57,6 +57,16 @@ A MASS_CANCEL gives a CANCELED report (reason MASS_CANCEL, request_id 0) for eac
 symbol, bids before asks, best price first, oldest first, and then its answer: MASS_CANCELED, with
 the number of orders in ``quantity``.
 
+**MASS_CANCEL** takes the orders of its account that were accepted before it. So that it keeps no
+others waiting, it looks at ``SWEEP_ORDERS`` resting orders, its own or not, and is then *under
+way*; other commands follow, and each MASS_CANCEL with CONTINUE, which a matcher gives itself, goes
+on with the oldest one that is under way, as far again. An order that it has not come to can trade
+meanwhile, but its account's commands do not find it any more (UNKNOWN_ORDER). The reports of each
+part are those of the command that it is part of, but for request_id, account, symbol and flags of
+the answer. A MASS_CANCEL that comes while one of the same account and symbol is under way takes its
+place: that one is answered, with what it has taken so far, and once at the end of the books the new
+one goes through them again. Where ``MAX_SWEEPS`` are under way, one more finishes the oldest first.
+
 A CANCELED report shows in ``quantity`` the total before, in leaves_qty 0. A REJECTED report
 repeats the command's own symbol, side, order_type, time_in_force, flags, price, quantity, ids and
 account; cum_qty and leaves_qty are 0. ``request_id`` is the command's in every report on the
@@ -79,6 +89,11 @@ COMMAND and are ignored so far.
 
 from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, OrderType, Reason, Side, TimeInForce
 from ipc.vocabulary import Flag as _Flag
+
+SWEEP_ORDERS = 1_024
+"""Orders that a mass cancel looks at before others have their turn: well below a millisecond."""
+MAX_SWEEPS = 1_024
+"""Mass cancels of a shard that are under way at a time."""
 
 _BUY, _SELL = int(Side.BUY), int(Side.SELL)
 _MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)

@@ -10,7 +10,8 @@ the shard's journal directory::
 
 It is written aside, made durable, and renamed, so that a file with the name is whole. Of the book
 it keeps counters, resting orders and remembered client_order_ids, which every kind of book can be
-made from; also the orders that the order table shows, and each account's number of reports.
+made from; also the orders that the order table shows, each account's number of reports, and the
+shard's secret.
 """
 
 import os
@@ -20,18 +21,20 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
 
 from engine.book import Counters, Records
 from engine.journal_format import JournalError
+from engine.shard_secret import SECRET_BYTES
 from engine.shard_terms import ShardTerms, terms_problem
 from engine.snapshot_checks import RowChecks, Wrong, counters_problem, state_problem
 from engine.storage import Buffer, Storage, open_regular, read_into
-from ipc.records import ORDER, RECENT, RESTING, fingerprint
+from ipc.records import COMMAND, ORDER, RECENT, RESTING, fingerprint
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"SBSNAPSH"
 SUFFIX = ".snapshot"
 MAX_HEAD_BYTES = 16 << 20
@@ -42,7 +45,13 @@ _PREFIX = struct.Struct("<8sII")
 _CHECKSUM = struct.Struct("<I")
 ACCOUNT = np.dtype([("account", "<u8"), ("sequence", "<u8")])
 """How many reports an account was given: see ``engine.account_sequences``."""
-_LAYOUTS = {"resting": RESTING, "recent": RECENT, "orders": ORDER, "accounts": ACCOUNT}
+_LAYOUTS = {
+    "resting": RESTING,
+    "recent": RECENT,
+    "sweeps": COMMAND,
+    "orders": ORDER,
+    "accounts": ACCOUNT,
+}
 
 
 class SectionHead(msgspec.Struct, frozen=True):
@@ -61,6 +70,7 @@ class SnapshotHead(msgspec.Struct, frozen=True):
     counters: Counters
     timestamp_ns: int
     reports: int
+    secret: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
     sections: list[SectionHead]
 
 
@@ -74,8 +84,12 @@ class Snapshot:
     """The highest time given to a command so far."""
     reports: int = 0
     """How many reports the shard has made."""
+    secret: int = field(default=0, repr=False)
+    """The shard's: see ``engine.shard_secret``."""
     resting: Records = field(default_factory=lambda: np.zeros(0, RESTING))
     recent: Records = field(default_factory=lambda: np.zeros(0, RECENT))
+    sweeps: Records = field(default_factory=lambda: np.zeros(0, COMMAND))
+    """Mass cancels that are under way: see ``Book.sweeps``."""
     orders: Records = field(default_factory=lambda: np.zeros(0, ORDER))
     accounts: Records = field(default_factory=lambda: np.zeros(0, ACCOUNT))
 
@@ -112,6 +126,7 @@ def encode(snapshot: Snapshot) -> list[Buffer]:
             snapshot.counters,
             snapshot.timestamp_ns,
             snapshot.reports,
+            f"{snapshot.secret:0{2 * SECRET_BYTES}x}",
             [
                 SectionHead(name, fingerprint(records.dtype), len(records), records.itemsize)
                 for name, records in arrays.items()
@@ -182,8 +197,13 @@ class _Reading:
             section.name: self._records(section, starts[section.name], rows)
             for section in head.sections
         }
-        found = Snapshot(head.terms, head.counters, head.timestamp_ns, head.reports, **arrays)
-        wrong = state_problem(head.terms, found.resting, found.recent, found.orders, found.accounts)
+        secret = int(head.secret, 16)
+        found = Snapshot(
+            head.terms, head.counters, head.timestamp_ns, head.reports, secret, **arrays
+        )
+        wrong = state_problem(
+            head.terms, found.resting, found.recent, found.sweeps, found.orders, found.accounts
+        )
         if wrong is not None:
             raise self._wrong_row(wrong[0], starts[wrong[0]], wrong[1])
         return found

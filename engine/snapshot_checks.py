@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.book import Counters, Records
+from engine.rules import MAX_SWEEPS
 from engine.shard_terms import ShardTerms
 from ipc.records import SEQUENCE_MASK, make_id
 from ipc.vocabulary import (
     MAX_PRICE,
     MAX_QUANTITY,
+    CommandType,
     Flag,
     OrderType,
     OrdStatus,
@@ -28,6 +30,7 @@ from ipc.vocabulary import (
 MAX_WORD = 2**63 - 1
 """Of a number that the wire can carry."""
 _ANY = 2**64 - 1
+_MASS_CANCEL = int(CommandType.MASS_CANCEL)
 _SIDES = (int(Side.BUY), int(Side.SELL))
 _FLAGS = (0, int(Flag.POST_ONLY))
 _STATUSES = [int(status) for status in OrdStatus if status != OrdStatus.REJECTED]
@@ -82,6 +85,15 @@ class RowChecks:
                 "time_in_force": _TIMES,
                 "end_number": (0, 2**32 - 1),
             },
+            "sweeps": {
+                "command_type": (_MASS_CANCEL, _MASS_CANCEL),
+                "order_id": (make_id(terms.shard, 0), last),
+                "client_order_id": (0, last),
+                "price": (0, 1),
+                "quantity": (0, SEQUENCE_MASK),
+                "timestamp_ns": (0, 0),
+                "stop_price": (0, 1),
+            },
             "accounts": {"account": (1, _ANY), "sequence": (0, SEQUENCE_MASK)},
         }
         self._listed = np.zeros(1 << 16, np.bool_)
@@ -102,6 +114,8 @@ class RowChecks:
             return None
         symbols = rows["symbol"].astype(np.uint64)
         known = (symbols < len(self._listed)) & self._listed[np.minimum(symbols, 0xFFFF)]
+        if section == "sweeps":
+            known |= symbols == 0
         checks = [("symbol", known, "must be an instrument of the shard")]
         if section == "resting":
             band = self._prices[symbols]
@@ -116,12 +130,18 @@ class RowChecks:
 
 
 def state_problem(
-    terms: ShardTerms, resting: Records, recent: Records, orders: Records, accounts: Records
+    terms: ShardTerms,
+    resting: Records,
+    recent: Records,
+    sweeps: Records,
+    orders: Records,
+    accounts: Records,
 ) -> tuple[str, Wrong] | None:
     """Return which section, and what there, cannot be of one state, though each row is right."""
     checks = (
         ("resting", resting, _resting_checks(terms, resting)),
         ("recent", recent, [("order_id", _grows(recent["order_id"]), "must grow")]),
+        ("sweeps", sweeps, _sweep_checks(sweeps, resting)),
         ("orders", orders, [("order_id", _first_of(orders["order_id"]), "is there twice")]),
         ("accounts", accounts, [("account", _grows(accounts["account"]), "must grow")]),
     )
@@ -167,6 +187,33 @@ def _resting_checks(terms: ShardTerms, resting: Records) -> list[_Check]:
         ("symbol", places < room[symbols], "has more orders than max_resting_orders"),
         ("order_id", _first_of(resting["order_id"]), "is there twice"),
     ]
+
+
+def _sweep_checks(sweeps: Records, resting: Records) -> list[_Check]:
+    """Mass cancels under way: of an account and symbol one, the first alone begun, on an order."""
+    places = np.arange(len(sweeps))
+    alone = np.ones(len(sweeps), np.bool_)
+    alone[np.lexsort((places, sweeps["symbol"], sweeps["account"]))[1:]] = _changes(sweeps)
+    begun = (sweeps["stop_price"] == 1) & (places == 0)
+    cursor = sweeps["client_order_id"]
+    return [
+        ("symbol", places < MAX_SWEEPS, f"is one of more than {MAX_SWEEPS}"),
+        ("account", alone, "is there twice with its symbol"),
+        ("stop_price", begun | (sweeps["stop_price"] == 0), "must be 0 but in the first row"),
+        ("price", begun | (sweeps["price"] == 0), "must be 0 where it has not begun"),
+        (
+            "client_order_id",
+            (cursor == 0) | (begun & np.isin(cursor, resting["order_id"])),
+            "must be an order that rests, of one that has begun",
+        ),
+    ]
+
+
+def _changes(sweeps: Records) -> npt.NDArray[np.bool_]:
+    """Return, by account and symbol, whether each row but the first differs from the one before."""
+    order = np.lexsort((np.arange(len(sweeps)), sweeps["symbol"], sweeps["account"]))
+    accounts, symbols = sweeps["account"][order], sweeps["symbol"][order]
+    return (accounts[1:] != accounts[:-1]) | (symbols[1:] != symbols[:-1])
 
 
 def _clash(resting: Records, recent: Records) -> tuple[str, Wrong] | None:

@@ -99,6 +99,8 @@ def _take(plan: Plan, shard: int, directory: Path, storage: Storage) -> Taken:
         storage.unlink(left)  # of one that was not finished: this process has the lock
     for left in _table_path(plan, shard).parent.glob(f"{_TABLE}-{shard}-*.tmp"):
         left.unlink()
+    if not segments_of(directory) and not snapshots_of(directory):
+        return Taken(None, 0, 0)  # the shard may begin just now, with a secret of its own
     terms = terms_of(plan, shard)
     logged = _durably_logged(plan, shard, storage)
     follower = Follower(plan, shard, None, _table_path(plan, shard))

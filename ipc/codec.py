@@ -5,6 +5,7 @@ book takes and gives. Plain frames go through compiled code (``ipc.scanner``,
 ``ipc.report_encoder``), every other one, and all of them where numba is missing, through msgspec.
 """
 
+import secrets
 from collections.abc import Iterable
 
 import numpy as np
@@ -13,6 +14,7 @@ from msgspec import DecodeError, ValidationError
 
 from ipc.compiled import HAVE_NUMBA
 from ipc.frames import HEADER, HEADER_BYTES, FrameTooLongError, frame
+from ipc.keyed import place_of
 from ipc.messages import (
     CLIENT_COMMANDS,
     Cancel,
@@ -56,6 +58,9 @@ _POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
 _AGGREGATE = int(Flag.AGGREGATE)
 
 _FEWEST_SLOTS = 64
+_PROBE_LIMIT = 32
+"""Accounts that may be passed over to find one's stream; more, and the table is made anew, keyed
+with another secret."""
 
 _POSITION, _END, _BUFFER, _SIZE, _ACCOUNTS, _STREAMS = range(6)
 """The words of RECEIVED."""
@@ -227,11 +232,10 @@ class ReportEncoder:
     def open_stream(self, stream: int, account: int) -> None:
         """Send the account's reports as ``stream`` from now on."""
         self._streams[account] = stream
-        self._place(account, stream)
-        if 4 * self._used > len(self._keys):
+        passed = self._place(account, stream)
+        while passed > _PROBE_LIMIT or 4 * self._used > len(self._keys):
             self._make_table(max(_FEWEST_SLOTS, 1 << (8 * len(self._streams) - 1).bit_length()))
-            for known, its_stream in self._streams.items():
-                self._place(known, its_stream)
+            passed = max(self._place(*known) for known in self._streams.items())
 
     def close_stream(self, account: int) -> None:
         """Send the account's reports no more."""
@@ -243,7 +247,8 @@ class ReportEncoder:
         if not HAVE_NUMBA:
             return self._encode_plain(reports)
         out = np.empty(len(reports) * MAX_FRAME, np.uint8)
-        size = encode_reports(reports, self._keys, self._values, REJECT_TEXTS, REJECT_LENGTHS, out)
+        table = (np.uint64(self._factor), self._keys, self._values)
+        size = encode_reports(reports, *table, REJECT_TEXTS, REJECT_LENGTHS, out)
         # Much is given away as it is; a little does not keep all that room from others.
         return out.data[:size] if 2 * size > len(out) else out[:size].tobytes()
 
@@ -251,20 +256,23 @@ class ReportEncoder:
         self._keys = np.zeros(slots, np.uint64)
         self._values = np.zeros(slots, np.uint64)
         self._used = 0
-        self.table[0] = (address_of(self._keys), address_of(self._values), slots)
+        self._factor = secrets.randbits(64) | 1
+        self.table[0] = (address_of(self._keys), address_of(self._values), slots, self._factor)
 
-    def _place(self, account: int, stream: int) -> None:
-        """Put an account into the open-addressed table; it is at most a quarter full.
+    def _place(self, account: int, stream: int) -> int:
+        """Put an account into the open-addressed table; return how many it passes over there.
 
-        Stream 0 stands for none: a closed one stays until the table is made anew.
+        The table is at most a quarter full. Stream 0 stands for none: a closed one stays until the
+        table is made anew.
         """
         mask = len(self._keys) - 1
-        slot = account & mask
+        home = slot = place_of(account, self._factor, len(self._keys))
         while self._keys[slot] not in (0, account):
             slot = (slot + 1) & mask
         self._used += int(self._keys[slot] == 0)
         self._keys[slot] = account
         self._values[slot] = stream
+        return (slot - home) & mask
 
     def _encode_plain(self, reports: Records) -> bytes:
         out = bytearray()

@@ -9,7 +9,7 @@ import hashlib
 
 import numpy as np
 
-VERSION = 3
+VERSION = 4
 
 SHARD_BITS = 8
 SEQUENCE_BITS = 45
@@ -178,6 +178,7 @@ SEGMENT = np.dtype(
         ("header_bytes", "<u8"),
         ("terms_bytes", "<u8"),
         ("first_sequence", "<u8"),
+        ("secret", "<u8", (2,)),  # the shard's: see ``engine.shard_secret``; low word first
     ]
 )
 """The beginning of a journal's segment; the terms follow as JSON, then zeros to a page's end."""
@@ -209,7 +210,7 @@ _SIZES = {
     "MAPPING_HEADER": (MAPPING_HEADER, 64),
     "TABLE_ENTRY": (TABLE_ENTRY, 96),
     "DEPTH": (DEPTH, 32),
-    "SEGMENT": (SEGMENT, 40),
+    "SEGMENT": (SEGMENT, 56),
     "BATCH": (BATCH, 32),
     "BATCH_END": (BATCH_END, 8),
 }

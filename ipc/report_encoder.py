@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ipc.compiled import compiled, inlined
+from ipc.keyed import home_of
 from ipc.messages import MassCancelReport, Reject, Report, tag_of
 from ipc.unaligned import (
     copy_bytes,
@@ -69,8 +70,9 @@ def _reject_texts() -> tuple[Bytes, Lengths]:
 
 REJECT_TEXTS, REJECT_LENGTHS = _reject_texts()
 
-STREAM_TABLE = np.dtype([(name, "<u8") for name in ("keys", "streams", "slots")])
-"""Where the accounts of a connection and their streams are, and how many slots they have."""
+STREAM_TABLE = np.dtype([(name, "<u8") for name in ("keys", "streams", "slots", "factor")])
+"""Where the accounts of a connection and their streams are, how many slots they have, and the
+secret that places are keyed with."""
 
 MAX_FRAME = _HEADER + max(
     3 + _REPORT_ITEMS * 9, _REJECT_HEAD + len(REJECT_TEXTS) // len(REJECT_LENGTHS) + 27
@@ -174,10 +176,10 @@ def put_mass_cancel(out: Bytes, at: int, report: Any) -> int:
 
 
 @compiled
-def stream_of(account: Any, keys: Words, streams: Words) -> Any:
+def stream_of(account: Any, factor: Any, keys: Words, streams: Words) -> Any:
     """Return the stream of an account in an open-addressed table, 0 where it has none."""
     mask = np.uint64(len(keys) - 1)
-    slot = account & mask
+    slot = home_of(account, factor, len(keys))
     while keys[slot] != np.uint64(0):
         if keys[slot] == account:
             return streams[slot]
@@ -206,7 +208,13 @@ def put_frame(
 
 @compiled
 def encode_reports(
-    reports: Records, keys: Words, streams: Words, texts: Bytes, lengths: Lengths, out: Bytes
+    reports: Records,
+    factor: Any,
+    keys: Words,
+    streams: Words,
+    texts: Bytes,
+    lengths: Lengths,
+    out: Bytes,
 ) -> int:
     """Write the frames of the reports whose account has a stream; return how many bytes.
 
@@ -215,7 +223,7 @@ def encode_reports(
     end = 0
     for index in range(len(reports)):
         report = reports[index]
-        stream = stream_of(report.account, keys, streams)
+        stream = stream_of(report.account, factor, keys, streams)
         if stream != np.uint64(0):
             end = put_frame(out, end, report, stream, texts, lengths)
     return end

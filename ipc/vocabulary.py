@@ -50,6 +50,8 @@ class Flag(IntFlag):
     """REPLACE: ``quantity`` is the open quantity, and the order goes to the back in any case."""
     AGGREGATE = 4
     """MASS_CANCEL over all shards: the answer goes to the frontend, which adds the shards up."""
+    CONTINUE = 8
+    """MASS_CANCEL, from a matcher to itself: one that is under way goes on."""
 
 
 class ExecType(IntEnum):

@@ -38,11 +38,15 @@ def commands_for(plan: Plan, count: int, seed: int = 1, accounts: int = 4) -> Re
     return commands
 
 
-def write_journal(plan: Plan, commands: Records, end: End | None = None) -> int:
+def write_journal(plan: Plan, commands: Records, end: End | None = None, secret: int = 0) -> int:
     """Append commands of ``commands_for``; return the last sequence number."""
     settings = plan.config.journal
     journal = JournalWriter(
-        plan.journal_dir(0), terms_of(plan, 0), end or End(), settings.segment_bytes
+        plan.journal_dir(0),
+        terms_of(plan, 0),
+        end or End(),
+        settings.segment_bytes,
+        secret=secret,
     )
     for start in range(0, len(commands), TIME_STEP):
         batch = commands[start : start + TIME_STEP]

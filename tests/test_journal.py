@@ -219,7 +219,7 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[8] += 1
     path.write_bytes(data)
-    with pytest.raises(JournalError, match="byte 8: has version 4, this program reads 3"):
+    with pytest.raises(JournalError, match="byte 8: has version 5, this program reads 4"):
         read(tmp_path)
 
 

@@ -17,7 +17,7 @@ PAIRS = list(product(BOOKS, repeat=2))
 
 def copy_of(book: Book, make_book: MakeBook, *given: object) -> Book:
     copy = make_book(0, *given)
-    copy.restore(book.counters(), book.resting(), book.recent())
+    copy.restore(book.counters(), book.resting(), book.recent(), book.sweeps())
     return copy
 
 

@@ -174,7 +174,7 @@ def test_a_snapshot_of_another_version_is_not_passed_over(
     with monkeypatch.context() as patch:
         patch.setattr("engine.snapshot.VERSION", 2)
         take_snapshot(plan, 0)
-    with pytest.raises(JournalError, match="has version 2, this program reads 1"):
+    with pytest.raises(JournalError, match="has version 3, this program reads 2"):
         recovered(plan)
 
 

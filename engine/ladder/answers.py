@@ -220,13 +220,13 @@ def reject(book: Book, output: Output, command: Row, order_id: Int, reason: Int)
 
 @inlined
 def answer_mass_cancel(book: Book, output: Output, command: Row) -> None:
+    """Answer a mass cancel, whose ``quantity`` is how many orders it took."""
     head = command.head
     report = report_head(
         MASS_CANCELED, OPEN, command_type_of(head), terms_of(head) & _FLAGS, NO_LIQUIDITY
     )
-    quantity = state_at(book.state).canceled_orders
     zero = np.uint64(0)
-    write_answer(book, output, command, report, NO_REASON, 0, zero, zero, np.uint64(quantity))
+    write_answer(book, output, command, report, NO_REASON, 0, zero, zero, command.quantity)
 
 
 @inlined

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.book import BookLimits, Counters, Progress, Records
+from engine.book import NO_SWEEPS, BookLimits, Counters, Progress, Records
 from engine.ladder import kernel
 from engine.ladder.check import check
 from engine.ladder.layout import DONE, FINISHED, GROW
@@ -25,11 +25,13 @@ class LadderBook:
         limits: Sequence[BookLimits],
         recent_orders: int,
         start: Counters = _START,
+        secret: int = 0,
     ) -> None:
         """Make empty books. ``recent_orders`` bounds the memory of client_order_ids.
 
-        ``start`` holds the last sequence numbers given before. Raises ValueError where a number is
-        out of its range or a symbol stands twice.
+        ``start`` holds the last sequence numbers given before. ``secret``, below 2^128, decides
+        which ids share a place in the hashes, and nothing that shows. Raises ValueError where a
+        number is out of its range or a symbol stands twice.
         """
         if not 0 <= shard < MAX_SHARDS:
             raise ValueError(f"shard: {shard}, must be 0 to {MAX_SHARDS - 1}")
@@ -40,7 +42,7 @@ class LadderBook:
         symbols = [limit.symbol for limit in limits]
         if len(set(symbols)) != len(symbols) or not all(0 < n < 1 << 16 for n in symbols):
             raise ValueError(f"limits: symbols {symbols}, must be distinct and 1 to 65535")
-        self._tables = Tables(shard, limits, recent_orders, start)
+        self._tables = Tables(shard, limits, recent_orders, start, secret)
         self.address = self._tables.address
         """Where the book's STATE is, for compiled code."""
         self._process = kernel.process
@@ -119,11 +121,27 @@ class LadderBook:
         remembered["symbol"] = tables.instruments["symbol"][rows["instrument"][known]]
         return remembered
 
-    def restore(self, counters: Counters, resting: Records, recent: Records) -> None:
+    @property
+    def sweeping(self) -> bool:
+        """Whether a mass cancel is under way."""
+        return self._tables.sweep_count[0] != 0
+
+    def sweeps(self) -> Records:
+        """Return the mass cancels that are under way: see ``Book.sweeps``."""
+        tables = self._tables
+        found: Records = tables.sweeps[: tables.sweep_count[0]].copy()
+        found["timestamp_ns"] = 0
+        if len(found):
+            found["client_order_id"][0] = tables.orders["order_id"][tables.state["sweep_slot"][0]]
+        return found
+
+    def restore(
+        self, counters: Counters, resting: Records, recent: Records, sweeps: Records = NO_SWEEPS
+    ) -> None:
         """Take over the state of another book; this one must be new. See ``Book.restore``."""
         from engine.ladder.restore import restore
 
-        restore(self._tables, counters, resting, recent)
+        restore(self._tables, counters, resting, recent, sweeps)
 
     def make_room(self) -> None:
         """Make the room without which matching has stopped."""

@@ -47,6 +47,7 @@ def check(tables: Tables) -> None:
     _check_client_ids(tables, old, orders_seen)
     _check_order_ids(tables, old)
     _check_recent(tables)
+    _check_sweeps(tables, orders_seen)
 
 
 # Levels ------------------------------------------------------------------------------------------
@@ -197,13 +198,22 @@ def _check_free(links: Any, kind: str, state: Any, used: Any) -> None:
 # Indexes -----------------------------------------------------------------------------------------
 
 
-def _check_probes(taken: Any, homes: dict[int, int], table: str) -> None:
-    """Check that no gap lies between an entry's home and its place in a hash."""
+def _check_probes(tables: Tables, taken: Any, homes: dict[int, int], table: str) -> None:
+    """Check that no gap lies between an entry's home and its place in a hash, nor a long way."""
+    longest = 0
     for index, home in homes.items():
         place = home
         while place != index:
             assert taken[place], f"{table}: entry {index} cannot be found"
             place = (place + 1) % len(taken)
+        longest = max(longest, (index - home) % len(taken))
+    _check_walk(tables, longest, layout.PROBE_LIMIT, table)
+
+
+def _check_walk(tables: Tables, longest: int, limit: int, table: str) -> None:
+    """Check that no search takes longer than may be, or that it is noted."""
+    noted = tables.state["old_limit"][0] < 0
+    assert longest <= limit or noted, f"{table}: a search passes over {longest} entries"
 
 
 def _old_orders(tables: Tables, live: Any, resting: dict[int, int]) -> dict[int, int]:
@@ -238,9 +248,9 @@ def _check_client_ids(tables: Tables, old: dict[int, int], resting: dict[int, in
         if slot in resting:
             order = tables.orders[slot]
             key = (int(order["account"]), resting[slot] // 2, int(order["client_order_id"]))
-            assert hash32 == _hash_client_id(*key), f"client_ids: hash of order {slot}"
+            assert hash32 == _hash_client_id(tables, *key), f"client_ids: hash of order {slot}"
     homes = {place: hash32 * len(entries) >> 32 for place, hash32 in homes.items()}
-    _check_probes(entries, homes, "client_ids")
+    _check_probes(tables, entries, homes, "client_ids")
 
 
 def _check_order_ids(tables: Tables, old: dict[int, int]) -> None:
@@ -248,13 +258,28 @@ def _check_order_ids(tables: Tables, old: dict[int, int]) -> None:
     places = np.flatnonzero(entries).tolist()
     assert sorted(entries[places].tolist()) == sorted(old), "order_ids: not the old orders"
     homes = {
-        place: _hash_order_id(old[int(entries[place])]) * len(entries) >> 32 for place in places
+        place: _hash_order_id(tables, old[int(entries[place])]) * len(entries) >> 32
+        for place in places
     }
-    _check_probes(entries, homes, "order_ids")
+    _check_probes(tables, entries, homes, "order_ids")
+
+
+def _check_sweeps(tables: Tables, resting: dict[int, int]) -> None:
+    """Check that the cursor of a mass cancel is on an order that rests."""
+    state = tables.state[0]
+    count, slot = int(state["sweep_count"]), int(state["sweep_slot"])
+    assert 0 <= count < len(tables.sweeps), "sweeps: more than there is room for"
+    assert slot == 0 or slot in resting, f"sweeps: the cursor is on {slot}, which does not rest"
+    begun = tables.sweeps["stop_price"][:count].astype(bool).tolist()
+    assert not any(begun[1:]), "sweeps: one has begun before its turn"
+    assert slot == 0 or begun[:1] == [True], "sweeps: a cursor, and none that has begun"
+    keys = tables.sweeps[["account", "symbol"]][:count].tolist()
+    assert len(set(keys)) == count, "sweeps: an account and symbol stands twice"
 
 
 def _check_recent(tables: Tables) -> None:
-    """Check that the chain of its bucket leads to each recent order."""
+    """Check that the chain of its bucket leads to each recent order, and over how many others."""
+    longest = 0
     state = tables.state[0]
     last, recent_orders = int(state["order_sequence"]), int(state["recent_orders"])
     mask, shift = len(tables.recent) - 1, int(state["bucket_shift"])
@@ -263,26 +288,36 @@ def _check_recent(tables: Tables) -> None:
         if not recent["client_order_id"]:
             continue
         key = (int(recent["account"]), int(recent["instrument"]), int(recent["client_order_id"]))
-        hash32 = _hash_client_id(*key)
+        hash32 = _hash_client_id(tables, *key)
         bucket = tables.buckets[hash32 >> shift]
         assert int(bucket["signature"]) >> (hash32 & 31) & 1, f"recent {sequence}: signature"
-        age, sought = last - int(bucket["newest"]) & 0xFFFFFFFF, last - sequence
+        age, sought, steps = last - int(bucket["newest"]) & 0xFFFFFFFF, last - sequence, 0
         while age < sought:
             previous = int(tables.recent["previous"][(last - age) & mask])
             older = last - previous & 0xFFFFFFFF
             assert older > age, f"recent {sequence}: not in the chain of its bucket"
             age = older
+            steps += 1
         assert age == sought, f"recent {sequence}: not in the chain of its bucket"
+        longest = max(longest, steps)
+    # Of each finer hash value one may have come without a search.
+    _check_walk(tables, longest, layout.WALK_LIMIT + 32, "recent")
 
 
 # The kernel's own hash functions, run as plain Python ---------------------------------------------
 
 
-def _hash_client_id(account: int, instrument: int, client_order_id: int) -> int:
+def _factors(tables: Tables) -> SimpleNamespace:
+    state: Any = tables.state[0]
+    names = ("id_factor", "account_factor", "symbol_factor", "last_factor")
+    return SimpleNamespace(accounts=True, **{name: state[name] for name in names})
+
+
+def _hash_client_id(tables: Tables, account: int, instrument: int, client_order_id: int) -> int:
     function: Any = identity.client_id_hash
     with np.errstate(over="ignore"):
         hash32 = function.py_func(
-            SimpleNamespace(accounts=True),
+            _factors(tables),
             np.uint64(account),
             instrument,
             np.uint64(client_order_id),
@@ -290,7 +325,7 @@ def _hash_client_id(account: int, instrument: int, client_order_id: int) -> int:
     return int(hash32)
 
 
-def _hash_order_id(order_id: int) -> int:
+def _hash_order_id(tables: Tables, order_id: int) -> int:
     function: Any = identity.order_id_hash
     with np.errstate(over="ignore"):
-        return int(function.py_func(order_id))
+        return int(function.py_func(_factors(tables), order_id))

@@ -11,7 +11,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from engine import rules
-from engine.ladder import answers, identity, matching
+from engine.ladder import answers, cursor, identity, matching
 from engine.ladder.answers import CANCELED, NEW, REJECTED, REPLACED
 from engine.ladder.layout import FINISHED, MATCHING
 from engine.ladder.memory import (
@@ -227,14 +227,22 @@ def check_change(book: Book, command: Row, command_type: Int, instrument: Int) -
 def find_order(book: Book, command: Row, instrument: Int, hash32: Int) -> Int:
     """Return the slot of the live order that a command names and its account owns, or 0."""
     if command.order_id == _ZERO:
-        account, client_order_id = command.account, command.client_order_id
-        return identity.find_client_id(book, hash32, account, instrument, client_order_id)
+        ids = (command.account, instrument, command.client_order_id)
+        return spared(book, identity.find_client_id(book, hash32, *ids))
     slot = identity.find_order_id(book, signed(command.order_id))
     order = order_at(book, slot)
     of_other_account = book.accounts and order.account != command.account
     own_instrument = signed(level_at(book, order.level).side) >> 1
     if of_other_account or (instrument >= 0 and own_instrument != instrument):
         return _NO_SLOT
+    return spared(book, slot)
+
+
+@inlined
+def spared(book: Book, slot: Int) -> Int:
+    """Return an order's slot, or 0 where a mass cancel that is under way is to take it."""
+    if unlikely(state_at(book.state).sweep_count != 0) and slot != 0:
+        return _NO_SLOT if cursor.is_doomed(book.state, slot) else slot
     return slot
 
 

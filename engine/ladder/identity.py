@@ -1,5 +1,24 @@
 """Finding orders: by client_order_id and by order_id, live or recent.
 
+**The hash.** Clients choose client_order_ids, and which of their orders live, so nobody may know
+which of them collide. Each part of a key is multiplied by an odd 64-bit number of its own, the
+products are added, the upper half of the sum is folded into the lower, and that is multiplied
+again; the upper half of the product is the hash. All four numbers follow from the shard's secret
+(``engine.shard_secret``). It costs as many multiplications as fixed numbers would. Multiplying by a
+random odd number and keeping the upper bits is universal: whatever two keys are chosen before, they
+share one of ``n`` places with a probability of at most ``2 / n`` (Dietzfelbinger, Hagerup,
+Katajainen, Penttonen, "A reliable randomized algorithm for the closest-pair problem", J. Algorithms
+25, 1997; for keys of several words Thorup, "High speed hashing for integers and strings", 2015).
+Sum and fold are one-to-one for the ids of an account and symbol, so that holds behind them; the
+fold breaks up what multiplying alone keeps: equal steps between keys.
+
+No answer shows a hash. Who measures time alone has to see one step more in a chain, some tens of
+nanoseconds, through sockets that scatter a hundred times as much, and has to try about as many ids
+as there are buckets for each one that he finds; the ring forgets faster. Should somebody find some
+all the same: a search that passes over ``WALK_LIMIT`` orders or ``PROBE_LIMIT`` entries is the last
+one of its kind, for before the next command everything is hashed anew, by the next numbers that
+follow from the secret.
+
 The last orders accepted stand in a ring by order sequence, where an order_id finds them at once;
 for client_order_ids they are chained, newest first, from a table of buckets, as zlib chains its
 window: what is too old drops out by its age, without any work. An order that the ring drops while
@@ -9,6 +28,7 @@ probing, backward-shift deletion: Knuth, TAOCP 3, 6.4, algorithm R).
 
 import numpy as np
 
+from engine.ladder import layout
 from engine.ladder.memory import (
     Book,
     Bool,
@@ -26,33 +46,32 @@ from engine.ladder.memory import (
 )
 from ipc.records import SEQUENCE_BITS, SEQUENCE_MASK
 
-_ACCOUNT_FACTOR = np.uint64(0x9E3779B97F4A7C15)
-_SYMBOL_FACTOR = np.uint64(0xC2B2AE3D27D4EB4F)
-_ID_FACTOR = np.uint64(0xFF51AFD7ED558CCD)
 _HALF = np.uint64(32)
-_FOLD = np.uint64(29)
 _LOW_HALF = np.uint64(0xFFFFFFFF)
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
 _SIGNATURE_MASK = np.uint64(31)
 _SEQUENCE_LOW = 0xFFFFFFFF
+_WALK_LIMIT, _PROBE_LIMIT = layout.WALK_LIMIT, np.uint64(layout.PROBE_LIMIT)
 _FAR_AGE = np.uint64(1 << 32)
 
 
 @inlined
 def client_id_hash(book: Book, account: Int, instrument: Int, client_order_id: Int) -> Int:
-    """Return 32 well-mixed bits, as uint64."""
-    mixed = client_order_id ^ (np.uint64(instrument) * _SYMBOL_FACTOR)
+    """Return 32 bits of which clients know nothing, as uint64."""
+    mixed = client_order_id * book.id_factor + np.uint64(instrument) * book.symbol_factor
     if book.accounts:
-        mixed ^= account * _ACCOUNT_FACTOR
-    mixed *= _ID_FACTOR
-    mixed ^= mixed >> _FOLD
-    mixed *= _ACCOUNT_FACTOR
+        mixed += account * book.account_factor
+    mixed ^= mixed >> _HALF
+    mixed *= book.last_factor
     return mixed >> _HALF
 
 
 @inlined
-def order_id_hash(order_id: Int) -> Int:
-    return (np.uint64(order_id) * _ID_FACTOR) >> _HALF
+def order_id_hash(book: Book, order_id: Int) -> Int:
+    mixed = np.uint64(order_id) * book.id_factor
+    mixed ^= mixed >> _HALF
+    mixed *= book.last_factor
+    return mixed >> _HALF
 
 
 @inlined
@@ -73,6 +92,19 @@ def distance(start: Int, end: Int, entries: Int) -> Int:
     return end - start if end >= start else end + entries - start
 
 
+@inlined
+def note_long_walk(book: Book) -> None:
+    """Have everything hashed anew before the next command: where room is looked for, see to it."""
+    state_at(book.state).old_limit = -1
+
+
+@inlined
+def note_probes(book: Book, home: Int, index: Int, entries: Int) -> None:
+    """A search in an open-addressed hash has come from its home to an index."""
+    if unlikely(distance(home, index, entries) > _PROBE_LIMIT):
+        note_long_walk(book)
+
+
 # client_order_ids of old orders ------------------------------------------------------------------
 
 
@@ -81,10 +113,12 @@ def find_old_client_id(
     book: Book, hash32: Int, account: Int, instrument: Int, client_order_id: Int
 ) -> Int:
     """Return the slot of an old order, or 0."""
-    index = home_of(hash32, book.client_id_entries)
+    home = home_of(hash32, book.client_id_entries)
+    index = home
     while True:
         entry = client_id_at(book, index).entry
         if entry == _ZERO:
+            note_probes(book, home, index, book.client_id_entries)
             return np.uint32(0)
         if entry >> _HALF == hash32:
             slot = np.uint32(entry & _LOW_HALF)
@@ -94,16 +128,19 @@ def find_old_client_id(
                 and (not book.accounts or order.account == account)
                 and signed(level_at(book, order.level).side) >> 1 == instrument
             ):
+                note_probes(book, home, index, book.client_id_entries)
                 return slot
         index = following(index, book.client_id_entries)
 
 
 @inlined
 def add_client_id(book: Book, hash32: Int, slot: Int) -> None:
-    index = home_of(hash32, book.client_id_entries)
+    home = home_of(hash32, book.client_id_entries)
+    index = home
     while client_id_at(book, index).entry != _ZERO:
         index = following(index, book.client_id_entries)
     client_id_at(book, index).entry = hash32 << _HALF | np.uint64(slot)
+    note_probes(book, home, index, book.client_id_entries)
 
 
 @inlined
@@ -131,18 +168,22 @@ def remove_client_id(book: Book, hash32: Int, slot: Int) -> None:
 
 @inlined
 def add_order_id(book: Book, slot: Int) -> None:
-    index = home_of(order_id_hash(order_at(book, slot).order_id), book.order_id_entries)
+    home = home_of(order_id_hash(book, order_at(book, slot).order_id), book.order_id_entries)
+    index = home
     while order_id_at(book, index).slot != 0:
         index = following(index, book.order_id_entries)
     order_id_at(book, index).slot = slot
+    note_probes(book, home, index, book.order_id_entries)
 
 
 @inlined
 def find_old_order_id(book: Book, order_id: Int) -> Int:
-    index = home_of(order_id_hash(order_id), book.order_id_entries)
+    home = home_of(order_id_hash(book, order_id), book.order_id_entries)
+    index = home
     while True:
         slot = order_id_at(book, index).slot
         if slot == 0 or order_at(book, slot).order_id == order_id:
+            note_probes(book, home, index, book.order_id_entries)
             return slot
         index = following(index, book.order_id_entries)
 
@@ -151,13 +192,13 @@ def find_old_order_id(book: Book, order_id: Int) -> Int:
 def remove_order_id(book: Book, slot: Int) -> None:
     """Remove an old order's entry, which exists, and close the gap."""
     entries = book.order_id_entries
-    gap = home_of(order_id_hash(order_at(book, slot).order_id), entries)
+    gap = home_of(order_id_hash(book, order_at(book, slot).order_id), entries)
     while order_id_at(book, gap).slot != slot:
         gap = following(gap, entries)
     index = following(gap, entries)
     moved = order_id_at(book, index).slot
     while moved != 0:
-        home = home_of(order_id_hash(order_at(book, moved).order_id), entries)
+        home = home_of(order_id_hash(book, order_at(book, moved).order_id), entries)
         if distance(home, index, entries) >= distance(gap, index, entries):
             order_id_at(book, gap).slot = moved
             gap = index
@@ -192,6 +233,7 @@ def find_recent(
     held = (np.uint64(bucket.signature) >> (hash32 & _SIGNATURE_MASK)) & _ONE
     # Two conditions in one number, so that one branch decides: it is foreseen more often.
     age |= (held - _ONE) & _FAR_AGE
+    steps = 0
     while age <= book.recent_mask:
         recent = recent_at(book, np.uint64(last) - age & book.recent_mask)
         if (
@@ -204,6 +246,9 @@ def find_recent(
         if older <= age:
             return 0
         age = older
+        steps += 1
+        if unlikely(steps == _WALK_LIMIT):
+            note_long_walk(book)
     return 0
 
 
@@ -223,13 +268,18 @@ def remember(
     recent.client_order_id = client_order_id
     recent.slot = slot
     recent.instrument = instrument
-    if client_order_id == _ZERO:
-        return
+    if client_order_id != _ZERO:
+        chain(book, hash32, sequence)
+
+
+@inlined
+def chain(book: Book, hash32: Int, sequence: Int) -> None:
+    """Make an order of the ring the newest of its bucket."""
     bucket = bucket_at(book, hash32 >> book.bucket_shift)
     age = np.uint64((sequence - bucket.newest) & _SEQUENCE_LOW)
     kept = bucket.signature if age <= book.recent_mask else np.uint32(0)
     bucket.signature = np.uint32(_ONE << (hash32 & _SIGNATURE_MASK)) | kept
-    recent.previous = bucket.newest
+    recent_at(book, recent_index(book, sequence)).previous = bucket.newest
     bucket.newest = sequence
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine import rules
-from engine.ladder import answers, identity, prices, sweep
+from engine.ladder import answers, cursor, identity, prices
 from engine.ladder import commands as book_commands
 from engine.ladder.layout import (
     DONE,
@@ -35,6 +35,7 @@ from engine.ladder.memory import (
     open_book,
     order_at,
     prefetch_read,
+    recent_at,
     side_at,
     state_at,
     unlikely,
@@ -93,7 +94,7 @@ def make_process(features: Features, source: int = SOURCE, keep: bool = True) ->
                     status = FULL
                     break
                 full = state.live_orders >= state.order_capacity
-                if unlikely(full or state.old_orders >= state.old_capacity):
+                if unlikely(full or state.old_orders >= state.old_limit):
                     status = GROW
                     break
                 state.sequence += 1
@@ -139,19 +140,37 @@ def _make_depth(source: int) -> Any:
 
 
 def _make_rebuild(source: int) -> Any:
-    def rebuild(address: int, client_ids: Any, order_ids: Any) -> int:
-        """Enter what stands in two former tables into the book's present, empty ones."""
+    def rebuild(address: int, client_ids: Any, order_ids: Any, anew: bool) -> int:
+        """Enter what stands in two former tables into the book's present, empty ones.
+
+        With ``anew`` under other factors: the chains of recent orders, whose buckets are empty, are
+        made again too. No order may be at hand then.
+        """
         book = open_book(address, True, True)
         if source == 0:
             return 0
         for index in range(len(client_ids)):
             entry = client_ids[index].entry
             if entry != _ZERO:
-                identity.add_client_id(book, entry >> np.uint64(32), np.uint32(entry))
+                slot, hash32 = np.uint32(entry), entry >> np.uint64(32)
+                if anew:
+                    order = order_at(book, slot)
+                    instrument = np.int64(level_at(book, order.level).side) >> 1
+                    ids = (order.account, instrument, order.client_order_id)
+                    hash32 = identity.client_id_hash(book, *ids)
+                identity.add_client_id(book, hash32, slot)
         for index in range(len(order_ids)):
             slot = order_ids[index].slot
             if slot != 0:
                 identity.add_order_id(book, slot)
+        if anew:
+            last = state_at(book.state).order_sequence
+            for sequence in range(max(1, last - np.int64(book.recent_mask)), last + 1):
+                recent = recent_at(book, identity.recent_index(book, sequence))
+                if recent.client_order_id != _ZERO:
+                    instrument = np.int64(recent.instrument)
+                    ids = (recent.account, instrument, recent.client_order_id)
+                    identity.chain(book, identity.client_id_hash(book, *ids), sequence)
         return len(client_ids)
 
     return entry(rebuild)
@@ -166,7 +185,7 @@ def _make_resting(source: int) -> Any:
             return 0
         count = 0
         for side in range(2 * state.instrument_count):
-            slot = sweep.first_slot(book, side)
+            slot = cursor.first_slot(book, side)
             while slot != 0:
                 order = order_at(book, slot)
                 terms = np.int64(order.terms)
@@ -180,7 +199,7 @@ def _make_resting(source: int) -> Any:
                 orders[count].side = answers.side_of(terms)
                 orders[count].flags = answers.flags_of(terms)
                 count += 1
-                slot = sweep.next_slot(book, side, slot)
+                slot = cursor.next_slot(book, side, slot)
         return count
 
     return entry(resting)

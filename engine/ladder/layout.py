@@ -102,6 +102,9 @@ CLIENT_ID = np.dtype([("entry", "<u8")])
 """
 ORDER_ID = np.dtype([("slot", "<u4")])
 """An entry of the hash of old orders by order_id."""
+WALK_LIMIT, PROBE_LIMIT = 32, 512
+"""Orders of a chain, and entries of an open-addressed hash, that may be passed over in one search.
+Secret and random as the hash is, no search comes near; one that does has it changed."""
 HASH = np.dtype([("hash32", "<u8")])
 """Hash of the client_order_id of a command that is soon carried out."""
 HASHES = 32
@@ -157,6 +160,7 @@ STATE = np.dtype(
         ("order_ids", "<u8"),
         ("order_capacity", "<i8"),
         ("old_capacity", "<i8"),
+        ("old_limit", "<i8"),  # old_capacity; below 0: a search was too long
         ("client_id_entries", "<u8"),
         ("order_id_entries", "<u8"),
         ("sides", "<u8"),
@@ -172,7 +176,13 @@ STATE = np.dtype(
         ("buckets", "<u8"),
         ("bucket_shift", "<u8"),
         ("hashes", "<u8"),
+        ("sweeps", "<u8"),
         ("shard_bits", "<i8"),  # make_id(shard, 0)
+        # What the hashes multiply by, odd and secret.
+        ("id_factor", "<u8"),
+        ("account_factor", "<u8"),
+        ("symbol_factor", "<u8"),
+        ("last_factor", "<u8"),
         # What was counted.
         ("sequence", "<i8"),
         ("order_sequence", "<i8"),
@@ -190,9 +200,9 @@ STATE = np.dtype(
         ("unfinished", "<i8"),
         ("unfinished_side", "<i8"),
         ("unfinished_slot", "<u4"),
-        ("reserved", "<u4"),
-        ("unfinished_end", "<i8"),
-        ("canceled_orders", "<i8"),
+        ("sweep_slot", "<u4"),  # the order that the oldest mass cancel looks at next; 0: none
+        ("sweep_looks", "<i8"),  # how many more the command at hand may look at
+        ("sweep_count", "<i8"),  # mass cancels under way
         # How far a call came.
         ("commands", "<i8"),
         ("reports", "<i8"),

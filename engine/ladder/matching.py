@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from engine.ladder import answers, identity, prices
+from engine.ladder import answers, cursor, identity, prices
 from engine.ladder.layout import NO_KEY
 from engine.ladder.memory import (
     Book,
@@ -88,6 +88,8 @@ def rest(book: Book, side: Int, slot: Int) -> None:
 @inlined
 def leave(book: Book, side: Int, slot: Int) -> None:
     """Take an order out of its queue, and its level away where it was the last."""
+    if unlikely(slot == state_at(book.state).sweep_slot):
+        cursor.pass_over(book.state)
     order = order_at(book, slot)
     level = order.level
     row = level_at(book, level)

@@ -80,6 +80,11 @@ class Book(NamedTuple):
     buckets: Int
     bucket_shift: Int
     hashes: Int
+    sweeps: Int
+    id_factor: Int
+    account_factor: Int
+    symbol_factor: Int
+    last_factor: Int
     accounts: Bool
     duplicates: Bool
 
@@ -130,6 +135,7 @@ symbol_at = _rows("symbols", layout.SYMBOL)
 recent_at = _rows("recent", layout.RECENT_ORDER)
 bucket_at = _rows("buckets", layout.BUCKET)
 hash_at = _rows("hashes", layout.HASH)
+sweep_at = _rows("sweeps", layout.COMMAND_WORDS)
 report_at = _rows("reports", layout.REPORT_WORDS)
 trade_at = _rows("trades", layout.TRADE_WORDS)
 
@@ -251,6 +257,11 @@ def open_book(address: Int, accounts: Bool, duplicates: Bool) -> Book:
         state.buckets,
         state.bucket_shift,
         state.hashes,
+        state.sweeps,
+        state.id_factor,
+        state.account_factor,
+        state.symbol_factor,
+        state.last_factor,
         accounts,
         duplicates,
     )

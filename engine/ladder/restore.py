@@ -83,8 +83,13 @@ def _make_restore(source: int) -> Any:
 kernel = _make_restore(SOURCE)
 
 
-def restore(tables: Tables, counters: Counters, resting: Records, recent: Records) -> None:
-    """Give the tables of an empty book the state that counters, RESTING and RECENT describe."""
+def restore(
+    tables: Tables, counters: Counters, resting: Records, recent: Records, sweeps: Records
+) -> None:
+    """Give the tables of an empty book the state that counters, RESTING and RECENT describe.
+
+    ``sweeps``: the mass cancels that are under way, see ``Book.sweeps``.
+    """
     tables.reserve(len(resting))
     state: Any = tables.state[0]
     state["sequence"], state["order_sequence"], state["trade_sequence"] = counters
@@ -93,6 +98,12 @@ def restore(tables: Tables, counters: Counters, resting: Records, recent: Record
     kernel(tables.address, resting, slots, np.zeros(0, RING_ENTRY), last)
     entries = _ring_entries(resting, slots, recent, last - len(tables.recent))
     kernel(tables.address, resting[:0], slots, entries, last)
+    tables.sweeps[: len(sweeps)] = sweeps
+    state["sweep_count"] = len(sweeps)
+    if len(sweeps):
+        at_cursor = np.flatnonzero(resting["order_id"] == sweeps["client_order_id"][0])
+        state["sweep_slot"] = slots[at_cursor[0]] if len(at_cursor) else 0
+        tables.sweeps["client_order_id"][0] = 0
 
 
 def _ring_entries(resting: Records, slots: Any, recent: Records, before: int) -> Records:

@@ -9,7 +9,9 @@ import numpy as np
 from engine.book import BookLimits, Counters
 from engine.ladder import layout
 from engine.ladder.kernel import rebuild
-from ipc.records import make_id
+from engine.rules import MAX_SWEEPS
+from engine.shard_secret import factors
+from ipc.records import COMMAND, make_id
 
 FIRST_CAPACITY = 1024
 """Orders that a new book has room for."""
@@ -19,13 +21,16 @@ _OWN = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _HUGE_PAGE = 1 << 21
 _FIXED = (
     "sides", "summaries", "words", "near", "instruments", "symbols", "recent", "buckets", "hashes",
+    "sweeps",
 )  # fmt: skip
 _ROWS = ("orders", "levels", "forks")
 _HASHES = ("client_ids", "order_ids")
+_FACTORS = ("id_factor", "account_factor", "symbol_factor", "last_factor")
 
 
 assert layout.STATE.fields is not None
 _COUNTERS = layout.STATE.fields["sequence"][1] // 8
+_SWEEP_COUNT = layout.STATE.fields["sweep_count"][1] // 8
 
 
 def _zeros(count: int, dtype: np.dtype[np.void]) -> Any:
@@ -61,12 +66,22 @@ class Tables:
     """
 
     def __init__(
-        self, shard: int, limits: Sequence[BookLimits], recent_orders: int, start: Counters
+        self,
+        shard: int,
+        limits: Sequence[BookLimits],
+        recent_orders: int,
+        start: Counters,
+        secret: int,
     ) -> None:
+        self._secret = secret
+        self.generation = 0
+        """How often everything was hashed anew."""
         self.state = np.zeros(1, layout.STATE)
         self.address: int = self.state.ctypes.data
         self.counters = self.state.view(np.int64).data[_COUNTERS : _COUNTERS + 3]
         """Those of ``engine.book.Counters``, in its order: plain words are read faster."""
+        self.sweep_count = self.state.view(np.int64).data[_SWEEP_COUNT : _SWEEP_COUNT + 1]
+        """How many mass cancels are under way."""
         self.limits = sorted(limits)
         self._make_fixed(recent_orders)
         self._make_sides()
@@ -77,6 +92,7 @@ class Tables:
         state["bucket_shift"] = 33 - len(self.buckets).bit_length()
         state["shard_bits"] = make_id(shard, 0)
         state["sequence"], state["order_sequence"], state["trade_sequence"] = start
+        self._take_factors()
         state["fresh_order"] = state["fresh_level"] = state["fresh_fork"] = 1
         self._note_addresses(_FIXED)
         self._make_orders(FIRST_CAPACITY)
@@ -94,6 +110,7 @@ class Tables:
         self.recent = _huge_zeros(_power_of_two(max(1, recent_orders)), layout.RECENT_ORDER)
         self.buckets = _huge_zeros(2 * len(self.recent), layout.BUCKET)
         self.hashes = np.zeros(layout.HASHES, layout.HASH)
+        self.sweeps = np.zeros(MAX_SWEEPS + 1, COMMAND)
         self.symbols["instrument"][self.instruments["symbol"]] = np.arange(1, count + 1)
 
     def _make_sides(self) -> None:
@@ -113,10 +130,15 @@ class Tables:
         state: Any = self.state[0]
         self.client_ids = _zeros(capacity * 3 // 2, layout.CLIENT_ID)
         self.order_ids = _zeros(capacity * 3 // 2, layout.ORDER_ID)
-        state["old_capacity"] = capacity
+        state["old_capacity"] = state["old_limit"] = capacity
         state["client_id_entries"] = len(self.client_ids)
         state["order_id_entries"] = len(self.order_ids)
         self._note_addresses(_HASHES)
+
+    def _take_factors(self) -> None:
+        drawn = factors(self._secret, b"orders by ids", self.generation, len(_FACTORS))
+        for name, factor in zip(_FACTORS, drawn, strict=True):
+            self.state[0][name] = factor
 
     def _note_addresses(self, names: Sequence[str]) -> None:
         for name in names:
@@ -127,6 +149,8 @@ class Tables:
         state: Any = self.state[0]
         if state["live_orders"] >= state["order_capacity"]:
             self.grow_orders()
+        if state["old_limit"] < 0:
+            self.hash_anew()
         if state["old_orders"] >= state["old_capacity"]:
             self.grow_hashes()
 
@@ -142,7 +166,16 @@ class Tables:
         """Make room for more old orders."""
         client_ids, order_ids = self.client_ids, self.order_ids
         self._make_hashes(_grown(int(self.state[0]["old_capacity"])))
-        rebuild(self.address, client_ids, order_ids)
+        rebuild(self.address, client_ids, order_ids, False)
+
+    def hash_anew(self) -> None:
+        """Let other keys collide than those that did; between commands only."""
+        client_ids, order_ids = self.client_ids, self.order_ids
+        self.generation += 1
+        self._take_factors()
+        self.buckets[:] = np.zeros(1, layout.BUCKET)
+        self._make_hashes(int(self.state[0]["old_capacity"]))
+        rebuild(self.address, client_ids, order_ids, True)
 
     def reserve(self, orders: int) -> None:
         """Make room for so many live orders, and some to come, in a book that has none yet."""
