@@ -197,8 +197,8 @@ def show_reports(c: Any, stop: Any, row: Any) -> int:
     while index < stop:
         report = reports[index]
         if index + LOOK_AHEAD < stop:
-            look_ahead(cells, reports[index + LOOK_AHEAD])
-            look_closer(entries, cells, reports[index + LOOK_CLOSER])
+            look_ahead(cells, words, reports[index + LOOK_AHEAD])
+            look_closer(entries, cells, words, reports[index + LOOK_CLOSER])
         if index >= numbered:
             new = number_report(report, n.base, n.factor, numbered_accounts, sequences, room)
             if new < 0:

@@ -5,8 +5,8 @@ given in turn, round and round, for that is what the cache likes; those are pass
 lives or is among the ``kept_orders`` that ended last. There are as few slots in turn as that takes,
 and they get their memory as they are first used.
 
-Slots are found by order_id through chains: cell ``order_id & (cells - 1)`` holds the first slot of
-a chain and, in its upper half, a version that changes whenever the chain loses a slot; each slot
+Slots are found by order_id through chains: an id's cell (``ipc.keyed``) holds the first slot of a
+chain and, in its upper half, a version that changes whenever the chain loses a slot; each slot
 holds the next one. Ids are dense, so orders of about the same age have neighbouring cells, which
 the cache likes, and chains are hardly longer than one; open addressing would need a scattering hash
 to avoid long runs, and moves entries under the readers' eyes.
@@ -18,6 +18,7 @@ to another order meanwhile.
 """
 
 import os
+import secrets
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ipc.atomics import fence, load_acquire, load_after, store_release
+from ipc.keyed import cell_at
 from ipc.mapping import Mapping, create_mapping, open_mapping
 from ipc.records import ORDER, TABLE_ENTRY
 from ipc.vocabulary import OrdStatus
@@ -36,7 +38,7 @@ Words = npt.NDArray[np.uint64]
 KIND = "order table"
 MAX_TRIES = 10_000
 _WORDS = 16
-_LIVE, _EPOCH, _USED, _HAND, _ENDS, _KEPT = range(6)
+_LIVE, _EPOCH, _USED, _HAND, _ENDS, _KEPT, _FACTOR, _CELL_BITS = range(8)
 COMPLETED = 8
 _RESERVE_SLOTS = 4_096
 _ENTRY_WORDS = TABLE_ENTRY.itemsize // 8
@@ -68,11 +70,18 @@ def _align(size: int) -> int:
     return (size + 63) & ~63
 
 
-def create_table(path: Path, shard: int, capacity: int, kept_orders: int | None = None) -> None:
+def create_table(
+    path: Path,
+    shard: int,
+    capacity: int,
+    kept_orders: int | None = None,
+    factor: int | None = None,
+) -> None:
     """Make an empty table of ``capacity`` orders, live and ended.
 
     ``capacity`` must exceed the sum of ``max_resting_orders`` of the shard's instruments.
     The ``kept_orders`` that ended last stay in it, as long as they fit; by default as many as fit.
+    Cells are keyed with ``factor``, odd; where it is not given it is drawn.
     """
     cells = 8 * _cell_count(capacity)
     slots = _align(8 * (capacity + 1)) + (capacity + 1) * TABLE_ENTRY.itemsize
@@ -81,6 +90,8 @@ def create_table(path: Path, shard: int, capacity: int, kept_orders: int | None 
     def fill(mapping: Mapping) -> None:
         words = mapping.words(0, _WORDS)
         words[_KEPT] = kept
+        words[_FACTOR] = secrets.randbits(64) | 1 if factor is None else factor
+        words[_CELL_BITS] = _cell_count(capacity).bit_length() - 1
 
     at_once = 8 * _WORDS + cells
     size = at_once + slots
@@ -253,7 +264,7 @@ class OrderTableReader(_Table):
         super().__init__(path, writable=False)
         slots = self.capacity + 1
         cells = len(self.cells)
-        self._mask = cells - 1
+        self._keyed = int(self.words[_FACTOR]), int(self.words[_CELL_BITS])
         self._table_words = self.mapping.words(0, _WORDS)
         self._entry_words = self.mapping.words(self._first_entry, slots * _ENTRY_WORDS)
         self._entry_bytes = self._entry_words.cast("B")
@@ -271,7 +282,7 @@ class OrderTableReader(_Table):
 
         Less work than ``get``. Raises ``TableBusyError``.
         """
-        cell = order_id & self._mask
+        cell = cell_at(order_id, *self._keyed)
         for tries in range(MAX_TRIES):
             slot = load_acquire(self._cell_words, cell) & _LOW
             words = self._entry_words
@@ -292,7 +303,7 @@ class OrderTableReader(_Table):
 
         Raises ``TableBusyError``.
         """
-        cell = order_id & self._mask
+        cell = cell_at(order_id, *self._keyed)
         for tries in range(MAX_TRIES):
             epoch = load_acquire(self._table_words, _EPOCH)
             head = load_acquire(self._cell_words, cell)

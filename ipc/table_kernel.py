@@ -11,15 +11,17 @@ import numpy.typing as npt
 
 from ipc.compiled import compiled, inlined
 from ipc.kernel_atomics import fence, store_release
+from ipc.keyed import cell_of
 from ipc.prefetch import prefetch
 from ipc.vocabulary import ExecType, OrdStatus
 
 Records = npt.NDArray[np.void]
 Words = npt.NDArray[np.uint64]
 
-LIVE, EPOCH, USED, HAND, ENDS, KEPT = map(np.uint64, range(6))
+LIVE, EPOCH, USED, HAND, ENDS, KEPT, FACTOR, CELL_BITS = map(np.uint64, range(8))
 """The table's own words: how many orders live; a count that is odd while chains are made anew; the
-last slot in turn; the slot given last; how many orders have ended; how many of them stay."""
+last slot in turn; the slot given last; how many orders have ended; how many of them stay; what
+cells are keyed with, and how many bits of a number choose one: see ``ipc.keyed``."""
 
 _NEW, _CANCELED = int(ExecType.NEW), int(ExecType.CANCELED)
 _REPLACED, _TRADE = int(ExecType.REPLACED), int(ExecType.TRADE)
@@ -31,27 +33,27 @@ _LOW = np.uint64(0xFFFFFFFF)
 
 
 @compiled
-def find(entries: Records, cells: Words, order_id: Any) -> Any:
+def find(entries: Records, cells: Words, words: Words, order_id: Any) -> Any:
     """Return the slot of an order, 0 where the table does not have it."""
-    slot = cells[order_id & np.uint64(len(cells) - 1)] & _LOW
+    slot = cells[cell_of(order_id, words[FACTOR], words[CELL_BITS])] & _LOW
     while slot != _ZERO and entries[slot]["order_id"] != order_id:
         slot = np.uint64(entries[slot]["next"])
     return slot
 
 
 @compiled
-def link(entries: Records, cells: Words, slot: Any) -> None:
+def link(entries: Records, cells: Words, words: Words, slot: Any) -> None:
     """Put a slot at the head of its order's chain."""
-    cell = entries[slot]["order_id"] & np.uint64(len(cells) - 1)
+    cell = cell_of(entries[slot]["order_id"], words[FACTOR], words[CELL_BITS])
     word = cells[cell]
     entries[slot]["next"] = word & _LOW
     store_release(cells, cell, (word & ~_LOW) | slot)
 
 
 @compiled
-def unlink(entries: Records, cells: Words, slot: Any) -> None:
+def unlink(entries: Records, cells: Words, words: Words, slot: Any) -> None:
     """Take a slot out of its order's chain, and say so in the chain's version."""
-    cell = entries[slot]["order_id"] & np.uint64(len(cells) - 1)
+    cell = cell_of(entries[slot]["order_id"], words[FACTOR], words[CELL_BITS])
     word = cells[cell]
     first = word & _LOW
     after = np.uint64(entries[slot]["next"])
@@ -96,7 +98,7 @@ def take(entries: Records, cells: Words, words: Words, reserved: int) -> Any:
             break
         age = (words[ENDS] - np.uint64(entry["end_number"])) & _LOW
         if is_ended(entry["ord_status"]) and age > kept:
-            unlink(entries, cells, slot)
+            unlink(entries, cells, words, slot)
             break
     words[HAND] = slot
     return slot
@@ -125,15 +127,15 @@ def write(entry: Any, report: Any, entering: Any) -> None:
 
 
 @inlined
-def look_ahead(cells: Words, report: Any) -> None:
+def look_ahead(cells: Words, words: Words, report: Any) -> None:
     """Ask for the cell of the order of a report that will be carried out soon."""
-    prefetch(cells, report["order_id"] & np.uint64(len(cells) - 1))
+    prefetch(cells, cell_of(report["order_id"], words[FACTOR], words[CELL_BITS]))
 
 
 @inlined
-def look_closer(entries: Records, cells: Words, report: Any) -> None:
+def look_closer(entries: Records, cells: Words, words: Words, report: Any) -> None:
     """Ask for the slot of the order of a report that comes sooner; its cell should be there."""
-    slot = cells[report["order_id"] & np.uint64(len(cells) - 1)] & _LOW
+    slot = cells[cell_of(report["order_id"], words[FACTOR], words[CELL_BITS])] & _LOW
     prefetch(entries, slot)
     prefetch(entries["end_number"], slot)
 
@@ -145,7 +147,7 @@ def apply_report(
     """Carry one report out; return False, with nothing done, where no slot is to be had."""
     if report["exec_type"] not in (_NEW, _CANCELED, _REPLACED, _TRADE):
         return True
-    slot = find(entries, cells, report["order_id"])
+    slot = find(entries, cells, words, report["order_id"])
     known = slot != _ZERO
     lived = known and not is_ended(entries[slot]["ord_status"])
     lives = not is_ended(report["ord_status"])
@@ -163,7 +165,7 @@ def apply_report(
         accounts[slot] = report["account"]
     store_release(versions, slot, version + np.uint32(1))
     if not known:
-        link(entries, cells, slot)
+        link(entries, cells, words, slot)
     if not lives and (lived or not known):
         entries[slot]["end_number"] = words[ENDS]
         words[ENDS] += _ONE
@@ -198,7 +200,7 @@ def rebuild(entries: Records, cells: Words, words: Words) -> None:
     for index in range(1, len(entries)):
         slot = np.uint64(index)
         if entries[slot]["order_id"] != _ZERO:
-            link(entries, cells, slot)
+            link(entries, cells, words, slot)
             if not is_ended(entries[slot]["ord_status"]):
                 live += _ONE
     words[LIVE] = live

@@ -355,6 +355,22 @@ def test_copies_outlive_the_table(tmp_path: Path) -> None:
     assert (order["price"], orders["price"].tolist()) == (77, [77])
 
 
+def test_orders_that_are_laps_apart_do_not_share_a_cell(tmp_path: Path) -> None:
+    """Those of one residue modulo the number of cells: who keeps them alive made one long chain."""
+    writer, reader = table(tmp_path, 900)
+    laps = np.arange(800, dtype=np.uint64) * np.uint64(len(reader.cells))
+    for lap in laps.tolist():
+        writer.apply(report(NEW, 1 + lap))
+    longest = 0
+    for cell in reader.cells.tolist():
+        slot, length = cell & 0xFFFFFFFF, 0
+        while slot:
+            slot, length = int(reader.entries["next"][slot]), length + 1
+        longest = max(longest, length)
+    assert longest <= 16
+    assert all(reader.get(make_id(SHARD, 1 + lap)) is not None for lap in laps.tolist())
+
+
 WITHOUT_NUMBA = """
 import sys
 sys.modules["numba"] = None
@@ -363,7 +379,7 @@ from pathlib import Path
 from ipc.compiled import HAVE_NUMBA
 from ipc.table import OrderTableWriter, create_table
 assert not HAVE_NUMBA
-create_table(Path(sys.argv[1]), 2, 50)
+create_table(Path(sys.argv[1]), 2, 50, factor=99)
 OrderTableWriter(Path(sys.argv[1])).apply(np.load(sys.argv[2]))
 """
 
@@ -373,7 +389,8 @@ def test_it_is_the_same_without_numba(tmp_path: Path) -> None:
     np.save(tmp_path / "stream.npy", stream)
     command = [sys.executable, "-W", "error", "-c", WITHOUT_NUMBA]
     subprocess.run([*command, tmp_path / "plain", tmp_path / "stream.npy"], check=True)
-    writer, reader = table(tmp_path, 50)
+    create_table(tmp_path / "keyed", SHARD, 50, factor=99)
+    writer, reader = OrderTableWriter(tmp_path / "keyed"), OrderTableReader(tmp_path / "keyed")
     writer.apply(stream)
     plain = OrderTableReader(tmp_path / "plain")
     assert plain.live_orders == reader.live_orders == LAGS[-1]
