@@ -288,7 +288,11 @@ PROFILES: dict[str, Profile] = {
     "tiny": Profile(
         (BookLimits(1, 9, 15, 4),), near(12, 4), recent_orders=3, accounts=2, reach=8, faults=0.1
     ),
-    "capacity": Profile(_limits(1, 2, orders=60), near(10**6, 300), commands=(80, 10, 5, 4, 1)),
+    "capacity": Profile(
+        (BookLimits(1, 1, MAX_PRICE, 60, 18), BookLimits(2, 1, MAX_PRICE, 60)),
+        near(10**6, 300),
+        commands=(80, 10, 5, 4, 1),
+    ),
     "one_price": Profile(_limits(1), only(777), buys=0.8, accounts=500, reach=300, commands=_CALM),
     "two_prices": Profile(_limits(1), only(1, MAX_PRICE), commands=(60, 20, 12, 7.9, 0.1)),
     "anywhere": Profile(_limits(1), anywhere, commands=(55, 25, 15, 4.99, 0.01)),

@@ -194,7 +194,13 @@ def configured(
     )
     http = msgspec.structs.replace(config.http, address="")
     # As of a file: an unknown book is refused here.
-    changed = msgspec.structs.replace(config, engine=engine, frontend=frontend, http=http)
+    instruments = [  # one client may fill a book: it is the book that is measured
+        msgspec.structs.replace(section, max_account_orders=section.max_resting_orders)
+        for section in config.instruments
+    ]
+    changed = msgspec.structs.replace(
+        config, instruments=instruments, engine=engine, frontend=frontend, http=http
+    )
     return msgspec.convert(msgspec.to_builtins(changed), Config)
 
 

@@ -21,8 +21,8 @@ from bench.flows import Flow, Profile, near
 from bench.simulated_disk import CrashError, SimulatedDisk
 from bench.truth import Truth
 from engine.account_sequences import AccountSequences
-from engine.book import BookLimits, Counters, state_hash
-from engine.books import make_book
+from engine.book import Counters, state_hash
+from engine.books import book_limits, make_book
 from engine.config import Config, parse_config
 from engine.keeper import Keeper
 from engine.matcher import Matcher
@@ -383,10 +383,7 @@ class Simulation:
 
     def _truth(self, shard: int, root: Path) -> Truth:
         plan, recent_orders = self.plan, self.plan.config.engine.recent_orders
-        limits = [
-            BookLimits(i.number, i.min_price, i.max_price, i.max_resting_orders)
-            for i in plan.instruments_of(shard)
-        ]
+        limits = [book_limits(i) for i in plan.instruments_of(shard)]
         path = root / f"truth-{shard}"
         create_table(path, shard, plan.table_capacity(shard), plan.config.engine.ended_orders)
         profile = Profile(

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ipc.records import COMMAND
+from ipc.vocabulary import MAX_RESTING_ORDERS
 
 Records = npt.NDArray[np.void]
 """An array of records of one of the dtypes in ``ipc.records``."""
@@ -18,12 +19,14 @@ NO_SWEEPS: Records = np.zeros(0, COMMAND)
 
 
 class BookLimits(NamedTuple):
-    """One instrument as a book sees it: its number, its price band in ticks, its capacity."""
+    """One instrument as a book sees it: its number, its price band in ticks, its capacity, and how
+    much of that one account may take."""
 
     symbol: int
     min_price: int
     max_price: int
     max_resting_orders: int
+    max_account_orders: int = MAX_RESTING_ORDERS
 
 
 class Progress(NamedTuple):

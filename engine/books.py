@@ -6,8 +6,17 @@ from collections.abc import Sequence
 from engine.book import Book, BookLimits, Counters
 from engine.reference import ReferenceBook
 from ipc.compiled import HAVE_NUMBA
+from ipc.instruments import Instrument
 
 logger = logging.getLogger("shardbook.matcher")
+
+
+def book_limits(instrument: Instrument) -> BookLimits:
+    """Return an instrument as a book sees it."""
+    i = instrument
+    return BookLimits(
+        i.number, i.min_price, i.max_price, i.max_resting_orders, i.max_account_orders
+    )
 
 
 def make_book(

@@ -33,6 +33,8 @@ SYMBOL = re.compile(r"[A-Za-z0-9._/-]{1,24}")
 HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?")
 ORIGIN = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]{{0,31}}://(?:{HOST.pattern})(?::[0-9]{{1,5}})?")
 MAX_SOCKET_PATH = 107
+ACCOUNT_SHARE = 4
+"""One account may take one part in so many of an instrument's ``max_resting_orders``."""
 
 
 class ConfigError(ValueError):
@@ -158,6 +160,7 @@ class InstrumentSection(Section, frozen=True):
     min_price: str | None = None
     max_price: str | None = None
     max_resting_orders: Annotated[int, Meta(ge=1, le=MAX_RESTING_ORDERS)] = 131_072
+    max_account_orders: Annotated[int, Meta(ge=1, le=MAX_RESTING_ORDERS)] | None = None
     shard: Annotated[int, Meta(ge=0, lt=MAX_SHARDS)] | None = None
 
 
@@ -330,9 +333,15 @@ def _instrument(position: int, section: InstrumentSection, matchers: int) -> Ins
             f"{key}: min_price = {section.min_price} and max_price = {section.max_price}: must be "
             f"1 tick or more, in order, and at most {MAX_PRICE} ticks"
         )
-    return Instrument(
-        position + 1, section.symbol, tick, lot, low, high, section.max_resting_orders, shard
-    )
+    room = section.max_resting_orders
+    own = section.max_account_orders
+    if own is not None and own > room:
+        raise ConfigError(
+            f"{key}.max_account_orders = {own}: must be at most max_resting_orders ({room})"
+        )
+    if own is None:
+        own = max(1, room // ACCOUNT_SHARE)
+    return Instrument(position + 1, section.symbol, tick, lot, low, high, room, shard, own)
 
 
 def _explain(error: str, tree: dict[str, Any]) -> str:

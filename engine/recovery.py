@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from engine.account_sequences import AccountSequences, SequenceState
-from engine.book import Book, BookLimits, Counters, Records
-from engine.books import make_book
+from engine.book import Book, Counters, Records
+from engine.books import book_limits, make_book
 from engine.journal_format import JournalError
 from engine.journal_reader import End, JournalReader, Segment, read_header, segments_of
 from engine.plan import Plan
@@ -67,10 +67,7 @@ class Shard:
         """Begin with a snapshot. The order table is made at ``table_path``, for this one alone."""
         engine = plan.config.engine
         instruments = plan.instruments_of(shard)
-        limits = [
-            BookLimits(i.number, i.min_price, i.max_price, i.max_resting_orders)
-            for i in instruments
-        ]
+        limits = [book_limits(i) for i in instruments]
         self.book: Book = make_book(
             engine.book, shard, limits, engine.recent_orders, Counters(0, 0, 0), snapshot.secret
         )

@@ -69,6 +69,7 @@ _IOC_REMAINDER = int(Reason.IOC_REMAINDER)
 _MARKET_REMAINDER = int(Reason.MARKET_REMAINDER)
 _MASS_CANCELED = int(Reason.MASS_CANCEL)
 _POST_ONLY_WOULD_TRADE = int(Reason.POST_ONLY_WOULD_TRADE)
+_TOO_MANY_ORDERS = int(Reason.TOO_MANY_ORDERS)
 _UNKNOWN_ORDER = int(Reason.UNKNOWN_ORDER)
 _UNKNOWN_SYMBOL = int(Reason.UNKNOWN_SYMBOL)
 _START = Counters(0, 0, 0)
@@ -196,7 +197,7 @@ class ReferenceBook:
             return _UNKNOWN_SYMBOL
         side, order_type, price = command.side, command.order_type, command.price
         time_in_force, flags = command.time_in_force, command.flags
-        _, low, high, max_resting_orders = book.limits
+        _, low, high, max_resting_orders, max_account_orders = book.limits
         reason = check_new(
             side, order_type, time_in_force, flags, price, command.quantity, low, high
         )
@@ -206,6 +207,9 @@ class ReferenceBook:
             return _DUPLICATE_CLIENT_ORDER_ID
         if _rests(order_type, time_in_force) and book.resting_orders >= max_resting_orders:
             return _BOOK_FULL
+        own = book.account_orders[command.account]
+        if _rests(order_type, time_in_force) and own >= max_account_orders:
+            return _TOO_MANY_ORDERS
         if flags & _POST_ONLY and book.crosses(side, order_type, price):
             return _POST_ONLY_WOULD_TRADE
         return _OK
@@ -261,7 +265,7 @@ class ReferenceBook:
 
     def _check_replace(self, command: Command, book: PriceLevels, order: Order) -> int:
         reinsert = command.flags & _REINSERT
-        _, low, high, _ = book.limits
+        _, low, high, *_ = book.limits
         reason = check_band(_LIMIT, command.price, low, high)
         if reason != _OK:
             return reason

@@ -5,7 +5,7 @@ price of an ask and the negated price of a bid: so on both sides the best level 
 order may trade with the opposite levels whose rank is not above its own limit, its reach.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import dropwhile, islice
@@ -49,6 +49,7 @@ class PriceLevels:
     def __init__(self, limits: BookLimits) -> None:
         self.limits = limits
         self.resting_orders = 0
+        self.account_orders: Counter[int] = Counter()
         self._sides: dict[int, SortedDict] = {BUY: SortedDict(), SELL: SortedDict()}
         self._best_rank = {BUY: _NO_RANK, SELL: _NO_RANK}
 
@@ -89,6 +90,7 @@ class PriceLevels:
         level.orders[order.order_id] = order
         level.quantity += order.leaves_qty
         self.resting_orders += 1
+        self.account_orders[order.account] += 1
 
     def take(self, order: Order, quantity: int) -> None:
         """Take quantity off a resting order, which keeps its place; remove an empty one."""
@@ -110,6 +112,9 @@ class PriceLevels:
             if rank == self._best_rank[order.side]:
                 self._best_rank[order.side] = next(iter(levels), _NO_RANK)
         self.resting_orders -= 1
+        self.account_orders[order.account] -= 1
+        if not self.account_orders[order.account]:
+            del self.account_orders[order.account]
 
     def depth(self, side: int) -> Iterator[tuple[int, int, int]]:
         """Yield price, quantity and order count of each level, best first."""
@@ -138,6 +143,8 @@ class PriceLevels:
         name = self.limits.symbol
         count = sum(1 for _ in self.orders())
         assert count == self.resting_orders, f"{name}: count of resting orders"
+        accounts = Counter(order.account for order in self.orders())
+        assert accounts == self.account_orders, f"{name}: count of an account's orders"
         assert count <= self.limits.max_resting_orders, f"{name}: more orders than its capacity"
         for side in (BUY, SELL):
             self._check_side(side)
@@ -146,7 +153,7 @@ class PriceLevels:
             assert -bids[0] < asks[0], f"{name}: the book is crossed"
 
     def _check_side(self, side: int) -> None:
-        symbol, min_price, max_price, _ = self.limits
+        symbol, min_price, max_price, *_ = self.limits
         levels = self._sides[side]
         assert list(levels) == sorted(levels), f"{symbol}: levels out of order"
         assert self._best_rank[side] == min(levels, default=_NO_RANK), f"{symbol}: best level"

@@ -23,6 +23,7 @@ else changes):
 NEW: symbol, then ``check_new`` (side, order_type, time_in_force, post_only, quantity, price,
 price band), then DUPLICATE_CLIENT_ORDER_ID (the report carries the first order's id), BOOK_FULL (a
 GTC LIMIT order while ``max_resting_orders`` of its symbol rest, whether it would trade or not),
+TOO_MANY_ORDERS (the same while ``max_account_orders`` of its account rest there),
 POST_ONLY_WOULD_TRADE.
 
 CANCEL, REPLACE, REDUCE: INVALID_ORDER_ID where both ids are 0; UNKNOWN_SYMBOL where a symbol is

@@ -26,6 +26,7 @@ class InstrumentTerms(NamedTuple):
     min_price: int
     max_price: int
     max_resting_orders: int
+    max_account_orders: int
 
 
 class ShardTerms(msgspec.Struct, frozen=True):
@@ -48,6 +49,7 @@ def terms_of(plan: Plan, shard: int) -> ShardTerms:
             i.min_price,
             i.max_price,
             i.max_resting_orders,
+            i.max_account_orders,
         )
         for i in plan.instruments_of(shard)
     ]

@@ -109,6 +109,7 @@ def config_for(flows: Sequence[Flow]) -> Config:
             min_price=str(max(1, flow.min_price)),
             max_price=str(max(1, flow.max_price)),
             max_resting_orders=most_live(flow),
+            max_account_orders=most_live(flow),
         )
         for flow in flows
     ]

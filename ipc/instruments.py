@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ipc.decimals import NumberError, read_decimal, shown
 from ipc.messages import InstrumentInfo
+from ipc.vocabulary import MAX_RESTING_ORDERS
 
 
 class ScaleError(ValueError):
@@ -71,6 +72,8 @@ class Instrument(NamedTuple):
     max_price: int
     max_resting_orders: int
     shard: int
+    max_account_orders: int = MAX_RESTING_ORDERS
+    """Of one account; never more than ``max_resting_orders`` count."""
 
     def info(self) -> InstrumentInfo:
         """Return what a client is told at login."""

@@ -107,6 +107,7 @@ class Reason(IntEnum):
     POST_ONLY_WOULD_TRADE = 32
     UNKNOWN_ORDER = 33
     ALREADY_FILLED = 34
+    TOO_MANY_ORDERS = 35
     # The state of the product.
     BUSY = 50
     SHARD_DOWN = 51
@@ -155,6 +156,9 @@ RULES: dict[Reason, Rule] = {
         "must not repeat that of a live or recent order of the account and symbol",
     ),
     Reason.BOOK_FULL: Rule("symbol", "must have room: the book holds its max_resting_orders"),
+    Reason.TOO_MANY_ORDERS: Rule(
+        "symbol", "must have room for the account: its max_account_orders rest there"
+    ),
     Reason.POST_ONLY_WOULD_TRADE: Rule("price", "must not cross the book: the order is post-only"),
     Reason.UNKNOWN_ORDER: Rule("order_id", "must be that of a resting order of the account"),
     Reason.ALREADY_FILLED: Rule("quantity", "must exceed what is filled already"),

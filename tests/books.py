@@ -240,7 +240,7 @@ class World(NamedTuple):
     """A small world, so that random commands meet each other, and every bound."""
 
     shard: int = 3
-    limits: Sequence[BookLimits] = (BookLimits(2, 3, 12, 8), BookLimits(7, 1, 9, 5))
+    limits: Sequence[BookLimits] = (BookLimits(2, 3, 12, 8), BookLimits(7, 1, 9, 5, 3))
     recent_orders: int = 6
     start: Counters = Counters(0, 0, 0)
 

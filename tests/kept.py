@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.flows import Flow, Profile, near
-from engine.book import BookLimits, Records
+from engine.book import Records
+from engine.books import book_limits
 from engine.journal import JournalWriter
 from engine.journal_reader import End
 from engine.plan import Plan
@@ -28,10 +29,7 @@ def plan_of(directory: Path, extra: str = "", symbols: int = 2, engine: str = ""
 
 def commands_for(plan: Plan, count: int, seed: int = 1, accounts: int = 4) -> Records:
     """Return random commands for shard 0, ``TIME_STEP`` at a time of the same time."""
-    limits = [
-        BookLimits(i.number, i.min_price, i.max_price, i.max_resting_orders)
-        for i in plan.instruments_of(0)
-    ]
+    limits = [book_limits(i) for i in plan.instruments_of(0)]
     profile = Profile(tuple(limits), near(1_000, 30), accounts=accounts, faults=0)
     commands = Flow(profile, seed).commands(count)
     commands["timestamp_ns"] = TIME_NS + np.arange(count) // TIME_STEP

@@ -17,10 +17,12 @@ from engine.reference import ReferenceBook
 from engine.snapshot import read_snapshot
 from engine.snapshotter import take_snapshot
 from ipc.codec import ReportEncoder
+from ipc.frames import FrameSplitter
 from ipc.keyed import home_of, place_of
+from ipc.messages import MAX_BODY
 from ipc.records import make_id
 from ipc.vocabulary import Side
-from tests.books import WIDE, random_commands, run
+from tests.books import WIDE, World, random_commands, run
 from tests.kept import commands_for, plan_of, recovered, write_journal
 from tests.test_account_sequences import reports_for
 from tests.test_ladder import cancels, limit_orders
@@ -97,8 +99,6 @@ def test_old_orders_that_share_a_place_are_hashed_anew() -> None:
 def test_hashing_anew_at_any_time_changes_nothing_that_shows(recent_orders: int) -> None:
     pair = Pair(recent_orders)
     rng = np.random.default_rng(8)
-    from tests.books import World
-
     commands = random_commands(rng, 3_000, World(0, [WIDE], recent_orders), live_orders=200)
     for start in range(0, len(commands), 100):
         pair.send(commands[start : start + 100])
@@ -164,8 +164,8 @@ def test_the_accounts_of_a_connection_are_found_at_once() -> None:
     assert len(places) == len(accounts)
     assert max(passed) <= 2 * SHORT
     reports = reports_for(accounts[::-1])
-    assert len(bytes(encoder.encode(reports))) > len(accounts)
-    assert bytes(encoder.encode(reports)) == encoder._encode_plain(reports)
+    frames = FrameSplitter(MAX_BODY).feed(bytes(encoder.encode(reports)))
+    assert [stream for stream, _ in frames] == list(range(len(accounts), 0, -1))
 
 
 def test_both_ways_to_find_a_place_agree() -> None:

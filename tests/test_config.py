@@ -45,6 +45,7 @@ def test_band_is_in_ticks_and_defaults_to_every_price() -> None:
         (INSTRUMENT + "shard = 9\n", "instruments[0].shard = 9: must be below engine.matchers"),
         (INSTRUMENT + "tick = 1\n", "instruments[0].tick = 1: unknown key; allowed here: symbol"),
         (INSTRUMENT + "max_resting_orders = 0\n", "max_resting_orders = 0: expected int >= 1"),
+        (INSTRUMENT + "max_account_orders = 0\n", "max_account_orders = 0: expected int >= 1"),
         (INSTRUMENT.replace("0.01", "-1"), "instruments[0].tick_size: '-1' must be above zero"),
         (INSTRUMENT.replace("0.01", "x"), "tick_size: 'x' must be a decimal number"),
         (INSTRUMENT + 'min_price = "0.001"\n', "min_price: 0.001 must be a multiple of 0.01"),

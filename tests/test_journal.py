@@ -23,7 +23,7 @@ from engine.storage import Storage
 from ipc.records import COMMAND, KEPT_COMMAND
 from tests.product import until
 
-TERMS = ShardTerms(0, 1, 100, [InstrumentTerms(1, "AA", "0.01", "1", 1, 1000, 50)])
+TERMS = ShardTerms(0, 1, 100, [InstrumentTerms(1, "AA", "0.01", "1", 1, 1000, 50, 12)])
 SEGMENT_BYTES = 3 << 14
 TIME_NS = 7
 

@@ -2,8 +2,8 @@
 
 From the bottom up: ``layout`` and ``memory`` (what the tables hold, and rows by number),
 ``identity`` (orders by their ids), ``far`` and ``prices`` (price levels), ``answers`` (reports and
-trades), ``cursor``, ``matching``, ``sweep`` and ``commands`` (what happens), ``kernel`` (the entry
-points), ``tables``, ``check`` and ``book`` (Python's side), ``warm``.
+trades), ``holdings``, ``cursor``, ``matching``, ``sweep`` and ``commands`` (what happens),
+``kernel`` (the entry points), ``tables``, ``check`` and ``book`` (Python's side), ``warm``.
 """
 
 from engine.ladder.book import LadderBook

@@ -6,7 +6,16 @@ from typing import Any
 import numpy as np
 
 from engine.ladder import identity, layout
-from engine.ladder.layout import FINISHED, LEAF, MATCHING, NO_KEY, WINDOW, WORD_BITS
+from engine.ladder.layout import (
+    COUNTING,
+    FINISHED,
+    LEAF,
+    MATCHING,
+    NO_KEY,
+    SWEEPING,
+    WINDOW,
+    WORD_BITS,
+)
 from engine.ladder.tables import Tables
 from ipc.records import SEQUENCE_MASK
 from ipc.vocabulary import MAX_QUANTITY, OrderType, Side, TimeInForce
@@ -48,6 +57,7 @@ def check(tables: Tables) -> None:
     _check_order_ids(tables, old)
     _check_recent(tables)
     _check_sweeps(tables, orders_seen)
+    _check_holdings(tables, orders_seen)
 
 
 # Levels ------------------------------------------------------------------------------------------
@@ -262,6 +272,26 @@ def _check_order_ids(tables: Tables, old: dict[int, int]) -> None:
         for place in places
     }
     _check_probes(tables, entries, homes, "order_ids")
+
+
+def _check_holdings(tables: Tables, resting: dict[int, int]) -> None:
+    """Check the counts of each account's orders, where there are any."""
+    state: Any = tables.state[0]
+    counted = np.flatnonzero(tables.instruments["counted"]).tolist()
+    assert len(counted) == state["counted_instruments"], "counted_instruments: not as many"
+    watching = SWEEPING * (state["sweep_count"] > 0) | COUNTING * (len(counted) > 0)
+    assert state["watching"] == watching, "watching: not what it should"
+    if not counted:
+        return
+    expected: dict[tuple[int, int], int] = {}
+    for slot, side in resting.items():
+        if side // 2 in counted:
+            key = int(tables.orders["account"][slot]), side // 2
+            expected[key] = expected.get(key, 0) + 1
+    rows = tables.holdings[tables.holdings["account"] != 0]
+    kept = {(account, place): n for account, place, n in rows.tolist() if n and place in counted}
+    assert kept == expected, "holdings: not what rests"
+    assert len(rows) == state["holdings_used"] <= len(tables.holdings) // 2, "holdings: used"
 
 
 def _check_sweeps(tables: Tables, resting: dict[int, int]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from engine import rules
-from engine.ladder import answers, cursor, identity, matching
+from engine.ladder import answers, cursor, holdings, identity, matching
 from engine.ladder.answers import CANCELED, NEW, REJECTED, REPLACED
 from engine.ladder.layout import FINISHED, MATCHING
 from engine.ladder.memory import (
@@ -21,11 +21,13 @@ from engine.ladder.memory import (
     Output,
     Row,
     bucket_at,
+    called,
     client_id_at,
     hash_at,
     inlined,
     instrument_at,
     level_at,
+    open_book,
     order_at,
     prefetch_write,
     recent_at,
@@ -50,6 +52,7 @@ _INVALID_ORDER_ID = int(Reason.INVALID_ORDER_ID)
 _INVALID_QUANTITY = int(Reason.INVALID_QUANTITY)
 _DUPLICATE = int(Reason.DUPLICATE_CLIENT_ORDER_ID)
 _BOOK_FULL = int(Reason.BOOK_FULL)
+_TOO_MANY_ORDERS = int(Reason.TOO_MANY_ORDERS)
 _WOULD_TRADE = int(Reason.POST_ONLY_WOULD_TRADE)
 _UNKNOWN_ORDER = int(Reason.UNKNOWN_ORDER)
 _ALREADY_FILLED = int(Reason.ALREADY_FILLED)
@@ -134,14 +137,30 @@ def check_terms(book: Book, command: Row, instrument: Int, terms: Int) -> Int:
 def check_state(book: Book, command: Row, instrument: Int, side: Int, terms: Int) -> Int:
     """Return 0, or the first Reason why a book does not take an order now."""
     own, opposite = side_at(book, side), side_at(book, side ^ 1)
-    room = instrument_at(book, instrument).max_resting_orders
-    if answers.is_resting_kind(terms) and own.order_count + opposite.order_count >= room:
-        return _BOOK_FULL
+    resting = own.order_count + opposite.order_count
+    bound = instrument_at(book, instrument).max_account_orders
+    if answers.is_resting_kind(terms) and unlikely(resting >= bound):
+        reason = check_room(book.state, command.account, instrument)
+        if reason != _OK:
+            return reason
     if answers.flags_of(terms) & _POST_ONLY:
         limit = matching.limit_key(book, side ^ 1, terms, signed(command.price))
         if opposite.best_key <= limit:
             return _WOULD_TRADE
     return _OK
+
+
+@called
+def check_room(address: Int, account: Int, instrument: Int) -> Int:
+    """Return 0, or the Reason why no further order of an account can rest."""
+    book = open_book(address, True, True)
+    limits = instrument_at(book, instrument)
+    if holdings.resting_orders(book, instrument) >= limits.max_resting_orders:
+        return _BOOK_FULL
+    bound = limits.max_account_orders
+    if bound == limits.max_resting_orders:
+        return _OK
+    return _TOO_MANY_ORDERS if holdings.orders_of(address, account, instrument) >= bound else _OK
 
 
 @inlined

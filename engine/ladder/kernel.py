@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine import rules
-from engine.ladder import answers, cursor, identity, prices
+from engine.ladder import answers, cursor, holdings, identity, prices
 from engine.ladder import commands as book_commands
 from engine.ladder.layout import (
     DONE,
@@ -141,7 +141,7 @@ def _make_depth(source: int) -> Any:
 
 def _make_rebuild(source: int) -> Any:
     def rebuild(address: int, client_ids: Any, order_ids: Any, anew: bool) -> int:
-        """Enter what stands in two former tables into the book's present, empty ones.
+        """Enter what stands in two former tables into the book's present, empty ones; count again.
 
         With ``anew`` under other factors: the chains of recent orders, whose buckets are empty, are
         made again too. No order may be at hand then.
@@ -171,6 +171,8 @@ def _make_rebuild(source: int) -> Any:
                     instrument = np.int64(recent.instrument)
                     ids = (recent.account, instrument, recent.client_order_id)
                     identity.chain(book, identity.client_id_hash(book, *ids), sequence)
+        if state_at(book.state).counted_instruments != 0:
+            holdings.recount(address)
         return len(client_ids)
 
     return entry(rebuild)

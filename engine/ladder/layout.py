@@ -78,8 +78,18 @@ SIDE = np.dtype(
 """One side of one instrument."""
 
 INSTRUMENT = np.dtype(
-    [("symbol", "<i8"), ("min_price", "<i8"), ("max_price", "<i8"), ("max_resting_orders", "<i8")]
+    [
+        ("symbol", "<i8"),
+        ("min_price", "<i8"),
+        ("max_price", "<i8"),
+        ("max_resting_orders", "<i8"),
+        ("max_account_orders", "<i8"),  # at most max_resting_orders
+        ("counted", "<i8"),  # 1: each account's resting orders are counted
+    ]
 )
+
+HOLDING = np.dtype([("account", "<u8"), ("instrument", "<u4"), ("orders", "<i4")])
+"""How many orders an account has resting in an instrument."""
 
 RECENT_ORDER = np.dtype(
     [
@@ -203,6 +213,11 @@ STATE = np.dtype(
         ("sweep_slot", "<u4"),  # the order that the oldest mass cancel looks at next; 0: none
         ("sweep_looks", "<i8"),  # how many more the command at hand may look at
         ("sweep_count", "<i8"),  # mass cancels under way
+        ("watching", "<i8"),  # what it matters for that orders come to rest and leave
+        ("holdings", "<u8"),
+        ("holding_entries", "<u8"),
+        ("holdings_used", "<i8"),
+        ("counted_instruments", "<i8"),
         # How far a call came.
         ("commands", "<i8"),
         ("reports", "<i8"),
@@ -213,6 +228,8 @@ STATE = np.dtype(
 )
 """Everything about a book that is not a row of a table."""
 
+SWEEPING, COUNTING = 1, 2
+"""Bits of ``watching``."""
 FINISHED, MATCHING, CANCELING = 0, 1, 2
 """Values of ``unfinished``."""
 DONE, FULL, GROW = 0, 1, 2

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from engine.ladder import answers, cursor, identity, prices
-from engine.ladder.layout import NO_KEY
+from engine.ladder import answers, cursor, holdings, identity, prices
+from engine.ladder.layout import COUNTING, NO_KEY
 from engine.ladder.memory import (
     Book,
     Bool,
@@ -69,6 +69,8 @@ def rest(book: Book, side: Int, slot: Int) -> None:
     order = order_at(book, slot)
     record = side_at(book, side)
     record.order_count += 1
+    if unlikely(state_at(book.state).watching & COUNTING != 0):
+        holdings.note(book.state, order.account, side, 1)
     key = order.price ^ record.flip
     order.next = 0
     level = prices.find_level(book, side, key)
@@ -85,12 +87,23 @@ def rest(book: Book, side: Int, slot: Int) -> None:
     order.previous = youngest
 
 
+@called
+def watch_leaving(address: Int, side: Int, slot: Int) -> None:
+    """Tell who watches that an order leaves its queue."""
+    book = open_book(address, False, False)
+    state = state_at(book.state)
+    if slot == state.sweep_slot:
+        cursor.pass_over(address)
+    if state.watching & COUNTING:
+        holdings.note(address, order_at(book, slot).account, side, -1)
+
+
 @inlined
 def leave(book: Book, side: Int, slot: Int) -> None:
     """Take an order out of its queue, and its level away where it was the last."""
-    if unlikely(slot == state_at(book.state).sweep_slot):
-        cursor.pass_over(book.state)
     order = order_at(book, slot)
+    if unlikely(state_at(book.state).watching != 0):
+        watch_leaving(book.state, side, slot)
     level = order.level
     row = level_at(book, level)
     order.level = 0

@@ -81,6 +81,7 @@ class Book(NamedTuple):
     bucket_shift: Int
     hashes: Int
     sweeps: Int
+    holdings: Int
     id_factor: Int
     account_factor: Int
     symbol_factor: Int
@@ -135,6 +136,7 @@ symbol_at = _rows("symbols", layout.SYMBOL)
 recent_at = _rows("recent", layout.RECENT_ORDER)
 bucket_at = _rows("buckets", layout.BUCKET)
 hash_at = _rows("hashes", layout.HASH)
+holding_at = _rows("holdings", layout.HOLDING)
 sweep_at = _rows("sweeps", layout.COMMAND_WORDS)
 report_at = _rows("reports", layout.REPORT_WORDS)
 trade_at = _rows("trades", layout.TRADE_WORDS)
@@ -258,6 +260,7 @@ def open_book(address: Int, accounts: Bool, duplicates: Bool) -> Book:
         state.bucket_shift,
         state.hashes,
         state.sweeps,
+        state.holdings,
         state.id_factor,
         state.account_factor,
         state.symbol_factor,

@@ -7,6 +7,7 @@ import numpy as np
 from engine.book import Counters, Records
 from engine.ladder import identity, matching
 from engine.ladder.kernel import SOURCE
+from engine.ladder.layout import SWEEPING
 from engine.ladder.memory import (
     entry as entry_point,
 )
@@ -101,6 +102,7 @@ def restore(
     tables.sweeps[: len(sweeps)] = sweeps
     state["sweep_count"] = len(sweeps)
     if len(sweeps):
+        state["watching"] = SWEEPING
         at_cursor = np.flatnonzero(resting["order_id"] == sweeps["client_order_id"][0])
         state["sweep_slot"] = slots[at_cursor[0]] if len(at_cursor) else 0
         tables.sweeps["client_order_id"][0] = 0

@@ -7,7 +7,7 @@ they came, but for ``order_id``, ``quantity``, ``price`` and ``stop_price``.
 import numpy as np
 
 from engine.ladder import answers, cursor, matching
-from engine.ladder.layout import CANCELING, FINISHED
+from engine.ladder.layout import CANCELING, FINISHED, SWEEPING
 from engine.ladder.memory import (
     Book,
     Bool,
@@ -72,6 +72,7 @@ def enqueue(book: Book, output: Output, command: Row) -> Bool:
         answers.answer_mass_cancel(book, output, sweep)
     else:
         state.sweep_count += 1
+        state.watching |= SWEEPING
     copy_sweep(sweep, command)
     sweep.order_id = np.uint64(state.shard_bits | state.order_sequence)
     sweep.client_order_id = _ZERO
@@ -86,6 +87,8 @@ def enqueue(book: Book, output: Output, command: Row) -> Bool:
 def dequeue(book: Book) -> None:
     state = state_at(book.state)
     state.sweep_count -= 1
+    if state.sweep_count == 0:
+        state.watching &= ~SWEEPING
     for place in range(state.sweep_count):
         copy_sweep(sweep_at(book, place), sweep_at(book, place + 1))
 

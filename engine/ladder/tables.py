@@ -25,6 +25,8 @@ _FIXED = (
 )  # fmt: skip
 _ROWS = ("orders", "levels", "forks")
 _HASHES = ("client_ids", "order_ids")
+_HOLDINGS = 4
+"""Entries for counts by account, for each order that there is room for: see ``holdings``."""
 _FACTORS = ("id_factor", "account_factor", "symbol_factor", "last_factor")
 
 
@@ -106,7 +108,8 @@ class Tables:
         self.words = _zeros(sides * layout.WINDOW_WORDS, layout.WORD)
         self.near = _zeros(sides * layout.WINDOW, layout.NEAR)
         self.symbols = _zeros(1 << 16, layout.SYMBOL)
-        self.instruments = np.array(self.limits, layout.INSTRUMENT)
+        rows = [(*limit._replace(max_account_orders=min(limit[-2:])), 0) for limit in self.limits]
+        self.instruments = np.array(rows, layout.INSTRUMENT)
         self.recent = _huge_zeros(_power_of_two(max(1, recent_orders)), layout.RECENT_ORDER)
         self.buckets = _huge_zeros(2 * len(self.recent), layout.BUCKET)
         self.hashes = np.zeros(layout.HASHES, layout.HASH)
@@ -122,8 +125,10 @@ class Tables:
         self.orders = _zeros(capacity + 1, layout.ORDER_NODE)
         self.levels = _zeros(capacity + 1, layout.LEVEL_NODE)
         self.forks = _zeros(capacity + 1, layout.FORK)
+        self.holdings = _zeros(_HOLDINGS * capacity, layout.HOLDING)
         self.state[0]["order_capacity"] = capacity
-        self._note_addresses(_ROWS)
+        self.state[0]["holding_entries"] = len(self.holdings)
+        self._note_addresses((*_ROWS, "holdings"))
 
     def _make_hashes(self, capacity: int) -> None:
         """Make or replace the tables that grow with the number of old orders."""
@@ -161,6 +166,7 @@ class Tables:
         for name in _ROWS:
             used = int(self.state[0][f"fresh_{name.removesuffix('s')}"])
             getattr(self, name)[:used] = former[name][:used]
+        rebuild(self.address, self.client_ids[:0], self.order_ids[:0], False)
 
     def grow_hashes(self) -> None:
         """Make room for more old orders."""
@@ -185,5 +191,5 @@ class Tables:
 
     def nbytes(self) -> int:
         """Return the bytes of all tables, used or not."""
-        names = ("state", *_FIXED, *_ROWS, *_HASHES)
+        names = ("state", *_FIXED, *_ROWS, *_HASHES, "holdings")
         return sum(getattr(self, name).nbytes for name in names)
