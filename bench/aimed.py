@@ -44,14 +44,12 @@ def aimed_at_fixed(count: int, account: int, instrument: int) -> npt.NDArray[np.
     return np.array(found, np.uint64)
 
 
-def aimed_at_table(
-    tables: Tables, count: int, account: int, instrument: int
-) -> npt.NDArray[np.uint64]:
+def aimed_at_table(tables: Tables, count: int, account: int, symbol: int) -> npt.NDArray[np.uint64]:
     """Return client_order_ids whose hashes begin with the same 20 bits in a book as it is now."""
     state: Any = tables.state[0]
     last = pow(int(state["last_factor"]), -1, 1 << 64)
     first = pow(int(state["id_factor"]), -1, 1 << 64)
-    base = account * int(state["account_factor"]) + instrument * int(state["symbol_factor"])
+    base = account * int(state["account_factor"]) + symbol * int(state["symbol_factor"])
     found: list[int] = []
     low = 0
     while len(found) < count:

@@ -97,7 +97,8 @@ def test_both_books_count_alike_while_books_fill_and_empty(seed: int) -> None:
         accounts = int(rng.choice([4, 50, 5_000]))
         batch = busy(rng, 300, accounts, ladder.counters().order_sequence + 1)
         if turn % 15 == 14:
-            batch = np.concatenate([*(mass_cancel(n) for n in range(1, 60)), *[GO_ON] * 400])
+            known = np.unique(ladder.resting()["account"]).tolist()[:1_000]
+            batch = np.concatenate([*map(mass_cancel, known), *[GO_ON] * 9 * len(known)])
         output = pair.process(batch, (ROOMY, ROOMY))
         pair.check([1, 2])
         refused += int((output.reports["reason"] == Reason.TOO_MANY_ORDERS).sum())
@@ -105,7 +106,7 @@ def test_both_books_count_alike_while_books_fill_and_empty(seed: int) -> None:
         if turn % 20 == 19:
             tables.hash_anew()
     assert refused
-    assert {0, 1} <= counted
+    assert counted >= {0, 2}
     assert len(tables.orders) > FIRST_CAPACITY + 1
 
 

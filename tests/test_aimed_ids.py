@@ -73,7 +73,7 @@ def test_ids_that_share_a_place_under_public_numbers_do_not_under_a_secret() -> 
 
 def test_who_knows_the_hash_makes_one_long_search_and_no_more() -> None:
     pair = Pair()
-    ids = aimed_at_table(pair.tables, 2_000, account=1, instrument=0)
+    ids = aimed_at_table(pair.tables, 2_000, account=1, symbol=1)
     for start in range(0, len(ids), 50):
         pair.send(orders_with(ids[start : start + 50]))
     assert pair.tables.generation == 1
@@ -86,7 +86,7 @@ def test_who_knows_the_hash_makes_one_long_search_and_no_more() -> None:
 
 def test_old_orders_that_share_a_place_are_hashed_anew() -> None:
     pair = Pair(recent_orders=1)
-    ids = aimed_at_table(pair.tables, 1_200, account=1, instrument=0)
+    ids = aimed_at_table(pair.tables, 1_200, account=1, symbol=1)
     pair.send(orders_with(ids))
     assert pair.tables.generation == 1
     assert longest_walks(pair.tables).client_ids <= 4 * SHORT

@@ -364,7 +364,7 @@ def test_every_order_keeps_price_time_priority(make: MakeBook, commands: Records
 def test_many_random_commands(make_book: MakeBook, seed: int) -> None:
     rng = np.random.default_rng(seed)
     world = WORLD._replace(
-        limits=(BookLimits(2, 30, 120, 30), BookLimits(7, 50, 90, 500)), recent_orders=25
+        limits=(BookLimits(2, 30, 120, 30, 12), BookLimits(7, 50, 90, 500)), recent_orders=25
     )
     book, pieces = world.book(make_book), world.book(make_book)
     account = Account()

@@ -28,10 +28,11 @@ from bench.flows import PROFILES, Flow
 from bench.recorded import RECORDED, recorded_commands, recorded_limits
 from engine.book import Book, BookLimits, Progress, Records
 from engine.reference import ReferenceBook
+from engine.rules import SWEEP_ORDERS
 from frontend.flow_file import message_of, read_flow
 from ipc.messages import MassCancel, NewOrder
 from ipc.records import REPORT
-from ipc.vocabulary import MAX_PRICE, MAX_RESTING_ORDERS, ExecType, Reason, Side
+from ipc.vocabulary import MAX_PRICE, MAX_RESTING_ORDERS, ExecType, Flag, Reason, Side
 from tests.books import TIME_NS, WORLD, command_batches, commands_of
 
 SEED = 20_251
@@ -95,21 +96,23 @@ def test_the_books_are_equal_on_any_commands(
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_command_that_fills_many_buffers_goes_on_where_it_was(room: Sequence[Room]) -> None:
-    """One taker meets 3,000 makers; one mass cancel takes every second of 3,000 orders."""
+    """One taker meets 3,000 makers; a mass cancel takes every second of 3,000 orders, in parts."""
     count = 3_000
     ids = range(1, count + 1)
     accounts = [number % 2 + 1 for number in ids]
     makers = [NewOrder(1, 0, number, Side.BUY, 2, 1, 777, 7) for number in ids]
     taker = NewOrder(1, 0, count + 1, Side.SELL, 2, 1, 777, 7 * count + 5)
-    for message, expected_reports, expected_trades in (
-        (taker, 1 + 2 * count, count),
-        (MassCancel(1, 0), count // 2 + 1, 0),
+    whole = commands_of([MassCancel(1, 0)] * -(-count // SWEEP_ORDERS), 1, TIME_NS)
+    whole["flags"][1:] = Flag.CONTINUE
+    for commands, expected_reports, expected_trades in (
+        (commands_of([taker], 1, TIME_NS), 1 + 2 * count, count),
+        (whole, count // 2 + 1, 0),
     ):
         pair = pair_of(LIMITS, 0)
         resting = commands_of(makers, 1, TIME_NS)
         resting["account"] = accounts
         pair.process(resting, (ROOMY, ROOMY))
-        reports, trades = pair.process(commands_of([message], 1, TIME_NS), (ROOMY, room))
+        reports, trades = pair.process(commands, (ROOMY, room))
         assert (len(reports), len(trades)) == (expected_reports, expected_trades)
         pair.check([1])
 

@@ -40,7 +40,7 @@ COUNT = 3 * SWEEP_ORDERS + 100
 
 def orders(accounts: Any, prices: Any, symbol: int = 1, side: int = BUY) -> Records:
     """Return NEW commands of GTC limit orders over five lots."""
-    accounts, prices = np.broadcast_arrays(np.asarray(accounts), np.asarray(prices))
+    accounts, prices = np.broadcast_arrays(np.atleast_1d(accounts), np.atleast_1d(prices))
     row = {
         "command_type": CommandType.NEW,
         "symbol": symbol,
@@ -308,10 +308,13 @@ def test_parts_do_not_make_way_for_more_orders_than_they_look_at(tmp_path: Path)
     with matcher(plan) as one:
         filled(one, told)
         send(one, told, MassCancel(1, 77), 1)
-        for number in range(3 * BATCH_BETWEEN):
-            told.decoder.feed(frame(NewOrder(1, number, 0, 1, 2, 1, 40, 1), 2))
-        one.handle([told], [told])
-        assert not one.book.sweeping
+        turns = 0
+        while one.book.sweeping:
+            for number in range(BATCH_BETWEEN):  # behind those that are looked at, in their way
+                told.decoder.feed(frame(NewOrder(1, number, 0, 1, 2, 1, 100, 1), 2))
+            one.handle([told], [told])
+            turns += 1
+        assert turns == -(-(COUNT - SWEEP_ORDERS) // (SWEEP_ORDERS - BATCH_BETWEEN))
 
 
 # The product -------------------------------------------------------------------------------------

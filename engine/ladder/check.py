@@ -288,8 +288,8 @@ def _check_holdings(tables: Tables, resting: dict[int, int]) -> None:
         if side // 2 in counted:
             key = int(tables.orders["account"][slot]), side // 2
             expected[key] = expected.get(key, 0) + 1
-    rows = tables.holdings[tables.holdings["account"] != 0]
-    kept = {(account, place): n for account, place, n in rows.tolist() if n and place in counted}
+    rows = tables.holdings[tables.holdings["place"] != 0]
+    kept = {(a, place - 1): n for a, place, n in rows.tolist() if n and place - 1 in counted}
     assert kept == expected, "holdings: not what rests"
     assert len(rows) == state["holdings_used"] <= len(tables.holdings) // 2, "holdings: used"
 
@@ -349,7 +349,7 @@ def _hash_client_id(tables: Tables, account: int, instrument: int, client_order_
         hash32 = function.py_func(
             _factors(tables),
             np.uint64(account),
-            instrument,
+            int(tables.instruments["symbol"][instrument]),
             np.uint64(client_order_id),
         )
     return int(hash32)

@@ -26,6 +26,7 @@ from engine.ladder.memory import (
     hash_at,
     inlined,
     instrument_at,
+    kept_apart,
     level_at,
     open_book,
     order_at,
@@ -153,6 +154,7 @@ def check_state(book: Book, command: Row, instrument: Int, side: Int, terms: Int
 @called
 def check_room(address: Int, account: Int, instrument: Int) -> Int:
     """Return 0, or the Reason why no further order of an account can rest."""
+    kept_apart()
     book = open_book(address, True, True)
     limits = instrument_at(book, instrument)
     if holdings.resting_orders(book, instrument) >= limits.max_resting_orders:
@@ -260,7 +262,7 @@ def find_order(book: Book, command: Row, instrument: Int, hash32: Int) -> Int:
 @inlined
 def spared(book: Book, slot: Int) -> Int:
     """Return an order's slot, or 0 where a mass cancel that is under way is to take it."""
-    if unlikely(state_at(book.state).sweep_count != 0) and slot != 0:
+    if unlikely(state_at(book.state).watching != 0) and slot != 0:
         return _NO_SLOT if cursor.is_doomed(book.state, slot) else slot
     return slot
 
@@ -310,8 +312,8 @@ def reject(book: Book, output: Output, command: Row, hash32: Int, reason: Int) -
 @inlined
 def look_ahead(book: Book, command: Row, place: Int) -> None:
     """Hash the client_order_id of a command some way ahead, and ask for what it leads to."""
-    instrument = instrument_of(book, answers.symbol_of(command.head))
-    hash32 = identity.client_id_hash(book, command.account, instrument, command.client_order_id)
+    symbol = answers.symbol_of(command.head)
+    hash32 = identity.client_id_hash(book, command.account, symbol, command.client_order_id)
     hash_at(book, place).hash32 = hash32
     prefetch_write(bucket_at(book, hash32 >> book.bucket_shift))
     if state_at(book.state).old_orders != 0:

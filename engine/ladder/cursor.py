@@ -15,6 +15,7 @@ from engine.ladder.memory import (
     Row,
     called,
     inlined,
+    kept_apart,
     level_at,
     open_book,
     order_at,
@@ -66,6 +67,7 @@ def first_from(book: Book, side: Int, end: Int) -> Int:
 @called
 def begin(address: Int) -> None:
     """Set the cursor to the first order that the oldest mass cancel has to look at."""
+    kept_apart()
     book = open_book(address, False, False)
     state = state_at(book.state)
     instrument = instrument_of_sweep(book, sweep_at(book, 0))
@@ -77,6 +79,7 @@ def begin(address: Int) -> None:
 @called
 def pass_over(address: Int) -> None:
     """Set the cursor to the order after the one that it is on."""
+    kept_apart()
     book = open_book(address, False, False)
     state = state_at(book.state)
     slot = state.sweep_slot
@@ -92,6 +95,7 @@ def pass_over(address: Int) -> None:
 @called
 def is_doomed(address: Int, slot: Int) -> Bool:
     """Tell whether a mass cancel that is under way is to take an order."""
+    kept_apart()
     book = open_book(address, True, True)
     state = state_at(book.state)
     order = order_at(book, slot)

@@ -20,6 +20,7 @@ from engine.ladder.memory import (
     holding_at,
     inlined,
     instrument_at,
+    kept_apart,
     level_at,
     open_book,
     order_at,
@@ -29,7 +30,6 @@ from engine.ladder.memory import (
 )
 
 _HALF = np.uint64(32)
-_ZERO, _ONE = np.uint64(0), np.uint64(1)
 
 
 @inlined
@@ -46,7 +46,8 @@ def find(book: Book, account: Int, instrument: Int) -> Row:
     entries = state_at(book.state).holding_entries
     index = home_of(mixed >> _HALF, entries)
     row = holding_at(book, index)
-    while row.account != _ZERO and (row.account != account or row.instrument != instrument):
+    place = instrument + 1
+    while row.place != 0 and (row.account != account or row.place != place):
         index = following(index, entries)
         row = holding_at(book, index)
     return row
@@ -55,9 +56,9 @@ def find(book: Book, account: Int, instrument: Int) -> Row:
 @inlined
 def change(book: Book, account: Int, instrument: Int, by: Int) -> None:
     row = find(book, account, instrument)
-    if row.account == _ZERO:
+    if row.place == 0:
         row.account = account
-        row.instrument = instrument
+        row.place = instrument + 1
         state_at(book.state).holdings_used += 1
     row.orders += by
 
@@ -65,11 +66,12 @@ def change(book: Book, account: Int, instrument: Int, by: Int) -> None:
 @called
 def recount(address: Int) -> None:
     """Count anew for each instrument that is counted."""
+    kept_apart()
     book = open_book(address, True, True)
     state = state_at(book.state)
     for index in range(state.holding_entries):
         row = holding_at(book, index)
-        row.account = _ZERO
+        row.place = 0
         row.orders = 0
     state.holdings_used = 0
     for slot in range(1, state.fresh_order):
@@ -83,6 +85,7 @@ def recount(address: Int) -> None:
 @called
 def orders_of(address: Int, account: Int, instrument: Int) -> Int:
     """Return how many orders of an account rest in an instrument, which is counted from now on."""
+    kept_apart()
     book = open_book(address, True, True)
     state = state_at(book.state)
     limits = instrument_at(book, instrument)
@@ -97,6 +100,7 @@ def orders_of(address: Int, account: Int, instrument: Int) -> Int:
 @called
 def note(address: Int, account: Int, side: Int, by: Int) -> None:
     """An order of an account has come to rest on a side (1), or leaves it (-1)."""
+    kept_apart()
     book = open_book(address, True, True)
     state = state_at(book.state)
     instrument = signed(side) >> 1

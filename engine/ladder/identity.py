@@ -36,6 +36,7 @@ from engine.ladder.memory import (
     bucket_at,
     client_id_at,
     inlined,
+    instrument_at,
     level_at,
     order_at,
     order_id_at,
@@ -56,9 +57,9 @@ _FAR_AGE = np.uint64(1 << 32)
 
 
 @inlined
-def client_id_hash(book: Book, account: Int, instrument: Int, client_order_id: Int) -> Int:
+def client_id_hash(book: Book, account: Int, symbol: Int, client_order_id: Int) -> Int:
     """Return 32 bits of which clients know nothing, as uint64."""
-    mixed = client_order_id * book.id_factor + np.uint64(instrument) * book.symbol_factor
+    mixed = client_order_id * book.id_factor + np.uint64(symbol) * book.symbol_factor
     if book.accounts:
         mixed += account * book.account_factor
     mixed ^= mixed >> _HALF
@@ -293,7 +294,8 @@ def become_old(book: Book, slot: Int, instrument: Int) -> None:
     order = order_at(book, slot)
     add_order_id(book, slot)
     if order.client_order_id != _ZERO:
-        hash32 = client_id_hash(book, order.account, instrument, order.client_order_id)
+        symbol = instrument_at(book, instrument).symbol
+        hash32 = client_id_hash(book, order.account, symbol, order.client_order_id)
         add_client_id(book, hash32, slot)
 
 
@@ -359,5 +361,6 @@ def forget(book: Book, slot: Int, instrument: Int) -> None:
     state_at(book.state).old_orders -= 1
     remove_order_id(book, slot)
     if order.client_order_id != _ZERO:
-        hash32 = client_id_hash(book, order.account, instrument, order.client_order_id)
+        symbol = instrument_at(book, instrument).symbol
+        hash32 = client_id_hash(book, order.account, symbol, order.client_order_id)
         remove_client_id(book, hash32, slot)

@@ -156,7 +156,8 @@ def _make_rebuild(source: int) -> Any:
                 if anew:
                     order = order_at(book, slot)
                     instrument = np.int64(level_at(book, order.level).side) >> 1
-                    ids = (order.account, instrument, order.client_order_id)
+                    symbol = instrument_at(book, instrument).symbol
+                    ids = (order.account, symbol, order.client_order_id)
                     hash32 = identity.client_id_hash(book, *ids)
                 identity.add_client_id(book, hash32, slot)
         for index in range(len(order_ids)):
@@ -168,8 +169,8 @@ def _make_rebuild(source: int) -> Any:
             for sequence in range(max(1, last - np.int64(book.recent_mask)), last + 1):
                 recent = recent_at(book, identity.recent_index(book, sequence))
                 if recent.client_order_id != _ZERO:
-                    instrument = np.int64(recent.instrument)
-                    ids = (recent.account, instrument, recent.client_order_id)
+                    symbol = instrument_at(book, recent.instrument).symbol
+                    ids = (recent.account, symbol, recent.client_order_id)
                     identity.chain(book, identity.client_id_hash(book, *ids), sequence)
         if state_at(book.state).counted_instruments != 0:
             holdings.recount(address)

@@ -88,8 +88,9 @@ INSTRUMENT = np.dtype(
     ]
 )
 
-HOLDING = np.dtype([("account", "<u8"), ("instrument", "<u4"), ("orders", "<i4")])
-"""How many orders an account has resting in an instrument."""
+HOLDING = np.dtype([("account", "<u8"), ("place", "<u4"), ("orders", "<i4")])
+"""How many orders an account has resting in an instrument, whose number plus 1 is ``place``; 0: the
+entry is free."""
 
 RECENT_ORDER = np.dtype(
     [

@@ -12,6 +12,7 @@ from engine.ladder.memory import (
     Row,
     called,
     inlined,
+    kept_apart,
     level_at,
     open_book,
     order_at,
@@ -90,6 +91,7 @@ def rest(book: Book, side: Int, slot: Int) -> None:
 @called
 def watch_leaving(address: Int, side: Int, slot: Int) -> None:
     """Tell who watches that an order leaves its queue."""
+    kept_apart()
     book = open_book(address, False, False)
     state = state_at(book.state)
     if slot == state.sweep_slot:

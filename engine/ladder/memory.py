@@ -209,6 +209,20 @@ def unlikely(typing_context: Any, condition: Any) -> Any:
     return types.boolean(types.boolean), generate
 
 
+@_intrinsic
+def kept_apart(typing_context: Any) -> Any:
+    """Keep the function that calls this, seldom run itself, out of its callers' machine code."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        attributes = builder.function.attributes
+        attributes.discard("alwaysinline")  # of its caller, which numba passes on
+        attributes.add("noinline")
+        attributes.add("cold")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 def _prefetch(for_writing: int) -> Any:
     @_intrinsic
     def prefetch(typing_context: Any, row: Any) -> Any:

@@ -72,7 +72,7 @@ def _make_restore(source: int) -> Any:
             entry = entries[index]
             account, client_order_id = entry.account, entry.client_order_id
             instrument = signed(symbol_at(book, entry.symbol).instrument) - 1
-            hash32 = identity.client_id_hash(book, account, instrument, client_order_id)
+            hash32 = identity.client_id_hash(book, account, entry.symbol, client_order_id)
             state.order_sequence = entry.sequence
             identity.remember(book, hash32, account, instrument, client_order_id, entry.slot)
         state.order_sequence = last

@@ -17,6 +17,7 @@ from engine.ladder.memory import (
     called,
     inlined,
     instrument_at,
+    kept_apart,
     level_at,
     open_book,
     order_at,
@@ -146,6 +147,7 @@ def mass_cancel(
     address: Int, output: Output, command: Row, accounts: Bool, duplicates: Bool
 ) -> Bool:
     """Carry out MASS_CANCEL, or go on with it; False where a buffer is full before its end."""
+    kept_apart()
     book = open_book(address, accounts, duplicates)
     state = state_at(book.state)
     if state.unfinished == FINISHED:
