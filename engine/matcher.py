@@ -103,6 +103,8 @@ class Matcher:
         self._report_ring.publish_new(np.zeros(0, REPORT), self._account_sequences.reports + 1)
         self._clock_ns = recovered.end.timestamp_ns
         self._taken = self._continued_at = self.book.counters().sequence
+        self.sweeping = self.book.sweeping
+        """Whether a mass cancel is under way."""
         self.table = OrderTableWriter(plan.table_path(shard))
         self.table.adopt(recovered.shard.table.contents())
         recovered.shard.close()
@@ -138,7 +140,8 @@ class Matcher:
                     count = self._control(link, links, count, *odd)
                 if count >= len(room):
                     self.take(self._commands[:count], links)
-                    self.go_on(links)
+                    if self.sweeping:
+                        self.go_on(links)
                     self.flush()
                     count, room = 0, self._room()
                 elif odd is None:
@@ -152,18 +155,18 @@ class Matcher:
         """Take a mass cancel further that is under way: a command like any other, between those of
         others. Raises ``JournalError``."""
         if self.must_go_on:
-            self._continue["timestamp_ns"] = self._clock_ns
+            self._continue["timestamp_ns"] = self.tick()
             self.take(self._continue, links)
             self._continued_at = self._taken
 
     @property
     def must_go_on(self) -> bool:
         """Whether ``go_on`` has something to do now, and is not waiting for the disk with it."""
-        return self.book.sweeping and self.book.counters().sequence >= self._continued_at
+        return self.sweeping and self.book.counters().sequence >= self._continued_at
 
     def _room(self) -> Records:
         """Return where the next batch goes; a short one where a mass cancel waits for its end."""
-        return self._commands[:BATCH_BETWEEN] if self.book.sweeping else self._commands
+        return self._commands[:BATCH_BETWEEN] if self.sweeping else self._commands
 
     def tick(self) -> int:
         """Look at the clock; return the time of what arrives now. It never goes back."""
@@ -251,6 +254,7 @@ class Matcher:
             elif not progress.commands and not progress.reports:
                 self._wait_for_room()
             commands = commands[progress.commands :]
+        self.sweeping = self.book.sweeping
 
     def _publish_left(self, trades: Records, reports: Records, first_report: int) -> None:
         """Show readers what a former life of this matcher had not shown yet."""
@@ -314,13 +318,15 @@ def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup, keeper:
     while not wakeup.stopping or backend.links:
         if keeper.full:
             keeper.wait()
-        arrived = backend.poll(0 if keeper.full or matcher.must_go_on else timeout_s)
+        at_once = keeper.full or (matcher.sweeping and matcher.must_go_on)
+        arrived = backend.poll(0 if at_once else timeout_s)
         if wakeup.stopping:
             backend.stop_listening()
         gone = backend.take_gone()
         if arrived or gone:
             matcher.handle(arrived, backend.links, gone)
-        matcher.go_on(backend.links)
+        if matcher.sweeping:
+            matcher.go_on(backend.links)
         matcher.settle(backend.links)
         backend.flush()
         matcher.wake_persister()
