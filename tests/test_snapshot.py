@@ -172,7 +172,7 @@ def test_a_snapshot_of_another_version_is_not_passed_over(
     plan = plan_of(tmp_path)
     write_journal(plan, commands_for(plan, 100))
     with monkeypatch.context() as patch:
-        patch.setattr("engine.snapshot.VERSION", 2)
+        patch.setattr("engine.snapshot.VERSION", 3)
         take_snapshot(plan, 0)
     with pytest.raises(JournalError, match="has version 3, this program reads 2"):
         recovered(plan)
