@@ -57,7 +57,7 @@ def orders_of(account: int, ids: Ids) -> Records:
     commands["side"], commands["time_in_force"] = Side.BUY, TimeInForce.GTC
     commands["symbol"], commands["account"] = 1, account
     commands["price"], commands["quantity"] = 1_000 + np.arange(len(ids)) % 50, 5
-    commands["client_order_id"] = ids
+    commands["client_order_id"], commands["timestamp_ns"] = ids, 1
     return commands
 
 
