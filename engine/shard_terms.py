@@ -76,6 +76,8 @@ def terms_problem(terms: ShardTerms) -> str:
             return f"{name}: its price band must lie in 1 to {MAX_PRICE} ticks"
         if not 1 <= instrument.max_resting_orders <= MAX_RESTING_ORDERS:
             return f"{name}: max_resting_orders must be 1 to {MAX_RESTING_ORDERS}"
+        if not 1 <= instrument.max_account_orders <= instrument.max_resting_orders:
+            return f"{name}: max_account_orders must be 1 to its max_resting_orders"
     return ""
 
 

@@ -213,7 +213,9 @@ def _changes(sweeps: Records) -> npt.NDArray[np.bool_]:
     """Return, by account and symbol, whether each row but the first differs from the one before."""
     order = np.lexsort((np.arange(len(sweeps)), sweeps["symbol"], sweeps["account"]))
     accounts, symbols = sweeps["account"][order], sweeps["symbol"][order]
-    return (accounts[1:] != accounts[:-1]) | (symbols[1:] != symbols[:-1])
+    changes: npt.NDArray[np.bool_] = accounts[1:] != accounts[:-1]
+    changes |= symbols[1:] != symbols[:-1]
+    return changes
 
 
 def _clash(resting: Records, recent: Records) -> tuple[str, Wrong] | None:
