@@ -86,11 +86,12 @@ def _trades_made(directory: Path) -> int:
         return 0
     found = find_start(directory, terms, None).snapshot
     limits = [
-        BookLimits(i.number, i.min_price, i.max_price, i.max_resting_orders)
+        BookLimits(i.number, i.min_price, i.max_price, i.max_resting_orders, i.max_account_orders)
         for i in terms.instruments
     ]
-    book = make_book("ladder", terms.shard, limits, terms.recent_orders, Counters(0, 0, 0))
-    book.restore(found.counters, found.resting, found.recent)
+    start = Counters(0, 0, 0)
+    book = make_book("ladder", terms.shard, limits, terms.recent_orders, start, found.secret)
+    book.restore(found.counters, found.resting, found.recent, found.sweeps)
     reports, trades = np.zeros(8_192, REPORT), np.zeros(4_096, TRADE)
     reader = JournalReader(directory, terms, found.counters.sequence, live=True)
     for commands in reader.chunks():
