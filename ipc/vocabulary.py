@@ -50,6 +50,10 @@ class Flag(IntFlag):
     """REPLACE: ``quantity`` is the open quantity, and the order goes to the back in any case."""
     AGGREGATE = 4
     """MASS_CANCEL over all shards: the answer goes to the frontend, which adds the shards up."""
+    KEEP_PRICE = 8
+    """REPLACE: the price stays what it is when the command is matched; ``price`` is ignored."""
+    KEEP_QUANTITY = 16
+    """REPLACE: so does the quantity; ``quantity`` is ignored."""
 
 
 class ExecType(IntEnum):
@@ -99,6 +103,7 @@ class Reason(IntEnum):
     INVALID_PRICE = 16
     PRICE_OUT_OF_BAND = 17
     INVALID_ORDER_ID = 18
+    INVALID_REPLACE = 19
     # The state of the book.
     DUPLICATE_CLIENT_ORDER_ID = 30
     BOOK_FULL = 31
@@ -148,6 +153,7 @@ RULES: dict[Reason, Rule] = {
     Reason.INVALID_ORDER_ID: Rule(
         "order_id", "must be given, or else client_order_id together with symbol"
     ),
+    Reason.INVALID_REPLACE: Rule("price", "must be given, or else quantity, on a REPLACE"),
     Reason.DUPLICATE_CLIENT_ORDER_ID: Rule(
         "client_order_id",
         "must not repeat that of a live or recent order of the account and symbol",
