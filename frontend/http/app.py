@@ -6,7 +6,6 @@ generality costs more than the work of a read (``bench.http`` has the figures).
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -16,16 +15,12 @@ import msgspec
 
 from frontend.http.api import Api
 from frontend.http.connection import Answer, Call, Reply
-from frontend.http.errors import ApiError
+from frontend.http.errors import ApiError, problem_of
 from frontend.http.models import MAX_ID, ErrorAnswer
 from frontend.http.order_entry import Outcome
 from frontend.http.request import Request
 from frontend.http.routes import PREFIX, ROUTES, Content, Result, Route
 from frontend.http.sockets import Socket
-from ipc.board import BoardBusyError
-from ipc.table import TableBusyError
-
-logger = logging.getLogger("shardbook.http")
 
 JSON = (b"content-type", b"application/json")
 SOCKET_PATHS = ("/ws", PREFIX + "/ws")
@@ -102,7 +97,7 @@ class App:
         return answer
 
     def _bad(self, error: Exception) -> Answer:
-        problem = self._problem(error)
+        problem = problem_of(error)
         self._api.meter.answered(problem.status)
         body = _encode(ErrorAnswer(problem.body(), time.time_ns()))
         return Answer(problem.status, body, headers=problem.headers)
@@ -144,14 +139,6 @@ class App:
         raise ApiError(
             "METHOD_NOT_ALLOWED", f"{method} is not served here", allowed=sorted(methods)
         )
-
-    def _problem(self, error: Exception) -> ApiError:
-        if isinstance(error, ApiError):
-            return error
-        if isinstance(error, BoardBusyError | TableBusyError):
-            return ApiError("BUSY", "what was to be read is being changed; try again")
-        logger.error("request failed", exc_info=error)
-        return ApiError("INTERNAL_ERROR", "the request failed for a reason of ours")
 
 
 async def _refuse(problem: ApiError, send: Any) -> None:

@@ -3,13 +3,18 @@
 One exception, ``ApiError``, carries all of it; nothing else leaves a worker as an error.
 """
 
+import logging
 from typing import Any
 
 import msgspec
 
 from frontend.http.models import ErrorBody
+from ipc.board import BoardBusyError
 from ipc.messages import Reject
+from ipc.table import TableBusyError
 from ipc.vocabulary import Reason
+
+logger = logging.getLogger("shardbook.http")
 
 RETRY_AFTER = ((b"retry-after", b"1"),)
 
@@ -108,6 +113,16 @@ def of_validation(error: msgspec.ValidationError) -> ApiError:
         if "missing" not in words:
             return broken_rule(field, rule, "INVALID_REQUEST")
     return broken_rule(field, rule)
+
+
+def problem_of(error: Exception) -> ApiError:
+    """Return what a client is told of an exception; one that nobody expected is logged."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, BoardBusyError | TableBusyError):
+        return ApiError("BUSY", "what was to be read is being changed; try again")
+    logger.error("request failed", exc_info=error)
+    return ApiError("INTERNAL_ERROR", "the request failed for a reason of ours")
 
 
 def of_reject(reject: Reject) -> ApiError:

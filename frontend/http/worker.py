@@ -23,6 +23,7 @@ from frontend.http.feeds import Feeds
 from frontend.http.openapi import describe
 from frontend.http.order_entry import OrderEntry
 from frontend.http.searches import Searches
+from frontend.http.socket_protocol import Farewells, SocketProtocol
 from frontend.http.sockets import MAX_MESSAGE_BYTES
 from frontend.http.trade_reads import TradeReads
 from frontend.linked_hall import open_hall
@@ -86,7 +87,7 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
             http=connections(bounds, app.serve),
             ssl_certfile=plan.config.tls.certificate or None,
             ssl_keyfile=plan.config.tls.key or None,
-            ws="websockets-sansio",
+            ws=SocketProtocol,
             ws_max_size=MAX_MESSAGE_BYTES,
             ws_ping_interval=settings.heartbeat_s,
             ws_ping_timeout=settings.heartbeat_s,
@@ -120,6 +121,7 @@ async def _until_stopped(server: Server, status: StatusWriter, wakeup: Wakeup) -
     """Return when the process is told to stop; close connections that only wait meanwhile."""
     loop = asyncio.get_running_loop()
     woken = asyncio.Event()
+    farewells = Farewells()
 
     def stop() -> None:
         wakeup.stopping = True
@@ -138,4 +140,5 @@ async def _until_stopped(server: Server, status: StatusWriter, wakeup: Wakeup) -
             close_overdue = getattr(connection, "close_overdue", None)
             if close_overdue is not None:
                 close_overdue(loop.time())
+        farewells.look((connection.transport for connection in connections), loop.time())
     loop.remove_reader(wakeup.fileno())
