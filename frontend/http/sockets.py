@@ -18,6 +18,7 @@ from collections import deque
 from typing import Any
 
 import msgspec
+from uvicorn.protocols.utils import ClientDisconnected
 
 from frontend.http import orders
 from frontend.http.api import Api
@@ -111,7 +112,9 @@ class Socket:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            for found in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(found, Exception) and not isinstance(found, ClientDisconnected):
+                    problem_of(found)
             for feed in self._feeds.values():
                 self._api.feeds.unsubscribe(feed, self)
             for session, listener in self._users.values():

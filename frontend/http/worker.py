@@ -20,6 +20,7 @@ from frontend.http.candles import Candles
 from frontend.http.connection import Bounds, connections
 from frontend.http.docs import page
 from frontend.http.feeds import Feeds
+from frontend.http.log_limits import limit_logs
 from frontend.http.openapi import describe
 from frontend.http.order_entry import OrderEntry
 from frontend.http.searches import Searches
@@ -47,6 +48,7 @@ class Server(uvicorn.Server):
 
 def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
     """Serve HTTP until told to stop."""
+    limit_logs()
     uvloop.run(_serve(plan, index, status, wakeup))
 
 
