@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import re
+import signal
 import socket
 import struct
 from collections.abc import Iterator
@@ -24,11 +26,12 @@ from frontend.http.socket_protocol import (
     Farewells,
     SocketProtocol,
 )
-from frontend.http.sockets import MAX_OPS_BEFORE_LOGIN
+from frontend.http.sockets import MAX_OPS_BEFORE_LOGIN, MAX_PENDING_OPS
 from frontend.keys import key_section, new_key
 from ipc.status import StatusReader
 from tests.http import WAIT_S, free_port, http_section, serving
 from tests.product import until
+from tests.test_http_faults import pid_of
 from tests.test_http_socket import Ws
 from tests.test_serve import served
 
@@ -211,6 +214,26 @@ def test_the_fragments_of_a_message_are_bounded(plan: Plan) -> None:
             ws.receive()
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.code == 1009
+
+
+def test_unanswered_operations_are_bounded_and_those_beyond_are_refused() -> None:
+    order = {"user_id": "u", "order_type": "limit", "side": "buy", "price": 1, "quantity": 1}
+    extra = 'default_symbol = "AA"\nanswer_timeout_s = 60'
+    with serving(workers=1, extra=extra, matchers=1) as plan, Ws(plan) as ws:
+        ws.ask("order", order=order)
+        matcher = pid_of(plan, "matcher")
+        os.kill(matcher, signal.SIGSTOP)
+        try:
+            for number in range(MAX_PENDING_OPS + 5):
+                ws.send(op="order", id=number, order=order)
+            refused = [ws.receive() for _ in range(5)]
+        finally:
+            os.kill(matcher, signal.SIGCONT)
+        assert [answer["id"] - MAX_PENDING_OPS for answer in refused] == [0, 1, 2, 3, 4]
+        assert {answer["error"]["code"] for answer in refused} == {"TOO_MANY_REQUESTS"}
+        answers = [ws.receive() for _ in range(MAX_PENDING_OPS)]
+        assert [answer["id"] for answer in answers] == list(range(MAX_PENDING_OPS))
+        assert ws.ask("order", order=order)["type"] == "result"
 
 
 def test_before_login_few_operations_are_taken() -> None:
