@@ -83,15 +83,22 @@ class Counted(SocketProtocol):
         super().handle_ping()
 
 
-async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Take everything and answer nothing."""
-    await receive()
-    await send({"type": "websocket.accept"})
-    while (await receive())["type"] == "websocket.receive":
-        pass
+class Taker:
+    """An application that takes messages while it may, and answers nothing."""
+
+    def __init__(self) -> None:
+        self.may = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one connection."""
+        await receive()
+        await send({"type": "websocket.accept"})
+        await self.may.wait()
+        while (await receive())["type"] == "websocket.receive":
+            pass
 
 
-async def connected(kind: type[SocketProtocol]) -> tuple[SocketProtocol, socket.socket]:
+async def connected(kind: type[SocketProtocol], app: Taker) -> tuple[Any, socket.socket]:
     """Return the protocol of a real connection, and its other end."""
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
@@ -107,8 +114,7 @@ async def connected(kind: type[SocketProtocol]) -> tuple[SocketProtocol, socket.
 
 def test_of_much_that_comes_at_once_others_have_their_turn_in_between() -> None:
     async def flood() -> None:
-        protocol, theirs = await connected(Counted)
-        assert isinstance(protocol, Counted)
+        protocol, theirs = await connected(Counted, Taker())
         with closing(theirs):
             count, turns = 30_000, []
             protocol.data_received(frame_of(LAST | PING) * count)
@@ -125,14 +131,17 @@ def test_of_much_that_comes_at_once_others_have_their_turn_in_between() -> None:
 
 def test_what_is_not_taken_is_not_parsed_and_then_not_read() -> None:
     async def flood() -> None:
-        protocol, theirs = await connected(Counted)
-        assert isinstance(protocol, Counted)
+        taker = Taker()
+        protocol, theirs = await connected(Counted, taker)
         loop = asyncio.get_running_loop()
         with closing(theirs):
             texts = frame_of(LAST | TEXT, b"x" * 100) * 100
             protocol.data_received(texts + frame_of(LAST | PING))
-            assert protocol.queue.qsize() <= PIECE_BYTES // 106 + 1
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert 1 <= protocol.queue.qsize() <= PIECE_BYTES // 106 + 1
             assert not protocol.transport.is_reading()
+            taker.may.set()
             while not protocol.handled:
                 await asyncio.sleep(0)
             await loop.sock_sendall(theirs, frame_of(LAST | PING))
@@ -182,7 +191,7 @@ def test_who_never_reads_is_gone_after_heartbeat_and_farewell() -> None:
 
 def test_a_connection_whose_end_is_not_read_is_cut_off_in_time() -> None:
     async def say_farewell() -> None:
-        protocol, theirs = await connected(SocketProtocol)
+        protocol, theirs = await connected(SocketProtocol, Taker())
         farewells, transports = Farewells(), [protocol.transport]
         with closing(theirs):
             protocol.transport.write(bytes(1 << 22))

@@ -197,10 +197,13 @@ def decide_change(book: Book, command: Row, command_type: Int, hash32: Int) -> D
     else:
         flags = answers.flags_of(answers.terms_of(command.head))
         reinsert = flags & _REINSERT != 0
-        if flags & _KEEP_PRICE == 0:
+        if unlikely(flags & (_KEEP_PRICE | _KEEP_QUANTITY) != 0):
+            if flags & _KEEP_PRICE == 0:
+                price = signed(command.price)
+            if flags & _KEEP_QUANTITY != 0:
+                leaves_qty = order.leaves_qty if reinsert else order.cum_qty + order.leaves_qty
+        else:
             price = signed(command.price)
-        if flags & _KEEP_QUANTITY != 0:
-            leaves_qty = order.leaves_qty if reinsert else order.cum_qty + order.leaves_qty
         reason = check_replace(book, side, slot, price, leaves_qty, reinsert)
         if unlikely(reason != _OK):
             return rejected(reason)
