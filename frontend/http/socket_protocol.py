@@ -11,12 +11,13 @@ from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
-from websockets.protocol import OPEN
 
 PIECE_BYTES = 2_048
 """What is parsed of a connection's bytes before others have their turn."""
 MAX_FRAGMENTS = 1_024
 """Of one message."""
+LISTEN_S = 0.001
+"""Between two times that nothing is read since the client does not read either."""
 CLOSE_S = 5.0
 """A peer has so long to answer that a connection is closed, and then to read what it was sent."""
 
@@ -24,9 +25,8 @@ CLOSE_S = 5.0
 class SocketProtocol(WebSocketsSansIOProtocol):
     """One WebSocket.
 
-    Bytes are parsed piece by piece, and no further while messages wait to be taken: then nothing
-    is read either. Of the pings of a client that does not read only the newest is answered
-    (RFC 6455, 5.5.3).
+    Bytes are parsed piece by piece, and no further while messages wait to be taken or the client
+    does not read what it was sent: then nothing is read either.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -36,8 +36,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._position = 0
         """Up to where ``_unread`` is parsed."""
         self._turn_is_due = False
-        self._pong = b""
-        """The answer to the newest ping of a client that does not read."""
+        self._writes = True
+        """Whether the client reads what it is sent."""
 
     def data_received(self, data: bytes) -> None:
         """Take bytes, and parse as many as are due now."""
@@ -65,8 +65,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._read_or_not()
 
     def _is_idle(self) -> bool:
-        """Return whether the application has taken all messages, or takes no more."""
-        return self.close_sent or self.queue.empty()
+        """Return whether the client reads, and all messages are taken, or no more will be."""
+        return self._writes and (self.close_sent or self.queue.empty())
 
     def _read_or_not(self) -> None:
         if self.transport.is_closing():
@@ -82,35 +82,39 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     async def receive(self) -> Any:
         """Return the next event for the application; once there is no other, go on."""
         event = await self.queue.get()
-        if self.queue.empty() and not self._turn_is_due:
-            if self._unread:
-                self._turn_is_due = True
-                self.loop.call_soon(self._parse)
-            else:
-                self._read_or_not()
+        if self.queue.empty():
+            self._go_on()
         return event
 
+    def _go_on(self) -> None:
+        if self._turn_is_due:
+            return
+        if self._unread:
+            self._turn_is_due = True
+            self.loop.call_soon(self._parse)
+        else:
+            self._read_or_not()
+
+    def pause_writing(self) -> None:
+        """Stop to read, too."""
+        super().pause_writing()
+        self._writes = False
+        self._read_or_not()
+
     def resume_writing(self) -> None:
-        """Answer what is left of the pings."""
-        super().resume_writing()
-        if self._pong and not self.transport.is_closing():
-            self.transport.write(self._pong)
-        self._pong = b""
+        """Read on, and write a moment later: who is slow to read is heard in between."""
+        self._writes = True
+        self._go_on()
+        self.loop.call_later(LISTEN_S, self._write_on)
+
+    def _write_on(self) -> None:
+        if self._writes:
+            super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what is not parsed."""
         super().connection_lost(exc)
         self._unread = b""
-
-    def handle_ping(self) -> None:
-        """Send the pongs that the parser has made, or keep the last one for later."""
-        pongs = self.conn.data_to_send()
-        if not pongs:
-            return
-        if self.writable.is_set() or self.conn.state is not OPEN:
-            self.transport.write(b"".join(pongs))
-        else:
-            self._pong = pongs[-1]
 
     def handle_cont(self, event: Frame) -> None:
         """Take a fragment, unless the message has too many."""
