@@ -70,7 +70,7 @@ class _Connection(asyncio.Protocol):
 
 def request(method: str, path: str, body: bytes = b"") -> bytes:
     """Return the bytes of one request."""
-    head = f"{method} {path} HTTP/1.1\r\nHost: bench\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n"
     if body:
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"\r\n" + body

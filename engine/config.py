@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
+from ipc.decimals import clipped, shown
 from ipc.instruments import Instrument, Scale, ScaleError
 from ipc.records import MAX_SHARDS
 from ipc.sockets import (
@@ -29,6 +30,8 @@ Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[int, Meta(ge=0, le=86_400)]
 PowerOfTwo = Annotated[int, Meta(ge=16, le=1 << 26)]
 SYMBOL = re.compile(r"[A-Za-z0-9._/-]{1,24}")
+HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?")
+ORIGIN = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]{{0,31}}://(?:{HOST.pattern})(?::[0-9]{{1,5}})?")
 MAX_SOCKET_PATH = 107
 
 
@@ -116,12 +119,17 @@ class HttpSection(Section, frozen=True):
     max_body_bytes: Annotated[int, Meta(ge=1_024, le=1 << 30)] = 1 << 20
     max_header_bytes: Annotated[int, Meta(ge=1_024, le=1 << 20)] = 16_384
     max_connections: Positive = 4_096
+    max_not_logged_in: Positive = 1_024
+    max_connections_per_address: Annotated[int, Meta(ge=0)] = 1_024
+    login_timeout_s: Seconds = 10
     max_pending_orders: Annotated[int, Meta(ge=1, le=1 << 20)] = 4_096
     answer_timeout_s: Annotated[int, Meta(ge=1, le=600)] = 5
     keep_alive_s: Annotated[int, Meta(ge=1, le=86_400)] = 75
     max_subscriptions: Annotated[int, Meta(ge=1, le=10_000)] = 256
     max_unread_messages: Annotated[int, Meta(ge=16, le=1 << 20)] = 4_096
     heartbeat_s: Annotated[int, Meta(ge=1, le=3_600)] = 15
+    allowed_hosts: list[str] = []
+    allowed_origins: list[str] = []
 
 
 class TlsSection(Section, frozen=True):
@@ -199,7 +207,11 @@ def parse_config(text: str, source: str) -> Config:
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{source}: not TOML: {error}") from None
+        raise ConfigError(f"{source}: not TOML: {clipped(str(error))}") from None
+    except ValueError:
+        raise ConfigError(f"{source}: a number must have fewer digits") from None
+    except RecursionError:
+        raise ConfigError(f"{source}: must not be nested as deep") from None
     try:
         config = msgspec.convert(tree, Config)
         check_config(config)
@@ -218,22 +230,18 @@ def check_config(config: Config) -> None:
             raise ConfigError(f"engine.{key} = {ring}: must be a power of two")
     seen: set[str] = set()
     for position, section in enumerate(config.instruments):
+        named = f"instruments[{position}].symbol = {shown(section.symbol)}"
         if not SYMBOL.fullmatch(section.symbol):
-            raise ConfigError(
-                f"instruments[{position}].symbol = {section.symbol!r}: must be 1 to 24 letters, "
-                "digits or . _ / -"
-            )
+            raise ConfigError(f"{named}: must be 1 to 24 letters, digits or . _ / -")
         if section.symbol in seen:
-            raise ConfigError(
-                f"instruments[{position}].symbol = {section.symbol!r}: must not be listed twice"
-            )
+            raise ConfigError(f"{named}: must not be listed twice")
         seen.add(section.symbol)
     config.listed()
     _check_edge(config)
     path = config.socket_path()
     if len(str(path.absolute()).encode()) > MAX_SOCKET_PATH:
         raise ConfigError(
-            f"frontend.socket = {str(path)!r}: the path of a Unix socket must have at most "
+            f"frontend.socket = {shown(str(path))}: the path of a Unix socket must have at most "
             f"{MAX_SOCKET_PATH} bytes; name a shorter one"
         )
 
@@ -248,10 +256,10 @@ def _check_edge(config: Config) -> None:
         except AddressError:
             address = Address()
         if not address.host:
-            raise ConfigError(f"{key} = {text!r}: must be HOST:PORT or empty")
+            raise ConfigError(f"{key} = {shown(text)}: must be HOST:PORT or empty")
         if not config.keys and not is_loopback(address):
             raise ConfigError(
-                f"{key} = {text!r}: must be a loopback address (127.0.0.1, ::1, localhost) "
+                f"{key} = {shown(text)}: must be a loopback address (127.0.0.1, ::1, localhost) "
                 "unless [[keys]] are configured; `shardbook key USER` makes one"
             )
     http, tls = config.http, config.tls
@@ -260,7 +268,8 @@ def _check_edge(config: Config) -> None:
     symbols = {section.symbol for section in config.instruments}
     if http.default_symbol and http.default_symbol not in symbols:
         raise ConfigError(
-            f"http.default_symbol = {http.default_symbol!r}: must be the symbol of an instrument"
+            f"http.default_symbol = {shown(http.default_symbol)}: "
+            "must be the symbol of an instrument"
         )
     for name in ("trade_limit", "order_limit"):
         default, most = getattr(http, f"default_{name}"), getattr(http, f"max_{name}")
@@ -273,9 +282,23 @@ def _check_edge(config: Config) -> None:
             f"http.default_depth = {http.default_depth}: must be at most http.max_depth "
             f"({http.max_depth})"
         )
+    _check_names(http)
     digests = [section.sha256 for section in config.keys]
     if len(set(digests)) != len(digests):
         raise ConfigError("keys: no key must be listed twice")
+
+
+def _check_names(http: HttpSection) -> None:
+    """Verify what browsers are held to."""
+    for key, pattern, rule in (
+        ("allowed_hosts", HOST, "a host as in a URL, without its port"),
+        ("allowed_origins", ORIGIN, "SCHEME://HOST or SCHEME://HOST:PORT"),
+    ):
+        for position, name in enumerate(getattr(http, key)):
+            if name != "*" and not pattern.fullmatch(name):
+                raise ConfigError(
+                    f'http.{key}[{position}] = {shown(name)}: must be {rule}, or "*" for any'
+                )
 
 
 def _instrument(position: int, section: InstrumentSection, matchers: int) -> Instrument:
@@ -321,10 +344,10 @@ def _explain(error: str, tree: dict[str, Any]) -> str:
         unknown = problem.split("`")[1]
         allowed = ", ".join(kind.__struct_fields__)
         full = f"{name}.{unknown}" if name else unknown
-        return f"{full} = {value[unknown]!r}: unknown key; allowed here: {allowed}"
+        return f"{clipped(full)} = {shown(value[unknown])}: unknown key; allowed here: {allowed}"
     if problem.startswith("Object missing required field"):
         return f"{name + '.' if name else ''}{problem.split('`')[1]}: must be given"
-    return f"{name} = {value!r}: {_allowed(kind, problem)}"
+    return f"{name} = {shown(value)}: {_allowed(kind, problem)}"
 
 
 def _explain_item(error: str, tree: dict[str, Any], keys: list[str]) -> str:

@@ -1,12 +1,14 @@
 """Settings from the environment: for ``shardbook serve``, over what its configuration says."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from engine.config import Config, ConfigError, check_config
+from ipc.decimals import NumberError, shown, whole_number
 
 MAX_SIZE = 1 << 26
 
@@ -16,12 +18,7 @@ class _WrongError(ValueError):
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
-            raise _WrongError(f"must be a whole number of {low} to {high}")
-        return int(text)
-
-    return read
+    return partial(whole_number, low=low, high=high)
 
 
 def _history(text: str) -> int:
@@ -76,8 +73,9 @@ def with_environment(config: Config, environment: Mapping[str, str]) -> Config:
         section, key, read = VARIABLES[name]
         try:
             value = read(environment[name])
-        except _WrongError as error:
-            raise ConfigError(f"environment: {name} = {environment[name]!r}: {error}") from None
+        except (_WrongError, NumberError) as error:
+            value = shown(environment[name])
+            raise ConfigError(f"environment: {name} = {value}: {error}") from None
         if name == "PORT":
             host = config.http.address.rpartition(":")[0] or "127.0.0.1"
             value = f"{host}:{value}"

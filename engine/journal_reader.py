@@ -26,6 +26,7 @@ from engine.journal_format import (
 )
 from engine.shard_terms import ShardTerms, difference
 from engine.storage import read_into
+from ipc.decimals import is_whole
 from ipc.records import COMMAND, SEGMENT
 
 READ_BYTES = 1 << 20
@@ -65,7 +66,7 @@ def segments_of(directory: Path) -> list[Segment]:
     return [
         Segment(directory / name, int(name.removesuffix(SUFFIX)))
         for name in names
-        if name.removesuffix(SUFFIX).isdigit()
+        if is_whole(name.removesuffix(SUFFIX))
     ]
 
 

@@ -26,6 +26,7 @@ from engine.book import Counters, Records
 from engine.journal_format import JournalError
 from engine.shard_terms import ShardTerms
 from engine.storage import Buffer, Storage, read_whole
+from ipc.decimals import is_whole
 from ipc.records import ORDER, RECENT, RESTING, fingerprint
 
 VERSION = 1
@@ -85,7 +86,8 @@ def snapshot_path(directory: Path, sequence: int) -> Path:
 
 def snapshots_of(directory: Path) -> list[Path]:
     """Return the snapshots of a directory, the newest first."""
-    return sorted(directory.glob(f"*{SUFFIX}"), reverse=True)
+    found = directory.glob(f"*{SUFFIX}")
+    return sorted((p for p in found if is_whole(p.name.removesuffix(SUFFIX))), reverse=True)
 
 
 def sequence_of_snapshot(path: Path) -> int:

@@ -17,6 +17,7 @@ from engine.plan import Plan
 from engine.recovery import publish_nothing, recover
 from engine.snapshot import read_snapshot, snapshots_of
 from engine.trade_log import TradeLogError, logged_sequences, read_trades
+from ipc.decimals import is_whole
 from ipc.records import sequence_of, shard_of
 
 
@@ -47,7 +48,7 @@ def verify(data_dir: Path) -> Verdict:
     if not data_dir.is_dir():
         raise JournalError(f"{data_dir}: is no data directory")
     shards = sorted(
-        (path for path in (data_dir / "journal").glob("*") if path.name.isdigit()),
+        (path for path in (data_dir / "journal").glob("*") if is_whole(path.name)),
         key=lambda path: int(path.name),
     )
     for directory in shards:

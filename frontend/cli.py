@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ipc.decimals import NumberError, read_decimal, shown, whole_number
+
 if TYPE_CHECKING:
     from engine.config import Config
     from engine.verify import Verdict
@@ -324,9 +326,10 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
-            raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of {low} to {high}")
-        return int(text)
+        try:
+            return whole_number(text, low, high)
+        except NumberError as error:
+            raise argparse.ArgumentTypeError(f"{shown(text)} {error}") from None
 
     return read
 
@@ -334,32 +337,33 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 def _user(text: str) -> str:
     if not 1 <= len(text) <= 64 or not text.isprintable() or set(text) & {'"', "\\"}:
         raise argparse.ArgumentTypeError(
-            f'{text!r} must be 1 to 64 characters, none of them " or \\'
+            f'{shown(text)} must be 1 to 64 characters, none of them " or \\'
         )
     return text
 
 
 def _seconds(text: str) -> float:
-    value = _number(text)
+    value = _number(text, "must be 0.1 to 86400 seconds")
     if not 0.1 <= value <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text!r} must be 0.1 to 86400 seconds")
+        raise argparse.ArgumentTypeError(f"{shown(text)} must be 0.1 to 86400 seconds")
     return value
 
 
 def _speed(text: str) -> float | str:
-    if text == "max":
-        return text
-    value = _number(text)
+    if text.lower() == "max":
+        return "max"
+    value = _number(text, "must be a number above 0, or max")
     if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} must be above 0, or max")
+        raise argparse.ArgumentTypeError(f"{shown(text)} must be above 0, or max")
     return value
 
 
-def _number(text: str) -> float:
+def _number(text: str, rule: str) -> float:
     try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number") from None
+        read_decimal(text)
+    except NumberError:
+        raise argparse.ArgumentTypeError(f"{shown(text)} {rule}") from None
+    return float(text)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from frontend.errors import ClientError, InvalidOrderError, OrderRejectedError, ProtocolError
 from frontend.listings import Listings, Number
 from frontend.results import BookView, Execution, OrderView, TradeView
+from ipc.decimals import shown
 from ipc.messages import (
     CLIENT_COMMANDS,
     CLIENT_QUERIES,
@@ -234,15 +235,16 @@ def _code(kind: type[E], value: E | str | Any, field: str) -> int:
     """Return the wire's code of a member or of its name in any case."""
     if isinstance(value, kind):
         return int(value)
-    if isinstance(value, str) and value.upper() in kind.__members__:
+    if isinstance(value, str) and value.isascii() and value.upper() in kind.__members__:
         return int(kind[value.upper()])
     allowed = ", ".join(repr(name.lower()) for name in kind.__members__)
-    raise InvalidOrderError(field, f"{value!r} must be one of {allowed}")
+    raise InvalidOrderError(field, f"{shown(value)} must be one of {allowed}")
 
 
 def _client_id(value: int, field: str) -> int:
-    if not isinstance(value, int) or not 0 <= value <= MAX_CLIENT_ID:
-        raise InvalidOrderError(field, f"{value!r} must be an integer of 0 to {MAX_CLIENT_ID}")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_CLIENT_ID:
+        rule = f"must be an integer of 0 to {MAX_CLIENT_ID}"
+        raise InvalidOrderError(field, f"{shown(value)} {rule}")
     return value
 
 

@@ -27,6 +27,7 @@ from typing import NamedTuple, TextIO
 import numpy as np
 import numpy.typing as npt
 
+from ipc.decimals import MAX_WHOLE_DIGITS
 from ipc.messages import Cancel, NewOrder, Reduce, Replace
 from ipc.vocabulary import MAX_CLIENT_ID, MAX_PRICE, MAX_QUANTITY, OrderType, Side, TimeInForce
 
@@ -189,10 +190,10 @@ def _integer(low: int, high: int) -> _Parser:
     rule = f"must be an integer from {low} to {high}"
 
     def parse(texts: Sequence[str]) -> list[int]:
-        try:
-            values = list(map(int, texts))
-        except ValueError:
-            raise ValueError(rule) from None
+        # As `is_whole`, of all at once: the file has been read as ASCII.
+        if max(map(len, texts)) > MAX_WHOLE_DIGITS or not all(map(str.isdigit, texts)):
+            raise ValueError(rule)
+        values = list(map(int, texts))
         if min(values) < low or max(values) > high:
             raise ValueError(rule)
         return values

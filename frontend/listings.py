@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from frontend.errors import InvalidOrderError, ProtocolError
+from ipc.decimals import shown
 from ipc.instruments import Scale, ScaleError
 from ipc.messages import InstrumentInfo
 from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, RULES, Reason
@@ -83,7 +84,7 @@ class Listings:
             more = len(self._by_symbol) - 12
             raise InvalidOrderError(
                 "symbol",
-                f"{symbol!r} is not traded here; there are {some}"
+                f"{shown(symbol)} is not traded here; there are {some}"
                 + (f" and {more} more" if more > 0 else ""),
             )
         return listing
@@ -102,5 +103,7 @@ def _steps(scale: Scale, value: Number, field: str, most: int, reason: Reason) -
     except ScaleError as error:
         raise InvalidOrderError(field, str(error).removeprefix(f"{field}: ")) from None
     if not 1 <= steps <= most:
-        raise InvalidOrderError(field, f"{value} is {steps} steps: {RULES[reason].text}")
+        raise InvalidOrderError(
+            field, f"{shown(value)} is {shown(steps)} steps: {RULES[reason].text}"
+        )
     return steps

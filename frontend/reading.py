@@ -22,6 +22,7 @@ from engine.plan import Plan
 from engine.trade_segments import TradeLogError
 from frontend.past_trades import BATCH_TRADES, PastTrades
 from ipc.board import BoardBusyError, BoardReader
+from ipc.decimals import shown
 from ipc.instruments import Instrument
 from ipc.mapping import MappingError
 from ipc.records import ORDER, shard_of
@@ -124,7 +125,7 @@ class Reader:
             some = ", ".join(sorted(self._by_symbol)[:12])
             more = len(self._by_symbol) - 12
             raise UnknownSymbolError(
-                f"symbol {symbol!r} is not traded here; there are {some}"
+                f"symbol {shown(symbol)} is not traded here; there are {some}"
                 + (f" and {more} more" if more > 0 else "")
             )
         return found

@@ -35,8 +35,14 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
         notice_vanished(sock, config.peer_timeout_s)
         if address.host:
             context = server_context(plan.config.tls.certificate, plan.config.tls.key)
+            # Before its handshake is done a connection is not ours to time.
+            timeout_s = config.login_timeout_s or None
             server = await loop.create_server(
-                lambda: ClientConnection(hall), sock=sock, ssl=context, backlog=BACKLOG
+                lambda: ClientConnection(hall),
+                sock=sock,
+                ssl=context,
+                ssl_handshake_timeout=timeout_s if context else None,
+                backlog=BACKLOG,
             )
         else:
             server = await loop.create_unix_server(

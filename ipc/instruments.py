@@ -4,9 +4,10 @@ Inside the product prices are ticks and quantities are lots. ``Scale`` turns a d
 a count of steps and back, exactly, with integers only.
 """
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import NamedTuple
 
+from ipc.decimals import NumberError, read_decimal, shown
 from ipc.messages import InstrumentInfo
 
 
@@ -24,18 +25,15 @@ class Scale(NamedTuple):
     def parse(cls, text: str, field: str) -> "Scale":
         """Return the scale of a positive decimal such as "0.01". Raises ``ScaleError``."""
         try:
-            step = Decimal(text)
-        except InvalidOperation:
-            raise ScaleError(f"{field}: {text!r} must be a decimal number") from None
-        if not step.is_finite() or step <= 0:
-            raise ScaleError(f"{field}: {text!r} must be above zero")
-        _, digit_tuple, exponent = step.as_tuple()
-        assert isinstance(exponent, int)
-        mantissa = int("".join(map(str, digit_tuple)))
+            mantissa, exponent = read_decimal(text)
+        except NumberError as error:
+            raise ScaleError(f"{field}: {shown(text)} {error}") from None
+        if mantissa <= 0:
+            raise ScaleError(f"{field}: {shown(text)} must be above zero")
         if exponent > 0:
             mantissa, exponent = mantissa * 10**exponent, 0
         if -exponent > 18 or mantissa >= 10**18:
-            raise ScaleError(f"{field}: {text!r} must have at most 18 digits")
+            raise ScaleError(f"{field}: {shown(text)} must have at most 18 digits")
         return cls(mantissa, -exponent)
 
     def text(self, steps: int) -> str:
@@ -47,25 +45,15 @@ class Scale(NamedTuple):
         return f"{whole}.{fraction:0{self.digits}d}"
 
     def steps(self, value: "str | int | Decimal", field: str) -> int:
-        """Return how many steps a decimal is. Raises ``ScaleError`` where that is no whole number.
-
-        Floats are refused: their decimal is not what was written.
-        """
-        if isinstance(value, float):
-            raise ScaleError(f"{field}: {value!r} must be a decimal text, an int or a Decimal")
+        """Return how many steps a decimal is. Raises ``ScaleError`` where they are not whole."""
         try:
-            number = Decimal(value)
-        except (InvalidOperation, TypeError, ValueError):
-            raise ScaleError(f"{field}: {value!r} must be a decimal number") from None
-        if not number.is_finite() or abs(number.adjusted()) > 40:
-            raise ScaleError(f"{field}: {value!r} must be a finite number of ordinary size")
-        sign, digits, exponent = number.as_tuple()
-        assert isinstance(exponent, int)
-        scaled = int("".join(map(str, digits))) * (-1 if sign else 1)
+            mantissa, exponent = read_decimal(value)
+        except NumberError as error:
+            raise ScaleError(f"{field}: {shown(value)} {error}") from None
         shift = exponent + self.digits
         steps: int
         steps, remainder = divmod(
-            scaled * 10 ** max(shift, 0), self.mantissa * 10 ** max(-shift, 0)
+            mantissa * 10 ** max(shift, 0), self.mantissa * 10 ** max(-shift, 0)
         )
         if remainder:
             raise ScaleError(f"{field}: {value} must be a multiple of {self.text(1)}")

@@ -49,12 +49,13 @@ class Http:
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Reply:
         """Send a request (``body`` as JSON, bytes as they are) and return its answer."""
         data = body if isinstance(body, bytes | None) else json.dumps(body, default=_written)
-        self.connection.request(method, path, data, self.headers | headers)
+        plain = {} if data is None else {"Content-Type": "application/json"}
+        self.connection.request(method, path, data, plain | self.headers | headers)
         response = self.connection.getresponse()
         raw = response.read()
         found = {name.lower(): value for name, value in response.getheaders()}
         content = raw
-        if found.get("content-type") == "application/json":
+        if raw and found.get("content-type") == "application/json":
             content = json.loads(raw, parse_float=Decimal)
         return Reply(response.status, content, found, raw)
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -86,14 +87,20 @@ class Raw:
 
 
 def post(body: bytes, *headers: str) -> bytes:
-    lines = [f"POST {API}/orders HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers]
+    lines = [
+        f"POST {API}/orders HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        *headers,
+    ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 ENTER = post(json.dumps(ORDER).encode())
 MUCH = 1 << 25
 """Bytes: more than the buffers of a connection hold."""
-HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def test_requests_in_one_piece_are_answered_in_their_order(plan: Plan) -> None:
@@ -154,7 +161,7 @@ def test_who_asks_may_go_on_with_the_body(plan: Plan) -> None:
     [
         b"GET /health HTTP/1.0\r\n\r\n",
         b"GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-        b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     ],
 )
 def test_a_connection_that_is_to_end_ends_after_its_answer(patient: Plan, request_: bytes) -> None:
@@ -168,16 +175,21 @@ def test_a_connection_that_is_to_end_ends_after_its_answer(patient: Plan, reques
 
 def test_an_answer_to_head_has_no_body(plan: Plan) -> None:
     with Raw(plan) as raw:
-        raw.send(b"HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n" + HEALTH)
-        assert raw.head().startswith(b"HTTP/1.1 405 ")
+        raw.send(b"HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n" + HEALTH)
+        head = raw.head()
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\ncontent-length: 0" not in head
+        assert raw.answer()[0] == 200
+        raw.send(b"HEAD /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n" + HEALTH)
+        assert raw.head().startswith(b"HTTP/1.1 404 ")
         assert raw.answer()[0] == 200
 
 
 def test_a_target_may_be_escaped_and_another_upgrade_is_not_made(plan: Plan) -> None:
     with Raw(plan) as raw:
-        raw.send(b"GET /he%61lth HTTP/1.1\r\nHost: x\r\n\r\n")
+        raw.send(b"GET /he%61lth HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert raw.answer()[0] == 200
-        raw.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n")
+        raw.send(HEALTH[:-2] + b"Connection: upgrade\r\nUpgrade: h2c\r\n\r\n")
         assert raw.answer()[0] == 200
 
 
@@ -191,7 +203,7 @@ def test_an_idle_connection_is_closed(plan: Plan) -> None:
 def test_who_asks_on_and_never_reads_is_cut_off(plan: Plan) -> None:
     with Raw(plan) as raw:
         raw.sock.setblocking(False)
-        many = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100
+        many = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100
         with suppress(BlockingIOError):
             while raw.sock.send(many):
                 pass
@@ -201,7 +213,7 @@ def test_who_asks_on_and_never_reads_is_cut_off(plan: Plan) -> None:
 
 def test_who_reads_late_gets_every_answer(patient: Plan) -> None:
     with Raw(patient) as raw, Raw(patient) as other:
-        raw.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 1_000)
+        raw.send(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1_000)
         other.send(HEALTH)
         other.answer()  # so as much has been answered as there was room for
         first = raw.answer()
@@ -228,8 +240,8 @@ def taken(raw: Raw, other: Raw, request: bytes, most: int) -> int:
 
 def test_while_answers_are_not_read_requests_are_not_either() -> None:
     """On a pair of sockets: TCP itself may take no more of a client that does not read."""
-    request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-    bounds = Bounds(4_096, 4_096, 1, WAIT_S)
+    request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    bounds = Bounds(4_096, 4_096, WAIT_S)
     served = connections(bounds, lambda _, reply: reply(Answer(200, bytes(20_000))))
 
     async def sent_in_vain() -> int:
@@ -291,7 +303,7 @@ def test_a_known_head_tells_what_it_told_the_first_time(name: str) -> None:
         calls.append(call)
         reply(Answer(200, b""))
 
-    served = connections(Bounds(4_096, 4_096, 1, WAIT_S), serve)
+    served = connections(Bounds(4_096, 4_096, WAIT_S), serve)
 
     async def send() -> None:
         ours, theirs = socket.socketpair()
@@ -309,7 +321,7 @@ def test_a_known_head_tells_what_it_told_the_first_time(name: str) -> None:
     target = ("GET", "/health") if pieces[0][:4] == b"GET " else ("POST", f"{API}/orders")
     for call in calls:
         assert (call.method, call.path, call.query, call.problem) == (*target, b"", None)
-        assert call.headers[0] == (b"host", b"x")
+        assert call.headers[0] == (b"host", b"localhost")
 
 
 def test_while_a_request_is_carried_out_those_behind_it_are_not_read(patient: Plan) -> None:
@@ -328,6 +340,105 @@ def test_while_a_request_is_carried_out_those_behind_it_are_not_read(patient: Pl
         raw.sock.settimeout(WAIT_S)
         assert "order_id" in raw.answer()[1]
         assert raw.answer()[1]["status"] == "healthy"
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nX: " + b"x" * 40_000,
+        b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    ],
+    ids=["nonsense", "a long header", "an upgrade"],
+)
+def test_what_is_wrong_behind_an_order_does_not_answer_it(patient: Plan, behind: bytes) -> None:
+    with Http(patient) as http:
+        http.post(f"{API}/orders", ORDER)
+    matcher = pid_of(patient, "matcher")
+    with Raw(patient) as raw, Raw(patient) as other:
+        os.kill(matcher, signal.SIGSTOP)
+        try:
+            sent = counter(patient, "commands") + 1
+            raw.send(ENTER + behind)
+            until(lambda: counter(patient, "commands") == sent)
+            other.send(HEALTH)
+            other.answer()
+        finally:
+            os.kill(matcher, signal.SIGCONT)
+        status, body, _ = raw.answer()
+        assert (status, body["status"]) == (200, "OPEN")
+        assert raw.answer()[0] in (400, 431)
+        assert raw.ended()
+
+
+def test_many_small_requests_in_one_piece_are_all_answered(patient: Plan) -> None:
+    """However many they are: a bound of a request is one of each request."""
+    request = HEALTH[:-2] + b"X: " + b"x" * (140 - len(HEALTH) - 5) + b"\r\n\r\n"
+    ended = ENTER.replace(b'"quantity": 1', b'"quantity": 0')
+    assert len(request) == 140
+    for many in (request, request + ENTER, ended):
+        with Raw(patient) as raw:
+            count = 2_000 if many is request else 400
+            sender = threading.Thread(target=raw.send, args=(many * count,))
+            sender.start()
+            for _ in range(count):
+                assert raw.answer()[0] == (400 if many is ended else 200)
+                if many not in (request, ended):
+                    assert raw.answer()[0] == 200
+            sender.join()
+
+
+TRAILERS = b"2\r\n{}\r\n0\r\n"
+
+
+@pytest.mark.parametrize("cut", [0, 1, 20, 100])
+def test_what_comes_behind_a_body_is_dropped(cut: int) -> None:
+    calls: list[Call] = []
+
+    def serve(call: Call, reply: Reply) -> None:
+        calls.append(call)
+        reply(Answer(200, b""))
+
+    served = connections(Bounds(4_096, 4_096, WAIT_S), serve)
+    data = CHUNKED + TRAILERS + b"X-Api-Key: k\r\nHost: y\r\nExpect: 100-continue\r\n\r\n" + HEALTH
+
+    async def send() -> None:
+        ours, theirs = socket.socketpair()
+        made = served(uvicorn.Config(lambda: None), ServerState(), {})
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_accepted_socket(lambda: made, theirs)
+        made.data_received(data[: len(data) - cut])
+        if cut:
+            made.data_received(data[len(data) - cut :])
+        transport.abort()
+        ours.close()
+
+    asyncio.run(send())
+    assert [call.body for call in calls] == [b"{}", b""]
+    for call in calls:
+        assert [name for name, _ in call.headers].count(b"host") == 1
+        assert not {b"x-api-key", b"expect"} & {name for name, _ in call.headers}
+
+
+@pytest.mark.parametrize(
+    "trailer",
+    [b"X: " + b"y" * (1 << 22), b"X: y\r\n" * 100_000, (b"X: " + b"y" * 999 + b"\r\n") * 5_000],
+    ids=["endless", "many", "long"],
+)
+def test_what_comes_behind_a_body_is_bounded(patient: Plan, trailer: bytes) -> None:
+    with Raw(patient) as raw:
+        with suppress(ConnectionError):  # the other side may have ended before all is sent
+            raw.send(CHUNKED + TRAILERS + trailer)
+        with suppress(ConnectionResetError):
+            assert raw.answer()[0] == 431
+            assert raw.ended()
+    with Raw(patient) as raw, Raw(patient) as other:
+        for piece in (CHUNKED + TRAILERS + trailer[:30_000], trailer[30_000:70_000]):
+            raw.send(piece)
+            other.send(HEALTH)
+            other.answer()  # so it has been read by itself
+        assert raw.answer()[0] == 431
 
 
 def test_what_is_under_way_is_answered_before_the_end(patient: Plan) -> None:

@@ -76,7 +76,8 @@ def test_what_is_pipelined_enters_as_sent_after_any_silence(plan: Plan, http: Ht
         method = "DELETE" if number % 2 else "POST"
         path = f"{API}/orders?user_id={user}" if number % 2 else f"{API}/orders"
         body = b"" if number % 2 else str(ORDER | {"user_id": user}).replace("'", '"').encode()
-        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
         if not number:
             http.connection.connect()
         http.connection.sock.sendall(head.encode() + body)

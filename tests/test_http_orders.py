@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from itertools import count
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -119,6 +120,91 @@ def test_a_price_is_taken_exactly_as_written(http: Http, text: str, exact: str) 
     text_reply = http.call("GET", f"{API}/orders/{order_id}?numbers=string")
     assert f'"price":"{exact}",'.encode() in text_reply.raw
     assert b'"quantity":"1"' in text_reply.raw
+
+
+LONG = {
+    "zeros": "81." + "0" * 5_000,
+    "digits": "9" * 5_000,
+    "power": "1e" + "9" * 5_000,
+    "text": '"' + "9" * 5_000 + '"',
+    "escapes": '"' + r"\u0039" * 900 + '"',
+    "hundred": "1" + "0" * 100,
+}
+STRANGE = [
+    '"1_0"',
+    '"\uff11"',
+    '" 1"',
+    '"1 "',
+    '"0x1"',
+    '"\ud800"',
+    "[[1]]",
+    "true",
+    "{}",
+    '""',
+    "1e400",
+]
+
+
+@pytest.mark.parametrize("text", [*LONG.values(), *STRANGE], ids=[*LONG, *map(repr, STRANGE)])
+@pytest.mark.parametrize("field", ["price", "quantity"])
+def test_a_number_is_short_and_ascii(http: Http, field: str, text: str) -> None:
+    """And the orders of a batch beside a wrong one are told what became of them."""
+    order = LIMIT | {"price": 81}
+    wrong = json.dumps(order | {field: 1234}).replace("1234", text)
+    path = f"{API}/orders"
+    entered = http.post(path, order)["order_id"]
+    batch = f'{{"orders": [{json.dumps(order)}, {wrong}, {json.dumps(order)}]}}'
+    changed = f'{{"{field}": {text}}}'
+    for found in (
+        http.call("POST", path, wrong.encode("utf-8", "surrogatepass")),
+        http.call("PATCH", f"{path}/{entered}", changed.encode("utf-8", "surrogatepass")),
+    ):
+        assert (found.status, found.code) == (400, f"INVALID_{field.upper()}")
+        assert found.body["error"]["details"]["field"] == field
+        assert len(found.body["error"]["message"]) < 250
+    found = http.call("POST", f"{path}/batch", batch.encode("utf-8", "surrogatepass"))
+    results = found.body["results"]
+    assert [result["success"] for result in results] == [True, False, True]
+    assert results[1]["error"]["code"] == f"INVALID_{field.upper()}"
+    market = json.dumps(order | {"order_type": "market", "price": 1234}).replace("1234", text)
+    assert http.call("POST", path, market.encode("utf-8", "surrogatepass")).code == "INVALID_PRICE"
+
+
+def test_a_market_order_may_say_that_it_has_no_price(http: Http) -> None:
+    for price in (0, 0.0, "0.00", None):
+        order = LIMIT | {"order_type": "market", "price": price}
+        assert http.post(f"{API}/orders", order)["status"] == "CANCELLED"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{API}/orders?side={'x' * 60}",
+        f"{API}/orders?status={'x' * 60}",
+        f"{API}/orders?{'x' * 3_000}=1",
+        f"{API}/orders?numbers={'x' * 3_000}",
+        f"{API}/orderbook?symbol={'x' * 3_000}",
+        f"{API}/orderbook?depth={'9' * 3_000}",
+        f"{API}/orders/{'9' * 3_000}",
+        f"{API}/candles?interval={'x' * 60}",
+    ],
+)
+def test_an_error_repeats_little_of_what_was_asked(http: Http, path: str) -> None:
+    error = http.call("GET", path).body["error"]
+    assert len(error["message"]) < 250
+    assert len(error["details"]["field"]) <= 100
+
+
+def test_words_of_a_question_may_be_in_any_case(http: Http) -> None:
+    order_id = http.order("alice", "buy", 1, 1)["order_id"]
+    for words in ("side=Buy&status=oPEN", "side=BUY&status=open&numbers=STRING"):
+        (found,) = http.get(f"{API}/orders?user_id=alice&{words}")["orders"]
+        assert found["order_id"] == order_id
+        assert found["price"] == ("1.00" if "STRING" in words else 1)
+    assert http.get(f"{API}/candles?interval=1D&numbers=Number")["interval"] == "1d"
+    for words in ("side=\u017fell", "status=\ufb01lled", "numbers=\u017fTRING"):
+        reply = http.call("GET", f"{API}/orders?{quote(words, safe='=')}")
+        assert (reply.status, reply.body["success"]) == (400, False)
 
 
 def without(*names: str) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def test_paths_and_methods_that_are_not_there(http: Http) -> None:
         assert (reply.status, reply.code) == (404, "NOT_FOUND")
     reply = http.call("PUT", f"{API}/orders", b"{}")
     assert (reply.status, reply.code) == (405, "METHOD_NOT_ALLOWED")
-    assert reply.headers["allow"] == "DELETE, GET, POST"
+    assert reply.headers["allow"] == "DELETE, GET, HEAD, OPTIONS, POST"
     assert http.call("POST", f"{API}/orders/7", b"{}").status == 405
 
 

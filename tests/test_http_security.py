@@ -132,7 +132,7 @@ def test_a_socket_logs_in_by_header_or_by_message(plan: Plan, trust: ssl.SSLCont
         assert ws.refused("subscribe", channel="depth", symbol="AA")[0] == "UNAUTHORIZED"
         assert ws.refused("order", order=ORDER)[0] == "UNAUTHORIZED"
         assert ws.refused("login", key="wrong")[0] == "UNAUTHORIZED"
-        answer = ws.ask("login", key=KEYS["bob"])
+        answer = ws.ask("LogIn", key=KEYS["bob"])
         assert (answer["type"], answer["user_id"]) == ("logged_in", "bob")
         assert ws.refused("login", key=KEYS["bob"])[0] == "INVALID_REQUEST"
         assert ws.ask("order", order=ORDER)["type"] == "result"
@@ -296,6 +296,25 @@ def test_the_command_line_makes_a_key(tmp_path: Path) -> None:
     instrument = '[[instruments]]\nsymbol = "A"\ntick_size = "1"\n'
     (section,) = parse_config(made.stdout + instrument, "t").keys
     assert (section.user_id, section.sha256) == ("carol", digest_of(key.encode()))
+
+
+def test_one_key_is_sent_and_at_the_head(plan: Plan, trust: ssl.SSLContext) -> None:
+    address = plan.http_address
+    assert address is not None
+    alice, bob = KEYS["alice"], KEYS["bob"]
+    for lines in (
+        f"X-API-Key: {alice}\r\nX-API-Key: {alice}",
+        f"X-API-Key: {alice}\r\nAuthorization: Bearer {bob}",
+        f"Authorization: Bearer {alice}\r\nAuthorization: Bearer {bob}",
+        f"Transfer-Encoding: chunked\r\n\r\n0\r\nX-API-Key: {alice}",
+    ):
+        request = f"DELETE {API}/orders HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n\r\n"
+        with (
+            socket.create_connection((address.host, address.port), WAIT_S) as bare,
+            trust.wrap_socket(bare, server_hostname=address.host) as sock,
+        ):
+            sock.sendall(request.encode())
+            assert b" 401 " in sock.recv(65_536)
 
 
 # Hostile bytes ----------------------------------------------------------------------------------

@@ -280,6 +280,38 @@ def test_what_is_wrong_with_a_message_is_named(
     assert ws.ask("ping")["type"] == "pong"
 
 
+@pytest.mark.parametrize("text", ["81." + "0" * 5_000, '"1_0"', '"\uff11"', "true", "1e999999"])
+def test_a_number_that_is_none_is_answered(ws: Ws, text: str) -> None:
+    order = {"user_id": "eve", "order_type": "limit", "side": "buy", "price": 81, "quantity": 1}
+    order_id = ws.ask("order", order=order)["result"]["order_id"]
+    wrong = json.dumps({"op": "order", "id": 1, "order": order}).replace("81", text)
+    changed = f'{{"op": "replace", "id": 1, "order_id": {order_id}, "price": {text}}}'
+    for message in (wrong, changed):
+        ws.connection.send(message)
+        answer = ws.receive()
+        assert (answer["type"], answer["id"]) == ("error", 1)
+        assert answer["error"]["code"] == "INVALID_PRICE"
+        assert answer["error"]["details"]["field"] == "price"
+        assert len(answer["error"]["message"]) < 250
+
+
+def test_nesting_behind_another_mistake_is_answered(ws: Ws) -> None:
+    ws.connection.send('{"op": 1, "x": ' + "[" * 60_000)
+    assert ws.receive()["type"] == "error"
+    assert ws.ask("ping")["type"] == "pong"
+
+
+def test_ops_and_channels_may_be_in_any_case(ws: Ws) -> None:
+    for op, channel in (("SUBSCRIBE", "Ticker"), ("Unsubscribe", "TICKER")):
+        answer = ws.ask(op, channel=channel, symbol="AA")
+        while answer.get("type") == "ticker":
+            answer = ws.receive()
+        assert (answer["type"], answer["channel"]) == (op.lower() + "d", "ticker")
+    assert ws.ask("Subscribe", channel="Orders", user_id="eve")["channel"] == "orders"
+    assert ws.ask("PING")["type"] == "pong"
+    assert ws.refused("\u212aeep")[0] == "INVALID_REQUEST"
+
+
 def test_subscriptions_have_a_bound_and_are_not_given_twice(ws: Ws) -> None:
     for symbol in ("AA", "BB", "CC", "DD"):
         ws.subscribe("trades", symbol=symbol)

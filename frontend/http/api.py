@@ -1,5 +1,6 @@
 """What every request handler of a worker uses: shared memory, instruments, users, order entry."""
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,11 @@ from frontend.http.order_entry import OrderEntry
 from frontend.http.request import Request
 from frontend.http.searches import Searches
 from frontend.keys import Keys
-from ipc.board import BoardReader
+from ipc.board import BoardBusyError, BoardReader
 from ipc.records import account_of, sequence_of, shard_of
 from ipc.ring import RingReader
 from ipc.status import StatusReader, StatusWriter
-from ipc.table import OrderTableReader
+from ipc.table import OrderTableReader, TableBusyError
 
 if TYPE_CHECKING:
     from frontend.http.candles import Candles  # which use this module
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from frontend.http.trade_reads import TradeReads
 
 Records = npt.NDArray[np.void]
+
+logger = logging.getLogger("shardbook.http")
 
 
 class Api:
@@ -62,12 +65,20 @@ class Api:
         """
         if not self.keys:
             return None
+        found = None
         for name, value in headers:
             if name == b"x-api-key":
-                return self.user_of_key(value)
-            if name == b"authorization" and value[:7].lower() == b"bearer ":
-                return self.user_of_key(value[7:].strip())
-        raise ApiError("UNAUTHORIZED", "an API key must be sent")
+                key = value
+            elif name == b"authorization" and value[:7].lower() == b"bearer ":
+                key = value[7:].strip()
+            else:
+                continue
+            if found is not None:
+                raise ApiError("UNAUTHORIZED", "one API key must be sent, not several")
+            found = key
+        if found is None:
+            raise ApiError("UNAUTHORIZED", "an API key must be sent")
+        return self.user_of_key(found)
 
     def user_of_key(self, key: bytes) -> str:
         """Return the user of a key. Raises ``ApiError``."""
@@ -75,6 +86,16 @@ class Api:
         if user_id is None:
             raise ApiError("UNAUTHORIZED", "the API key must be one that is configured")
         return user_id
+
+    def problem(self, error: Exception) -> ApiError:
+        """Return what to say of an error; one that nobody foresaw is counted and logged."""
+        if isinstance(error, ApiError):
+            return error
+        if isinstance(error, BoardBusyError | TableBusyError):
+            return ApiError("BUSY", "what was to be read is being changed; try again")
+        self.status.add("internal_errors", 1)
+        logger.error("request failed", exc_info=error)
+        return ApiError("INTERNAL", "the request failed for a reason of ours")
 
     def account(self, request: Request, named: str | None) -> int | None:
         """Return whose orders a request may see; None where everybody's. Raises ``ApiError``."""

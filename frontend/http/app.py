@@ -13,14 +13,18 @@ from typing import Any
 
 import msgspec
 
+from frontend.http.access import Admit, preflight
 from frontend.http.api import Api
-from frontend.http.connection import Answer, Call, Reply
-from frontend.http.errors import ApiError, problem_of
+from frontend.http.connection import PLACE, Answer, Call, Reply
+from frontend.http.door import Place
+from frontend.http.errors import ApiError, broken_rule
 from frontend.http.models import MAX_ID, ErrorAnswer
+from frontend.http.models import Answer as GoodAnswer
 from frontend.http.order_entry import Outcome
 from frontend.http.request import Request
 from frontend.http.routes import PREFIX, ROUTES, Content, Result, Route
 from frontend.http.sockets import Socket
+from ipc.decimals import NumberError, whole_number
 
 JSON = (b"content-type", b"application/json")
 SOCKET_PATHS = ("/ws", PREFIX + "/ws")
@@ -34,16 +38,18 @@ Scope = dict[str, Any]
 class App:
     """Serves REST, and hands WebSockets on."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, admit: Admit) -> None:
         self._api = api
+        self._admit = admit
         self._keyed = bool(api.keys)
         self._routes: dict[tuple[str, str], Route] = {}
         self._methods: dict[str, list[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         for route in ROUTES:
             for path in (PREFIX + route.path, *([route.path] if route.unprefixed else [])):
-                self._routes[route.method, path] = route
-                self._methods.setdefault(path, []).append(route.method)
+                for method in (route.method, *(["HEAD"] if route.method == "GET" else [])):
+                    self._routes[method, path] = route
+                    self._methods.setdefault(path, ["OPTIONS"]).append(method)
 
     def serve(self, call: Call, reply: Reply) -> None:
         """Answer a request, at once or later."""
@@ -53,10 +59,15 @@ class App:
             order_id = 0
             route = self._routes.get((call.method, call.path))
             if route is None:
+                if call.method == "OPTIONS":
+                    reply(self._options(call))
+                    return
                 route, order_id = self._route(call.method, call.path)
             user_id = None
             if self._keyed and not route.public:
                 user_id = self._api.authenticate(call.headers)
+                if call.place is not None:
+                    call.place.show()
             conclude = partial(self._conclude, reply)
             result: Any = route.handler(
                 Request(self._api, call.query, call.body, user_id, order_id, conclude)
@@ -97,7 +108,7 @@ class App:
         return answer
 
     def _bad(self, error: Exception) -> Answer:
-        problem = problem_of(error)
+        problem = self._api.problem(error)
         self._api.meter.answered(problem.status)
         body = _encode(ErrorAnswer(problem.body(), time.time_ns()))
         return Answer(problem.status, body, headers=problem.headers)
@@ -105,22 +116,25 @@ class App:
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """Serve a WebSocket, as ASGI has it; a key may come with its request, or by login later."""
         await receive()
-        problem: ApiError | None = None
         user_id = None
-        if scope["path"] not in SOCKET_PATHS:
-            problem = ApiError("NOT_FOUND", "there is nothing at this path")
-        elif any(name in (b"x-api-key", b"authorization") for name, _ in scope["headers"]):
-            try:
+        try:
+            self._admit(scope["headers"], False)
+            if scope["path"] not in SOCKET_PATHS:
+                raise ApiError("NOT_FOUND", "there is nothing at this path")
+            if any(name in (b"x-api-key", b"authorization") for name, _ in scope["headers"]):
                 user_id = self._api.authenticate(scope["headers"])
-            except ApiError as error:
-                problem = error
-        if problem is not None:
-            await _refuse(problem, send)
+        except ApiError as error:
+            await _refuse(error, send)
             return
         await send({"type": "websocket.accept"})
         self._api.status.add("sockets", 1)
+        place: Place = scope["state"][PLACE]
+        socket = Socket(self._api, user_id, send, place.show)
+        place.end = socket.end_stranger
+        if user_id is not None:
+            place.show()
         try:
-            await Socket(self._api, user_id, send).serve(receive)
+            await socket.serve(receive)
         finally:
             self._api.status.add("sockets", -1)
 
@@ -133,12 +147,23 @@ class App:
             found = self._routes.get((method, path))
             if found is not None:
                 return found, order_id
+        allowed = self._methods_of(path)
+        raise ApiError("METHOD_NOT_ALLOWED", f"{method} is not served here", allowed=allowed)
+
+    def _options(self, call: Call) -> Answer:
+        """Tell which methods a path has, as a browser asks before it lets a page use them."""
+        path = call.path
+        if path not in self._methods and path.startswith(ORDER_PREFIX):
+            path = ORDER_PATH
+        answer = self._good(GoodAnswer(timestamp=time.time_ns()))
+        answer.headers = preflight(self._methods_of(path), bool(call.grant))
+        return answer
+
+    def _methods_of(self, path: str) -> list[str]:
         methods = self._methods.get(path)
         if methods is None:
             raise ApiError("NOT_FOUND", "there is nothing at this path")
-        raise ApiError(
-            "METHOD_NOT_ALLOWED", f"{method} is not served here", allowed=sorted(methods)
-        )
+        return sorted(methods)
 
 
 async def _refuse(problem: ApiError, send: Any) -> None:
@@ -151,11 +176,7 @@ async def _refuse(problem: ApiError, send: Any) -> None:
 
 
 def _order_id(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) <= 16 and 1 <= int(text) <= MAX_ID:
-        return int(text)
-    raise ApiError(
-        "INVALID_ORDER_ID",
-        f"order_id: must be a whole number of 1 to {MAX_ID}",
-        field="order_id",
-        rule=f"must be a whole number of 1 to {MAX_ID}",
-    )
+    try:
+        return whole_number(text, 1, MAX_ID)
+    except NumberError as error:
+        raise broken_rule("order_id", str(error)) from None

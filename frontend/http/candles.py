@@ -16,7 +16,7 @@ from engine.trade_reader import LogTail, Position
 from frontend.http.api import Api, Records
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.market import Market
-from frontend.http.models import Candle, CandlesAnswer, CandlesQuery
+from frontend.http.models import Candle, CandlesAnswer, CandlesQuery, lowered
 from frontend.http.request import Request, read_query
 from ipc.records import sequence_of, shard_of
 
@@ -90,7 +90,8 @@ class Candles:
         api = self._api
         query = read_query(CandlesQuery, request.query)
         market = api.markets.named(query.symbol)
-        minutes = INTERVALS.get(query.interval)
+        interval = lowered(query.interval)
+        minutes = INTERVALS.get(interval)
         if minutes is None:
             raise broken_rule("interval", _INTERVAL_RULE)
         loop = asyncio.get_running_loop()
@@ -109,7 +110,7 @@ class Candles:
         return CandlesAnswer(
             timestamp=time.time_ns(),
             symbol=market.symbol,
-            interval=query.interval,
+            interval=interval,
             candles=candles,
             count=len(candles),
         )

@@ -9,7 +9,6 @@ A client's requests mostly have the same head again and again, byte for byte. Wh
 of a head is remembered, so a request that comes in one piece with a known one is not parsed.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -20,14 +19,17 @@ import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from frontend.http.access import Admit, Headers
+from frontend.http.door import Door, Entrant, Place
 from frontend.http.errors import ApiError
-from frontend.http.models import ErrorAnswer
 
 REMEMBERED_TARGETS = 1_024
 REMEMBERED_HEADS = 1_024
 MAX_REMEMBERED_HEAD_BYTES = 1_024
 _ANSWER = b"%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n%b"
 _JSON = b"application/json"
+PLACE = "place"
+"""Under which name a WebSocket's scope has the place of its connection in its ``state``."""
 _HEAD_END = b"\r\n\r\n"
 
 Header = tuple[bytes, bytes]
@@ -44,6 +46,10 @@ class Call(msgspec.Struct):
     keep_alive: bool
     problem: ApiError | None
     """What is wrong with it already."""
+    grant: bytes = b""
+    """Lines for the head of its answer, which tell a browser that a page may read it."""
+    place: Place | None = None
+    """Of its connection, where that is a stranger's yet."""
 
 
 class Answer(msgspec.Struct):
@@ -70,7 +76,6 @@ class Bounds(NamedTuple):
 
     max_header_bytes: int
     max_body_bytes: int
-    max_connections: int
     wait_s: float
 
 
@@ -82,23 +87,41 @@ class Head(NamedTuple):
     query: bytes
     headers: list[Header]
     body_bytes: int
+    grant: bytes
 
 
 class HeadersTooLargeError(Exception):
     """Ends parsing."""
 
 
-def connections(bounds: Bounds, serve: Serve) -> type["Connection"]:
-    """Return the class of connections with these bounds that are served so."""
-    own = {"bounds": bounds, "serve": staticmethod(serve), "heads": {}}
+class UpgradeTooSoonError(Exception):
+    """Ends parsing."""
+
+
+def connections(
+    bounds: Bounds, serve: Serve, admit: Admit = lambda *_: b"", door: Door | None = None
+) -> type["Connection"]:
+    """Return the class of connections with these bounds that are served so.
+
+    What ``admit`` and ``door`` refuse is served as a call with a problem.
+    """
+    own = {
+        "bounds": bounds,
+        "serve": staticmethod(serve),
+        "admit": staticmethod(admit),
+        "heads": {},
+        "door": door,
+    }
     return type("BoundConnection", (Connection,), own)
 
 
-class Connection(HttpToolsProtocol):
+class Connection(HttpToolsProtocol, Entrant):
     """A connection from accept to close, or to its upgrade."""
 
     bounds: ClassVar[Bounds]
     serve: "ClassVar[staticmethod[[Call, Reply], None]]"
+    admit: "ClassVar[staticmethod[[Headers, bool], bytes]]"
+    door: ClassVar[Door | None]
     heads: ClassVar[dict[bytes, Head]]
     """Heads of requests that were plain and whole, and left the connection open."""
 
@@ -110,20 +133,35 @@ class Connection(HttpToolsProtocol):
     _serving = False
     _stopping = False
     _lost = False
+    place: Place | None = None
+    """At the door; a connection over TLS has taken it before."""
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a request, or refuse where there are too many connections."""
         super().connection_made(transport)
         self._calls: deque[Call] = deque()
         self._waits_since = self.loop.time()
-        if len(self.connections) > self.bounds.max_connections:
-            most = self.bounds.max_connections
-            self._end(ApiError("BUSY", f"there are {most} connections already"))
+        if self.door is None:
+            return
+        try:
+            host = self.client[0] if self.client else ""
+            place = self.place or self.door.enter(host, self._waits_since)
+        except ApiError as error:
+            self._end(error)
+            self._serve_all()
+            return
+        if not self.door.keyed:
+            place.show()
+        place.end, place.abort = self._end_idle, transport.abort
+        self.place = place
+        self.app_state = {**self.app_state, PLACE: place}  # a WebSocket takes it over
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what is not answered."""
         self._lost = True
         self._calls.clear()
+        if self.place is not None:
+            self.place.leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -133,9 +171,9 @@ class Connection(HttpToolsProtocol):
         stop = data.find(_HEAD_END) + len(_HEAD_END)
         head = self.heads.get(data[:stop]) if self._between else None
         if head is not None and len(data) - stop == head.body_bytes:
-            method, path, query, headers, _ = head
+            method, path, query, headers, _, grant = head
             self._waits_since = 0.0
-            self._calls.append(Call(method, path, query, headers, data[stop:], True, None))
+            self._calls.append(Call(method, path, query, headers, data[stop:], True, None, grant))
         else:
             self._parse(data, stop)
         if self._calls:
@@ -147,10 +185,11 @@ class Connection(HttpToolsProtocol):
     def _parse(self, data: bytes, stop: int) -> None:
         """Let the parser tell of a piece; its first head, if there is one, ends at ``stop``."""
         calls, alone = self._calls, self._between and not self._calls
+        self._began, self._piece_body_bytes = False, 0
         super().data_received(data)
-        if self._in_headers and self._problem is None:
+        if (self._in_headers or self._in_trailers) and self._problem is None:
             # Neither an endless header nor endless headers are told of by the parser.
-            self._unfinished_bytes += len(data)
+            self._unfinished_bytes += self._rest_bytes(data) if self._began else len(data)
             if self._unfinished_bytes > 2 * self.bounds.max_header_bytes:
                 self._end(self._too_large())
         if alone and len(calls) == 1 and self._between and stop <= MAX_REMEMBERED_HEAD_BYTES:
@@ -161,14 +200,30 @@ class Connection(HttpToolsProtocol):
                 if len(self.heads) >= REMEMBERED_HEADS:
                     self.heads.clear()
                 self.heads[data[:stop]] = Head(
-                    call.method, call.path, call.query, call.headers, len(call.body)
+                    call.method, call.path, call.query, call.headers, len(call.body), call.grant
                 )
+
+    def _rest_bytes(self, data: bytes) -> int:
+        """Return how much of a piece belongs to the head that begins in it, and is not whole.
+
+        What comes before is whole requests: it ends with an empty line, or with a body. Where that
+        has empty lines too it is less; the next piece counts in full.
+        """
+        if self._in_trailers:
+            return 0
+        return max(0, len(data) - max(0, data.rfind(_HEAD_END)) - self._piece_body_bytes)
 
     # What the parser tells ----------------------------------------------------------------------
 
     _header_bytes = 0
     _unfinished_bytes = 0
     _in_headers = False
+    _in_trailers = False
+    """Or behind the line of a chunk of which nothing has come."""
+    _began = False
+    """Whether that began in the piece that is parsed."""
+    _piece_body_bytes = 0
+    """Of the last body in the piece that is parsed."""
     _between = True
     """Whether the last request is whole, and nothing has come of the next one."""
 
@@ -176,7 +231,8 @@ class Connection(HttpToolsProtocol):
         """Begin a request."""
         self._between = False
         self._header_bytes = self._unfinished_bytes = 0
-        self._in_headers = True
+        self._in_headers = self._began = True
+        self._in_trailers = False
         self._waits_since = self.loop.time()
         self.url, self.headers, self.expect_100_continue = b"", [], False
         self._body: bytes | bytearray = b""
@@ -189,8 +245,13 @@ class Connection(HttpToolsProtocol):
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header."""
+        """Keep a header; what comes behind the body is none, and is not kept."""
         self._header_bytes += len(name) + len(value)
+        if not self._in_headers:
+            if self._header_bytes > self.bounds.max_header_bytes:
+                self._problem = self._too_large()
+                raise HeadersTooLargeError
+            return
         name = name.lower()
         if name == b"expect":
             self.expect_100_continue = value.lower() == b"100-continue"
@@ -203,7 +264,11 @@ class Connection(HttpToolsProtocol):
             self._problem = self._too_large()
             raise HeadersTooLargeError
         self._target = target_of(self.url)
+        self._piece_body_bytes = 0
         if self.parser.should_upgrade() and self._should_upgrade():
+            if self._calls or self._current is not None:
+                self._problem = ApiError("INVALID_REQUEST", "an upgrade must await all answers")
+                raise UpgradeTooSoonError
             self._upgrades = True
             url, headers = self.url, self.headers
             super().on_message_begin()
@@ -215,6 +280,9 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body, unless it is too large: then none of it."""
+        self._in_trailers = False
+        self._unfinished_bytes = 0
+        self._piece_body_bytes += len(body)
         if self._wrong is not None:
             return
         if not self._body:
@@ -228,9 +296,15 @@ class Connection(HttpToolsProtocol):
             self._wrong = ApiError("BODY_TOO_LARGE", f"the body must have at most {most} bytes")
             self._add_call()
 
+    def on_chunk_header(self) -> None:
+        """Await a chunk: or trailers, where it is the last one and empty."""
+        self._in_trailers = self._began = True
+        self._unfinished_bytes = 0
+
     def on_message_complete(self) -> None:
         """Queue the request, unless it is answered already."""
         self._between = True
+        self._in_trailers = False
         if self._wrong is not None:
             self._waits_since = self.loop.time()
         elif not self._upgrades:
@@ -241,8 +315,13 @@ class Connection(HttpToolsProtocol):
         parser = self.parser
         keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
         method = parser.get_method().decode("ascii")
+        problem, grant, body = self._wrong, b"", bytes(self._body)
+        try:
+            grant = self.admit(self.headers, bool(body))
+        except ApiError as error:
+            problem = problem or error
         self._calls.append(
-            Call(method, *self._target, self.headers, bytes(self._body), keep_alive, self._wrong)
+            Call(method, *self._target, self.headers, body, keep_alive, problem, grant)
         )
 
     def _too_large(self) -> ApiError:
@@ -256,6 +335,8 @@ class Connection(HttpToolsProtocol):
         self._serving = True
         while self._calls and self._current is None and not self.flow.write_paused:
             self._current = self._calls.popleft()
+            if self.place is not None and self.place.strange:
+                self._current.place = self.place
             self.serve(self._current, self._reply)
         self._serving = False
         if self._calls:
@@ -270,7 +351,7 @@ class Connection(HttpToolsProtocol):
         call, self._current = self._current, None
         if self._lost or call is None:
             return
-        head = STATUS_LINE[answer.status]
+        head = STATUS_LINE[answer.status] + call.grant
         for name, value in answer.headers:
             head += b"%b: %b\r\n" % (name, value)
         closing = self._stopping or not call.keep_alive
@@ -298,12 +379,9 @@ class Connection(HttpToolsProtocol):
         self._end(self._problem or ApiError("INVALID_REQUEST", "the request must be HTTP/1.1"))
 
     def _end(self, problem: ApiError) -> None:
-        """Answer with an error, and close."""
+        """Take nothing more, and close: with an error, once what came before is answered."""
         self._problem = problem
-        self._stopping = True
-        self._current = Call("", "", b"", [], b"", False, problem)
-        body = msgspec.json.encode(ErrorAnswer(problem.body(), time.time_ns()))
-        self._reply(Answer(problem.status, body, headers=problem.headers))
+        self._calls.append(Call("", "", b"", [], b"", False, problem))
 
     # The end ------------------------------------------------------------------------------------
 
@@ -314,6 +392,12 @@ class Connection(HttpToolsProtocol):
                 self.transport.abort()  # it does not read either
             else:
                 self.transport.close()
+
+    def _end_idle(self) -> bool:
+        """Close a stranger's connection, unless a request of it is under way."""
+        if self._waits_since:
+            self.transport.close()
+        return bool(self._waits_since)
 
     def shutdown(self) -> None:
         """Close, once what is under way is answered."""

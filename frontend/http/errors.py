@@ -3,18 +3,14 @@
 One exception, ``ApiError``, carries all of it; nothing else leaves a worker as an error.
 """
 
-import logging
 from typing import Any
 
 import msgspec
 
 from frontend.http.models import ErrorBody
-from ipc.board import BoardBusyError
+from ipc.decimals import clipped
 from ipc.messages import Reject
-from ipc.table import TableBusyError
 from ipc.vocabulary import Reason
-
-logger = logging.getLogger("shardbook.http")
 
 RETRY_AFTER = ((b"retry-after", b"1"),)
 
@@ -42,9 +38,10 @@ STATUS_OF_CODE: dict[str, int] = {
     "ORDER_NOT_OPEN": 409,
     "BOOK_FULL": 409,
     "BODY_TOO_LARGE": 413,
+    "UNSUPPORTED_MEDIA_TYPE": 415,
     "TOO_MANY_REQUESTS": 429,
     "HEADERS_TOO_LARGE": 431,
-    "INTERNAL_ERROR": 500,
+    "INTERNAL": 500,
     "BUSY": 503,
     "SHARD_DOWN": 503,
     "NOT_READY": 503,
@@ -103,26 +100,16 @@ def broken_rule(field: str, rule: str, code: str = "") -> ApiError:
 def of_validation(error: msgspec.ValidationError) -> ApiError:
     """Return what msgspec found, as field and rule."""
     problem, _, where = str(error).partition(" - at `$")
-    rule = problem.replace("`", "").replace(" | null", "")
-    field = where.rstrip("`").strip(".")
+    rule = clipped(problem.replace("`", "").replace(" | null", ""))
+    field = clipped(where.rstrip("`").strip("."))
     if rule.startswith(("Object missing required field ", "Object contains unknown field ")):
         words, _, name = problem.partition(" field ")
-        name = name.strip("`")
+        name = clipped(name.strip("`"))
         field = f"{field}.{name}" if field else name
         rule = "must be given" if "missing" in words else "is not a field of this request"
         if "missing" not in words:
             return broken_rule(field, rule, "INVALID_REQUEST")
     return broken_rule(field, rule)
-
-
-def problem_of(error: Exception) -> ApiError:
-    """Return what a client is told of an exception; one that nobody expected is logged."""
-    if isinstance(error, ApiError):
-        return error
-    if isinstance(error, BoardBusyError | TableBusyError):
-        return ApiError("BUSY", "what was to be read is being changed; try again")
-    logger.error("request failed", exc_info=error)
-    return ApiError("INTERNAL_ERROR", "the request failed for a reason of ours")
 
 
 def of_reject(reject: Reject) -> ApiError:

@@ -5,22 +5,26 @@ as JSON numbers, or as texts of the same. What they come as is remembered too.
 """
 
 from collections.abc import Iterable
-from decimal import Decimal
 
+import msgspec
 from msgspec import Raw
 
 from frontend.http.errors import ApiError, broken_rule
+from ipc.decimals import MAX_CHARACTERS, NumberError
 from ipc.instruments import Instrument, Scale, ScaleError
 from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, RULES, Reason
 
 MAX_REMEMBERED = 65_536
 """Decimals of one scale that are kept written."""
+MAX_REMEMBERED_BYTES = 32
+"""Of a decimal that came: a longer one is read each time."""
 NAMED = 12
 """Symbols that an error names."""
+_NUMBER_STARTS = [b"%d" % digit for digit in range(10)] + [b"-"]
 
 
-class Steps(dict[Decimal, int]):
-    """Decimals of one scale as steps, of ``field``: ``steps.of(value)``."""
+class Steps(dict[bytes, int]):
+    """Decimals of one scale as steps, of ``field``, by how they were written: ``steps.of(raw)``."""
 
     def __init__(self, scale: Scale, field: str, most: int, reason: Reason) -> None:
         super().__init__()
@@ -29,27 +33,46 @@ class Steps(dict[Decimal, int]):
         self._most = most
         self._reason = reason
 
-    def of(self, value: Decimal) -> int:
-        """Return a decimal in steps. Raises ``ApiError``."""
-        try:
-            known = self.get(value)
-        except TypeError:  # a signalling NaN
-            known = None
-        return known or self._learn(value)
+    def of(self, written: Raw) -> int:
+        """Return a JSON number, or a text of one, in steps. Raises ``ApiError``."""
+        data = bytes(written)
+        return self.get(data) or self._learn(data)
 
-    def _learn(self, value: Decimal) -> int:
-        field, reason = self._field, self._reason
+    def is_zero(self, written: Raw) -> bool:
+        """Return whether a JSON number, or a text of one, is 0. Raises ``ApiError``."""
+        return not self._read(bytes(written))
+
+    def _learn(self, data: bytes) -> int:
+        steps = self._read(data)
+        if not 1 <= steps <= self._most:
+            raise broken_rule(self._field, RULES[self._reason].text, self._reason.name)
+        if len(data) <= MAX_REMEMBERED_BYTES:
+            if len(self) >= MAX_REMEMBERED:
+                self.clear()
+            self[data] = steps
+        return steps
+
+    def _read(self, data: bytes) -> int:
+        field = self._field
         try:
-            steps = self._scale.steps(value, field)
+            return self._scale.steps(_text_of(data), field)
         except ScaleError as error:
             rule = str(error).removeprefix(f"{field}: ")
-            raise broken_rule(field, rule, reason.name) from None
-        if not 1 <= steps <= self._most:
-            raise broken_rule(field, RULES[reason].text, reason.name)
-        if len(self) >= MAX_REMEMBERED:
-            self.clear()
-        self[Decimal(self._scale.text(steps))] = steps  # equal, and short however it was written
-        return steps
+        except NumberError as error:
+            rule = str(error)
+        raise broken_rule(field, rule, self._reason.name)
+
+
+def _text_of(data: bytes) -> str:
+    """Return the text of a JSON number, or what a JSON text holds. Raises ``NumberError``."""
+    if len(data) > MAX_CHARACTERS + len('""'):
+        raise NumberError(f"must have at most {MAX_CHARACTERS} characters")
+    if data[:1] in _NUMBER_STARTS:
+        return data.decode("ascii")
+    try:
+        return msgspec.json.decode(data, type=str)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise NumberError("must be a number, or the text of one") from None
 
 
 class Decimals(dict[int, Raw]):

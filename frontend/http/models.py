@@ -5,7 +5,6 @@ places, or texts of the same with ``numbers=string``; times are nanoseconds sinc
 are below 2^53. Requests take prices and quantities as numbers or as texts, exactly as written.
 """
 
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -28,18 +27,30 @@ Number = Annotated[
 OrderId = Annotated[int, Meta(ge=1, le=MAX_ID)]
 Timestamp = Annotated[int, Meta(description="nanoseconds since the epoch")]
 Amount = Annotated[
-    Decimal,
+    Raw,
     Meta(
         description="a number, or the text of one",
         extra_json_schema={"type": ["number", "string"], "format": "decimal"},
     ),
 ]
+"""A decimal as it came: ``Market`` reads it."""
 Word = Annotated[str, Meta(max_length=64)]
 Side = Literal["BUY", "SELL"]
 OrderType = Literal["MARKET", "LIMIT"]
 TimeInForce = Literal["GTC", "IOC", "FOK"]
 Status = Literal["OPEN", "PARTIAL", "FILLED", "CANCELLED", "REJECTED"]
 Numbers = Literal["number", "string"]
+
+
+def given(written: Raw | UnsetType) -> Raw | UnsetType:
+    """Return a decimal as it came, UNSET where it is null."""
+    return UNSET if isinstance(written, Raw) and bytes(written) == b"null" else written
+
+
+def lowered(word: str) -> str:
+    """Return a word in lower case, where it is one: other letters have ASCII ones of theirs."""
+    return word.lower() if word.isascii() else word
+
 
 # Requests ---------------------------------------------------------------------------------------
 
@@ -55,7 +66,7 @@ class NewOrder(_Request):
     symbol: Word | UnsetType = UNSET
     order_type: Word | UnsetType = UNSET
     side: Word | UnsetType = UNSET
-    price: Amount | None = None
+    price: Amount | UnsetType = UNSET
     quantity: Amount | UnsetType = UNSET
     time_in_force: Word | UnsetType = UNSET
     post_only: bool = False
@@ -75,8 +86,12 @@ class Replacement(_Request):
     """
 
     user_id: UserId | UnsetType = UNSET
-    price: Amount | None = None
-    quantity: Amount | None = None
+    price: Amount | UnsetType = UNSET
+    quantity: Amount | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        """Take null for left out."""
+        self.price, self.quantity = given(self.price), given(self.quantity)
 
 
 class Query(Struct, forbid_unknown_fields=True, frozen=True):

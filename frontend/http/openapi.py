@@ -9,8 +9,14 @@ from frontend.http.models import ErrorAnswer, NewOrder
 from frontend.http.routes import PREFIX, ROUTES, Route
 
 _REF = "#/components/schemas/{name}"
-_EVERYWHERE = ("INVALID_REQUEST", "HEADERS_TOO_LARGE", "INTERNAL_ERROR")
-_KEYED = ("UNAUTHORIZED", "FORBIDDEN")
+_EVERYWHERE = (
+    "INVALID_REQUEST",
+    "FORBIDDEN",
+    "UNSUPPORTED_MEDIA_TYPE",
+    "HEADERS_TOO_LARGE",
+    "INTERNAL",
+)
+_KEYED = ("UNAUTHORIZED",)
 _ORDER_ID = {
     "name": "order_id",
     "in": "path",

@@ -1,15 +1,14 @@
 """Orders as JSON, turned into commands; every field that is wrong is named with its rule."""
 
-from decimal import Decimal
 from enum import IntEnum
 from typing import TypeVar
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from frontend.http.errors import ApiError, broken_rule, of_validation
 from frontend.http.market import Market, Markets
-from frontend.http.models import NewOrder
+from frontend.http.models import NewOrder, given
 from ipc.messages import NewOrder as NewOrderCommand
 from ipc.vocabulary import OrderType, Side, TimeInForce
 
@@ -37,7 +36,7 @@ class Words(dict[str | UnsetType, int]):
     def __missing__(self, word: str | UnsetType) -> int:
         if isinstance(word, UnsetType):
             raise broken_rule(self._field, "must be given", "INVALID_REQUEST")
-        code = self.get(word.upper())
+        code = self.get(word.upper()) if word.isascii() else None
         if code is None:
             raise broken_rule(self._field, self._rule)
         return code
@@ -56,7 +55,7 @@ class Entry(msgspec.Struct):
     command: NewOrderCommand
 
 
-def decode(decoder: "msgspec.json.Decoder[T]", data: bytes | msgspec.Raw) -> T:
+def decode(decoder: "msgspec.json.Decoder[T]", data: bytes | Raw) -> T:
     """Return a body as its type. Raises ``ApiError``."""
     try:
         return decoder.decode(data)
@@ -68,7 +67,7 @@ def decode(decoder: "msgspec.json.Decoder[T]", data: bytes | msgspec.Raw) -> T:
         raise ApiError("INVALID_REQUEST", "the body must not be nested as deep") from None
 
 
-def read_order(data: bytes | msgspec.Raw, markets: Markets, request_id: int) -> Entry:
+def read_order(data: bytes | Raw, markets: Markets, request_id: int) -> Entry:
     """Return one new order. Raises ``ApiError``."""
     order = decode(_order_decoder, data)
     market = markets.named(None if order.symbol is UNSET else order.symbol)
@@ -97,11 +96,12 @@ def _time_in_force(order: NewOrder, order_type: int) -> int:
     return TIMES_IN_FORCE[order.time_in_force]
 
 
-def _price(market: Market, price: Decimal | None, order_type: int) -> int:
+def _price(market: Market, price: Raw | UnsetType, order_type: int) -> int:
+    price = given(price)
     if order_type == _MARKET:
-        if price:
+        if not isinstance(price, UnsetType) and not market.ticks.is_zero(price):
             raise broken_rule("price", "must not be given for a MARKET order")
         return 0
-    if price is None:
+    if isinstance(price, UnsetType):
         raise broken_rule("price", "must be given for a LIMIT order")
     return market.ticks.of(price)

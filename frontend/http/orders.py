@@ -121,8 +121,8 @@ async def create_orders(request: Request) -> BatchResult:
             entry = read_order(data, api.markets, api.entry.next_id())
             session = await api.entry.session_of(request.user(entry.user_id))
             api.entry.check_room(session)
-        except ApiError as error:
-            results[index] = BatchItem(index=index, success=False, error=error.body())
+        except Exception as error:
+            results[index] = _failed(api, index, error)
         else:
             waiting.append((index, entry, api.entry.ask(session, entry.command)))
     for index, entry, answer in waiting:
@@ -141,8 +141,8 @@ def _batch_item(
         result = order_result(
             request.api, found, entry.market, quoted, entry.command.client_order_id
         )
-    except ApiError as error:
-        return BatchItem(index=index, success=False, error=error.body())
+    except Exception as error:
+        return _failed(request.api, index, error)
     return BatchItem(
         index=index,
         success=True,
@@ -153,6 +153,10 @@ def _batch_item(
         trades=result.trades,
         client_order_id=result.client_order_id,
     )
+
+
+def _failed(api: Api, index: int, error: Exception) -> BatchItem:
+    return BatchItem(index=index, success=False, error=api.problem(error).body())
 
 
 def replace_order(request: Request) -> Awaitable[Result] | None:
@@ -188,10 +192,10 @@ def begin_replace(request: Request, named: str | None, quoted: bool = False) -> 
     market, user, client_order_id = _find(
         request, named if change.user_id is UNSET else change.user_id
     )
-    if change.price is None and change.quantity is None:
+    if change.price is UNSET and change.quantity is UNSET:
         raise broken_rule("", "price or quantity must be given", "INVALID_REQUEST")
-    price = None if change.price is None else market.ticks.of(change.price)
-    quantity = None if change.quantity is None else market.lots.of(change.quantity)
+    price = None if change.price is UNSET else market.ticks.of(change.price)
+    quantity = None if change.quantity is UNSET else market.lots.of(change.quantity)
     command = Replace(market.number, api.entry.next_id(), request.order_id, 0, price, quantity)
     return _Replace(api, user, command, request, market, quoted, client_order_id)
 

@@ -68,7 +68,7 @@ def orders(request: Request) -> OrdersAnswer | Awaitable[OrdersAnswer]:
     side = 0 if query.side is None else SIDES[query.side]
     status = None
     if query.status is not None:
-        status = _CODES.get(query.status.upper())
+        status = _CODES.get(query.status.upper()) if query.status.isascii() else None
         if status is None:
             raise broken_rule("status", _STATUS_RULE)
     searches = [

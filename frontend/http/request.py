@@ -8,7 +8,8 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from frontend.http.errors import ApiError, broken_rule, of_validation
-from frontend.http.models import Query
+from frontend.http.models import Query, lowered
+from ipc.decimals import is_whole
 
 if TYPE_CHECKING:
     from frontend.http.api import Api  # which uses this module
@@ -18,7 +19,6 @@ Conclude = Callable[[Callable[[Any], Any], Any], None]
 """Answers a request with what the function makes of the outcome of a command."""
 MAX_QUERY_FIELDS = 32
 REMEMBERED_QUERIES = 1_024
-MAX_DIGITS = 20
 
 
 class Request(msgspec.Struct):
@@ -77,8 +77,10 @@ def read_query(kind: type[Q], text: bytes) -> Q:
         raise ApiError("INVALID_REQUEST", "the query string must name each parameter once")
     for name in _whole_numbers(kind) & fields.keys():
         value = str(fields[name])
-        if value.isascii() and value.isdigit() and len(value) < MAX_DIGITS:
+        if is_whole(value):
             fields[name] = int(value)
+    if "numbers" in fields:
+        fields["numbers"] = lowered(str(fields["numbers"]))
     try:
         return msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:

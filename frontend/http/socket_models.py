@@ -3,12 +3,20 @@
 A client sends objects led by ``op``; whatever it gives as ``id`` comes back with the answer.
 """
 
-from decimal import Decimal
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from frontend.http.models import ErrorBody, Number, OrderId, TopLevel, TradeView, Word
+from frontend.http.models import (
+    Amount,
+    ErrorBody,
+    Number,
+    OrderId,
+    TopLevel,
+    TradeView,
+    Word,
+    lowered,
+)
 from ipc.messages import UserId
 
 RequestTag = Annotated[str, Meta(max_length=64)] | int | None
@@ -28,8 +36,14 @@ class Op(Struct, forbid_unknown_fields=True):
     key: Annotated[str, Meta(max_length=256)] | None = None
     order: Raw = Raw(b"")
     order_id: OrderId | None = None
-    price: Decimal | None = None
-    quantity: Decimal | None = None
+    price: Amount | UnsetType = UNSET
+    quantity: Amount | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        """Read words in any letter case."""
+        self.op = lowered(self.op)
+        if self.channel is not None:
+            self.channel = lowered(self.channel)
 
 
 class Tag(Struct):

@@ -15,14 +15,16 @@ import contextlib
 import functools
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 from uvicorn.protocols.utils import ClientDisconnected
 
 from frontend.http import orders
 from frontend.http.api import Api
-from frontend.http.errors import ApiError, broken_rule, of_validation, problem_of
+from frontend.http.errors import ApiError, broken_rule, of_validation
 from frontend.http.feeds import FEEDS, Feed
 from frontend.http.market import Market
 from frontend.http.order_entry import Outcome
@@ -52,10 +54,13 @@ _OPS = "must be one of subscribe, unsubscribe, login, order, replace, cancel, ca
 class Socket:
     """A connected client."""
 
-    def __init__(self, api: Api, user_id: str | None, send: Any) -> None:
+    def __init__(
+        self, api: Api, user_id: str | None, send: Any, logged_in: Callable[[], None]
+    ) -> None:
         self._api = api
         self._user_id = user_id
         self._send = send
+        self._logged_in = logged_in
         self._queue: deque[str] = deque()
         self._news = asyncio.Event()
         self._feeds: dict[tuple[str, str], Feed] = {}
@@ -82,7 +87,13 @@ class Socket:
 
     def cut_off(self, code: str, text: str) -> None:
         """End the connection, for a reason."""
-        self._close(POLICY if code == "SLOW_READER" else TRY_AGAIN, f"{code}: {text}")
+        status = POLICY if code in ("SLOW_READER", "LOGIN_TIMEOUT") else TRY_AGAIN
+        self._close(status, f"{code}: {text}")
+
+    def end_stranger(self) -> bool:
+        """End the connection of who has not logged in in time."""
+        self.cut_off("LOGIN_TIMEOUT", "a key must be sent in time")
+        return True
 
     def _put(self, message: str) -> None:
         if self._closing is not None:
@@ -114,7 +125,7 @@ class Socket:
                 task.cancel()
             for found in await asyncio.gather(*tasks, return_exceptions=True):
                 if isinstance(found, Exception) and not isinstance(found, ClientDisconnected):
-                    problem_of(found)
+                    self._api.problem(found)
             for feed in self._feeds.values():
                 self._api.feeds.unsubscribe(feed, self)
             for session, listener in self._users.values():
@@ -181,7 +192,7 @@ class Socket:
             try:
                 await self._carry_out(op)
             except Exception as error:
-                self._fail(op.id, problem_of(error))
+                self._fail(op.id, self._api.problem(error))
         if self._api.keys and self._user_id is None:
             self._strange_ops += 1
             if self._strange_ops >= MAX_OPS_BEFORE_LOGIN:
@@ -190,7 +201,7 @@ class Socket:
     async def _carry_out(self, op: Op) -> None:
         if self._under_way >= MAX_PENDING_OPS:
             raise ApiError("TOO_MANY_REQUESTS", "too many requests are unanswered")
-        handler = _HANDLERS.get(op.op.lower())
+        handler = _HANDLERS.get(op.op)
         if handler is None:
             raise broken_rule("op", _OPS, "INVALID_REQUEST")
         if self._api.keys and self._user_id is None and op.op not in ("login", "ping"):
@@ -210,7 +221,7 @@ class Socket:
         try:
             self._done("result", op, result=entering.result(found))
         except Exception as error:
-            self._fail(op.id, problem_of(error))
+            self._fail(op.id, self._api.problem(error))
 
     def _fail(self, tag: Any, error: ApiError) -> None:
         failed = Failed(type="error", id=tag, error=error.body(), timestamp=time.time_ns())
@@ -271,6 +282,7 @@ class Socket:
         if self._user_id is not None:
             raise ApiError("INVALID_REQUEST", "a connection logs in once")
         self._user_id = self._api.user_of_key((op.key or "").encode())
+        self._logged_in()
         self._done("logged_in", op, user_id=self._user_id)
 
     async def _order(self, op: Op) -> None:
@@ -280,7 +292,9 @@ class Socket:
 
     async def _replace(self, op: Op) -> None:
         change = {"user_id": op.user_id, "price": op.price, "quantity": op.quantity}
-        body = _encode({name: value for name, value in change.items() if value is not None})
+        body = _encode(
+            {name: value for name, value in change.items() if value not in (None, UNSET)}
+        )
         request = self._request(body, self._order_id(op))
         await self._enter(op, orders.begin_replace(request, None))
 
@@ -324,7 +338,7 @@ def _tag_of(data: bytes | str) -> Any:
     """Return the id of a message that is wrong elsewhere, where it can be read."""
     try:
         return _tag_decoder.decode(data).id
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -43,7 +43,7 @@ SCAN_BYTES = 16 << 20
 REMEMBERED_ANSWERS = 64
 _BUY = int(Side.BUY)
 _encode = msgspec.json.Encoder().encode
-_CURSOR = re.compile(r"(\d{1,12})\.(\d{1,15})((?:\.\d{1,14}){1,256})")
+_CURSOR = re.compile(r"(\d{1,12})\.(\d{1,15})((?:\.\d{1,14}){1,256})", re.ASCII)
 
 
 class _Page(NamedTuple):

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 import msgspec
 import uvicorn
@@ -14,11 +15,13 @@ import uvloop
 
 from engine.plan import Plan
 from engine.process import Wakeup
+from frontend.http.access import Access
 from frontend.http.api import Api
 from frontend.http.app import App
 from frontend.http.candles import Candles
-from frontend.http.connection import Bounds, connections
+from frontend.http.connection import PLACE, Bounds, connections
 from frontend.http.docs import page
+from frontend.http.door import Door, Limits, accept
 from frontend.http.feeds import Feeds
 from frontend.http.log_limits import limit_logs
 from frontend.http.openapi import describe
@@ -31,6 +34,7 @@ from frontend.linked_hall import open_hall
 from frontend.version import product_version
 from ipc.sockets import listen, notice_vanished
 from ipc.status import StatusWriter
+from ipc.tls import server_context
 
 TICK_S = 1.0
 SEND_BUFFER_BYTES = 256 << 10
@@ -44,6 +48,15 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave signals alone."""
         yield
+
+
+class SocketConnection(SocketProtocol):
+    """A WebSocket, which has the place of the connection that it was."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Leave it."""
+        self.app_state[PLACE].leave()
+        super().connection_lost(exc)
 
 
 def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
@@ -76,20 +89,20 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
         notice_vanished(sock, plan.config.frontend.peer_timeout_s)
     except OSError as error:
         sys.exit(f"http {index}: cannot listen on {address}: {error.strerror}")
-    app = App(api)
+    access = Access(settings, address, encrypted=bool(plan.config.tls.certificate))
+    app = App(api, access.admit)
     bounds = Bounds(
         settings.max_header_bytes,
         settings.max_body_bytes,
-        settings.max_connections,
         settings.keep_alive_s,
     )
+    door = Door(Limits.of(settings), bool(plan.config.keys), status)
+    kind = connections(bounds, app.serve, access.admit, door)
     server = Server(
         uvicorn.Config(
             app,
-            http=connections(bounds, app.serve),
-            ssl_certfile=plan.config.tls.certificate or None,
-            ssl_keyfile=plan.config.tls.key or None,
-            ws=SocketProtocol,
+            http=kind,
+            ws=SocketConnection,
             ws_max_size=MAX_MESSAGE_BYTES,
             ws_ping_interval=settings.heartbeat_s,
             ws_ping_timeout=settings.heartbeat_s,
@@ -105,13 +118,24 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
             backlog=1024,
         )
     )
-    serving = asyncio.ensure_future(server.serve([sock]))
+    context = server_context(plan.config.tls.certificate, plan.config.tls.key)
+    serving = asyncio.ensure_future(server.serve([sock] if context is None else []))
     while not server.started and not serving.done():
         await asyncio.sleep(0.001)
     gc.collect()
     gc.freeze()  # what stays is not looked through again and again
     status.ready()
-    await _until_stopped(server, status, wakeup)
+    accepting = None
+    if context is not None:
+        make = partial(
+            kind, config=server.config, server_state=server.server_state, app_state={}, _loop=None
+        )
+        accepting = asyncio.ensure_future(accept(sock, door, context, make))
+    await _until_stopped(server, door, status, wakeup)
+    if accepting is not None:
+        accepting.cancel()
+        await asyncio.wait([accepting])
+        sock.close()
     server.should_exit = True
     await serving
     await api.entry.close()
@@ -119,7 +143,7 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     api.candles.close()
 
 
-async def _until_stopped(server: Server, status: StatusWriter, wakeup: Wakeup) -> None:
+async def _until_stopped(server: Server, door: Door, status: StatusWriter, wakeup: Wakeup) -> None:
     """Return when the process is told to stop; close connections that only wait meanwhile."""
     loop = asyncio.get_running_loop()
     woken = asyncio.Event()
@@ -142,5 +166,6 @@ async def _until_stopped(server: Server, status: StatusWriter, wakeup: Wakeup) -
             close_overdue = getattr(connection, "close_overdue", None)
             if close_overdue is not None:
                 close_overdue(loop.time())
+        door.close_overdue(loop.time())
         farewells.look((connection.transport for connection in connections), loop.time())
     loop.remove_reader(wakeup.fileno())

@@ -1,0 +1,172 @@
+"""Who is in: every connection of a worker counts from accept on, before its TLS handshake too.
+
+Where keys are needed, or TLS, a connection is a stranger's until the handshake is done and a key
+was shown. Strangers have a bound of their own, below that of all, so that they cannot take every
+place; and ``login_timeout_s`` from accept to show a key. No address has more than its share.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from engine.config import HttpSection
+from frontend.http.errors import ApiError
+from ipc.sockets import Address, is_loopback
+from ipc.status import StatusWriter
+
+RETRY_S = 0.1
+NEVER_S = 86_400.0
+
+
+class Limits(NamedTuple):
+    """How many connections of each kind, and for how long strangers may stay such; 0: no bound."""
+
+    connections: int
+    strangers: int
+    per_address: int
+    login_timeout_s: float
+
+    @classmethod
+    def of(cls, settings: HttpSection) -> "Limits":
+        """Return those of a configuration."""
+        return cls(
+            settings.max_connections,
+            settings.max_not_logged_in,
+            settings.max_connections_per_address,
+            settings.login_timeout_s,
+        )
+
+
+class Place:
+    """That of one connection, from accept until it is lost.
+
+    ``end`` is called when a stranger's time is over, and returns whether that ends it; what is
+    still there at the next look is ended by ``abort``.
+    """
+
+    __slots__ = ("_door", "abort", "end", "host", "since_s", "strange", "told")
+
+    def __init__(self, door: "Door", host: str, since_s: float) -> None:
+        self._door = door
+        self.host = host
+        self.since_s = since_s
+        self.strange = True
+        self.told = False
+        self.end: Callable[[], bool] | None = None
+        self.abort: Callable[[], object] | None = None
+
+    def show(self) -> None:
+        """Be no stranger's any more."""
+        if self.strange:
+            self.strange = False
+            self._door.strangers -= 1
+
+    def leave(self) -> None:
+        """Be free again."""
+        self._door.leave(self)
+
+
+class Door:
+    """The places of a worker."""
+
+    def __init__(self, limits: Limits, keyed: bool, status: StatusWriter) -> None:
+        self.limits = limits
+        self.keyed = keyed
+        self.strangers = 0
+        self._status = status
+        self._places: set[Place] = set()
+        self._of_host: Counter[str] = Counter()
+
+    def enter(self, host: str, now_s: float) -> Place:
+        """Return the place of a connection. Raises ``ApiError`` where there is none for it."""
+        limits = self.limits
+        if len(self._places) >= limits.connections:
+            raise self._refused(f"there are {limits.connections} connections already")
+        if self.strangers >= limits.strangers:
+            raise self._refused(f"there are {limits.strangers} without a login already")
+        most = limits.per_address
+        if most and self._of_host[host] >= most and not is_loopback(Address(host=host)):
+            raise self._refused(f"this address has {most} connections already")
+        place = Place(self, host, now_s)
+        self._places.add(place)
+        self._of_host[host] += 1
+        self.strangers += 1
+        return place
+
+    def leave(self, place: Place) -> None:
+        """Free a place, once or several times."""
+        if place in self._places:
+            place.show()
+            place.end = place.abort = None
+            self._places.remove(place)
+            self._of_host[place.host] -= 1
+            if not self._of_host[place.host]:
+                del self._of_host[place.host]
+
+    def close_overdue(self, now_s: float) -> None:
+        """End the connections of strangers whose time is over."""
+        timeout_s = self.limits.login_timeout_s
+        for place in [place for place in self._places if place.strange]:
+            if timeout_s and now_s - place.since_s > timeout_s:
+                if place.told:
+                    if place.abort is not None:
+                        place.abort()
+                elif place.end is not None and place.end():
+                    place.told = True
+                    self._status.add("closed_login_timeout", 1)
+
+    def _refused(self, text: str) -> ApiError:
+        self._status.add("refused_connections", 1)
+        return ApiError("BUSY", text)
+
+
+class Entrant(asyncio.Protocol):
+    """What goes on with a connection, whose place it has."""
+
+    place: Place | None = None
+
+
+async def accept(
+    sock: socket.socket, door: Door, context: ssl.SSLContext, make: Callable[[], Entrant]
+) -> None:
+    """Accept connections for ever: each has a place from then on, and then does its handshake."""
+    loop = asyncio.get_running_loop()
+    sock.setblocking(False)
+    handshakes: set[asyncio.Task[None]] = set()
+    try:
+        while True:
+            try:
+                accepted, peer = await loop.sock_accept(sock)
+            except OSError:  # of a connection that is gone again, or for want of descriptors
+                await asyncio.sleep(RETRY_S)
+                continue
+            try:
+                place = door.enter(peer[0], loop.time())
+            except ApiError:  # before a handshake nothing can be said
+                accepted.close()
+                continue
+            task = loop.create_task(_shake_hands(accepted, place, context, make))
+            place.end = place.abort = task.cancel
+            handshakes.add(task)
+            task.add_done_callback(handshakes.discard)
+    finally:
+        for task in handshakes:
+            task.cancel()
+
+
+async def _shake_hands(
+    sock: socket.socket, place: Place, context: ssl.SSLContext, make: Callable[[], Entrant]
+) -> None:
+    entrant = make()
+    entrant.place = place
+    try:
+        # That it ends in time is the door's.
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: entrant, sock, ssl=context, ssl_handshake_timeout=NEVER_S
+        )
+    except (OSError, asyncio.CancelledError):
+        sock.close()
+        place.leave()
