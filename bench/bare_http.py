@@ -46,7 +46,7 @@ class _Bare:
 def _serve(kind: Kind, port: int, answers: dict[str, bytes], ready: Any) -> None:
     async def serve() -> None:
         bare = _Bare(answers)
-        bounds = Bounds(16_384, 1 << 20, 4_096, 75)
+        bounds = Bounds(16_384, 1 << 20, 75)
         server = uvicorn.Server(
             uvicorn.Config(
                 bare,

@@ -2,7 +2,9 @@
 
 A plain segment is read in blocks from its end. A compressed one can only be unpacked from its
 beginning, so it is unpacked once into a temporary file without a name, and read from there; the
-last one stays open for the next page.
+last ones stay open for the next page. Any number of searches of one log may go on by turns, in one
+thread: unpacking, too, pauses again and again, and who needs more than ``MOST_UNPACKED`` such files
+waits for the others.
 """
 
 import gzip
@@ -12,7 +14,7 @@ import zlib
 from collections.abc import Container, Iterator
 from io import FileIO
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -27,10 +29,12 @@ from engine.trade_segments import (
 )
 
 BLOCK_BYTES = 256 << 10
+MOST_UNPACKED = 2
+"""Compressed segments that may be unpacked at a time; each takes its size on the disk."""
 
 
 class Block(NamedTuple):
-    """Whole lines, oldest first, and the place of their beginning."""
+    """Whole lines, oldest first, and the place of their beginning; without any, it is a pause."""
 
     position: Position
     lines: bytes
@@ -41,7 +45,7 @@ class BackwardLog:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._unpacked: tuple[int, IO[bytes]] | None = None
+        self._unpacked: dict[int, _Unpacked] = {}
 
     def blocks(self, before: Position | None = None, skip: Container[int] = ()) -> Iterator[Block]:
         """Yield blocks, newest first, without those of the segments to ``skip``.
@@ -55,46 +59,87 @@ class BackwardLog:
             if segment in skip or (before is not None and segment > before.segment):
                 continue
             end = before.offset if before is not None and segment == before.segment else None
-            source, close = self._open(segment, segment == active)
-            if source is None:
+            if end == 0:
                 continue
-            try:
-                yield from _blocks(segment, source.fileno(), end)
-            finally:
-                if close:
-                    source.close()
+            source = self._open(segment, segment == active)
+            if isinstance(source, FileIO):
+                with source:
+                    yield from _blocks(segment, source.fileno(), end)
+            elif source is not None:
+                yield from self._packed_blocks(segment, source, end)
 
     def close(self) -> None:
         """Let go of what is unpacked."""
-        if self._unpacked is not None:
-            self._unpacked[1].close()
-            self._unpacked = None
+        for unpacked in self._unpacked.values():
+            unpacked.close()
+        self._unpacked = {}
 
-    def _open(self, segment: int, active: bool) -> tuple[IO[bytes] | FileIO | None, bool]:
-        """Return a segment as a plain file, and whether to close it after use."""
+    def _open(self, segment: int, active: bool) -> FileIO | gzip.GzipFile | None:
+        """Return a segment, plain or compressed; None where there is no active one."""
         if active:
             try:
                 source = (self._directory / ACTIVE).open("rb", buffering=0)
             except FileNotFoundError:
-                return None, False
+                return None
             if active_number(self._directory) == segment:
-                return source, True
+                return source
             source.close()  # it was closed meanwhile, and another one begun
-        if self._unpacked is not None and self._unpacked[0] == segment:
-            return self._unpacked[1], False
-        packed = open_closed(self._directory, segment)
-        if isinstance(packed, FileIO):
-            return packed, True
-        self.close()
-        plain = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
+        return open_closed(self._directory, segment)
+
+    def _packed_blocks(
+        self, segment: int, packed: gzip.GzipFile, end: int | None
+    ) -> Iterator[Block]:
+        """Yield the blocks of a compressed segment, and pauses until they can be had."""
+        pause = Block(Position(segment + 1, 0), b"")
+        with packed:
+            while segment not in self._unpacked and len(self._unpacked) >= MOST_UNPACKED:
+                unused = [number for number, file in self._unpacked.items() if not file.readers]
+                if unused:
+                    self._unpacked.pop(unused[0]).close()
+                else:
+                    yield pause
+            unpacked = self._unpacked.pop(segment, None) or _Unpacked(self._directory)
+            self._unpacked[segment] = unpacked  # the last one to go
+            unpacked.readers += 1
+            try:
+                while not unpacked.whole:
+                    unpacked.go_on(packed)
+                    yield pause
+                yield from _blocks(segment, unpacked.file.fileno(), end)
+            finally:
+                unpacked.readers -= 1
+
+
+class _Unpacked:
+    """A compressed segment as a plain file, as far as it is unpacked."""
+
+    def __init__(self, directory: Path) -> None:
+        self.file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115
+        self.whole = False
+        self.readers = 0
+        self._done = 0
+
+    def close(self) -> None:
+        """Give its room back."""
+        self.file.close()
+
+    def go_on(self, packed: gzip.GzipFile) -> None:
+        """Unpack a further piece. Raises ``TradeLogError``."""
         try:
-            with packed:
-                _unpack(packed, plain)
-        except BaseException:
-            plain.close()
-            raise
-        self._unpacked = segment, plain
-        return plain, False
+            if packed.tell() < self._done:  # by another search
+                packed.seek(min(self._done, packed.tell() + 4 * BLOCK_BYTES))
+                return
+            data = packed.read(4 * BLOCK_BYTES)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            problem = f"cannot be unpacked further: {error}"
+            raise TradeLogError(f"{packed.name}: byte {self._done}: {problem}") from None
+        if data and b"\n" not in data[-MAX_LINE_BYTES:]:
+            raise TradeLogError(f"{packed.name}: byte {self._done}: a line without an end")
+        self.whole = not data
+        while data:
+            written = os.pwrite(self.file.fileno(), data, self._done)
+            self._done += written
+            data = data[written:]
 
 
 def trades_of(block: Block, symbol: str | None) -> list[LoggedTrade]:
@@ -112,21 +157,6 @@ def trades_of(block: Block, symbol: str | None) -> list[LoggedTrade]:
             f"trade log: segment {block.position.segment}: behind byte {block.position.offset}: "
             f"{error}"
         ) from None
-
-
-def _unpack(packed: gzip.GzipFile, plain: IO[bytes]) -> None:
-    """Write the lines of a compressed segment into a file. Raises ``TradeLogError``."""
-    done = 0
-    try:
-        while data := packed.read(BLOCK_BYTES):
-            if b"\n" not in data[-MAX_LINE_BYTES:]:
-                raise TradeLogError(f"{packed.name}: byte {done}: a line without an end")
-            plain.write(data)
-            done += len(data)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        problem = f"cannot be unpacked further: {error}"
-        raise TradeLogError(f"{packed.name}: byte {done}: {problem}") from None
-    plain.flush()
 
 
 def _blocks(segment: int, descriptor: int, end: int | None) -> Iterator[Block]:

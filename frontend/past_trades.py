@@ -96,6 +96,8 @@ class PastTrades:
         parts, count = [trades[::-1]], len(trades)
         try:
             for block in self._log.blocks(skip=self._without_any(symbol)):
+                if not block.lines:
+                    continue
                 if segment and block.position.segment != segment:
                     if segment != active:
                         if nothing:

@@ -45,7 +45,7 @@ _CUM_QTY = 6
 assert TABLE_ENTRY.fields is not None
 assert TABLE_ENTRY.fields["cum_qty"][1] == 8 * _CUM_QTY
 _CHUNK = 1024
-_PART, _LOOK, _MOST_AT_ONCE = 8_192, 65_536, 65_536
+_PART, _LOOK, _MOST_AT_ONCE = 8_192, 65_536, 16_384
 """Of slots: whose ids are gathered, whose accounts are looked at, and that are put in order, in one
 piece of a search."""
 _SPINS = 100
@@ -351,7 +351,7 @@ class OrderTableReader(_Table):
         ord_status: int | None = None,
         limit: int = 100,
     ) -> Generator[None, None, Records]:
-        """Do what ``of_account`` does in pieces of well under a millisecond each."""
+        """Do what ``of_account`` does in pieces of about a millisecond at the most."""
         for tries in range(_SPINS):
             epoch = int(self._table_words[_EPOCH])
             slots, order_ids = yield from self._slots_of(account)

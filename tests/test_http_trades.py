@@ -1,14 +1,24 @@
 """Trades and candles over REST: from the rings, from the log, and across the seam between them."""
 
+import json
+import select
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from engine.plan import Plan
 from engine.trade_segments import closed_segments
+from frontend.http.market import Markets
+from frontend.http.models import TradesQuery
+from frontend.http.trade_rings import CHUNK_TRADES, from_ring
+from ipc.records import TRADE
+from ipc.ring import RingReader, RingWriter, create_ring
 from tests.http import API, Http, free_port, http_section, serving
 from tests.product import make_config, running, until
 
@@ -207,3 +217,62 @@ def test_an_answer_is_the_same_until_there_is_another_trade(plan: Plan) -> None:
             http.order("maker", "sell", quantity, 5, symbol="DD")
             http.order("taker", "buy", quantity, 5, symbol="DD")
             expected = [quantity, *expected][:3]
+
+
+def test_a_ring_is_searched_in_pieces(tmp_path: Path) -> None:
+    create_ring(tmp_path / "ring", 0, 1 << 15, 0, 0)
+    writer, reader = RingWriter(tmp_path / "ring"), RingReader(tmp_path / "ring")
+    trades = np.zeros(30_000, TRADE)
+    trades["trade_id"], trades["symbol"] = np.arange(1, 30_001), 1
+    trades["symbol"][::10_000] = 2
+    writer.publish(trades)
+    rare = Markets(make_config(1, 2).listed(), "").named("BB")
+    search = from_ring(reader, rare, TradesQuery(), 1 << 60, 100)
+    pieces, found = 0, None
+    while found is None:
+        try:
+            next(search)
+            pieces += 1
+        except StopIteration as stop:
+            found = stop.value
+    assert found["trade_id"].tolist() == [20_001, 10_001, 1]
+    assert pieces >= 30_000 // CHUNK_TRADES
+
+
+ASKERS = 30
+
+
+def test_a_page_does_not_wait_for_all_who_search_the_whole_log(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    section = "[persister]\nsegment_bytes = 8192\ncompress = false\n"
+    config = make_config(2, 4, section + http_section(free_port(), 1, "max_trade_limit = 500"))
+    engine = msgspec.structs.replace(config.engine, ring_trades=16)
+    small = msgspec.structs.replace(config, engine=engine)
+    with running(small, tmp_path_factory.mktemp("t")) as plan, ExitStack() as stack:
+        honest, *askers = [stack.enter_context(Http(plan)) for _ in range(1 + ASKERS)]
+        for _ in range(20):
+            for side in ("sell", "buy"):
+                order = {"user_id": "alice", "order_type": "limit", "side": side, "symbol": "AA"}
+                order |= {"price": 5, "quantity": 1}
+                honest.post(f"{API}/orders/batch", {"orders": [order] * 50})
+        until(lambda: len(closed_segments(plan.log_dir)) > 12)
+        newest = honest.get(f"{API}/trades?symbol=AA&limit=16")
+        page = f"{API}/trades?symbol=AA&limit=1&cursor={newest['next']}"
+        for client in (*askers, honest):
+            client.get(f"{API}/health")  # it is connected then
+        until(lambda: answered_meanwhile(honest, page, askers) < ASKERS // 2)
+
+
+def answered_meanwhile(honest: Http, page: str, askers: list[Http]) -> int:
+    """Let many search all of the log, and then one a bit; return how many were answered first."""
+    for asker in askers:
+        asker.connection.request("GET", f"{API}/trades?symbol=CC")
+    assert honest.get(page)["count"] == 1
+    sockets = [asker.connection.sock for asker in askers]
+    served = len(select.select(sockets, [], [], 0)[0])
+    for asker in askers:
+        reply = asker.connection.getresponse()
+        assert reply.status == 200
+        assert json.loads(reply.read())["count"] == 0
+    return served

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -28,6 +28,7 @@ from frontend.http.market import Market
 from frontend.http.models import TradesQuery, TradeView, WrittenTrades
 from frontend.http.reads import limited, newest_first
 from frontend.http.request import Request, read_query
+from frontend.http.searches import ThreadedSearches, Work
 from frontend.http.trade_rings import first_at, from_ring
 from frontend.past_trades import PastTrades
 from ipc.records import SEQUENCE_BITS, TRADE, sequence_of, shard_of
@@ -69,13 +70,15 @@ class _Written(msgspec.Struct, frozen=True):
 
 
 class TradeReads:
-    """One worker's access to trades. The log is read in a thread of its own, one at a time."""
+    """One worker's access to trades. The log is read in threads of its own: pages by turns, a block
+    each."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self._log = BackwardLog(api.plan.log_dir)
         self._past = PastTrades(api.rings, api.plan.instruments, api.plan.log_dir)
-        self._thread = ThreadPoolExecutor(1, "log")
+        self._thread = ThreadPoolExecutor(1, "last")
+        self._pages = ThreadedSearches("log", api.config.answer_timeout_s)
         self._lines = LineFormatter(api.plan.instruments)
         self._newest: dict[bytes, _Written] = {}
 
@@ -91,17 +94,33 @@ class TradeReads:
         market = None if query.symbol is None else api.markets.named(query.symbol)
         quoted = query.numbers == "string"
         page = self._begin(query, market)
+        asked = query, market, page, limit, quoted
+        found = api.searches.run(request.user_id, self._page(request, published, *asked))
+        return _whole(found) if asyncio.iscoroutine(found) else found
+
+    def _page(
+        self,
+        request: Request,
+        published: list[int],
+        query: TradesQuery,
+        market: Market | None,
+        page: _Page,
+        limit: int,
+        quoted: bool,
+    ) -> Work[Any]:
+        """Return an answer, or what waits for the log to add to it; in pieces of a search."""
         below = dict(page.below)
         recent = np.empty(0, TRADE)
         if page.position is None:
-            recent = self._recent(query, market, below, limit)
+            recent = yield from self._recent(query, market, below, limit)
             _lower(below, recent)
         written, count = self._written(recent, quoted), len(recent)
         cursor: str | None = _cursor(below, page.position)
         if count < limit:
             if not self._nothing_older(query, below):
                 rest = query, market, _Page(below, page.position), limit - count, quoted
-                return self._with_older(written, count, *rest)
+                search = self._older(*rest)
+                return self._with_older(written, count, search, request.user_id)
             cursor = None
         found = _Written(published, _joined(written), count, cursor)
         self._remember(request.query, found)
@@ -111,17 +130,12 @@ class TradeReads:
         self,
         written: list[bytes],
         count: int,
-        query: TradesQuery,
-        market: Market | None,
-        page: _Page,
-        missing: int,
-        quoted: bool,
+        search: "Work[tuple[list[TradeView], str | None]]",
+        who: str | None,
     ) -> WrittenTrades:
         """Return an answer to which the log has something to add."""
-        loop = asyncio.get_running_loop()
-        asked = query, market, page, missing, quoted
         try:
-            older, cursor = await loop.run_in_executor(self._thread, self._older, *asked)
+            older, cursor = await self._pages.run(who, search)
         except (TradeLogError, OSError) as error:
             logger.warning("trade log: %s", error)
             raise ApiError(
@@ -153,6 +167,7 @@ class TradeReads:
     def close(self) -> None:
         """Stop reading."""
         self._thread.shutdown(cancel_futures=True)
+        self._pages.close()
         self._log.close()
         self._past.close()
 
@@ -181,12 +196,12 @@ class TradeReads:
 
     def _recent(
         self, query: TradesQuery, market: Market | None, below: dict[int, int], limit: int
-    ) -> Records:
+    ) -> Work[Records]:
         """Return what the rings have of a page, newest first."""
-        found = [
-            from_ring(self._api.rings[shard], market, query, first, limit)
-            for shard, first in below.items()
-        ]
+        found = []
+        for shard, first in below.items():
+            ring = self._api.rings[shard]
+            found.append((yield from from_ring(ring, market, query, first, limit)))
         if len(found) == 1:
             return found[0]
         # A ring that gave up trades knows none before its oldest: what others have from before that
@@ -215,7 +230,7 @@ class TradeReads:
 
     def _older(
         self, query: TradesQuery, market: Market | None, page: _Page, limit: int, quoted: bool
-    ) -> tuple[list[TradeView], str | None]:
+    ) -> Work[tuple[list[TradeView], str | None]]:
         """Return what a bounded piece of the log has of a page, and the cursor of the next one."""
         symbol = None if market is None else market.symbol
         views: list[TradeView] = []
@@ -241,6 +256,7 @@ class TradeReads:
                     return views, None  # each shard's time only grows
                 if scanned >= SCAN_BYTES or len(views) == limit:
                     return views, _cursor(below, position)
+                yield
         except FileNotFoundError:
             pass  # the segment was moved away: what is older is not there any more
         return views, None
@@ -276,6 +292,13 @@ class TradeReads:
             trade.timestamp,
             trade.taker_side,
         )
+
+
+async def _whole(found: Awaitable[Any]) -> WrittenTrades:
+    """Wait for an answer, and for what the log adds to it."""
+    result = await found
+    whole: WrittenTrades = await result if asyncio.iscoroutine(result) else result
+    return whole
 
 
 def _joined(written: list[bytes]) -> Raw:

@@ -5,6 +5,7 @@ import numpy as np
 from frontend.http.api import Records
 from frontend.http.market import Market
 from frontend.http.models import TradesQuery
+from frontend.http.searches import Work
 from ipc.records import TRADE
 from ipc.ring import RingReader
 
@@ -14,7 +15,7 @@ CHUNK_TRADES = 4_096
 
 def from_ring(
     ring: RingReader, market: Market | None, query: TradesQuery, below: int, limit: int
-) -> Records:
+) -> Work[Records]:
     """Return a ring's newest trades below a sequence that are wanted, newest first."""
     found = [np.empty(0, TRADE)]
     missing, stop = limit, min(below, ring.published + 1)
@@ -36,6 +37,7 @@ def from_ring(
         found.append(trades[max(0, len(trades) - missing) :][::-1])
         missing -= len(found[-1])
         stop = after + 1
+        yield
     return np.concatenate(found)
 
 

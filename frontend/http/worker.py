@@ -37,6 +37,8 @@ from ipc.status import StatusWriter
 from ipc.tls import server_context
 
 TICK_S = 1.0
+SWITCH_S = 0.0005
+"""How soon a thread that reads the log gives way to the event loop."""
 SEND_BUFFER_BYTES = 256 << 10
 """Of each connection in the kernel: a client that does not read is soon seen, and costs little."""
 
@@ -62,6 +64,7 @@ class SocketConnection(SocketProtocol):
 def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
     """Serve HTTP until told to stop."""
     limit_logs()
+    sys.setswitchinterval(SWITCH_S)
     uvloop.run(_serve(plan, index, status, wakeup))
 
 
