@@ -23,13 +23,12 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
 
 
 async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
-    config = plan.config.frontend
     hall = await open_hall(plan, index, status, plan.config.query.workers)
     loop = asyncio.get_running_loop()
     servers = []
     for address in plan.addresses_of(index):
         try:
-            sock = listen(address, shared=config.processes > 1)
+            sock = listen(address, shared=True)
         except OSError as error:
             sys.exit(f"frontend: cannot listen on {address}: {error.strerror}")
         notice_vanished(sock, config.peer_timeout_s)
