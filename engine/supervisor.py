@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
@@ -35,6 +36,7 @@ from engine.storage import Storage
 from engine.trade_log import TradeLogBusyError, TradeLogError
 from engine.trade_repair import correct_seal, repaired_log
 from ipc.mapping import MappingError, check_run_directory
+from ipc.sockets import MAX_PATH_BYTES
 from ipc.status import ProcessStatus, StatusReader, StatusWriter
 from ipc.tls import TlsError, server_context
 
@@ -56,6 +58,9 @@ UNKNOWN = 255
 """Exit code of a process whose fork server has died: it may still be running."""
 
 _NO_FORK_SERVER = "the fork server died: nothing could be started again"
+
+TEMPORARY_BYTES = 40
+"""Of the path of a socket of ``multiprocessing``, behind the directory for temporary files."""
 
 Announce = Callable[[str], None]
 
@@ -100,6 +105,7 @@ class Supervisor:
         self._take_ports()
         self._make_shared()
         self._go_on()
+        _make_temporary_place(self.plan.run_dir.parent)
         try:
             self._fork_server.start(self._announce, lambda: self.stopping)
         except ForkServerError as error:
@@ -386,6 +392,16 @@ def _ended(process: BaseProcess, deadline_s: float) -> bool:
 def _serves(process: ProcessStatus) -> bool:
     """Return whether a process is ready, and reaches every shard where it is to."""
     return process.state == "ready" and not process.counters.get("shards_down")
+
+
+def _make_temporary_place(directory: Path) -> None:
+    """Give ``multiprocessing`` a directory for its socket where there is none, or one too long."""
+    try:
+        known = tempfile.gettempdir()
+    except FileNotFoundError:
+        known = ""
+    if not 0 < len(known) <= MAX_PATH_BYTES - TEMPORARY_BYTES:
+        tempfile.tempdir = str(directory)
 
 
 def serve(config: Config, data_dir: Path | None, announce: Announce) -> int:

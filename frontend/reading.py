@@ -5,6 +5,7 @@ or slowed.
 the next call notices it: it reads from the new one, or raises ``NotRunningError``.
 """
 
+import os
 import pwd
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -244,3 +244,15 @@ def test_root_finds_the_product_of_another_user(directory: Path) -> None:
         assert running_plan(make_config(), data_dir).run_dir == place
     finally:
         place.rmdir()
+
+
+def test_a_long_directory_for_temporary_files_is_in_nobodys_way(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = directory / ("t" * 90)
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))
+    with served(directory) as serving, Client(serving.plan.addresses()[0], "alice") as client:
+        client.ping()
+    assert serving.end() == 0
+    assert "Traceback" not in "".join(serving.lines)
