@@ -202,6 +202,33 @@ def test_what_a_small_shared_memory_cannot_hold_lies_in_the_data_directory(
     assert not (directory / "data" / "run").exists()
 
 
+def memory_bytes(serving: Served) -> tuple[int, int]:
+    """Return what is in shared memory, and what its processes have for themselves besides."""
+    pids, own = [serving.process.pid], 0
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            pids += map(int, (task / "children").read_text().split())
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        own += next(int(line.split()[1]) for line in rollup.splitlines() if "Pss_Anon" in line)
+    blocks = sum(path.stat().st_blocks for path in serving.plan.run_dir.iterdir())
+    return 512 * blocks, 1024 * own
+
+
+def test_idle_symbols_take_little_memory(directory: Path) -> None:
+    """Memory follows the orders that there are, not those that may come."""
+    symbols = "".join(
+        f'[[instruments]]\nsymbol = "S{number}"\ntick_size = "0.01"\nmax_resting_orders = 40000\n'
+        for number in range(1_000)
+    )
+    serving = Served(directory, text=f'data_dir = "{directory}/data"\n{symbols}')
+    serving.until("ready")
+    shared, own = memory_bytes(serving)
+    serving.process.send_signal(signal.SIGTERM)
+    assert serving.end() == 0
+    assert shared < 40 << 20  # rings 24, boards 6, tables 2
+    assert own < 260 << 20  # nearly all of it is Python, numpy and numba
+
+
 # Another user's product -------------------------------------------------------------------------
 
 AS_USER = """
