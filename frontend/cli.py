@@ -103,6 +103,8 @@ def _expected(error: Exception) -> int:
         error, JournalError | ServeError | DemoError | ClientError | ReadError | TradeLogError
     ):
         return FAILURE
+    if isinstance(error, FileNotFoundError):  # such as a directory for temporary files
+        return FAILURE
     if isinstance(error, OSError) and (error.filename is not None or error.errno in NO_ROOM):
         return FAILURE
     return 0

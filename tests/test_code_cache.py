@@ -92,6 +92,13 @@ def test_a_client_without_any_place_works_all_the_same() -> None:
     assert line.startswith("there is no directory to keep machine code in, so each start compiles")
 
 
+def test_a_demo_without_a_directory_for_temporary_files_says_so() -> None:
+    done = run(["-m", "frontend.cli", "demo"])
+    assert done.returncode == 1
+    assert "shardbook: [Errno 2] No usable temporary directory found in" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 MODULE = """
 from ipc.compiled import compiled
 

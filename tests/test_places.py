@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from engine.config import ConfigError, parse_config
+from engine.places import PlaceError, make_directories
+from engine.plan import Plan
 from engine.ports import PortError, reserve_ports
 from frontend.client import Client
 from frontend.reading import running_plan
@@ -137,6 +139,22 @@ def test_a_data_directory_that_is_too_deep_is_named(directory: Path) -> None:
     (line,) = done.stderr.splitlines()
     assert "shardbook.sock: the path of a Unix socket must have at most 107 bytes" in line
     assert line.endswith("; name a shorter frontend.socket or data directory")
+
+
+@pytest.mark.parametrize("size", [73, 90])
+def test_inner_sockets_are_looked_at_too(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Without /dev/shm they lie in the data directory, and are longer than that of clients."""
+    monkeypatch.setattr("ipc.mapping.SHARED_MEMORY", directory / "none")
+    data_dir = directory / ("d" * (size - len(str(directory)) - 1))
+    plan = Plan(make_config(1, 1), data_dir)
+    if size == 73:
+        make_directories(plan)
+        return
+    with pytest.raises(PlaceError, match="107 bytes, and has 109; name a shorter") as caught:
+        make_directories(plan)
+    assert str(caught.value).startswith(f"{data_dir}/run/matcher-0.sock: the path of a Unix socket")
 
 
 def test_a_client_is_told_of_a_path_that_is_too_long() -> None:
