@@ -23,6 +23,7 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
 
 
 async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
+    config = plan.config.frontend
     hall = await open_hall(plan, index, status, plan.config.query.workers)
     loop = asyncio.get_running_loop()
     servers = []
