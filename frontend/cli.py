@@ -175,9 +175,9 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _trades(options: argparse.Namespace) -> int:
-    from frontend.show import follow_trades, print_trades
-
     with _unwinding(), _reader(options) as reader:
+        from frontend.show import follow_trades, print_trades
+
         if options.follow:
             follow_trades(reader, options.symbol, options.limit, sys.stdout)
         else:
@@ -187,17 +187,17 @@ def _trades(options: argparse.Namespace) -> int:
 
 
 def _book(options: argparse.Namespace) -> int:
-    from frontend.show import print_book
-
     with _unwinding(), _reader(options) as reader:
+        from frontend.show import print_book
+
         print_book(reader.book(options.symbol, options.depth), sys.stdout)
     return 0
 
 
 def _order(options: argparse.Namespace) -> int:
-    from frontend.show import print_order
-
     with _unwinding(), _reader(options) as reader:
+        from frontend.show import print_order
+
         order = reader.order(options.order_id)
         if order is None:
             print(f"shardbook: order {options.order_id} is not known here", file=sys.stderr)
@@ -207,9 +207,9 @@ def _order(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from frontend.show import print_status
-
     with _unwinding(), _reader(options) as reader:
+        from frontend.show import print_status
+
         print_status(reader.status(), sys.stdout)
     return 0
 
