@@ -7,10 +7,13 @@ import socket
 from pathlib import Path
 from typing import NamedTuple
 
+from ipc.decimals import is_whole
+
 BACKLOG = 1024
 """Connections that may wait to be accepted; a Unix socket fails those beyond at once."""
 BUFFER_BYTES = 1 << 20
 """Of a socket's kernel buffers, each way, as far as the machine allows."""
+MAX_PORT = 65_535
 MAX_PATH_BYTES = 107
 """Of a Unix socket, without the byte that ends it: what the kernel takes."""
 
@@ -57,13 +60,9 @@ def parse_address(text: str) -> Address:
         return Address(path=path)
     host, _, port = text.removeprefix("tcp:").rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not _is_port(port):
+    if not host or not is_whole(port) or int(port) > MAX_PORT:
         raise AddressError(f"address {text!r}: must be unix:PATH or tcp:HOST:PORT")
     return Address(host=host, port=int(port))
-
-
-def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) <= 5 and int(text) <= 65_535
 
 
 def check_path(path: str | Path) -> None:
