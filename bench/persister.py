@@ -114,7 +114,7 @@ class Bench:
         """Prepare a ring that holds all trades, and return a run that logs them all."""
         self.clear()
         plan = plan_of(self.directory, fsync)
-        plan.run_dir.mkdir(parents=True)
+        plan.run_dir.mkdir(parents=True, mode=0o700)
         create_status(plan.status_path, [ProcessSlot("persister", 0, None)])
         for shard in plan.shards:
             create_ring(plan.ring_path(shard), shard, 1 << (len(self.trades) - 1).bit_length(), 0)

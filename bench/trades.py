@@ -57,7 +57,7 @@ def persister_alone(config: Config, seed: int, parent: Path | None = None) -> Wo
     with contextlib.ExitStack() as stack:
         path = stack.enter_context(TemporaryDirectory(prefix="sb-", dir=parent))
         plan = Plan(config, Path(path))
-        plan.run_dir.mkdir(parents=True)
+        plan.run_dir.mkdir(parents=True, mode=0o700)
         stack.callback(_remove, plan)
         create_status(plan.status_path, [ProcessSlot("persister", 0, None)])
         for shard in plan.shards:

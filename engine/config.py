@@ -21,6 +21,7 @@ from ipc.sockets import (
     PEER_TIMEOUT_S,
     Address,
     AddressError,
+    check_path,
     is_loopback,
     parse_address,
 )
@@ -32,11 +33,13 @@ PowerOfTwo = Annotated[int, Meta(ge=16, le=1 << 26)]
 SYMBOL = re.compile(r"[A-Za-z0-9._/-]{1,24}")
 HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?")
 ORIGIN = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]{{0,31}}://(?:{HOST.pattern})(?::[0-9]{{1,5}})?")
-MAX_SOCKET_PATH = 107
 
 
 class ConfigError(ValueError):
     """The configuration cannot be used; the text names key, value and what is allowed."""
+
+
+MAX_RECENT_ORDERS = 1 << 26
 
 
 class Section(Struct, forbid_unknown_fields=True, frozen=True):
@@ -48,7 +51,7 @@ class EngineSection(Section, frozen=True):
 
     book: Literal["ladder", "reference"] = "ladder"
     matchers: Annotated[int, Meta(ge=1, le=MAX_SHARDS)] = 2
-    recent_orders: Annotated[int, Meta(ge=0, le=1 << 26)] = 65_536
+    recent_orders: Annotated[int, Meta(ge=0, le=MAX_RECENT_ORDERS)] = 65_536
     ring_trades: PowerOfTwo = 65_536
     ring_reports: PowerOfTwo = 65_536
     batch_commands: Annotated[int, Meta(ge=1, le=65_536)] = 4_096
@@ -175,6 +178,11 @@ class Config(Section, frozen=True):
     tls: TlsSection = TlsSection()
     keys: Annotated[list[KeySection], Meta(max_length=100_000)] = []
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+    umask: Annotated[str, Meta(pattern="^[0-7]{3}$")] = "077"
+
+    def file_mask(self) -> int:
+        """Return the bits of a file's mode that nobody gets."""
+        return int(self.umask, 8)
 
     def listed(self) -> list[Instrument]:
         """Return the instruments, numbered from 1 as they stand in the file, with their shards."""
@@ -183,11 +191,10 @@ class Config(Section, frozen=True):
             for position, section in enumerate(self.instruments)
         ]
 
-    def socket_path(self) -> Path:
-        """Return the path of the order-entry Unix socket."""
-        if self.frontend.socket:
-            return Path(self.frontend.socket)
-        return Path(self.data_dir) / "shardbook.sock"
+    def socket_path(self, frontend: int = 0, data_dir: Path | None = None) -> Path:
+        """Return the path of a frontend's Unix socket."""
+        path = Path(self.frontend.socket or (data_dir or Path(self.data_dir)) / "shardbook.sock")
+        return path.with_stem(f"{path.stem}-{frontend}") if frontend else path
 
 
 def load_config(path: Path | None = None) -> Config:
@@ -238,12 +245,11 @@ def check_config(config: Config) -> None:
         seen.add(section.symbol)
     config.listed()
     _check_edge(config)
-    path = config.socket_path()
-    if len(str(path.absolute()).encode()) > MAX_SOCKET_PATH:
-        raise ConfigError(
-            f"frontend.socket = {shown(str(path))}: the path of a Unix socket must have at most "
-            f"{MAX_SOCKET_PATH} bytes; name a shorter one"
-        )
+    path = config.socket_path(config.frontend.processes - 1).absolute()
+    try:
+        check_path(path)
+    except AddressError as error:
+        raise ConfigError(f"frontend.socket: {path}: {error}; name a shorter one") from None
 
 
 def _check_edge(config: Config) -> None:

@@ -17,7 +17,7 @@ from engine.book import Records
 from engine.closer import Closer
 from engine.journal_batches import Packer, batch_bytes
 from engine.journal_format import PAGE_BYTES, JournalError, encode_header, segment_path
-from engine.journal_reader import End, segments_of
+from engine.journal_reader import READ_BYTES, End, end_of_written, segments_of
 from engine.shard_terms import ShardTerms
 from engine.storage import NO_ROOM, Storage
 
@@ -198,8 +198,10 @@ def make_durable(directory: Path, storage: Storage) -> None:
         descriptor = storage.open(segment.path)
         try:
             if segment is segments[-1]:
-                written = os.pread(descriptor, os.fstat(descriptor).st_size, 0).rstrip(b"\0")
-                storage.write(descriptor, written, 0)
+                end = end_of_written(descriptor, 0)
+                for offset in range(0, end, READ_BYTES):
+                    piece = os.pread(descriptor, min(READ_BYTES, end - offset), offset)
+                    storage.write(descriptor, piece, offset)
             storage.sync(descriptor)
         finally:
             storage.close(descriptor)

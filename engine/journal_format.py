@@ -35,19 +35,21 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from engine.shard_terms import ShardTerms
-from ipc.records import BATCH, BATCH_END, SEGMENT
+from engine.shard_terms import ShardTerms, terms_problem
+from ipc.records import BATCH, BATCH_END, SEGMENT, SEQUENCE_MASK
 
 VERSION = 3
 MAGIC = int.from_bytes(b"SBJOURNL", "little")
 PAGE_BYTES = 4096
+MAX_HEADER_BYTES = 16 << 20
+"""More than the terms of 65,535 instruments take."""
 BEGIN_MARK = 0xB10C_C0DE
 END_MARK = 0xE2D5_E47D
 END_BYTES = struct.pack("<I", END_MARK)
 SUFFIX = ".journal"
 MARKS_BYTES = BATCH.itemsize + BATCH_END.itemsize
 MAX_BATCH_COMMANDS = 65_536
-_SECTOR_BYTES = 512
+SECTOR_BYTES = 512
 
 
 class JournalError(Exception):
@@ -91,28 +93,24 @@ def decode_header(path: Path, data: bytes) -> Header:
     if head["version"] != VERSION:
         raise wrong(8, f"has version {head['version']}, this program reads {VERSION}")
     size, length = int(head["header_bytes"]), int(head["terms_bytes"])
-    if not PAGE_BYTES <= size <= len(data) or SEGMENT.itemsize + length > size:
+    if (
+        not PAGE_BYTES <= size <= min(len(data), MAX_HEADER_BYTES)
+        or length > size - SEGMENT.itemsize
+    ):
         raise wrong(16, "the header is damaged")
     page = bytearray(data[:size])
     page[12:16] = bytes(4)
     if zlib.crc32(page) != head["checksum"]:
         raise wrong(0, "the header is damaged: its checksum is wrong")
     text = data[SEGMENT.itemsize : SEGMENT.itemsize + length]
-    return Header(int(head["first_sequence"]), msgspec.json.decode(text, type=ShardTerms), size)
-
-
-def is_torn(rest: bytes, offset: int) -> bool:
-    """Tell whether a batch that is not whole, and all behind it, is what a crash leaves.
-
-    ``rest`` begins where the batch does, at byte ``offset`` of its file. A batch that has its end
-    mark and no sector of zeros had been written whole.
-    """
-    written = rest.rstrip(b"\0")
-    if not written.endswith(END_BYTES):
-        return True
-    head = -offset % _SECTOR_BYTES  # up to where the next sector begins
-    size = (len(written) - head) // _SECTOR_BYTES * _SECTOR_BYTES
-    if size <= 0:
-        return head > 0 and not any(written[:head])
-    sectors = np.frombuffer(written, np.uint8, size, head).reshape(-1, _SECTOR_BYTES)
-    return (head > 0 and not any(written[:head])) or not bool(sectors.any(axis=1).all())
+    try:
+        terms = msgspec.json.decode(text, type=ShardTerms)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise wrong(SEGMENT.itemsize, f"the terms cannot be read: {error}") from None
+    problem = terms_problem(terms)
+    if problem:
+        raise wrong(SEGMENT.itemsize, problem)
+    first = int(head["first_sequence"])
+    if not 1 <= first <= SEQUENCE_MASK:
+        raise wrong(32, f"first_sequence = {first}: must be 1 to {SEQUENCE_MASK}")
+    return Header(first, terms, size)

@@ -20,6 +20,7 @@ from engine.journal_format import JournalError
 from engine.keeper import Keeper
 from engine.plain_round import show_depth
 from engine.plan import Plan
+from engine.printable import printable
 from engine.process import HALTED, Wakeup, ring_doorbell
 from engine.round import Parts, Round, make_round
 from engine.storage import Storage
@@ -266,7 +267,7 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
     try:
         _serve(plan, index, status, wakeup, keeper)
     except JournalError as error:
-        print(f"matcher {index}: {error}", file=sys.stderr, flush=True)
+        print(f"matcher {index}: {printable(str(error))}", file=sys.stderr, flush=True)
         status.halt()
         sys.exit(HALTED)
 

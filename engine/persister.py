@@ -14,6 +14,7 @@ import time
 from typing import Protocol
 
 from engine.plan import Plan
+from engine.printable import printable
 from engine.storage import Storage
 from engine.trade_lines import LineFormatter
 from engine.trade_log import TradeLog, TradeLogError
@@ -202,4 +203,4 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
         finally:
             persister.close()
     except (OSError, TradeLogError) as error:
-        sys.exit(f"persister: {error}")
+        sys.exit(f"persister: {printable(str(error))}")

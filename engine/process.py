@@ -17,7 +17,9 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import NoReturn
 
+from engine.children import ENDING, FINISH, take
 from engine.config import Config
+from engine.outlet import count_lost_lines, open_outlets
 from engine.plan import Plan, Role
 from ipc.status import StatusWriter
 
@@ -37,7 +39,7 @@ _NOT_OURS = object()
 
 
 class Wakeup:
-    """What a process waits on beside its own sockets: the stop signal, its parent, a doorbell."""
+    """What a process waits on beside its own sockets: ``FINISH``, its parent, a doorbell."""
 
     def __init__(self, doorbell: Path | None = None) -> None:
         self.stopping = False
@@ -46,8 +48,8 @@ class Wakeup:
         for end in (self._signal_reader, self._signal_writer):
             end.setblocking(False)
         signal.set_wakeup_fd(self._signal_writer.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, self._stop)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        take(ENDING, signal.SIG_IGN)  # the supervisor decides when to end
+        take([FINISH], self._stop)
         self._selector.register(self._signal_reader, selectors.EVENT_READ)
         parent = parent_process()
         self.parent_fd: int | None = None if parent is None else int(parent.sentinel)
@@ -92,14 +94,17 @@ def ring_doorbell(bell: socket.socket, path: Path) -> None:
 
 def run_member(config: Config, data_dir: str, role: Role, index: int) -> NoReturn:
     """Be one process of the product, from its start to its exit."""
+    os.umask(config.file_mask())
     plan = Plan(config, Path(data_dir))
     member = plan.member(role, index)
     if member.core is not None:
         os.sched_setaffinity(0, {member.core})
     wakeup = Wakeup(plan.doorbell_path if role == "persister" else None)
+    open_outlets()
     logging.basicConfig(level=config.log_level)
     status = StatusWriter(plan.status_path, role, index)
     status.start(os.getpid(), time.time_ns())
+    count_lost_lines(lambda: status.add("lost_lines", 1))
     module, _, function = ENTRIES[role].partition(":")
     getattr(importlib.import_module(module), function)(plan, index, status, wakeup)
     status.stop()

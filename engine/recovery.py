@@ -22,7 +22,14 @@ from engine.journal_format import JournalError
 from engine.journal_reader import End, JournalReader, segments_of
 from engine.plan import Plan
 from engine.shard_terms import ShardTerms, difference, terms_of
-from engine.snapshot import ACCOUNT, Snapshot, VersionError, read_snapshot, snapshots_of
+from engine.snapshot import (
+    ACCOUNT,
+    Snapshot,
+    VersionError,
+    read_snapshot,
+    sequence_of_snapshot,
+    snapshots_of,
+)
 from ipc.records import REPORT, SEQUENCE_MASK, TRADE
 from ipc.table import OrderTableWriter, create_table
 
@@ -118,14 +125,19 @@ class Shard:
         path.unlink(missing_ok=True)
 
 
-def find_start(directory: Path, terms: ShardTerms, published: int | None) -> Found:
+def find_start(
+    directory: Path, terms: ShardTerms, published: int | None, position: int | None = None
+) -> Found:
     """Return what to begin from: trades up to sequence ``published`` are known to readers; None
-    where no trade need be made again.
+    where no trade need be made again. Where what came of commands after ``position`` is needed, it
+    begins there or before.
 
     Raises ``JournalError`` where there is nothing whole to begin from, and ``OSError``.
     """
     notes = []
     for path in snapshots_of(directory):
+        if position is not None and sequence_of_snapshot(path) > position:
+            continue
         try:
             snapshot = read_snapshot(path)
         except VersionError:
@@ -145,6 +157,12 @@ def find_start(directory: Path, terms: ShardTerms, published: int | None) -> Fou
         return Found(snapshot, path, notes)
     segments = segments_of(directory)
     begins = segments[0].first_sequence if segments else 0
+    if position is not None and (begins > 1 or (not segments and position)):
+        there = f"begins with command {begins}" if segments else "is not there"
+        raise JournalError(
+            f"{directory}: the journal {there}, and no snapshot stands for command {position} or "
+            "one before it" + "".join(f"; {note}" for note in notes)
+        )
     if begins > 1 or (not segments and (notes or published)):
         there = f"begins with command {begins}" if segments else "is not there"
         raise JournalError(

@@ -8,7 +8,12 @@ from typing import NamedTuple
 
 import msgspec
 
+from engine.config import MAX_RECENT_ORDERS
 from engine.plan import Plan
+from ipc.records import MAX_SHARDS
+from ipc.vocabulary import MAX_PRICE, MAX_RESTING_ORDERS
+
+MAX_INSTRUMENT = (1 << 16) - 1
 
 
 class InstrumentTerms(NamedTuple):
@@ -48,6 +53,28 @@ def terms_of(plan: Plan, shard: int) -> ShardTerms:
     ]
     engine = plan.config.engine
     return ShardTerms(shard, engine.matchers, engine.recent_orders, instruments)
+
+
+def terms_problem(terms: ShardTerms) -> str:
+    """Return what no configuration can have of terms that a file holds, or nothing.
+
+    Their ranges are those of ``engine.config``.
+    """
+    if not 0 <= terms.shard < terms.matchers <= MAX_SHARDS:
+        return f"shard {terms.shard} of {terms.matchers}: must be one of at most {MAX_SHARDS}"
+    if not 0 <= terms.recent_orders <= MAX_RECENT_ORDERS:
+        return f"recent_orders = {terms.recent_orders}: must be 0 to {MAX_RECENT_ORDERS}"
+    before = 0
+    for instrument in terms.instruments:
+        name = f"instrument {instrument.number}"
+        if not before < instrument.number <= MAX_INSTRUMENT:
+            return f"{name}: numbers must grow, up to {MAX_INSTRUMENT}"
+        before = instrument.number
+        if not 1 <= instrument.min_price <= instrument.max_price <= MAX_PRICE:
+            return f"{name}: its price band must lie in 1 to {MAX_PRICE} ticks"
+        if not 1 <= instrument.max_resting_orders <= MAX_RESTING_ORDERS:
+            return f"{name}: max_resting_orders must be 1 to {MAX_RESTING_ORDERS}"
+    return ""
 
 
 def difference(kept: ShardTerms, wanted: ShardTerms) -> str:

@@ -13,6 +13,8 @@ it keeps counters, resting orders and remembered client_order_ids, which every k
 made from; also the orders that the order table shows, and each account's number of reports.
 """
 
+import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -24,15 +26,18 @@ import numpy as np
 
 from engine.book import Counters, Records
 from engine.journal_format import JournalError
-from engine.shard_terms import ShardTerms
-from engine.storage import Buffer, Storage, read_whole
-from ipc.decimals import is_whole
+from engine.shard_terms import ShardTerms, terms_problem
+from engine.snapshot_checks import RowChecks, Wrong, counters_problem, state_problem
+from engine.storage import Buffer, Storage, open_regular, read_into
 from ipc.records import ORDER, RECENT, RESTING, fingerprint
 
 VERSION = 1
 MAGIC = b"SBSNAPSH"
 SUFFIX = ".snapshot"
+MAX_HEAD_BYTES = 16 << 20
+"""More than the terms of 65,535 instruments take."""
 _SYNC_BYTES = 1 << 20
+_NAME = re.compile(r"[0-9]{16}\.snapshot")
 _PREFIX = struct.Struct("<8sII")
 _CHECKSUM = struct.Struct("<I")
 ACCOUNT = np.dtype([("account", "<u8"), ("sequence", "<u8")])
@@ -85,9 +90,12 @@ def snapshot_path(directory: Path, sequence: int) -> Path:
 
 
 def snapshots_of(directory: Path) -> list[Path]:
-    """Return the snapshots of a directory, the newest first."""
-    found = directory.glob(f"*{SUFFIX}")
-    return sorted((p for p in found if is_whole(p.name.removesuffix(SUFFIX))), reverse=True)
+    """Return the snapshots of a directory, the newest first; other files are none of ours."""
+    try:
+        names = [name for name in os.listdir(directory) if _NAME.fullmatch(name)]
+    except FileNotFoundError:
+        return []
+    return [directory / name for name in sorted(names, reverse=True)]
 
 
 def sequence_of_snapshot(path: Path) -> int:
@@ -118,47 +126,130 @@ def encode(snapshot: Snapshot) -> list[Buffer]:
     return [*pieces, _CHECKSUM.pack(checksum)]
 
 
-def decode(path: Path, data: bytes | bytearray) -> Snapshot:
-    """Return the snapshot that bytes hold; ``path`` is for errors. Raises ``JournalError``."""
-
-    def wrong(offset: int, why: str) -> JournalError:
-        return JournalError(f"{path}: byte {offset}: {why}")
-
-    size = len(data) - _CHECKSUM.size
-    if size < _PREFIX.size:
-        raise wrong(0, f"{len(data)} bytes are too few for a snapshot")
-    magic, version, length = _PREFIX.unpack_from(data)
-    if magic != MAGIC:
-        raise wrong(0, "is no snapshot")
-    if zlib.crc32(memoryview(data)[:size]) != _CHECKSUM.unpack_from(data, size)[0]:
-        raise wrong(size, "the snapshot is damaged: its checksum is wrong")
-    if version != VERSION:
-        raise VersionError(f"{path}: byte 8: has version {version}, this program reads {VERSION}")
-    start = _PREFIX.size + length
-    head = msgspec.json.decode(data[_PREFIX.size : start], type=SnapshotHead)
-    arrays = {}
-    for section in head.sections:
-        layout = _LAYOUTS.get(section.name)
-        if layout is None or section.layout != fingerprint(layout):
-            raise VersionError(f"{path}: byte {start}: has another layout of {section.name!r}")
-        arrays[section.name] = np.frombuffer(data, layout, section.count, start)
-        start += section.count * section.item_bytes
-    return Snapshot(head.terms, head.counters, head.timestamp_ns, head.reports, **arrays)
-
-
 class VersionError(JournalError):
     """A whole file that another version of the product wrote: not to be passed over."""
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Return the snapshot in a file. Raises ``JournalError`` and ``OSError``."""
-    snapshot = decode(path, read_whole(path))
+    """Return the snapshot in a file, every field of it in its range.
+
+    Raises ``JournalError`` and ``OSError``.
+    """
+    with open_regular(path) as file:
+        snapshot = _Reading(path, file.fileno()).snapshot()
     if path.name != snapshot_path(path.parent, snapshot.counters.sequence).name:
         raise JournalError(
             f"{path}: byte {_PREFIX.size}: stands for command {snapshot.counters.sequence}, which "
             "its name does not say"
         )
     return snapshot
+
+
+class _Reading:
+    """One snapshot's file being read, a piece at a time: what is in it bounds no memory before it
+    was looked at."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._size = os.fstat(descriptor).st_size - _CHECKSUM.size
+        """Of all before the checksum."""
+
+    def snapshot(self) -> Snapshot:
+        """Return what the file holds. Raises ``JournalError``."""
+        if self._size < _PREFIX.size:
+            raise self._wrong(0, f"{self._size + _CHECKSUM.size} bytes are too few for a snapshot")
+        magic, version, length = _PREFIX.unpack(self._read(0, _PREFIX.size))
+        if magic != MAGIC:
+            raise self._wrong(0, "is no snapshot")
+        if self._checksum() != _CHECKSUM.unpack(self._read(self._size, _CHECKSUM.size))[0]:
+            raise self._wrong(self._size, "the snapshot is damaged: its checksum is wrong")
+        if version != VERSION:
+            raise VersionError(
+                f"{self._path}: byte 8: has version {version}, this program reads {VERSION}"
+            )
+        if length > min(MAX_HEAD_BYTES, self._size - _PREFIX.size):
+            raise self._wrong(12, f"a head of {length} bytes: does not fit, or is above the bound")
+        head = self._head(length)
+        problem = terms_problem(head.terms) or counters_problem(
+            head.counters, head.timestamp_ns, head.reports
+        )
+        if problem:
+            raise self._wrong(_PREFIX.size, problem)
+        starts = self._starts(head, _PREFIX.size + length)
+        rows = RowChecks(head.terms, head.counters)
+        arrays = {
+            section.name: self._records(section, starts[section.name], rows)
+            for section in head.sections
+        }
+        found = Snapshot(head.terms, head.counters, head.timestamp_ns, head.reports, **arrays)
+        wrong = state_problem(head.terms, found.resting, found.recent, found.orders, found.accounts)
+        if wrong is not None:
+            raise self._wrong_row(wrong[0], starts[wrong[0]], wrong[1])
+        return found
+
+    def _head(self, length: int) -> SnapshotHead:
+        try:
+            return msgspec.json.decode(self._read(_PREFIX.size, length), type=SnapshotHead)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise self._wrong(_PREFIX.size, f"the head cannot be read: {error}") from None
+
+    def _starts(self, head: SnapshotHead, start: int) -> dict[str, int]:
+        """Return where each section begins; together they must fill the file."""
+        starts = {}
+        for section in head.sections:
+            layout = _LAYOUTS.get(section.name)
+            if layout is None or section.layout != fingerprint(layout):
+                raise VersionError(
+                    f"{self._path}: byte {start}: has another layout of {section.name!r}"
+                )
+            size = section.count * section.item_bytes
+            if section.name in starts or section.item_bytes != layout.itemsize:
+                raise self._wrong(start, f"{section.name} is there twice, or of another size")
+            if not 0 <= size <= self._size - start:
+                raise self._wrong(start, f"{section.count} of {section.name} do not fit")
+            starts[section.name] = start
+            start += size
+        if start != self._size or len(starts) < len(_LAYOUTS):
+            raise self._wrong(start, "its sections do not fill the file, or one is missing")
+        return starts
+
+    def _records(self, section: SectionHead, start: int, rows: RowChecks) -> Records:
+        """Return the records of a section. Each piece is right before there is room for the next:
+        a file may say that it is long, and hold nothing."""
+        layout = _LAYOUTS[section.name]
+        found = bytearray()
+        step = _SYNC_BYTES // layout.itemsize
+        for first in range(0, section.count, step):
+            at = start + first * layout.itemsize
+            piece = self._read(at, min(step, section.count - first) * layout.itemsize)
+            wrong = rows.problem(section.name, np.frombuffer(piece, layout))
+            if wrong is not None:
+                raise self._wrong_row(section.name, at, wrong)
+            found += piece
+        return np.frombuffer(found, layout)
+
+    def _read(self, offset: int, size: int) -> bytearray:
+        data = bytearray(size)
+        if read_into(self._descriptor, data, offset) != size:
+            raise self._wrong(offset, "the file has become shorter")
+        return data
+
+    def _checksum(self) -> int:
+        checksum = 0
+        for offset in range(0, self._size, _SYNC_BYTES):
+            piece = self._read(offset, min(_SYNC_BYTES, self._size - offset))
+            checksum = zlib.crc32(piece, checksum)
+        return checksum
+
+    def _wrong(self, offset: int, why: str) -> JournalError:
+        return JournalError(f"{self._path}: byte {offset}: {why}")
+
+    def _wrong_row(self, section: str, start: int, wrong: Wrong) -> JournalError:
+        layout = _LAYOUTS[section]
+        assert layout.fields is not None
+        offset = start + wrong.row * layout.itemsize + layout.fields[wrong.field][1]
+        return self._wrong(offset, f"{section}: {wrong.field} {wrong.rule}")
 
 
 def _cut(pieces: list[Buffer]) -> Iterator[Buffer]:

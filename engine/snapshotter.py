@@ -24,11 +24,15 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NoReturn
 
+from engine.children import ENDING, die_with_parent, take
 from engine.config import Config
+from engine.follower import Follower
+from engine.holds import held_positions
 from engine.journal_format import JournalError
-from engine.journal_reader import End, JournalReader, segments_of
+from engine.journal_reader import segments_of
+from engine.outlet import open_outlets
 from engine.plan import Plan
-from engine.recovery import Shard, find_start, publish_nothing
+from engine.printable import printable
 from engine.shard_terms import terms_of
 from engine.snapshot import (
     SUFFIX,
@@ -39,7 +43,7 @@ from engine.snapshot import (
 )
 from engine.storage import LockedError, Storage, lock_directory
 from engine.trade_log import TradeLogError, logged_sequences
-from ipc.mapping import MappingError
+from ipc.mapping import MappingError, check_run_directory
 from ipc.ring import RingReader
 
 LOCK = "snapshots"
@@ -75,6 +79,10 @@ def take_snapshot(plan: Plan, shard: int, storage: Storage | None = None) -> Tak
     directory = plan.journal_dir(shard)
     if not directory.is_dir():
         return Taken(None, 0, 0)
+    try:
+        check_run_directory(plan.run_dir)
+    except MappingError as error:
+        raise JournalError(str(error)) from None
     (directory / LOCK).mkdir(exist_ok=True)
     try:
         lock = lock_directory(directory / LOCK)
@@ -93,20 +101,16 @@ def _take(plan: Plan, shard: int, directory: Path, storage: Storage) -> Taken:
         left.unlink()
     terms = terms_of(plan, shard)
     logged = _durably_logged(plan, shard, storage)
-    found = find_start(directory, terms, published=None)
-    after = found.snapshot.counters.sequence
-    state = Shard(plan, shard, found.snapshot, _table_path(plan, shard))
+    follower = Follower(plan, shard, None, _table_path(plan, shard))
     try:
-        reader = JournalReader(directory, terms, after, live=True)
-        for commands in reader.chunks():
-            state.replay(commands, publish_nothing)
-        sequence = state.book.counters().sequence
+        after = follower.position
+        sequence = follower.catch_up()
         if sequence == after:
             return Taken(None, after, 0)
-        _make_durable(directory, reader.end, storage)
-        snapshot = state.snapshot(terms)
+        _make_durable(directory, sequence, storage)
+        snapshot = follower.shard.snapshot(terms)
     finally:
-        state.close()
+        follower.close()
     path = write_snapshot(directory, snapshot, storage)
     removed = prune(plan, shard, logged, storage)
     return Taken(path, sequence, sequence - after, len(snapshot.resting), removed)
@@ -115,21 +119,23 @@ def _take(plan: Plan, shard: int, directory: Path, storage: Storage) -> Taken:
 def prune(plan: Plan, shard: int, logged: int, storage: Storage) -> int:
     """Remove snapshots and segments that no start can need; return how many files went.
 
-    ``logged`` is the last trade that the log holds durably.
+    ``logged`` is the last trade that the log holds durably. What a follower holds stays: a snapshot
+    at or before its position, and the journal behind that.
     """
     settings = plan.config.journal
     directory = plan.journal_dir(shard)
+    held = min(held_positions(directory).values(), default=None)
     kept: list[Path] = []
-    covered = False
+    covers_log, covers_held = False, held is None
     for path in snapshots_of(directory):
-        if len(kept) >= settings.snapshots_kept and covered:
+        if len(kept) >= settings.snapshots_kept and covers_log and covers_held:
             storage.unlink(path)
             continue
         with contextlib.suppress(JournalError):
-            if read_snapshot(path).counters.trade_sequence <= logged:
-                covered = True
+            covers_log = covers_log or read_snapshot(path).counters.trade_sequence <= logged
+            covers_held = held is None or covers_held or sequence_of_snapshot(path) <= held
             kept.append(path)
-    if len(kept) < settings.snapshots_kept or not covered:
+    if len(kept) < settings.snapshots_kept or not covers_log or not covers_held:
         return 0
     needed = sequence_of_snapshot(kept[-1]) + 1
     segments = segments_of(directory)
@@ -155,21 +161,21 @@ def _archive(path: Path, archive: Path) -> None:
     Storage().sync_directory(archive)
 
 
-def _make_durable(directory: Path, end: End, storage: Storage) -> None:
-    """Make the journal durable up to its end as it was read.
+def _make_durable(directory: Path, sequence: int, storage: Storage) -> None:
+    """Make the journal durable up to a command.
 
     What the snapshot stands for will hardly be read again. A matcher that writes on finds the
     memory of it for its next segments: that of pages never used before is dear on virtual machines.
     """
-    for segment in segments_of(directory):
-        if segment.first_sequence <= end.sequence:
-            descriptor = storage.open(segment.path)
-            try:
-                storage.sync(descriptor)
-                if segment.path != end.path:
-                    storage.let_go(descriptor)
-            finally:
-                storage.close(descriptor)
+    needed = [s for s in segments_of(directory) if s.first_sequence <= sequence]
+    for segment in needed:
+        descriptor = storage.open(segment.path)
+        try:
+            storage.sync(descriptor)
+            if segment is not needed[-1]:
+                storage.let_go(descriptor)
+        finally:
+            storage.close(descriptor)
     storage.sync_directory(directory)
 
 
@@ -290,11 +296,14 @@ def step_back(plan: Plan, pid: int = 0, late: bool = False) -> None:
 
 def _run(config: Config, data_dir: str, shard: int, late: bool) -> NoReturn:
     """Be the process that takes one snapshot."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent()  # what is not finished counts for nothing
+    take(ENDING, signal.SIG_IGN)
+    open_outlets()
+    os.umask(config.file_mask())
     plan = Plan(config, Path(data_dir))
     step_back(plan, late=late)
     try:
         take_snapshot(plan, shard)
     except (JournalError, TradeLogError, OSError) as error:
-        sys.exit(f"snapshot of shard {shard}: {error}")
+        sys.exit(f"snapshot of shard {shard}: {printable(str(error))}")
     sys.exit(0)

@@ -7,7 +7,9 @@ they read they read as any program would.
 import errno
 import fcntl
 import os
+import stat
 import time
+from io import FileIO
 from pathlib import Path
 from typing import TypeAlias
 
@@ -101,6 +103,16 @@ def read_into(descriptor: int, buffer: bytearray | memoryview, offset: int) -> i
         offset += count
         rest = rest[count:]
     return len(buffer) - len(rest)
+
+
+def open_regular(path: Path) -> FileIO:
+    """Open a file for reading. Raises ``OSError``, also where it is none but a pipe, say, that
+    would keep its reader waiting."""
+    file = FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return file
 
 
 def read_whole(path: Path) -> bytearray:

@@ -1,34 +1,42 @@
 """The supervisor: makes what is shared, starts every process, watches them, and drains.
 
-It holds the lock of the data directory for as long as it lives. Children notice its death by
-themselves, finish what they have, and end.
+It holds the lock of the data directory for as long as it lives. Signals that ask to end are taken
+by it alone. Children notice its death by themselves, finish what they have, and end.
 """
 
 import contextlib
 import fcntl
+import math
 import multiprocessing
 import os
-import shutil
 import signal
-import threading
+import socket
+import tempfile
 import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import msgspec
-
+from engine.children import FINISH, heeded, take
 from engine.config import Config
+from engine.fork_server import ForkServer, ForkServerError, has_ended
+from engine.journal_format import JournalError
+from engine.outlet import count_lost_lines
+from engine.places import PlaceError, make_directories, make_run_directory, remove_run_directory
 from engine.plan import Member, Plan
+from engine.ports import PortError, reserve_ports
 from engine.process import HALTED, run_member
+from engine.recovery import find_start
+from engine.running import leave_config
+from engine.shard_terms import terms_of
 from engine.shared import create_shared, left_reports
 from engine.snapshotter import Schedule
+from engine.storage import Storage
 from engine.trade_log import TradeLogBusyError, TradeLogError
-from engine.trade_repair import repaired_log
-from engine.warm import BOOK_VARIABLE, PROGRESS_VARIABLE
-from ipc.records import REPORT, TABLE_ENTRY, TRADE
-from ipc.sockets import listen
+from engine.trade_repair import correct_seal, repaired_log
+from ipc.mapping import MappingError, check_run_directory
+from ipc.sockets import MAX_PATH_BYTES
 from ipc.status import ProcessStatus, StatusReader, StatusWriter
 from ipc.tls import TlsError, server_context
 
@@ -46,17 +54,23 @@ ABANDON_S = 2.0
 WATCH_S = 0.5
 RETURN_S = 0.01
 """How often to look whether a process that was started again serves."""
-SLOW_WARM_S = 4.0
-"""Loading compiled code takes less; what takes longer compiles, and says so."""
+UNKNOWN = 255
+"""Exit code of a process whose fork server has died: it may still be running."""
 
-ORDER_BYTES = TABLE_ENTRY.itemsize + 24
-"""Shared memory of one order: its entry, its links, its part of the index."""
+_NO_FORK_SERVER = "the fork server died: nothing could be started again"
+
+TEMPORARY_BYTES = 40
+"""Of the path of a socket of ``multiprocessing``, behind the directory for temporary files."""
 
 Announce = Callable[[str], None]
 
 
 class ServeError(RuntimeError):
     """The product cannot start or go on; the text is for its user."""
+
+
+class StoppedError(RuntimeError):
+    """The product was told to end before it served."""
 
 
 class Supervisor:
@@ -74,26 +88,41 @@ class Supervisor:
         self._processes: dict[Member, BaseProcess] = {}
         self._returning: dict[Member, int] = {}
         """Processes started again that do not serve yet, and how often they have died so far."""
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["engine.preload"])
+        self._fork_server = ForkServer(plan.config.engine.book, plan.run_dir / "warming")
         self._lock = -1
+        self._made = False
+        """Whether the run directory is this product's."""
+        self._ports: list[socket.socket] = []
         self._status: StatusWriter | None = None
         self._snapshots: Schedule | None = None
 
     def start(self) -> None:
-        """Take the data directory, make what is shared, start everything; return when ready."""
+        """Take the data directory, make what is shared, start everything; return when ready.
+
+        Raises ``ServeError``, and ``StoppedError`` where ``end`` was called meanwhile.
+        """
         self._take_directory()
-        self._check_port()
+        self._take_ports()
         self._make_shared()
-        self._warm_up()
+        self._go_on()
+        _make_temporary_place(self.plan.run_dir.parent)
+        try:
+            self._fork_server.start(self._announce, lambda: self.stopping)
+        except ForkServerError as error:
+            raise ServeError(str(error)) from None
         for role in ("matcher", "query", "persister", "frontend", "http"):
             for member in self.plan.members:
                 if member.role == role:
+                    self._go_on()
                     self._start(member)
         self._until_ready()
         self._served = True
         if self.plan.config.journal.durability != "off":
-            self._snapshots = Schedule(self.plan, self._context)
+            self._snapshots = Schedule(self.plan, self._fork_server.context)
+
+    def _go_on(self) -> None:
+        if self.stopping:
+            raise StoppedError
 
     def end(self, *_: object) -> None:
         """Have ``start`` or ``watch`` return soon; a signal's handler may call it."""
@@ -116,6 +145,8 @@ class Supervisor:
             ended = wait([*sentinels, *lifeline, self._told], timeout_s)
             if any(end in lifeline for end in ended):
                 return  # who started this product for itself is gone
+            if self._fork_server.died():
+                raise ServeError(_NO_FORK_SERVER)
             for member, process in list(self._processes.items()):
                 if not self.stopping and process.exitcode is not None:
                     self._replace(member, process.exitcode)
@@ -125,6 +156,8 @@ class Supervisor:
     def _replace(self, member: Member, exit_code: int) -> None:
         """Start a process that died again, or give it up."""
         name = f"{member.role} {member.index}"
+        if exit_code == UNKNOWN and not has_ended(self._processes[member].pid or 0):
+            raise ServeError(_NO_FORK_SERVER)
         self._processes.pop(member).close()
         deaths = self._returning.pop(member, 0) + 1
         if deaths > MOST_DEATHS and member.role != "matcher":
@@ -179,12 +212,16 @@ class Supervisor:
             self._status.drain()
         if self._snapshots is not None:
             self._snapshots.stop()
-        with contextlib.suppress(ProcessLookupError):
-            for role in ("http", "frontend", "matcher", "query", "persister"):
-                self._stop_all(role)
+        for role in ("http", "frontend", "matcher", "query", "persister"):
+            self._stop_all(role)
+        self._fork_server.stop()
         if self._status is not None:
             self._status.stop()
-        shutil.rmtree(self.plan.run_dir, ignore_errors=True)
+        if self._made:
+            remove_run_directory(self.plan)
+            self.plan.config_path.unlink(missing_ok=True)
+        for port in self._ports:
+            port.close()
         for address in self.plan.addresses():
             if address.path:
                 Path(address.path).unlink(missing_ok=True)
@@ -194,11 +231,14 @@ class Supervisor:
     def _take_directory(self) -> None:
         plan = self.plan
         try:
-            plan.data_dir.mkdir(parents=True, exist_ok=True)
-            plan.log_dir.mkdir(parents=True, exist_ok=True)
+            make_directories(plan)
             self._lock = os.open(plan.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except PlaceError as error:
+            raise ServeError(str(error)) from None
         except OSError as error:
-            raise ServeError(f"data directory {plan.data_dir}: {error.strerror}") from None
+            raise ServeError(
+                f"data directory {plan.data_dir}: {plan.lock_path}: {error.strerror}"
+            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -211,20 +251,15 @@ class Supervisor:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
-    def _check_port(self) -> None:
-        """Refuse an HTTP port in use (workers share it, so theirs would not be), or a wrong key."""
+    def _take_ports(self) -> None:
+        """Refuse an address in use or a wrong key; learn the ports where any will do."""
         tls = self.plan.config.tls
         try:
             server_context(tls.certificate, tls.key)
-        except TlsError as error:
+            config, self._ports = reserve_ports(self.plan.config)
+        except (TlsError, PortError) as error:
             raise ServeError(str(error)) from None
-        address = self.plan.http_address
-        if address is None:
-            return
-        try:
-            listen(address).close()
-        except OSError as error:
-            raise ServeError(f"cannot listen on {address}: {error.strerror}") from None
+        self.plan = Plan(config, self.plan.data_dir)
 
     def _make_shared(self) -> None:
         """Make every mapping anew; what a killed product left is replaced.
@@ -232,34 +267,22 @@ class Supervisor:
         Trades that its rings still held are made again from the journal; its last reports stay.
         """
         plan = self.plan
-        logged = self._last_logged()
-        left = left_reports(plan)
-        shutil.rmtree(plan.run_dir, ignore_errors=True)
-        plan.run_dir.mkdir(parents=True, mode=0o700)
-        self._check_memory()
-        plan.config_path.write_bytes(msgspec.json.encode(plan.config))
-        create_shared(plan, logged, left)
+        try:
+            check_run_directory(plan.run_dir)
+            logged = self._last_logged()
+            left = left_reports(plan)
+            self._made = True
+            note = make_run_directory(plan)
+            if note:
+                self._announce(note)
+            create_shared(plan, logged, left)
+            leave_config(plan)
+        except (MappingError, PlaceError, OSError) as error:
+            raise ServeError(str(error)) from None
         self._status = StatusWriter(plan.status_path, "supervisor", 0)
         self._status.start(os.getpid(), time.time_ns())
+        count_lost_lines(lambda: self._count("lost_lines"))
         self._status.ready()
-
-    def _check_memory(self) -> None:
-        """Refuse to start where shared memory could not hold all that may come to lie in it.
-
-        Order tables take theirs as they fill; running out then would halt a shard.
-        """
-        engine = self.plan.config.engine
-        orders = sum(map(self.plan.table_capacity, self.plan.shards))
-        rings = engine.ring_trades * TRADE.itemsize + engine.ring_reports * REPORT.itemsize
-        needed = orders * ORDER_BYTES + rings * len(self.plan.shards)
-        space = os.statvfs(self.plan.run_dir)
-        free = min(space.f_bavail * space.f_frsize, available_bytes())
-        if needed > free:
-            raise ServeError(
-                f"{self.plan.run_dir}: {needed >> 20} MB of shared memory are needed, "
-                f"{free >> 20} MB are free; lower max_resting_orders, ended_orders, ring_trades "
-                "or ring_reports"
-            )
 
     def _last_logged(self) -> dict[int, int]:
         """Return the last trade of every shard in the log: those after it are made again."""
@@ -268,48 +291,37 @@ class Supervisor:
         refill = self.plan.config.journal.durability != "off"
         while True:
             try:
-                repaired = repaired_log(self.plan.log_dir, settings.segment_bytes, refill=refill)
+                log_dir = self.plan.log_dir
+                notes = correct_seal(log_dir, self._can_be_made, Storage()) if refill else []
+                repaired = repaired_log(log_dir, settings.segment_bytes, refill=refill)
                 break
             except TradeLogBusyError as error:
-                if self.stopping or time.monotonic() > deadline:
+                self._go_on()
+                if time.monotonic() > deadline:
                     raise ServeError(f"trade log: {error}") from None
                 time.sleep(RETURN_S)
             except (OSError, TradeLogError) as error:
                 raise ServeError(f"trade log: {error}") from None
-        for note in repaired.notes:
+        for note in [*notes, *repaired.notes]:
             self._announce(f"trade log: {note}")
         return {shard: repaired.last_sequences.get(shard, 0) for shard in self.plan.shards}
+
+    def _can_be_made(self, logged: dict[int, int]) -> bool:
+        """Return whether the journals make again what comes after a trade of each shard."""
+        try:
+            for shard in self.plan.shards:
+                directory, terms = self.plan.journal_dir(shard), terms_of(self.plan, shard)
+                find_start(directory, terms, logged.get(shard, 0))
+        except (JournalError, OSError):
+            return False
+        return True
 
     def _count(self, name: str) -> None:
         if self._status is not None:
             self._status.add(name, 1)
 
-    def _warm_up(self) -> None:
-        """Start the fork server, which compiles ahead, and pass on what it is at."""
-        progress = self.plan.run_dir / "warming"
-        os.environ[PROGRESS_VARIABLE] = str(progress)
-        os.environ[BOOK_VARIABLE] = self.plan.config.engine.book
-        # The fork server looks for what to import before it learns this process's sys.path.
-        known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        here = str(Path(__file__).resolve().parent.parent)
-        os.environ["PYTHONPATH"] = os.pathsep.join([here, *filter(None, known)])
-        begun = time.monotonic()
-        shown = ""
-        first = self._context.Process(target=_nothing)
-        starter = threading.Thread(target=first.start)
-        starter.start()
-        while starter.is_alive():
-            starter.join(0.1)
-            text = progress.read_text() if progress.exists() else ""
-            if text != shown and time.monotonic() - begun > SLOW_WARM_S:
-                if not shown:
-                    self._announce("compiling for this machine, on the first start only")
-                self._announce(f"compiling {text}")
-                shown = text
-        first.join()
-
     def _start(self, member: Member) -> None:
-        process = self._context.Process(
+        process = self._fork_server.context.Process(
             target=run_member,
             args=(self.plan.config, str(self.plan.data_dir), member.role, member.index),
             name=f"shardbook-{member.role}-{member.index}",
@@ -327,8 +339,7 @@ class Supervisor:
             progress = sum(process.counters.get("replayed", 0) for process in found)
             if progress > replayed:
                 replayed, deadline = progress, time.monotonic() + START_S
-            if self.stopping:
-                raise ServeError("stopped before it was ready")
+            self._go_on()
             for member, process in self._processes.items():
                 if process.exitcode is not None:
                     raise ServeError(
@@ -345,21 +356,37 @@ class Supervisor:
         """Tell every process of a role to finish, and wait; kill what does not."""
         members = [m for m in self._processes if m.role == role]
         for member in members:
-            self._processes[member].terminate()
+            _send(self._processes[member], FINISH)
         deadline = time.monotonic() + (DRAIN_S if self._served else ABANDON_S)
         for member in members:
-            process = self._processes[member]
-            process.join(max(0.0, deadline - time.monotonic()))
-            if process.exitcode is None:
-                self.clean = False
-                self._announce(f"{role} {member.index} did not finish; killing it")
-                process.kill()
-                process.join()
+            process = self._processes.pop(member)
+            if not _ended(process, deadline):
+                if self._served:
+                    self.clean = False
+                    self._announce(f"{role} {member.index} did not finish; killing it")
+                _send(process, signal.SIGKILL)
+                _ended(process, math.inf)
             elif process.exitcode:
                 self.clean = False
                 self._announce(f"{role} {member.index} ended with exit code {process.exitcode}")
             process.close()
-            del self._processes[member]
+
+
+def _send(process: BaseProcess, number: int) -> None:
+    """Send a process a signal, unless it has ended."""
+    if process.pid is not None and process.exitcode in (None, UNKNOWN):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+
+
+def _ended(process: BaseProcess, deadline_s: float) -> bool:
+    """Wait for the end of a process, also where nobody is told of it; return whether it came."""
+    process.join(None if deadline_s == math.inf else max(0.0, deadline_s - time.monotonic()))
+    while process.exitcode == UNKNOWN and not has_ended(process.pid or 0):
+        if time.monotonic() > deadline_s:
+            return False
+        time.sleep(RETURN_S)
+    return process.exitcode is not None
 
 
 def _serves(process: ProcessStatus) -> bool:
@@ -367,32 +394,33 @@ def _serves(process: ProcessStatus) -> bool:
     return process.state == "ready" and not process.counters.get("shards_down")
 
 
-def available_bytes() -> int:
-    """Return how much memory the machine can still give, as Linux estimates it."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _nothing() -> None:
-    """Be the first process that the fork server makes."""
+def _make_temporary_place(directory: Path) -> None:
+    """Give ``multiprocessing`` a directory for its socket where there is none, or one too long."""
+    try:
+        known = tempfile.gettempdir()
+    except FileNotFoundError:
+        known = ""
+    if not 0 < len(known) <= MAX_PATH_BYTES - TEMPORARY_BYTES:
+        tempfile.tempdir = str(directory)
 
 
 def serve(config: Config, data_dir: Path | None, announce: Announce) -> int:
-    """Run the product until SIGINT or SIGTERM; return the exit code. Raises ``ServeError``."""
-    plan = Plan(config, data_dir)
-    supervisor = Supervisor(plan, announce)
+    """Run the product until a signal asks it to end; return the exit code.
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, supervisor.end)
+    What ``announce`` raises ends it. Raises ``ServeError``.
+    """
+    supervisor = Supervisor(Plan(config, data_dir), announce)
+    take(heeded(), supervisor.end)
+    os.umask(config.file_mask())
     try:
         supervisor.start()
-        for line in describe(plan):
+        for line in describe(supervisor.plan):
             announce(line)
         announce("ready")
         supervisor.watch()
         announce("draining")
+    except StoppedError:
+        announce("told to end before it was ready")
     finally:
         supervisor.stop()
     announce("stopped" if supervisor.clean else "stopped, but not cleanly: see above")
@@ -412,5 +440,5 @@ def describe(plan: Plan) -> list[str]:
     lines += [f"listening on {address}" for address in plan.addresses()]
     if plan.http_address is not None:
         scheme = "https" if plan.config.tls.certificate else "http"
-        lines.append(f"listening on {scheme}://{plan.config.http.address}")
+        lines.append(f"listening on {scheme}://{plan.http_address.place}")
     return lines

@@ -7,6 +7,7 @@ that the writer goes on with the next. ``engine.trade_segments`` describes the f
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -281,8 +282,13 @@ def logged_sequences(directory: Path) -> dict[int, int]:
     Raises ``TradeLogError`` where it is damaged.
     """
     seal = read_seal(directory)
-    last = dict(seal.last_sequences)
-    with LogTail(directory, Position(seal.segment + 1, 0)) as tail:
+    return last_trades(directory, Position(seal.segment + 1, 0), seal.last_sequences)
+
+
+def last_trades(directory: Path, begin: Position, before: Mapping[int, int]) -> dict[int, int]:
+    """Return each shard's last trade in the log from a position on, with those ``before`` it."""
+    last = dict(before)
+    with LogTail(directory, begin) as tail:
         while block := tail.read_block():
             ids = trade_ids(block)
             shards = ids >> np.uint64(SEQUENCE_BITS)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from engine.trade_lines import LoggedTrade, parse_lines
+from engine.trade_lines import MAX_LINE_BYTES, LoggedTrade, parse_lines
 from engine.trade_segments import (
     ACTIVE,
     TradeLogError,
@@ -69,6 +69,7 @@ class LogTail:
         self._segment, self._offset = position or Position(0, 0)
         self._file: FileIO | gzip.GzipFile | None = None
         self._name = ""
+        self._rest = b""  # of a compressed segment: what follows the last line that was read
         self._block = 0  # where the lines read last begin
         self._closed = False  # the open file is a closed segment: nothing is added to it
 
@@ -156,6 +157,7 @@ class LogTail:
         if segment != self._segment:
             self._segment, self._offset = segment, 0
         self._file, self._name, self._closed = file, str(file.name), closed
+        self._rest = b""
         file.seek(self._offset)
 
     def _next_block(self) -> bytes:
@@ -181,14 +183,13 @@ class LogTail:
 
     def _unpacked_block(self, file: gzip.GzipFile) -> bytes:
         try:
-            block = b"".join(file.readlines(BLOCK_BYTES))
+            block = self._rest + file.read(BLOCK_BYTES)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise self.damage(f"cannot be unpacked further: {error}") from None
         end = block.rfind(b"\n") + 1
-        if not end and block:
-            raise self.damage(f"a line without an end: {block[:400]!r}")
-        if end < len(block):
-            file.seek(self._offset + end)
+        if len(block) - end >= MAX_LINE_BYTES or (block and not end):
+            raise self.damage(f"a line without an end: {block[end:][:400]!r}")
+        self._rest = block[end:]  # unpacked once: to go back is to unpack from the beginning
         return block[:end]
 
 

@@ -7,6 +7,7 @@ is refused as ever.
 """
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +15,16 @@ import msgspec
 
 from engine.storage import Storage
 from engine.trade_lines import parse_lines, trade_ids
-from engine.trade_log import TradeLog, TradeLogBusyError, TradeLogError
-from engine.trade_segments import ACTIVE, closed_segments, plain_path, read_seal
+from engine.trade_log import TradeLog, TradeLogBusyError, TradeLogError, last_trades
+from engine.trade_reader import Position
+from engine.trade_segments import (
+    ACTIVE,
+    Seal,
+    closed_segments,
+    plain_path,
+    read_seal,
+    write_seal,
+)
 from ipc.records import make_id, shard_of
 
 
@@ -48,6 +57,27 @@ def repaired_log(
             raise
         notes.append(f"{error}; cut {cut} bytes from there on, which the journals make again")
     return RepairedLog(_last_sequences(directory, segment_bytes, storage), notes)
+
+
+def correct_seal(
+    directory: Path, can_be_made: Callable[[dict[int, int]], bool], storage: Storage
+) -> list[str]:
+    """Have ``sealed.json`` tell what there is where the last segment that it knows is gone.
+
+    Old segments may be moved away. Where one is gone that is newer than others, and nothing lies
+    behind it, its trades are lost; ``can_be_made`` tells whether what comes after a sequence of
+    each shard can be made again. Returns a note where anything was done. Raises ``TradeLogError``
+    and ``OSError``.
+    """
+    seal, closed = read_seal(directory), closed_segments(directory)
+    active = directory / ACTIVE
+    if not closed or closed[-1] >= seal.segment or (active.exists() and active.stat().st_size):
+        return []
+    last = last_trades(directory, Position(0, 0), {})
+    if last == seal.last_sequences or not can_be_made(last):
+        return []
+    write_seal(directory, Seal(seal.segment, last), storage)
+    return [f"segments {closed[-1] + 1} to {seal.segment} are gone; their trades are made again"]
 
 
 def cut_damage(directory: Path, storage: Storage) -> int:

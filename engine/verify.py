@@ -5,20 +5,26 @@ when it was read.
 """
 
 import contextlib
-from collections.abc import Iterator
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from engine.book import state_hash
+import numpy as np
+
+from engine.book import BookLimits, Counters, state_hash
+from engine.books import make_book
 from engine.journal_format import JournalError
-from engine.journal_reader import JournalReader, segments_of
-from engine.plan import Plan
-from engine.recovery import publish_nothing, recover
+from engine.journal_reader import JournalReader, read_header, segments_of
+from engine.plan import LOCK_FILE, Plan
+from engine.recovery import find_start, publish_nothing, recover
 from engine.snapshot import read_snapshot, snapshots_of
 from engine.trade_log import TradeLogError, logged_sequences, read_trades
+from engine.trade_segments import active_number, closed_segments, read_seal
 from ipc.decimals import is_whole
-from ipc.records import sequence_of, shard_of
+from ipc.records import REPORT, TRADE, sequence_of, shard_of
 
 
 @dataclass
@@ -42,8 +48,9 @@ class Verdict:
             self.lines.append(f"{name}: PROBLEM: {error}")
 
 
-def verify(data_dir: Path) -> Verdict:
-    """Check every byte of journals, snapshots and trade log in a data directory."""
+def verify(data_dir: Path, log_dir: Path | None = None) -> Verdict:
+    """Check every byte of journals, snapshots and trade log in a data directory, and whether the
+    log has the trades that the journals come to. ``log_dir``: where the log lies elsewhere."""
     verdict = Verdict()
     if not data_dir.is_dir():
         raise JournalError(f"{data_dir}: is no data directory")
@@ -51,13 +58,83 @@ def verify(data_dir: Path) -> Verdict:
         (path for path in (data_dir / "journal").glob("*") if is_whole(path.name)),
         key=lambda path: int(path.name),
     )
+    made: dict[int, int] = {}
     for directory in shards:
+        before = verdict.problems
         _verify_shard(verdict, directory)
+        if verdict.problems > before:
+            continue  # what is damaged comes to nothing that could be compared
+        with verdict.judging(f"shard {directory.name}"):
+            made[int(directory.name)] = _trades_made(directory)
     if not shards:
         verdict.say("no journal")
     with verdict.judging("trade log"):
-        _verify_log(verdict, data_dir / "log")
+        logged = _verify_log(verdict, log_dir or data_dir / "log")
+        _compare(verdict, made, logged, runs=_runs(data_dir))
     return verdict
+
+
+def _trades_made(directory: Path) -> int:
+    """Return how many trades a shard has made, as its newest snapshot and its journal say."""
+    segments = segments_of(directory)
+    newest = next(iter(snapshots_of(directory)), None)
+    if newest is not None:
+        terms = read_snapshot(newest).terms
+    elif segments:
+        terms = read_header(segments[-1].path).terms
+    else:
+        return 0
+    found = find_start(directory, terms, None).snapshot
+    limits = [
+        BookLimits(i.number, i.min_price, i.max_price, i.max_resting_orders)
+        for i in terms.instruments
+    ]
+    book = make_book("ladder", terms.shard, limits, terms.recent_orders, Counters(0, 0, 0))
+    book.restore(found.counters, found.resting, found.recent)
+    reports, trades = np.zeros(8_192, REPORT), np.zeros(4_096, TRADE)
+    reader = JournalReader(directory, terms, found.counters.sequence, live=True)
+    for commands in reader.chunks():
+        done = 0
+        while done < len(commands):
+            done += book.process(commands[done:], reports, trades).commands
+    return book.counters().trade_sequence
+
+
+def _compare(
+    verdict: Verdict, made: Mapping[int, int], logged: Mapping[int, int], *, runs: bool
+) -> None:
+    """Hold what the log has against what the journals come to, by shard."""
+    for shard, last in sorted(made.items()):
+        known = logged.get(shard, 0)
+        if known < last and runs:
+            verdict.say(f"trade log: shard {shard}: {last - known} trades are still to be logged")
+        elif known < last:
+            verdict.problems += 1
+            verdict.say(
+                f"trade log: shard {shard}: PROBLEM: trades {known + 1} to {last}, which the "
+                "journal has, are missing; a start logs them"
+            )
+        elif known > last and not runs:
+            verdict.problems += 1
+            verdict.say(
+                f"trade log: shard {shard}: PROBLEM: it ends with trade {known}, the journal with "
+                f"trade {last}: the end of the journal is lost"
+            )
+
+
+def _runs(data_dir: Path) -> bool:
+    """Return whether a product works in a data directory now."""
+    try:
+        lock = os.open(data_dir / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def _verify_shard(verdict: Verdict, directory: Path) -> None:
@@ -91,7 +168,9 @@ def _verify_shard(verdict: Verdict, directory: Path) -> None:
         verdict.say(f"{name}: {aside.name}: unfinished, of no meaning")
 
 
-def _verify_log(verdict: Verdict, directory: Path) -> None:
+def _verify_log(verdict: Verdict, directory: Path) -> dict[int, int]:
+    """Check the log; return each shard's last trade in it, or in what was moved away before it."""
+    seal, segments = read_seal(directory), closed_segments(directory)
     counts: dict[int, int] = {}
     last: dict[int, int] = {}
     for trade in read_trades(directory):
@@ -114,6 +193,15 @@ def _verify_log(verdict: Verdict, directory: Path) -> None:
         )
     if not counts:
         verdict.say("trade log: no trades")
+    oldest = min([*segments, active_number(directory)])
+    if oldest > 1:
+        verdict.say(f"trade log: segments before {oldest} were moved away")
+    if segments:
+        return last  # what was sealed behind them is missing, not moved away
+    return {
+        shard: max(last.get(shard, 0), seal.last_sequences.get(shard, 0))
+        for shard in last.keys() | seal.last_sequences.keys()
+    }
 
 
 def dry_run(plan: Plan) -> Verdict:

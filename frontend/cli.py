@@ -2,17 +2,26 @@
 
 Each command's work is done in a room of its own, which is imported when the command is given: so
 that ``--help`` and mistakes answer at once. A mistake is one line on stderr and exit code 2, a
-failure one line and exit code 1; Ctrl-C ends with 130, a closed pipe with 0, both without a word.
+failure one line and exit code 1; a signal that asks to end ends it with 128 and its number, as
+Ctrl-C with 130, a closed pipe with 0, both without a word.
 """
 
+if __name__ == "__main__":
+    import frontend.at_once  # noqa: F401
+
 import argparse
+import errno
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
+from engine.children import heeded
+from engine.outlet import fill_standard_descriptors, open_outlets
+from engine.printable import printable
 from ipc.decimals import NumberError, read_decimal, shown, whole_number
 
 if TYPE_CHECKING:
@@ -20,7 +29,9 @@ if TYPE_CHECKING:
     from engine.verify import Verdict
     from frontend.reading import Reader
 
-USAGE, FAILURE, INTERRUPTED = 2, 1, 130
+USAGE, FAILURE = 2, 1
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a file may answer that standard output goes to."""
 MAX_LIMIT = 1_000_000
 
 
@@ -28,28 +39,47 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"shardbook: {message} (see {self.prog} --help)\n")
+        self.exit(USAGE, f"shardbook: {printable(message)} (see {self.prog} --help)\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    options = _parser().parse_args(arguments)
-    run: Callable[[argparse.Namespace], int] = options.run
+    fill_standard_descriptors()
     try:
+        code = _run(arguments)
+    except KeyboardInterrupt as told:
+        code = 128 + (told.number if isinstance(told, _ToldToEnd) else signal.SIGINT)
+    _settle(sys.stdout)
+    _settle(sys.stderr)
+    return code
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        options = _parser().parse_args(arguments)
+        run: Callable[[argparse.Namespace], int] = options.run
         code = run(options)
         sys.stdout.flush()
+    except SystemExit as end:  # the parser has said why
+        return int(end.code or 0)
     except BrokenPipeError:
-        # Whoever read has seen enough. What is still buffered must not fail at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return INTERRUPTED
+        return 0  # whoever read has seen enough
     except Exception as error:
         code = _expected(error)
         if not code:
             raise
-        print(f"shardbook: {error}", file=sys.stderr)
+        with suppress(OSError):  # there is nobody to tell
+            print(f"shardbook: {printable(str(error))}", file=sys.stderr, flush=True)
     return code
+
+
+def _settle(stream: TextIO) -> None:
+    """See to it that what could not be written does not fail once more at exit."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        stream.flush()
 
 
 def _expected(error: Exception) -> int:
@@ -73,7 +103,9 @@ def _expected(error: Exception) -> int:
         error, JournalError | ServeError | DemoError | ClientError | ReadError | TradeLogError
     ):
         return FAILURE
-    if isinstance(error, OSError) and error.filename is not None:
+    if isinstance(error, FileNotFoundError):  # such as a directory for temporary files
+        return FAILURE
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in NO_ROOM):
         return FAILURE
     return 0
 
@@ -83,9 +115,36 @@ def _expected(error: Exception) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     from engine.environment import with_environment
+
+    config = with_environment(_config(options), os.environ)
+    data_dir = _place(options, config)
+    os.umask(config.file_mask())
+    with suppress(OSError):  # which the start tells of
+        data_dir.mkdir(parents=True, exist_ok=True)
     from engine.supervisor import serve
 
-    return serve(with_environment(_config(options), os.environ), options.data_dir, _say)
+    open_outlets()
+    return serve(config, data_dir, _say)
+
+
+def _warm(options: argparse.Namespace) -> int:
+    from ipc import code_cache
+
+    if options.cache is not None:
+        os.environ[code_cache.VARIABLE] = str(options.cache.absolute())
+        if problem := code_cache.problem_of(options.cache):
+            print(f"shardbook: {options.cache}: {problem}", file=sys.stderr)
+            return FAILURE
+    from engine.warm import warm
+    from ipc.compiled import HAVE_NUMBA
+
+    if not HAVE_NUMBA:
+        _say("numba is missing: there is nothing to compile")
+        return 0
+    warm("ladder", clients=True, tell=lambda text: _say(f"compiling {text}"))
+    if options.cache is not None:
+        _say(f"done; with {code_cache.VARIABLE}={options.cache.absolute()} all commands find it")
+    return 0
 
 
 def _key(options: argparse.Namespace) -> int:
@@ -100,25 +159,25 @@ def _key(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from frontend.demo import run_demo
 
-    _unwind_when_told_to_end()
-    return run_demo(options.seconds, options.symbols, options.seed, sys.stdout)
+    with _unwinding():
+        return run_demo(options.seconds, options.symbols, options.seed, sys.stdout)
 
 
 def _replay(options: argparse.Namespace) -> int:
     from frontend.replay import replay
 
-    _unwind_when_told_to_end()
-    config = _config(options) if options.config else None
-    summary = replay(options.files, options.connect, config, options.fills, options.speed, _say)
-    for line in summary.lines():
-        _say(line)
+    with _unwinding():
+        config = _config(options) if options.config else None
+        summary = replay(options.files, options.connect, config, options.fills, options.speed, _say)
+        for line in summary.lines():
+            _say(line)
     return 0
 
 
 def _trades(options: argparse.Namespace) -> int:
-    from frontend.show import follow_trades, print_trades
+    with _unwinding(), _reader(options) as reader:
+        from frontend.show import follow_trades, print_trades
 
-    with _reader(options) as reader:
         if options.follow:
             follow_trades(reader, options.symbol, options.limit, sys.stdout)
         else:
@@ -128,17 +187,17 @@ def _trades(options: argparse.Namespace) -> int:
 
 
 def _book(options: argparse.Namespace) -> int:
-    from frontend.show import print_book
+    with _unwinding(), _reader(options) as reader:
+        from frontend.show import print_book
 
-    with _reader(options) as reader:
         print_book(reader.book(options.symbol, options.depth), sys.stdout)
     return 0
 
 
 def _order(options: argparse.Namespace) -> int:
-    from frontend.show import print_order
+    with _unwinding(), _reader(options) as reader:
+        from frontend.show import print_order
 
-    with _reader(options) as reader:
         order = reader.order(options.order_id)
         if order is None:
             print(f"shardbook: order {options.order_id} is not known here", file=sys.stderr)
@@ -148,48 +207,54 @@ def _order(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from frontend.show import print_status
+    with _unwinding(), _reader(options) as reader:
+        from frontend.show import print_status
 
-    with _reader(options) as reader:
         print_status(reader.status(), sys.stdout)
     return 0
 
 
 def _snapshot(options: argparse.Namespace) -> int:
+    config = _config(options)
+    data_dir = _place(options, config)
     from engine.snapshotter import step_back, take_snapshot
     from frontend.reading import running_plan
 
-    plan = running_plan(_config(options), options.data_dir)
+    plan = running_plan(config, data_dir)
     step_back(plan)
-    for shard in plan.shards:
-        taken = take_snapshot(plan, shard)
-        if taken.path is None:
-            _say(f"shard {shard}: nothing new")
-        else:
-            _say(
-                f"shard {shard}: {taken.path}: {taken.resting_orders} resting orders, "
-                f"{taken.commands} commands since the last; {taken.removed} older files removed"
-            )
+    os.umask(plan.config.file_mask())
+    with _unwinding():
+        for shard in plan.shards:
+            taken = take_snapshot(plan, shard)
+            if taken.path is None:
+                _say(f"shard {shard}: nothing new")
+            else:
+                _say(
+                    f"shard {shard}: {taken.path}: {taken.resting_orders} resting orders, "
+                    f"{taken.commands} commands since the last; {taken.removed} older files removed"
+                )
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
     from engine.verify import verify
 
-    return _judge(verify(options.directory), "all whole")
+    with _unwinding():
+        return _judge(verify(options.directory, options.log), "all whole")
 
 
 def _recover(options: argparse.Namespace) -> int:
+    from engine.accept_loss import accept_loss
     from engine.plan import Plan
     from engine.verify import dry_run
 
     plan = Plan(_config(options), options.data_dir)
-    if options.dry_run:
-        return _judge(dry_run(plan), "a start would go on from here")
-    from engine.accept_loss import accept_loss
-
-    for line in accept_loss(plan).lines:
-        _say(line)
+    os.umask(plan.config.file_mask())
+    with _unwinding():
+        if options.dry_run:
+            return _judge(dry_run(plan), "a start would go on from here")
+        for line in accept_loss(plan).lines:
+            _say(line)
     return 0
 
 
@@ -206,24 +271,55 @@ def _config(options: argparse.Namespace) -> "Config":
     return load_config(options.config)
 
 
+def _place(options: argparse.Namespace, config: "Config") -> Path:
+    """Return the data directory; machine code is kept in it where numba has no place.
+
+    To be called before what is compiled is imported.
+    """
+    from ipc import code_cache
+
+    data_dir: Path = options.data_dir or Path(config.data_dir)
+    code_cache.prefer(data_dir.absolute() / "cache")
+    return data_dir
+
+
 def _reader(options: argparse.Namespace) -> "Reader":
+    config = _config(options)
+    data_dir = _place(options, config)
     from frontend.reading import Reader, running_plan
 
-    return Reader(running_plan(_config(options), options.data_dir))
+    return Reader(running_plan(config, data_dir))
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(printable(line), flush=True)
 
 
-def _unwind_when_told_to_end() -> None:
-    """Let SIGTERM and SIGHUP end as Ctrl-C does, so that an engine that was started is drained."""
+class _ToldToEnd(KeyboardInterrupt):
+    """A signal asked this program to end."""
 
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
+
+@contextmanager
+def _unwinding() -> Iterator[None]:
+    """Have a signal end the block, and others wait until that has undone what it did."""
+
+    def unwind(number: int, _: object) -> NoReturn:
+        for other in handlers:
+            signal.signal(other, signal.SIG_IGN)
+        raise _ToldToEnd(number)
+
+    handlers = {number: signal.getsignal(number) for number in heeded()}
+    try:
+        for number in handlers:
+            signal.signal(number, unwind)
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 # What they take ---------------------------------------------------------------------------------
@@ -254,6 +350,11 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     _add_place(command("serve", _serve, "Run the engine until Ctrl-C or SIGTERM."))
+
+    warm = command("warm", _warm, "Compile ahead, so that no start has to: for images.")
+    warm.add_argument(
+        "--cache", type=Path, metavar="DIR", help="keep it there, for SHARDBOOK_CACHE=DIR"
+    )
 
     demo = command("demo", _demo, "Run the engine under a simulated market, and check it.")
     demo.add_argument("--seconds", type=_seconds, default=10.0, metavar="N", help="default 10")
@@ -289,6 +390,9 @@ def _parser() -> argparse.ArgumentParser:
 
     verify = command("verify", _verify, "Check journals, snapshots and trade log, byte by byte.")
     verify.add_argument("directory", type=Path, metavar="DIR", help="a data directory")
+    verify.add_argument(
+        "--log", type=Path, metavar="DIR", help="where the trade log lies elsewhere"
+    )
 
     recover = command("recover", _recover, "Look at what a start would do, or accept a loss.")
     how = recover.add_mutually_exclusive_group(required=True)

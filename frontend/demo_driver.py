@@ -7,7 +7,6 @@ after every report that is still under way. Then it leaves its arrays in files, 
 """
 
 import asyncio
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from engine.children import leave_ending_to_starter
 from frontend.client import AsyncClient
 from frontend.demo_tally import Tally
 from frontend.errors import ClientError
@@ -76,7 +76,7 @@ class Failure:
 
 def drive(assignment: Assignment, demo: Connection) -> None:
     """Run one driver in a process of its own; a failure goes through the pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the demo decides when to end
+    leave_ending_to_starter()
     try:
         asyncio.run(_Driver(assignment, demo).run())
     except ClientError as error:

@@ -11,6 +11,7 @@ from multiprocessing.process import BaseProcess
 import numpy as np
 import numpy.typing as npt
 
+from engine.children import starting
 from frontend.demo_driver import Assignment, Failure, Outcome, drive
 from frontend.demo_probe import probe
 from ipc.vocabulary import CommandType, ExecType, Reason
@@ -58,7 +59,8 @@ class Load:
             assignment.directory.mkdir()
             ours, theirs = context.Pipe()
             process = context.Process(target=target, args=(assignment, theirs), daemon=True)
-            process.start()
+            with starting():
+                process.start()
             theirs.close()
             self._pipes.append(ours)
             self._processes.append(process)

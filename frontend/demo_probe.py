@@ -6,13 +6,13 @@ answer. A pipelined client could not say this: most of what it would measure is 
 commands waiting behind each other.
 """
 
-import signal
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
 import numpy as np
 
+from engine.children import leave_ending_to_starter
 from frontend.client import Client
 from frontend.demo_driver import SILENCE_S, Assignment, Failure, Outcome, leave_arrays
 from frontend.demo_tally import Tally
@@ -29,7 +29,7 @@ MAX_SAMPLES = 1 << 20
 
 def probe(assignment: Assignment, demo: Connection) -> None:
     """Run the probe in a process of its own; what it says and hears is a driver's."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the demo decides when to end
+    leave_ending_to_starter()
     try:
         (user_id,) = assignment.user_ids
         with Client(assignment.address, user_id) as client:

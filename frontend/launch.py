@@ -1,15 +1,19 @@
 """A product started for the length of a ``with`` block, in a process of its own."""
 
 import multiprocessing
+import select
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
+from engine.children import starting
 from engine.config import Config
+from engine.outlet import open_outlets
 from engine.plan import Plan
 from engine.supervisor import ServeError, serve
+from frontend.reading import running_plan
 
 STOP_S = 60.0
 
@@ -31,12 +35,13 @@ def running_engine(
     process = context.Process(  # type: ignore[attr-defined]
         target=_serve, args=(config, data_dir, theirs), name="shardbook"
     )
-    process.start()
+    with starting():
+        process.start()
     theirs.close()
     failure: BaseException | None = None
     try:
         _until_ready(ours, announce)
-        yield Plan(config, data_dir)
+        yield running_plan(config, data_dir)
     except BaseException as error:
         failure = error
         raise
@@ -55,11 +60,13 @@ def running_engine(
 
 
 def _serve(config: Config, data_dir: Path, lines: Connection) -> None:
-    """Run in the process of its own; every announcement goes through the pipe."""
+    """Run in the process of its own; every announcement that finds room goes through the pipe."""
+    open_outlets()
 
     def announce(line: str) -> None:
         with suppress(OSError):  # nobody listens any more
-            lines.send(line)
+            if select.select([], [lines], [], 0)[1]:
+                lines.send(line)
 
     try:
         code = serve(config, data_dir, announce)

@@ -6,8 +6,10 @@ the next call notices it: it reads from the new one, or raises ``NotRunningError
 """
 
 import os
+import pwd
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,15 +21,16 @@ import numpy.typing as npt
 
 from engine.config import Config
 from engine.plan import Plan
+from engine.running import left_config
 from engine.trade_segments import TradeLogError
 from frontend.past_trades import BATCH_TRADES, PastTrades
 from ipc.board import BoardBusyError, BoardReader
 from ipc.decimals import shown
 from ipc.instruments import Instrument
-from ipc.mapping import MappingError
+from ipc.mapping import MappingError, check_run_directory, run_directory
 from ipc.records import ORDER, shard_of
 from ipc.ring import RingReader
-from ipc.status import ProcessStatus, StatusReader
+from ipc.status import ProcessStatus, StatusReader, is_alive
 from ipc.table import OrderTableReader, TableBusyError
 from ipc.vocabulary import Reason
 
@@ -158,14 +161,18 @@ class Reader:
         return [ring.published for ring in self._rings]
 
     def follow(
-        self, symbol: str | None = None, after: Sequence[int] | None = None
+        self,
+        symbol: str | None = None,
+        after: Sequence[int] | None = None,
+        while_idle: Callable[[], None] | None = None,
     ) -> Iterator[Followed]:
         """Yield trades as they appear, for ever; of one symbol or of all.
 
         ``after`` holds, by shard, the sequence of the last trade that is known; without it only
         what is new counts. Where the writers were faster than the caller by more than a ring, the
-        next item says how many trades were lost, those of other symbols included. Raises
-        ``NotRunningError`` once the product has stopped.
+        next item says how many trades were lost, those of other symbols included. ``while_idle``
+        is called again and again while there is nothing. Raises ``NotRunningError`` once the
+        product has stopped.
         """
         number = None if symbol is None else self.instrument(symbol).number
         known = list(self.positions() if after is None else after)
@@ -184,6 +191,8 @@ class Reader:
             if len(trades) or lost:
                 yield Followed(trades, lost)
             elif not any(map(len, found)):
+                if while_idle is not None:
+                    while_idle()
                 time.sleep(POLL_S)
 
     def book(self, symbol: str, depth: int) -> BookView:
@@ -247,14 +256,14 @@ class Reader:
 
     def _verify_alive(self) -> None:
         """Look for the supervisor: where it was killed, its mappings stay behind."""
-        if not _is_alive(self._supervisor_pid):
+        if not is_alive(self._supervisor_pid):
             raise self._not_running()
 
     def _not_running(self) -> NotRunningError:
         return NotRunningError(f"no product runs in {self.plan.data_dir}")
 
     def _view(self, process: ProcessStatus) -> ProcessView:
-        alive = _is_alive(process.pid)
+        alive = is_alive(process.pid)
         lost = not alive and process.state in ("starting", "ready", "draining")
         lag_trades = {}
         if process.role == "persister":
@@ -280,13 +289,47 @@ def running_plan(config: Config, data_dir: Path | None = None) -> Plan:
     ``config`` names the directory where ``data_dir`` does not.
     """
     plan = Plan(config, data_dir)
+    plan.run_dir, user = _run_directory(plan)
     try:
-        own = msgspec.json.decode(plan.config_path.read_bytes(), type=Config)
-    except FileNotFoundError:
-        return plan
+        check_run_directory(plan.run_dir)
+        own = left_config(plan)
+    except MappingError as error:
+        raise ReadError(str(error)) from None
+    except PermissionError:
+        raise ReadError(
+            f"the product in {plan.data_dir} is run by user {user}, and this user may not read it"
+        ) from None
     except msgspec.MsgspecError as error:
         raise ReadError(f"{plan.config_path}: {error}") from error
-    return Plan(own, plan.data_dir)
+    if own is None:
+        return plan
+    found = Plan(own, plan.data_dir)
+    found.run_dir = plan.run_dir
+    return found
+
+
+def _run_directory(plan: Plan) -> tuple[Path, str]:
+    """Return where the product of a data directory has its mappings, whoever runs it, and who.
+
+    That is looked for with this user, with the one whose lock is there, and with root: nobody
+    else's word for it is taken.
+    """
+    users = [os.getuid()]
+    with suppress(OSError):
+        users.append(plan.lock_path.stat().st_uid)
+    for user in (*users, 0):
+        directory = run_directory(plan.data_dir, user)
+        with suppress(OSError):
+            if directory.is_dir() and directory.lstat().st_uid == user:
+                return directory, _user_name(user)
+    return plan.run_dir, _user_name(users[0])
+
+
+def _user_name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
 
 
 def patiently(read: Callable[[], T]) -> T:
@@ -303,18 +346,6 @@ def patiently(read: Callable[[], T]) -> T:
             if time.monotonic() > deadline:
                 raise ReadError(str(error)) from error
         time.sleep(BUSY_PAUSE_S)
-
-
-def _is_alive(pid: int) -> bool:
-    if not pid:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # another user's
-    return True
 
 
 def _by_time(trades: Records) -> Records:

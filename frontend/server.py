@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
-import signal
 import sys
 
 import uvloop
 
+from engine.children import FINISH
 from engine.plan import Plan
 from engine.process import Wakeup
 from frontend.entry import ClientConnection
@@ -29,7 +29,7 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     servers = []
     for address in plan.addresses_of(index):
         try:
-            sock = listen(address, shared=config.processes > 1)
+            sock = listen(address, shared=True)
         except OSError as error:
             sys.exit(f"frontend: cannot listen on {address}: {error.strerror}")
         notice_vanished(sock, config.peer_timeout_s)
@@ -65,7 +65,7 @@ async def _until_stopped(hall: Hall, wakeup: Wakeup) -> None:
         wakeup.stopping = True
         woken.set()
 
-    loop.add_signal_handler(signal.SIGTERM, stop)
+    loop.add_signal_handler(FINISH, stop)
     loop.add_reader(wakeup.fileno(), woken.set)
     while not wakeup.stopping:
         with contextlib.suppress(TimeoutError):

@@ -3,7 +3,8 @@
 Prices and quantities are exact decimals, times UTC to the nanosecond.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import select
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Literal, NamedTuple, TextIO
@@ -85,7 +86,10 @@ def print_trades(trades: Records, instruments: Mapping[int, Instrument], out: Te
 
 
 def follow_trades(reader: Reader, symbol: str | None, limit: int, out: TextIO) -> None:
-    """Print the last ``limit`` trades, oldest first, and then every one as it comes, for ever."""
+    """Print the last ``limit`` trades, oldest first, and then every one as it comes.
+
+    For ever, or until nobody reads: raises ``BrokenPipeError`` then.
+    """
     if symbol is not None:
         reader.instrument(symbol)  # an unknown one is an error before anything is printed
     after = reader.positions()
@@ -95,10 +99,26 @@ def follow_trades(reader: Reader, symbol: str | None, limit: int, out: TextIO) -
         after[shard] = max(after[shard], sequence_of(trade_id))
     names = [column.name for column in TRADE_COLUMNS]
     _print_lines([names, *trade_rows(trades, reader.instruments)], out)
-    for followed in reader.follow(symbol, after):
+    for followed in reader.follow(symbol, after, _watch_reader(out)):
         if followed.lost_trades:
             print(f"... {followed.lost_trades} trades were overwritten unread", file=out)
         _print_lines(trade_rows(followed.trades, reader.instruments), out)
+
+
+def _watch_reader(out: TextIO) -> Callable[[], None] | None:
+    """Return what looks whether anybody still reads; None where that cannot be known."""
+    try:
+        descriptor = out.fileno()
+    except OSError:  # it is no file
+        return None
+    ends = select.poll()
+    ends.register(descriptor, 0)
+
+    def look() -> None:
+        if ends.poll(0):
+            raise BrokenPipeError
+
+    return look
 
 
 def print_book(book: BookView, out: TextIO) -> None:

@@ -4,11 +4,15 @@ A mapping is made aside and renamed, so that a reader finds it whole or not at a
 reserved before it is touched, so that a full /dev/shm is an error, not a fault (SIGBUS): at once
 or, where much may stay unused, bit by bit (``Mapping.reserve``).
 Whoever opens one checks all that the header says; the pages of a reader are read-only.
+
+Anybody may make a directory in /dev/shm by the name of one of the product's: what is not of the
+user whom it is named after, or not for him alone, is refused.
 """
 
 import hashlib
 import mmap
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -28,12 +32,44 @@ class MappingError(RuntimeError):
     """A mapping cannot be made, or is not what its reader expects: the text names path and why."""
 
 
-def run_directory(data_dir: Path) -> Path:
-    """Return where the mappings and inner sockets of a data directory live."""
+def run_directory(data_dir: Path, user: int | None = None) -> Path:
+    """Return where the mappings and inner sockets of a data directory live.
+
+    ``user`` is who runs the product, by number; without it the user of this process.
+    """
     if not SHARED_MEMORY.is_dir():
         return data_dir / "run"
+    user = os.getuid() if user is None else user
     name = hashlib.blake2b(str(data_dir.resolve()).encode(), digest_size=6).hexdigest()
-    return SHARED_MEMORY / f"shardbook-{os.getuid()}-{name}"
+    return SHARED_MEMORY / f"shardbook-{user}-{name}"
+
+
+def check_run_directory(directory: Path) -> None:
+    """Refuse a run directory that is not, or not only, its user's. Raises ``MappingError``.
+
+    One that is missing is not refused, nor one in the data directory, which is its owner's matter.
+    """
+    if directory.parent != SHARED_MEMORY:
+        return
+    try:
+        named = directory.lstat()
+    except FileNotFoundError:
+        return
+    user = int(directory.name.split("-")[1])
+    try:
+        found = directory.stat() if named.st_uid == user else named
+    except OSError as error:
+        raise MappingError(f"{directory}: {error.strerror}") from None
+    if found.st_uid != user:
+        raise MappingError(
+            f"{directory}: belongs to user {found.st_uid}, not to {user}: it is no product's; "
+            "have it removed"
+        )
+    if not stat.S_ISDIR(found.st_mode):
+        raise MappingError(f"{directory}: must be a directory; remove it")
+    if found.st_mode & 0o077:
+        mode = stat.S_IMODE(found.st_mode)
+        raise MappingError(f"{directory}: is open to others (mode {mode:o}, not 700); remove it")
 
 
 class Mapping:
@@ -133,12 +169,16 @@ def open_mapping(
 
     ``sparse``: not all of it has memory, so none is touched beforehand.
     """
+    check_run_directory(path.parent)
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # neither elsewhere, nor for ever
     try:
-        descriptor = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+        descriptor = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | flags)
     except FileNotFoundError:
         raise MappingError(f"{path}: there is no such mapping; is the product running?") from None
     except PermissionError:
         raise MappingError(f"{path}: may not be opened by this user") from None
+    except OSError as error:
+        raise MappingError(f"{path}: {error.strerror}") from None
     try:
         problem = _problem(descriptor, kind, dtype)
         if problem:
@@ -150,6 +190,8 @@ def open_mapping(
 
 def _problem(descriptor: int, kind: str, dtype: np.dtype[np.void]) -> str:
     """Return why a file is not the mapping that is expected, or nothing."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return "is no file"
     size = os.fstat(descriptor).st_size
     page = os.pread(descriptor, MAPPING_HEADER.itemsize, 0)
     if size < HEADER_BYTES or len(page) < MAPPING_HEADER.itemsize:

@@ -9,7 +9,7 @@ import hashlib
 
 import numpy as np
 
-VERSION = 3
+VERSION = 4
 
 SHARD_BITS = 8
 SEQUENCE_BITS = 45

@@ -4,6 +4,7 @@ One slot a process, written by that process alone: who it is, its state, named c
 rejects by code. All words are u64; a reader may see one counter newer than another.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,7 @@ ORDER_LATENCY_US = (100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 102
 """The bounds of the latency histogram of an HTTP worker: each order counts in one bucket."""
 
 COUNTERS: dict[str, tuple[str, ...]] = {
-    "supervisor": ("restarts", "snapshots", "snapshot_errors"),
+    "supervisor": ("restarts", "snapshots", "snapshot_errors", "lost_lines"),
     "frontend": (
         "connections",
         "sessions",
@@ -43,6 +44,7 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "shards_down",
         "resumed_reports",
         "refused_resume",
+        "lost_lines",
     ),
     "matcher": (
         "commands",
@@ -59,6 +61,7 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "journal_bytes",
         "journal_waits",
         "replayed",
+        "lost_lines",
     ),
     "persister": (
         "trades",
@@ -71,8 +74,9 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "torn_bytes_cut",
         "skipped_trades",
         "missing_trades",
+        "lost_lines",
     ),
-    "query": ("requests", "torn_copies", "lost_trades"),
+    "query": ("requests", "torn_copies", "lost_trades", "lost_lines"),
     "http": (
         "requests",
         "orders",
@@ -101,11 +105,12 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "order_seconds_ns",
         *(f"order_under_us_{bound}" for bound in ORDER_LATENCY_US),
         "order_over",
+        "lost_lines",
     ),
 }
 """The counters of each role, in the order of their words."""
 
-_ROLE, _INDEX, _CORE, _STATE, _PID, _STARTED_NS = range(6)
+_ROLE, _INDEX, _CORE, _STATE, PID, _STARTED_NS = range(6)
 _FIRST_COUNTER = 8
 _MAX_COUNTERS = 64
 FIRST_REJECT = _FIRST_COUNTER + _MAX_COUNTERS
@@ -116,6 +121,19 @@ _NO_CORE = 2**64 - 1
 _LAYOUT = np.dtype([("words", "<u8", (SLOT_WORDS,))])
 
 assert all(len(names) <= _MAX_COUNTERS for names in COUNTERS.values())
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process is there, whosever it is; 0 is none."""
+    if not pid:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
 
 
 def counter_place(role: str, name: str) -> int:
@@ -157,18 +175,20 @@ def create_status(path: Path, processes: Sequence[ProcessSlot]) -> None:
     create_mapping(path, KIND, _LAYOUT, len(processes), size, fill=fill)
 
 
+def _slot(mapping: Mapping, role: str, number: int) -> memoryview:
+    for place in range(mapping.capacity):
+        words = mapping.words(place * SLOT_WORDS * 8, SLOT_WORDS)
+        if (ROLES[words[_ROLE]], words[_INDEX]) == (role, number):
+            return words
+    raise LookupError(f"{mapping.path}: has no slot for {role} {number}")
+
+
 class StatusWriter:
     """The slot of the calling process; it is the only writer."""
 
     def __init__(self, path: Path, role: str, number: int) -> None:
         mapping = open_mapping(path, KIND, _LAYOUT, writable=True)
-        for place in range(mapping.capacity):
-            words = mapping.words(place * SLOT_WORDS * 8, SLOT_WORDS)
-            if (ROLES[words[_ROLE]], words[_INDEX]) == (role, number):
-                break
-        else:
-            raise LookupError(f"{path}: has no slot for {role} {number}")
-        self.words = words
+        self.words = _slot(mapping, role, number)
         """The slot, for compiled code of this process that counts; see ``counter_place``."""
         self._place = {name: counter_place(role, name) for name in COUNTERS[role]}
 
@@ -177,7 +197,7 @@ class StatusWriter:
         words = self.words
         for place in range(_FIRST_COUNTER, SLOT_WORDS):
             words[place] = 0
-        words[_PID], words[_STARTED_NS] = pid, started_ns
+        words[PID], words[_STARTED_NS] = pid, started_ns
         words[_STATE] = STATES.index("starting")
 
     def ready(self) -> None:
@@ -228,6 +248,10 @@ class StatusReader:
     def __init__(self, path: Path) -> None:
         self.mapping = open_mapping(path, KIND, _LAYOUT)
 
+    def slot(self, role: str, number: int) -> memoryview:
+        """Return the words of one process, as they change. Raises ``LookupError``."""
+        return _slot(self.mapping, role, number)
+
     def processes(self) -> list[ProcessStatus]:
         """Return what every process says, in the order of the slots."""
         found = []
@@ -246,7 +270,7 @@ class StatusReader:
                     words[_INDEX],
                     None if words[_CORE] == _NO_CORE else words[_CORE],
                     STATES[words[_STATE]],
-                    words[_PID],
+                    words[PID],
                     words[_STARTED_NS],
                     counters,
                     rejects,

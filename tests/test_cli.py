@@ -300,3 +300,57 @@ def test_a_closed_pipe_ends_quietly(product: Plan) -> None:
         client.submit("DD", "sell", 1, "7.00")
         client.submit("DD", "buy", 1, "7.00")
     assert follower.end() == (0, "")
+
+
+def test_a_closed_pipe_is_noticed_without_a_trade(product: Plan) -> None:
+    follower = Follower(product, "DD")
+    follower.output.close()
+    assert follower.end() == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_a_command_with_its_number(product: Plan, number: signal.Signals) -> None:
+    follower = Follower(product, "DD")
+    follower.process.send_signal(number)
+    assert follower.end() == (128 + number, "")
+
+
+def test_ctrl_c_during_imports_is_quiet() -> None:
+    program = (
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'argparse':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.modules.pop('argparse', None)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "import frontend.__main__\n"
+        "print('it went on')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=WAIT_S, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "errors"),
+    [
+        (">/dev/full", FAILURE, "shardbook: [Errno 28] No space left on device\n"),
+        (">&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+    ],
+)
+def test_an_output_that_takes_nothing(
+    product: Plan, order_id: int, ending: str, code: int, errors: str
+) -> None:
+    assert order_id
+    command = [*COMMAND, *shown(product, "book", "BB")]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" "$@" {ending}', *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (code, errors)

@@ -195,7 +195,7 @@ def matcher(
     stopping: bool = False,
 ) -> Iterator[Matcher]:
     """Start a matcher of shard 0 with shared memory of its own."""
-    plan.run_dir.mkdir(parents=True, exist_ok=True)
+    plan.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     create_shared(plan, {})
     status = StatusWriter(plan.status_path, "matcher", 0)
     keeper = Keeper(plan, 0, status, storage, lambda: stopping)

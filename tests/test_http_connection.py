@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from engine.children import FINISH
 from engine.plan import Plan
 from frontend.http.connection import Answer, Bounds, Call, Reply, connections
 from ipc.status import StatusReader
@@ -452,7 +453,7 @@ def test_what_is_under_way_is_answered_before_the_end(patient: Plan) -> None:
         sent = counter(patient, "commands") + 1
         raw.send(ENTER)
         until(lambda: counter(patient, "commands") == sent)
-        os.kill(worker, signal.SIGTERM)
+        os.kill(worker, FINISH)
         assert idle.ended()
         os.kill(matcher, signal.SIGCONT)
         status, body, head = raw.answer()

@@ -38,7 +38,7 @@ class Market:
     def __post_init__(self) -> None:
         self.formatter = LineFormatter(self.plan.instruments)
         self._next = [1] * len(self.plan.shards)
-        self.plan.run_dir.mkdir()
+        self.plan.run_dir.mkdir(mode=0o700)
         self.restart()
 
     def restart(self) -> None:

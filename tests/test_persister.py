@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from engine import persister
+from engine.children import FINISH
 from engine.config import parse_config
 from engine.persister import (
     BATCH_TRADES,
@@ -50,7 +51,7 @@ class Engine:
             text += f'[[instruments]]\nsymbol = "{listed.symbol}"\n'
             text += f'tick_size = "{listed.tick.text(1)}"\nlot_size = "{listed.lot.text(1)}"\n'
         self.plan = Plan(parse_config(text, "test"), data_dir)
-        self.plan.run_dir.mkdir(parents=True)
+        self.plan.run_dir.mkdir(parents=True, mode=0o700)
         create_status(self.plan.status_path, [ProcessSlot("persister", 0, None)])
         for shard in self.plan.shards:
             create_ring(self.plan.ring_path(shard), shard, capacity, last_sequence)
@@ -409,6 +410,13 @@ class TestFailingDisk:
         writer.close()
 
 
+def finish(process: BaseProcess) -> None:
+    """Tell a process to finish, as its supervisor does, and see it end."""
+    assert process.pid is not None
+    os.kill(process.pid, FINISH)
+    process.join()
+
+
 class TestProcess:
     def test_it_is_woken_and_stops_when_told(self, engine: Engine) -> None:
         process = engine.process()
@@ -418,8 +426,7 @@ class TestProcess:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
                 ring_doorbell(bell, engine.plan.doorbell_path)
             until(engine.drained)
-        process.terminate()
-        process.join()
+        finish(process)
         assert process.exitcode == 0
         engine.check_log()
 
@@ -453,8 +460,7 @@ class TestProcess:
         assert engine.published() == held + 2 * 1024
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (hard, hard))
         until(engine.drained)
-        process.terminate()
-        process.join()
+        finish(process)
         assert process.exitcode == 0
         assert engine.counters()["trades"] == engine.published()
         engine.check_log()
@@ -477,8 +483,7 @@ class TestProcess:
             torn += shown["torn_bytes_cut"]
             skipped += shown["skipped_trades"]
         process = engine.process()
-        process.terminate()
-        process.join()
+        finish(process)
         assert process.exitcode == 0
         assert engine.drained()
         engine.check_log()

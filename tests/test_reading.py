@@ -43,7 +43,7 @@ class Publisher:
     def __init__(self, plan: Plan, gating_readers: int = 0, last_sequence: int = 0) -> None:
         self.plan = plan
         shutil.rmtree(plan.run_dir, ignore_errors=True)
-        plan.run_dir.mkdir()
+        plan.run_dir.mkdir(mode=0o700)
         for shard in plan.shards:
             numbers = [instrument.number for instrument in plan.instruments_of(shard)]
             create_ring(plan.ring_path(shard), shard, RING, last_sequence, gating_readers)
@@ -140,7 +140,7 @@ def test_a_product_is_read_with_its_own_configuration(tmp_path: Path) -> None:
     other = make_config(matchers=2, symbols=4)
     plan = Plan(own, tmp_path)
     assert len(running_plan(other, tmp_path).instruments) == 4
-    plan.run_dir.mkdir()
+    plan.run_dir.mkdir(mode=0o700)
     try:
         plan.config_path.write_bytes(msgspec.json.encode(own))
         found = running_plan(other, tmp_path)

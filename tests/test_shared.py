@@ -16,7 +16,7 @@ from tests.product import make_config
 def test_the_last_reports_stay(tmp_path: Path, kept: int) -> None:
     """The ring of the next product may be smaller or larger."""
     plan = Plan(make_config(2, 2, engine="ring_reports = 32"), tmp_path)
-    plan.run_dir.mkdir(parents=True)
+    plan.run_dir.mkdir(parents=True, mode=0o700)
     assert left_reports(plan) == {}
     create_shared(plan, {})
     reports = np.zeros(50, REPORT)

@@ -1,5 +1,7 @@
 """Looking at a data directory: verify, a dry run, and going on after a loss."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,15 +10,18 @@ from engine.accept_loss import SKIPPED_ORDERS, accept_loss
 from engine.book import state_hash
 from engine.journal_format import JournalError
 from engine.journal_reader import segments_of
+from engine.plan import Plan
 from engine.snapshot import snapshots_of
 from engine.snapshotter import take_snapshot
+from engine.trade_lines import trade_id_of
 from engine.trade_log import read_trades
-from engine.trade_segments import ACTIVE
+from engine.trade_segments import ACTIVE, closed_segments, plain_path
 from engine.verify import dry_run, verify
 from frontend.cli import main
+from frontend.client import Client
 from ipc.records import SEQUENCE_MASK
 from tests.kept import commands_for, plan_of, recovered, write_journal
-from tests.product import config_text
+from tests.product import config_text, make_config, running
 from tests.test_snapshot import log_trades
 
 
@@ -81,10 +86,15 @@ def test_the_commands_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     write_journal(plan, commands_for(plan, 500))
     assert main(["snapshot", *place]) == 0
     assert "0000000000000500.snapshot" in capsys.readouterr().out
-    assert main(["verify", str(plan.data_dir)]) == 0
-    assert capsys.readouterr().out.endswith("all whole\n")
     assert main(["recover", "--dry-run", *place]) == 0
     assert "500 commands of the journal" in capsys.readouterr().out
+    assert main(["verify", str(plan.data_dir)]) == 1
+    said = capsys.readouterr().out
+    assert "which the journal has, are missing; a start logs them" in said
+    assert said.endswith("1 problems\n")
+    log_trades(plan)
+    assert main(["verify", str(plan.data_dir)]) == 0
+    assert capsys.readouterr().out.endswith("all whole\n")
     path = segments_of(plan.journal_dir(0))[0].path
     data = path.read_bytes()
     path.write_bytes(data[:5_000] + b"?" + data[5_001:])
@@ -93,6 +103,82 @@ def test_the_commands_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["recover", "--dry-run", *place]) == 1
     assert main(["verify", str(tmp_path / "nothing")]) == 1
     assert "is no data directory" in capsys.readouterr().err
+
+
+def logged_product(directory: Path, segment_bytes: int = 8_192) -> tuple[Plan, bytes]:
+    """The plan of a product that has traded and stopped, and all lines of its log."""
+    extra = f"[persister]\nsegment_bytes = {segment_bytes}\ncompress = false\n"
+    with (
+        running(make_config(2, 2, extra), directory) as plan,
+        Client(plan.addresses()[0], "alice") as client,
+    ):
+        for symbol in ("AA", "BB"):
+            for _ in range(60):
+                client.submit(symbol, "buy", 1, "10.00")
+                client.submit(symbol, "sell", 1, "10.00")
+    return plan, lines(plan)
+
+
+def lines(plan: Plan) -> bytes:
+    """All lines of a log, by trade_id."""
+    paths = plan.log_dir.glob("trades*")
+    found = [line for path in paths for line in path.read_bytes().splitlines(keepends=True)]
+    return b"".join(sorted(found, key=trade_id_of))
+
+
+def truncated(plan: Plan) -> None:
+    """Cut the log in the midst of a line."""
+    os.truncate(plan.log_dir / ACTIVE, (plan.log_dir / ACTIVE).stat().st_size // 2)
+
+
+def moved_away(plan: Plan) -> None:
+    (plan.log_dir / ACTIVE).rename(plan.data_dir / "elsewhere")
+
+
+def sealed_moved_away(plan: Plan) -> None:
+    """The newest closed segment goes, and all behind it."""
+    newest = closed_segments(plan.log_dir)[-1]
+    assert newest > 1
+    plain_path(plan.log_dir, newest).rename(plan.data_dir / "elsewhere")
+    os.truncate(plan.log_dir / ACTIVE, 0)
+
+
+@pytest.mark.parametrize("lose", [truncated, moved_away, sealed_moved_away])
+def test_trades_that_the_log_has_lost_are_named_and_a_start_logs_them_again(
+    tmp_path: Path, lose: Callable[[Plan], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, everything = logged_product(tmp_path)
+    assert main(["verify", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith("all whole\n")
+    lose(plan)
+    assert lines(plan) != everything
+    assert main(["verify", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert "which the journal has, are missing; a start logs them" in said
+    assert "all whole" not in said
+    with running(plan.config, tmp_path):
+        assert not verify(tmp_path).problems
+    assert lines(plan) == everything
+    assert main(["verify", str(tmp_path)]) == 0
+
+
+def test_a_log_that_lies_elsewhere_is_checked_there(tmp_path: Path) -> None:
+    plan, _ = logged_product(tmp_path / "data")
+    plan.log_dir.rename(tmp_path / "log")
+    assert verify(tmp_path / "data").problems == 2
+    assert not verify(tmp_path / "data", tmp_path / "log").problems
+
+
+def test_old_segments_that_were_moved_away_are_no_loss(tmp_path: Path) -> None:
+    plan, _ = logged_product(tmp_path)
+    for number in closed_segments(plan.log_dir)[:-1]:
+        plain_path(plan.log_dir, number).unlink()
+        verdict = verify(tmp_path)
+        assert not verdict.problems
+        assert f"trade log: segments before {number + 1} were moved away" in verdict.lines
+    with running(plan.config, tmp_path):
+        pass
+    assert not verify(tmp_path).problems
 
 
 def test_a_loss_can_be_accepted_and_no_id_is_given_again(tmp_path: Path) -> None:

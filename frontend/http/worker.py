@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import msgspec
 import uvicorn
 import uvloop
 
+from engine.children import FINISH
 from engine.plan import Plan
 from engine.process import Wakeup
 from frontend.http.access import Access
@@ -156,7 +156,7 @@ async def _until_stopped(server: Server, door: Door, status: StatusWriter, wakeu
         wakeup.stopping = True
         woken.set()
 
-    loop.add_signal_handler(signal.SIGTERM, stop)
+    loop.add_signal_handler(FINISH, stop)
     loop.add_reader(wakeup.fileno(), woken.set)
     while not wakeup.stopping:
         with contextlib.suppress(TimeoutError):
