@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.hostile.crowd import ATTACKS, Toll
-from bench.hostile.run import BACK, Outcome, Phase, Plan, run
+from bench.hostile.run import BACK, SETTLE_S, Outcome, Phase, Plan, run
 from bench.measure import machine, table, versions
 
 MEDIAN, P99 = 2.0, 3.0
@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--open", action="store_true", help="without keys")
     parser.add_argument("--no-pin", action="store_true", help="pin no process to a core")
     parser.add_argument("--config", type=Path, help="configuration of the product")
+    parser.add_argument("--settle", type=float, default=SETTLE_S, help="seconds for memory")
     parser.add_argument("--seed", type=int, default=None)
     options = parser.parse_args(arguments)
     if options.list:
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             not options.open,
             not options.no_pin,
             seed,
+            options.settle,
             options.config,
         )
     )

@@ -44,6 +44,7 @@ RESTING_ORDERS = 4_000
 WARM_COMMANDS = 400_000
 """Sent before anything is measured, so that rings and tables are in use all over."""
 PATIENCE_S = 60.0
+CANCEL_S = 15.0
 SETTLE_S = 45.0
 """How long memory may take to come back: the longest of the product's timeouts, and some more."""
 SAMPLE_S = 0.5
@@ -65,8 +66,8 @@ class Plan:
     keyed: bool
     pin: bool
     seed: int
-    config: Path | None = None
     settle_s: float = SETTLE_S
+    config: Path | None = None
 
 
 @dataclass
@@ -268,7 +269,7 @@ class Bench:
             for user in users:
                 key = self._scene.keys.get(user, "")
                 try:
-                    with Client(address, user, timeout_s=PATIENCE_S, api_key=key) as client:
+                    with Client(address, user, timeout_s=CANCEL_S, api_key=key) as client:
                         left += client.cancel_all()
                 except ClientError as error:
                     left += 1
