@@ -72,13 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             not options.no_pin,
             seed,
             options.settle,
-            options.config,
+            config=options.config,
         )
     )
-    failures = outcome.lost + [line for line, well in verdict(outcome) if not well]
+    failures = [line for line, well in verdict(outcome) if not well]
     print(report(outcome))
     print("\n".join(line for line, _ in verdict(outcome)))
-    for lost in outcome.lost:
+    for lost in outcome.lost + outcome.unread:
         print(f"LOST: {lost}")
     print("all hold" if not failures else f"{len(failures)} do not hold")
     return 1 if failures else 0
@@ -108,7 +108,8 @@ def verdict(outcome: Outcome) -> list[tuple[str, bool]]:
             after <= BACK * before,
         )
     )
-    lines.append((f"lost: {len(outcome.lost)}, at most 0", not outcome.lost))
+    lost = len(outcome.lost) + len(outcome.unread)
+    lines.append((f"lost: {lost}, at most 0", not lost))
     return lines
 
 

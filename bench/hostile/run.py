@@ -67,6 +67,7 @@ class Plan:
     pin: bool
     seed: int
     settle_s: float = SETTLE_S
+    warm_commands: int = WARM_COMMANDS
     config: Path | None = None
 
 
@@ -97,6 +98,8 @@ class Outcome:
     settled_s: float = 0.0
     lost: list[str] = field(default_factory=list)
     """A sentence on everything that was lost, told twice, or is not one story."""
+    unread: list[str] = field(default_factory=list)
+    """A sentence on honest reads that were refused, or not answered in time."""
     trades: int = 0
 
 
@@ -132,7 +135,7 @@ class Bench:
         target = product.target
         self._target = Target(target.address, target.matchers, api_keys=keys)
         instruments = product.plan.instruments
-        commands = max(WARM_COMMANDS, self._commands(plan.seconds / plan.rounds))
+        commands = max(plan.warm_commands, self._commands(plan.seconds / plan.rounds))
         self._traffic: Traffic = encode_traffic(
             scratch / "flow",
             instruments,
@@ -158,9 +161,8 @@ class Bench:
     def run(self) -> Outcome:
         """Warm up, then measure phase by phase; hold everything against the log at the end."""
         plan = self.plan
-        warm = Pipelined(
-            self._target, self._traffic.directory, range(HONEST), "warm", WARM_COMMANDS, 256, 65_536
-        )
+        flow, commands = self._traffic.directory, plan.warm_commands
+        warm = Pipelined(self._target, flow, range(HONEST), "warm", commands, 256, 65_536)
         self._senders.prepare([warm])
         self._senders.run()
         self._senders.finish()
@@ -243,7 +245,7 @@ class Bench:
         self._fills.append(tally.fills().copy())
         self._orders.append(tally.orders())
         phase.rejects = Counter({Reason(code).name: n for code, n in tally.rejects().items()})
-        self.outcome.lost += [
+        self.outcome.unread += [
             f"phase {number}: {count} reads: {how}" for how, count in phase.reads.lost.items()
         ]
 
