@@ -11,7 +11,7 @@ been answered once, every trade of theirs stand in the log once, and books and t
 
 Exit code 1 where the median of the honest ones' latency is more than twice that without hostile
 clients, or the 99th percentile more than three times; where memory does not come back within a
-tenth; or where anything was lost. ``--open`` runs it without keys, where anyone is who they say.
+tenth; or where anything was lost. ``--each`` tries one attack after the other. ``--open`` runs it without keys, where anyone is who they say.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.hostile.crowd import ATTACKS, Toll
-from bench.hostile.run import BACK, SETTLE_S, Outcome, Phase, Plan, run
+from bench.hostile.run import BACK, SETTLE_S, Outcome, Phase, Plan, run, run_each
 from bench.measure import machine, table, versions
 
 MEDIAN, P99 = 2.0, 3.0
@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--reads", type=int, default=100, help="a second, of honest clients")
     parser.add_argument("--only", nargs="+", default=[], choices=sorted(ATTACKS), metavar="ATTACK")
     parser.add_argument("--list", action="store_true", help="show the attacks, and end")
+    parser.add_argument("--each", action="store_true", help="each attack alone, one by one")
     parser.add_argument("--open", action="store_true", help="without keys")
     parser.add_argument("--no-pin", action="store_true", help="pin no process to a core")
     parser.add_argument("--config", type=Path, help="configuration of the product")
@@ -60,21 +61,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(
         f"versions: {versions('uvicorn', 'websockets', 'httptools', 'uvloop', 'numba')}", flush=True
     )
-    outcome = run(
-        Plan(
-            options.seconds,
-            options.clients,
-            options.rounds,
-            options.orders,
-            options.reads,
-            options.only,
-            not options.open,
-            not options.no_pin,
-            seed,
-            options.settle,
-            config=options.config,
-        )
+    names = options.only or list(ATTACKS)
+    plan = Plan(
+        options.seconds,
+        options.clients,
+        len(names) if options.each else options.rounds,
+        options.orders,
+        options.reads,
+        options.only,
+        not options.open,
+        not options.no_pin,
+        seed,
+        options.settle,
+        config=options.config,
     )
+    if options.each:
+        return _each(plan, names)
+    outcome = run(plan)
     failures = [line for line, well in verdict(outcome) if not well]
     print(report(outcome))
     print("\n".join(line for line, _ in verdict(outcome)))
@@ -82,6 +85,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"LOST: {lost}")
     print("all hold" if not failures else f"{len(failures)} do not hold")
     return 1 if failures else 0
+
+
+def _each(plan: Plan, names: Sequence[str]) -> int:
+    """Print a line on each attack; return the exit code."""
+    failed = 0
+    for name, outcome in run_each(plan, names):
+        if not outcome.phases:
+            print(f"{name}: {'; '.join(outcome.lost)}", flush=True)
+            failed += 1
+            continue
+        judged = verdict(outcome)
+        failed += not all(well for _, well in judged)
+        most = [max(phase.most_bytes for phase in _of(outcome, kind)) for kind in (False, True)]
+        told = "; ".join(line.partition(", at most")[0] for line, _ in judged)
+        grown = f"anonymous memory {most[0] / 2**20:.0f} to {most[1] / 2**20:.0f} MB"
+        print(f"{name}: {told}; {grown}", flush=True)
+        for lost in outcome.lost + outcome.unread:
+            print(f"  LOST: {lost}", flush=True)
+    print("all hold" if not failed else f"{failed} of {len(names)} attacks do too much")
+    return 1 if failed else 0
 
 
 def latencies(outcome: Outcome, hostile: bool, reads: bool) -> npt.NDArray[np.float64]:

@@ -193,6 +193,9 @@ class Foe:
             reader, writer = await asyncio.open_connection(
                 address.host, address.port, local_addr=(f"127.0.1.{1 + self.number % HOSTS}", 0)
             )
+        # What is sent is what the product takes, not what the kernel does on this side.
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, READ_BYTES)
         line = Line(self, reader, writer)
         self._lines.append(line)
         return line

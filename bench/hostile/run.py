@@ -155,17 +155,22 @@ class Bench:
             target.matchers,
             plan.seed,
         )
+        self._only = plan.only
         self._fills: list[Records] = []
         self._orders: list[Records] = []
 
-    def run(self) -> Outcome:
-        """Warm up, then measure phase by phase; hold everything against the log at the end."""
-        plan = self.plan
-        flow, commands = self._traffic.directory, plan.warm_commands
+    def warm_up(self) -> None:
+        """Trade before anything is measured."""
+        flow, commands = self._traffic.directory, self.plan.warm_commands
         warm = Pipelined(self._target, flow, range(HONEST), "warm", commands, 256, 65_536)
         self._senders.prepare([warm])
         self._senders.run()
         self._senders.finish()
+
+    def run(self) -> Outcome:
+        """Warm up, then measure phase by phase; hold everything against the log at the end."""
+        plan = self.plan
+        self.warm_up()
         hostile_s = plan.seconds / plan.rounds
         for number in range(plan.rounds):
             self._phase(2 * number, hostile_s / 2, hostile=False)
@@ -175,6 +180,17 @@ class Bench:
         self._phase(2 * plan.rounds, hostile_s / 2, hostile=False)
         self._settle()
         self._check()
+        return self.outcome
+
+    def one(self, number: int, name: str) -> Outcome:
+        """Measure a phase without and one with an attack alone; look at memory around it."""
+        self.outcome = Outcome()
+        self._only = [name]
+        hostile_s = self.plan.seconds / self.plan.rounds
+        self._phase(2 * number, hostile_s / 2, hostile=False)
+        self.outcome.before = self._memory()
+        self._phase(2 * number + 1, hostile_s, hostile=True)
+        self._settle()
         return self.outcome
 
     # One phase ----------------------------------------------------------------------------------
@@ -194,7 +210,7 @@ class Bench:
             self._told(number),
         )
         reading = Reading(self._scene.http, self._reads(number), self.plan.reads_s, seconds)
-        crowd = Crowd(self._scene, self.plan.clients, seconds, self.plan.only)
+        crowd = Crowd(self._scene, self.plan.clients, seconds, self._only)
         return [trading, reading, crowd] if hostile else [trading, reading]
 
     def _phase(self, number: int, seconds: float, hostile: bool) -> None:
@@ -355,3 +371,26 @@ def run(plan: Plan) -> Outcome:
         senders = stack.enter_context(generators(3))
         product = stack.enter_context(running_product(config))
         return Bench(plan, product, keys, scratch, senders).run()
+
+
+def run_each(plan: Plan, names: Sequence[str]) -> Iterator[tuple[str, Outcome]]:
+    """Try attacks one by one; on one product, or on another where one has done for it.
+
+    What was told is not held against the log: that is for ``run``.
+    """
+    left = list(enumerate(names))
+    config, keys = settings(plan)
+    while left:
+        with contextlib.ExitStack() as stack:
+            scratch = Path(stack.enter_context(TemporaryDirectory(prefix="sb-")))
+            senders = stack.enter_context(generators(3))
+            product = stack.enter_context(running_product(config))
+            bench = Bench(plan, product, keys, scratch, senders)
+            bench.warm_up()
+            while left:
+                number, name = left.pop(0)
+                try:
+                    yield name, bench.one(number, name)
+                except (RuntimeError, OSError) as error:
+                    yield name, Outcome(lost=[str(error)])
+                    break
