@@ -11,7 +11,8 @@ been answered once, every trade of theirs stand in the log once, and books and t
 
 Exit code 1 where the median of the honest ones' latency is more than twice that without hostile
 clients, or the 99th percentile more than three times; where memory does not come back within a
-tenth; or where anything was lost. ``--each`` tries one attack after the other. ``--open`` runs it without keys, where anyone is who they say.
+tenth; or where anything was lost. ``--each`` tries one attack after the other. ``--open`` runs it
+without keys, where anyone is who they say.
 """
 
 import argparse
