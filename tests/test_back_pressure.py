@@ -20,7 +20,7 @@ from ipc.frames import FrameSplitter, frame
 from ipc.messages import MAX_BODY, NewOrder, Ping, Pong, Reject, Report, server_decoder
 from ipc.records import COMMAND, REPORT
 from ipc.status import StatusReader
-from ipc.vocabulary import CommandType, ExecType, Reason
+from ipc.vocabulary import MAX_CLIENT_ID, CommandType, ExecType, Reason
 from tests.product import WAIT_S, Wire, make_config, running, until
 
 SLOW, FAST = 1, 2
@@ -71,6 +71,19 @@ def test_full_queue_rejects_as_busy_and_loses_nothing() -> None:
         answers = [busy] + [flood.receive() for _ in range(count - 1)]
         assert sorted(answer.request_id for answer in answers) == list(range(1, count + 1))
         assert any(isinstance(answer, Report) for answer in answers)
+
+
+def test_who_does_not_read_why_it_is_closed_is_cut_off() -> None:
+    """Its place and what it has not read are given back."""
+    pings = frame(Ping(MAX_CLIENT_ID)) * 300_000
+    with running(make_config(2, 2)) as plan, Wire(plan, "deaf") as deaf, Wire(plan, "slow") as slow:
+        until(lambda: counter(plan, "connections") == 2)
+        for wire in (deaf, slow):
+            wire.send_bytes(pings + b"\xff" * 16)
+        until(lambda: counter(plan, "closed_frame_too_long") == 2)
+        assert slow.closing().code == "FRAME_TOO_LONG"
+        until(lambda: counter(plan, "connections") == 0)
+        assert counter(plan, "closed_slow_reader") == 1
 
 
 def test_who_leaves_with_commands_under_way_is_served_when_it_is_back() -> None:
