@@ -1,5 +1,6 @@
 """Whether the honest ones' orders and trades are all there, whatever else was traded meanwhile."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,11 +27,12 @@ def check_share(fills: Records, orders: Records, log: Records) -> str | None:
     own = sides[np.isin(sides["order_id"], orders["order_id"])]
     own, fills = _sorted(own), _sorted(fills)
     if len(own) != len(fills) or (own != fills).any():
-        told, logged = set(map(bytes, fills)), set(map(bytes, own))
-        missing = np.frombuffer(b"".join(logged ^ told) or b"\0" * FILL.itemsize, FILL)
+        surplus = Counter(row.tobytes() for row in fills)
+        surplus.subtract(row.tobytes() for row in own)
+        differ = np.frombuffer(b"".join(row for row, count in surplus.items() if count), FILL)
         return (
-            f"{len(fills)} fills were told and {len(own)} are in the log; the first that is not in "
-            f"both is of trade {missing['trade_id'].min()}"
+            f"{len(fills)} fills were told and {len(own)} are in the log; the first that differs "
+            f"is of trade {differ['trade_id'].min()}"
         )
     sums = np.zeros(len(orders), np.uint64)
     orders = orders[np.argsort(orders["order_id"])]
