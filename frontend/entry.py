@@ -49,6 +49,10 @@ if TYPE_CHECKING:
 CLOSE_S = 5.0
 """How long a client may take to read what is left for it once its connection is to end."""
 
+ODD_A_TURN = 16
+"""Messages that the frontend has to look at itself which a connection may have dealt with before
+others have their turn."""
+
 
 class ClientConnection(asyncio.BufferedProtocol):
     """A connection from accept to close. The ``Hall`` is what all connections share."""
@@ -201,6 +205,11 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._timer.cancel()
             self._timer = None
 
+    def _give_way(self) -> None:
+        """Go on once others have had their turn."""
+        self._pause()
+        asyncio.get_running_loop().call_soon(self.go_on)
+
     def _pause(self) -> bool:
         """Read no more; return whether that is new."""
         self._holds += 1
@@ -216,7 +225,7 @@ class ClientConnection(asyncio.BufferedProtocol):
     def _route_all(self, data: bytes | memoryview) -> int:
         """Route the whole frames of ``data`` that may pass; return where the rest begins."""
         router = self.hall.router
-        position, frames = 0, 0
+        position, frames, odd = 0, 0, 0
         while self._open() and not self._holds:
             why = ODD
             if HAVE_NUMBA and self.session:
@@ -238,6 +247,9 @@ class ClientConnection(asyncio.BufferedProtocol):
                 self._odd(body)
                 frames += 1
                 position += HEADER_BYTES + len(body)
+                odd += 1
+                if odd == ODD_A_TURN:
+                    self._give_way()
         self.hall.status.add("frames_in", frames)
         if self.session and not self._holds:
             self.hall.windows.passed(self.hall.stream_of(self), self.last_seen_s)

@@ -17,7 +17,18 @@ from frontend.client import Client
 from frontend.frame_sorter import StreamSorter, count_answers
 from ipc.codec import ReportEncoder
 from ipc.frames import FrameSplitter, frame
-from ipc.messages import MAX_BODY, NewOrder, Ping, Pong, Reject, Report, server_decoder
+from ipc.messages import (
+    MAX_BODY,
+    Cancel,
+    MassCancel,
+    Message,
+    NewOrder,
+    Ping,
+    Pong,
+    Reject,
+    Report,
+    server_decoder,
+)
 from ipc.records import COMMAND, REPORT
 from ipc.status import StatusReader
 from ipc.vocabulary import MAX_CLIENT_ID, CommandType, ExecType, Reason
@@ -40,8 +51,15 @@ def counter(plan: Plan, name: str) -> int:
 def stopped_matcher(plan: Plan) -> Iterator[None]:
     """Stop the matcher of the slow symbol, as a long pause of the machine would."""
     shard = next(i.shard for i in plan.instruments if i.number == SLOW)
+    with stopped(plan, "matcher", shard):
+        yield
+
+
+@contextmanager
+def stopped(plan: Plan, role: str, number: int) -> Iterator[None]:
+    """Stop a process."""
     processes = StatusReader(plan.status_path).processes()
-    pid = next(p.pid for p in processes if (p.role, p.number) == ("matcher", shard))
+    pid = next(p.pid for p in processes if (p.role, p.number) == (role, number))
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -71,6 +89,26 @@ def test_full_queue_rejects_as_busy_and_loses_nothing() -> None:
         answers = [busy] + [flood.receive() for _ in range(count - 1)]
         assert sorted(answer.request_id for answer in answers) == list(range(1, count + 1))
         assert any(isinstance(answer, Report) for answer in answers)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [Ping(9), MassCancel(0, 9), NewOrder(65_535, 9, 0, 1, 2, 1, 100, 5), Cancel(0, 9, 0)],
+    ids=["pings", "mass cancels", "wrong symbols", "wrong cancels"],
+)
+def test_what_the_frontend_has_to_look_at_is_not_in_the_way_of_others(odd: Message) -> None:
+    count, order = 1_500, NewOrder(FAST, 7, 0, 1, 2, 1, 100, 5)
+    with running(make_config(2, 2)) as plan, Wire(plan, "odd") as one, Wire(plan, "other") as other:
+        for wire in (one, other):
+            answered(wire, FAST)
+        with stopped(plan, "frontend", 0):  # so all is there when it goes on
+            one.send_bytes(frame(odd) * count + frame(order))
+            other.send(order)
+        report = other.receive()
+        assert isinstance(report, Report)
+        own = one.until(lambda m: isinstance(m, Report) and m.request_id == order.request_id)[-1]
+        assert isinstance(own, Report)
+        assert report.sequence < own.sequence
 
 
 def test_who_does_not_read_why_it_is_closed_is_cut_off() -> None:

@@ -153,6 +153,9 @@ def _latency_table(outcome: Outcome) -> str:
     rejects = [_summed(phase.rejects for phase in _of(outcome, kind)) for kind in (False, True)]
     orders = [sum(phase.orders for phase in _of(outcome, kind)) for kind in (False, True)]
     rows.append(["orders", *map(str, orders), ""])
+    for name in ("repeated", "taken_again"):
+        counts = [sum(getattr(p, name) for p in _of(outcome, kind)) for kind in (False, True)]
+        rows.append([f"  {name.replace('_', ' ')}", *map(str, counts), ""])
     for reason in sorted({*rejects[0], *rejects[1]}):
         counts = [f"{rejected.get(reason, 0)}" for rejected in rejects]
         rows.append([f"  rejected, {reason}", *counts, ""])

@@ -17,15 +17,16 @@ import numpy as np
 import numpy.typing as npt
 import uvloop
 
-from bench.clients import Client, Target
+from bench.clients import SILENCE_S, Client, Target
 from bench.latency import OpenLoop
 from bench.load import ClientRun, run_of
 from bench.traffic import Share, Traffic
-from ipc.client_codec import DONE, ODD, AnswerReader, report_records
+from ipc.client_codec import DONE, ODD, AnswerReader, command_frames, report_records
 from ipc.frames import HEADER_BYTES, FrameSplitter
 from ipc.messages import MAX_BODY, server_decoder
-from ipc.records import account_of
+from ipc.records import COMMAND, account_of
 from ipc.sockets import Address
+from ipc.vocabulary import CommandType, ExecType, OrderType, TimeInForce
 
 Records = npt.NDArray[np.void]
 Nanoseconds = npt.NDArray[np.int64]
@@ -34,9 +35,13 @@ CONNECTIONS = 8
 """Kept open for reads."""
 NEW_EVERY = 10
 """One read of so many comes on a connection of its own."""
+REPEATED, SINCE = 20, 600
+"""So many orders are sent again at the end, after which so many of the client's own had come."""
 PATIENCE_S = 10.0
 """A read that is not answered by then is lost."""
 _LEAD_S = 0.01
+AGAIN = 1 << 40
+"""The request_id of repetitions."""
 
 
 class _Keeping(Client):
@@ -54,6 +59,33 @@ class _Keeping(Client):
     def reports(self) -> Records:
         """Return what it was told (REPORT)."""
         return reports_of(b"".join(self._kept))
+
+    def repeat(self) -> int:
+        """Enter some orders of a while ago again, see the answers, and return how many."""
+        reports = self.reports()
+        entered = reports[(reports["exec_type"] == ExecType.NEW) & (reports["request_id"] != 0)]
+        again = np.zeros(min(REPEATED, len(entered)), COMMAND)
+        kept = entered[: max(REPEATED, len(entered) - SINCE)][-REPEATED:]
+        for name in ("symbol", "client_order_id", "side", "price", "quantity"):
+            again[name] = kept[name]
+        again["command_type"], again["request_id"] = CommandType.NEW, AGAIN
+        again["order_type"], again["time_in_force"] = OrderType.LIMIT, TimeInForce.IOC
+        again["price"][again["price"] == 0] = 1  # of a market order
+        self.sock.setblocking(True)
+        self.sock.settimeout(SILENCE_S)
+        self.sock.sendall(command_frames(again)[0])
+        answered = self.answered + len(again)
+        while self.answered < answered:
+            self.receive()
+        return len(again)
+
+
+class HonestRun(NamedTuple):
+    """What a client sent and got, how many orders of it were repeated, and were taken again."""
+
+    run: ClientRun
+    repeated: int
+    taken_again: int
 
 
 @dataclass
@@ -75,16 +107,23 @@ class Trading(OpenLoop):
             for c in self.clients
         ]
 
-    def finish(self) -> list[ClientRun]:
-        """Cancel what rests, and close; what was told is in a file a client then."""
-        found: list[ClientRun] = []
+    def finish(self) -> list[HonestRun]:  # type: ignore[override]
+        """Repeat some orders, cancel what rests, and close.
+
+        What each client was told is in a file then, but for orders that were taken again.
+        """
+        found: list[HonestRun] = []
         for number, client in enumerate(self._clients):
-            client.withdraw()
             assert isinstance(client, _Keeping)
+            repeated = client.repeat()
+            client.withdraw()
             reports = client.reports()
             reports["account"] = account_of(f"{self.user_prefix}-{self.clients[number]}")
-            np.save(self.told / f"{number}.npy", reports)
-            found.append(run_of(client))
+            answers = reports[reports["request_id"] == AGAIN]
+            again = np.unique(answers["order_id"][answers["exec_type"] == ExecType.NEW])
+            first = reports[~np.isin(reports["order_id"], again)]
+            np.save(self.told / f"{number}.npy", first)
+            found.append(HonestRun(run_of(client), repeated, len(again)))
         return found
 
 

@@ -19,10 +19,10 @@ from bench.clients import Target
 from bench.hostile.checks import check_at_rest, check_numbers, check_share
 from bench.hostile.crowd import Crowd, Toll
 from bench.hostile.foe import API, Scene
-from bench.hostile.honest import Reading, ReadsRun, Trading
+from bench.hostile.honest import AGAIN, HonestRun, Reading, ReadsRun, Trading
 from bench.http_load import request
 from bench.latency import WARM_ORDERS, LatencyRun
-from bench.load import ClientRun, Generators, Job, Pipelined, generators
+from bench.load import Generators, Job, Pipelined, generators
 from bench.processes import cpu_by_role, pss_bytes
 from bench.products import Product, configured, running_product
 from bench.traffic import Traffic, encode_traffic
@@ -84,6 +84,9 @@ class Phase:
     """Anonymous memory of the product's processes at its highest."""
     tolls: dict[str, Toll]
     orders: int = 0
+    repeated: int = 0
+    """Orders that were sent again under the same client_order_id, a second after the first."""
+    taken_again: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
 
 
@@ -246,16 +249,19 @@ class Bench:
     def _told(self, number: int) -> Path:
         return self._scratch / f"told-{number}"
 
-    def _take_told(self, number: int, phase: Phase, clients: Sequence[ClientRun]) -> None:
+    def _take_told(self, number: int, phase: Phase, clients: Sequence[HonestRun]) -> None:
         """Take what the honest ones were told in a phase; see that each command was answered."""
         tally = Tally()
-        for place, client in enumerate(clients):
+        for place, (client, repeated, taken_again) in enumerate(clients):
             phase.orders += client.commands
-            # And one for the cancellation of everything at the end, whose request_id is 1.
-            if client.counts[:2] != (client.commands + 1, client.id_sum + 1):
+            # And those that were repeated, and one for the cancellation of everything at the end.
+            answers = client.commands + repeated + 1
+            if client.counts[:2] != (answers, client.id_sum + repeated * AGAIN + 1):
                 self.outcome.lost.append(
                     f"phase {number}: {client.commands} commands, answered: {client.counts}"
                 )
+            phase.repeated += repeated
+            phase.taken_again += taken_again
             reports = np.load(self._told(number) / f"{place}.npy")
             tally.add(reports)
         self._fills.append(tally.fills().copy())
