@@ -49,9 +49,9 @@ if TYPE_CHECKING:
 CLOSE_S = 5.0
 """How long a client may take to read what is left for it once its connection is to end."""
 
-ODD_A_TURN = 16
+ODD_A_TURN, ODD_BYTES = 16, 64
 """Messages that the frontend has to look at itself which a connection may have dealt with before
-others have their turn."""
+others have their turn; one that is longer counts for as many as it is times as long."""
 
 
 class ClientConnection(asyncio.BufferedProtocol):
@@ -247,8 +247,8 @@ class ClientConnection(asyncio.BufferedProtocol):
                 self._odd(body)
                 frames += 1
                 position += HEADER_BYTES + len(body)
-                odd += 1
-                if odd == ODD_A_TURN:
+                odd += 1 + len(body) // ODD_BYTES
+                if odd >= ODD_A_TURN:
                     self._give_way()
         self.hall.status.add("frames_in", frames)
         if self.session and not self._holds:
@@ -314,6 +314,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             self.deliver(frame(Pong(message.request_id)))
         elif isinstance(message, MassCancel) and not message.symbol:
             self.hall.cancel_everywhere(self, message)
+            self._give_way()  # it is the work of many
         else:
             self._route(message, body)
 

@@ -14,14 +14,14 @@ from engine.config import load_config
 from engine.plan import Plan
 from frontend.array_exchange import MAX_UNDER_WAY
 from frontend.client import Client
+from frontend.entry import ODD_A_TURN
 from frontend.frame_sorter import StreamSorter, count_answers
 from ipc.codec import ReportEncoder
-from ipc.frames import FrameSplitter, frame
+from ipc.frames import HEADER, FrameSplitter, frame
 from ipc.messages import (
     MAX_BODY,
     Cancel,
     MassCancel,
-    Message,
     NewOrder,
     Ping,
     Pong,
@@ -91,18 +91,29 @@ def test_full_queue_rejects_as_busy_and_loses_nothing() -> None:
         assert any(isinstance(answer, Report) for answer in answers)
 
 
+LONG = b"\x81" * 1_000
+
+
 @pytest.mark.parametrize(
-    "odd",
-    [Ping(9), MassCancel(0, 9), NewOrder(65_535, 9, 0, 1, 2, 1, 100, 5), Cancel(0, 9, 0)],
-    ids=["pings", "mass cancels", "wrong symbols", "wrong cancels"],
+    ("odd", "count"),
+    [
+        (frame(Ping(9)), ODD_A_TURN),
+        (frame(NewOrder(65_535, 9, 0, 1, 2, 1, 100, 5)), ODD_A_TURN),
+        (frame(Cancel(0, 9, 0)), ODD_A_TURN),
+        (HEADER.pack(len(LONG), 0) + LONG, 1),
+        (frame(MassCancel(0, 9)), 1),
+    ],
+    ids=["pings", "wrong symbols", "wrong cancels", "long messages", "mass cancels"],
 )
-def test_what_the_frontend_has_to_look_at_is_not_in_the_way_of_others(odd: Message) -> None:
-    count, order = 1_500, NewOrder(FAST, 7, 0, 1, 2, 1, 100, 5)
+def test_what_the_frontend_has_to_look_at_is_not_in_the_way_of_others(
+    odd: bytes, count: int
+) -> None:
+    order = NewOrder(FAST, 7, 0, 1, 2, 1, 100, 5)
     with running(make_config(2, 2)) as plan, Wire(plan, "odd") as one, Wire(plan, "other") as other:
         for wire in (one, other):
             answered(wire, FAST)
         with stopped(plan, "frontend", 0):  # so all is there when it goes on
-            one.send_bytes(frame(odd) * count + frame(order))
+            one.send_bytes(odd * count + frame(order))
             other.send(order)
         report = other.receive()
         assert isinstance(report, Report)
