@@ -247,7 +247,7 @@ class Foe:
         self, method: str, path: str, body: bytes = b"", *headers: str, key: bool = True
     ) -> bytes:
         """Return an HTTP request, with the foe's key or without one."""
-        lines = [f"{method} {path} HTTP/1.1", "Host: shardbook", *headers]
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers]
         if key and self.key:
             lines.append(f"X-API-Key: {self.key}")
         if body:
