@@ -182,6 +182,7 @@ class Bench:
             self._phase(2 * number + 1, hostile_s, hostile=True)
         self._phase(2 * plan.rounds, hostile_s / 2, hostile=False)
         self._settle()
+        self._withdraw_foes()  # what the product has come to since
         self._check()
         return self.outcome
 
