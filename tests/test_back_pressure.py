@@ -5,6 +5,7 @@ import select
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -60,8 +61,10 @@ def stopped(plan: Plan, role: str, number: int) -> Iterator[None]:
     """Stop a process."""
     processes = StatusReader(plan.status_path).processes()
     pid = next(p.pid for p in processes if (p.role, p.number) == (role, number))
+    state = Path(f"/proc/{pid}/stat")
     os.kill(pid, signal.SIGSTOP)
     try:
+        until(lambda: state.read_text().rpartition(") ")[2].startswith("T"))
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
