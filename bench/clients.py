@@ -7,7 +7,8 @@ counts by bytes; the sockets and the sizes are the same.
 
 import socket
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import msgspec
@@ -34,11 +35,15 @@ class ConnectionLostError(RuntimeError):
 
 @dataclass(frozen=True)
 class Target:
-    """Where clients connect; ``proportion`` is a bare chain's, None for the product."""
+    """Where clients connect; ``proportion`` is a bare chain's, None for the product.
+
+    ``api_keys`` are those of users, where the product has any.
+    """
 
     address: Address
     matchers: int
     proportion: Proportion | None = None
+    api_keys: Mapping[str, str] = field(default_factory=dict)
 
 
 class Client:
@@ -131,7 +136,8 @@ class Client:
         return int(self.share.ends[commands - 1]) if commands else 0
 
     def _log_in(self, target: Target, user_id: str) -> None:
-        self.sock.sendall(frame(Login(user_id)))
+        api_key = target.api_keys.get(user_id, "")
+        self.sock.sendall(frame(Login(user_id, api_key=api_key)))
         splitter = FrameSplitter(MAX_BODY)
         answers: list[Message] = []
         while not answers:

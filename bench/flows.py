@@ -167,6 +167,10 @@ class Flow:
         by_client_id = ~by_order_id | both
         drawn["client_order_id"][aimed] = np.where(by_client_id, orders["client_order_id"], 0)
         drawn["flags"][aimed] = np.where(random.random(count) < 0.3, Flag.REINSERT, 0)
+        kept = random.choice(np.array(_KEPT, np.uint8), count, p=_shares(_KEPT_SHARES))
+        drawn["flags"][aimed & (drawn["command_type"] == CommandType.REPLACE)] |= kept[
+            drawn["command_type"][aimed] == CommandType.REPLACE
+        ]
         same_price = random.random(count) < 0.4
         drawn["price"][aimed] = np.where(same_price, orders["price"], drawn["price"][aimed])
         # Half of them a part of the order, so that it keeps its place.
@@ -184,6 +188,8 @@ class Flow:
             drawn[name][places] = random.choice(np.array(values, drawn[name].dtype), len(places))
 
 
+_KEPT = (0, Flag.KEEP_PRICE, Flag.KEEP_QUANTITY, Flag.KEEP_PRICE | Flag.KEEP_QUANTITY)
+_KEPT_SHARES = (78, 10, 10, 2)
 _REMEMBERED = ("account", "symbol", "side", "order_id", "client_order_id", "price", "quantity")
 _CODES = (*range(8), 255)
 _FAULTS: tuple[tuple[str, tuple[int, ...]], ...] = (

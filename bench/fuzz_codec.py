@@ -89,6 +89,8 @@ def seeds() -> list[bytes]:
         NewOrder(1, 2, 300, 1, 2, 1, 70_000, 2**33, True),
         Cancel(2, 3, 2**40),
         Replace(3, 2, 0, 5, 100, 7, True),
+        Replace(3, 2, 0, 5, None, 7),
+        Replace(3, 2, 0, 5, 100, None),
         Reduce(300, 2, 4, 0, 7),
         MassCancel(1, 9),
         BookQuery(1, 2, 3),
@@ -100,7 +102,7 @@ def seeds() -> list[bytes]:
         MassCancelReport(0, 4, 5, 6, 7, 3),
     ]
     frames = [frame(message, STREAM) for message in [*commands, *answers]]
-    return [*frames, b"".join(frames[:6]), b"".join(frames[6:]), *corpus().values()]
+    return [*frames, b"".join(frames[:8]), b"".join(frames[8:]), *corpus().values()]
 
 
 def corpus() -> dict[str, bytes]:

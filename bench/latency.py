@@ -88,11 +88,15 @@ class OpenLoop:
         """Connect, and have the kernel wake this process in time."""
         # The kernel's leave to wake a sleeper 50 microseconds late would count as latency.
         ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
-        self._clients = open_clients(
-            self.target, self.traffic, self.clients, self.user_prefix, self.commands
-        )
+        self._clients = self.open()
         for client in self._clients:
             client.sock.setblocking(False)
+
+    def open(self) -> list[Client]:
+        """Connect the clients."""
+        return open_clients(
+            self.target, self.traffic, self.clients, self.user_prefix, self.commands
+        )
 
     def run(self) -> LatencyRun:
         """Send on time, and take the answers as they come."""

@@ -94,6 +94,7 @@ class CompiledRound:
         elif why == MORE_SLOTS:
             parts.table.make_room(parts.reports[: words[_REPORT_COUNT]], words[_SHOWN])
             self._context["reserved"] = parts.table.reserved
+            self._context["cell_count"] = len(parts.table.cells)
         elif why == MORE_OUTBOX:
             self._links[words[_SMALL_OUTBOX]].outbox.reserve(words[_REPORT_COUNT] * MAX_FRAME)
         else:

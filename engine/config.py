@@ -21,6 +21,7 @@ from ipc.sockets import (
     PEER_TIMEOUT_S,
     Address,
     AddressError,
+    check_path,
     is_loopback,
     parse_address,
 )
@@ -32,7 +33,6 @@ PowerOfTwo = Annotated[int, Meta(ge=16, le=1 << 26)]
 SYMBOL = re.compile(r"[A-Za-z0-9._/-]{1,24}")
 HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?")
 ORIGIN = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]{{0,31}}://(?:{HOST.pattern})(?::[0-9]{{1,5}})?")
-MAX_SOCKET_PATH = 107
 ACCOUNT_SHARE = 4
 """One account may take one part in so many of an instrument's ``max_resting_orders``."""
 
@@ -194,11 +194,10 @@ class Config(Section, frozen=True):
             for position, section in enumerate(self.instruments)
         ]
 
-    def socket_path(self) -> Path:
-        """Return the path of the order-entry Unix socket."""
-        if self.frontend.socket:
-            return Path(self.frontend.socket)
-        return Path(self.data_dir) / "shardbook.sock"
+    def socket_path(self, frontend: int = 0, data_dir: Path | None = None) -> Path:
+        """Return the path of a frontend's Unix socket."""
+        path = Path(self.frontend.socket or (data_dir or Path(self.data_dir)) / "shardbook.sock")
+        return path.with_stem(f"{path.stem}-{frontend}") if frontend else path
 
 
 def load_config(path: Path | None = None) -> Config:
@@ -249,12 +248,11 @@ def check_config(config: Config) -> None:
         seen.add(section.symbol)
     config.listed()
     _check_edge(config)
-    path = config.socket_path()
-    if len(str(path.absolute()).encode()) > MAX_SOCKET_PATH:
-        raise ConfigError(
-            f"frontend.socket = {shown(str(path))}: the path of a Unix socket must have at most "
-            f"{MAX_SOCKET_PATH} bytes; name a shorter one"
-        )
+    path = config.socket_path(config.frontend.processes - 1).absolute()
+    try:
+        check_path(path)
+    except AddressError as error:
+        raise ConfigError(f"frontend.socket: {path}: {error}; name a shorter one") from None
 
 
 def _check_edge(config: Config) -> None:

@@ -44,10 +44,7 @@ class Plan:
 
     def addresses_of(self, frontend: int) -> list[Address]:
         """Return where one frontend listens: its Unix socket, and TCP where it is configured."""
-        path = Path(self.config.frontend.socket or self.data_dir / "shardbook.sock")
-        if frontend:
-            path = path.with_stem(f"{path.stem}-{frontend}")
-        found = [Address(path=str(path))]
+        found = [Address(path=str(self.config.socket_path(frontend, self.data_dir)))]
         if self.config.frontend.tcp:
             found.append(parse_address(self.config.frontend.tcp))
         return found
@@ -56,6 +53,13 @@ class Plan:
         """Return where clients connect: every Unix socket, then TCP where it is configured."""
         each = [self.addresses_of(frontend) for frontend in range(self.config.frontend.processes)]
         return [found[0] for found in each] + each[0][1:]
+
+    def socket_paths(self) -> list[str]:
+        """Return the path of every Unix socket, the inner ones included."""
+        inner = [self.matcher_address(shard) for shard in self.shards]
+        inner += [self.query_address(index) for index in range(self.config.query.workers)]
+        paths = [address.path for address in [*self.addresses(), *inner] if address.path]
+        return [*paths, str(self.doorbell_path)]
 
     @property
     def frontends(self) -> int:

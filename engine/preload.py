@@ -1,5 +1,6 @@
 """What the fork server does before it makes processes: import and compile all that they need."""
 
+import gc
 import importlib
 import os
 
@@ -9,3 +10,5 @@ from engine.warm import BOOK_VARIABLE, warm
 for _entry in ENTRIES.values():
     importlib.import_module(_entry.partition(":")[0])
 warm(os.environ.get(BOOK_VARIABLE, "reference"))
+gc.collect()
+gc.freeze()  # shared with all processes made from here: a collection would copy what it looks at

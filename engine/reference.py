@@ -37,8 +37,8 @@ from engine.rules import (
     SWEEP_ORDERS,
     check_band,
     check_new,
-    check_price_quantity,
     check_quantity,
+    check_replace,
 )
 from ipc.records import MAX_SHARDS, RECENT, RESTING, make_id, sequence_of
 from ipc.vocabulary import (
@@ -56,6 +56,7 @@ _MARKET, _LIMIT = map(int, OrderType)
 _GTC, _IOC, _FOK = map(int, TimeInForce)
 _POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
 _CONTINUE = int(Flag.CONTINUE)
+_KEEP_PRICE, _KEEP_QUANTITY = int(Flag.KEEP_PRICE), int(Flag.KEEP_QUANTITY)
 _OK = int(Reason.NONE)
 _ALREADY_FILLED = int(Reason.ALREADY_FILLED)
 _BOOK_FULL = int(Reason.BOOK_FULL)
@@ -240,22 +241,27 @@ class ReferenceBook:
         if symbol_matters and command.symbol not in self._books:
             return _UNKNOWN_SYMBOL
         if command.command_type == _REPLACE:
-            return check_price_quantity(_LIMIT, command.price, command.quantity)
+            return check_replace(command.flags, command.price, command.quantity)
         if command.command_type == _REDUCE:
             return check_quantity(command.quantity)
         return _OK
 
     def _replace(self, command: Command, book: PriceLevels, order: Order) -> _Steps:
-        reason = self._check_replace(command, book, order)
+        reinsert = command.flags & _REINSERT
+        price, quantity = command.price, command.quantity
+        if command.flags & _KEEP_PRICE:
+            price = order.price
+        if command.flags & _KEEP_QUANTITY:
+            quantity = order.leaves_qty if reinsert else order.cum_qty + order.leaves_qty
+        reason = self._check_replace(book, order, price, quantity, reinsert)
         if reason != _OK:
             return self._reject(command, reason)
-        reinsert = command.flags & _REINSERT
-        leaves_qty = command.quantity if reinsert else command.quantity - order.cum_qty
-        if not reinsert and command.price == order.price and leaves_qty < order.leaves_qty:
+        leaves_qty = quantity if reinsert else quantity - order.cum_qty
+        if not reinsert and price == order.price and leaves_qty < order.leaves_qty:
             book.take(order, order.leaves_qty - leaves_qty)
             return self._answer(command, order, REPLACED)
         self._leave(book, order)
-        order.price, order.leaves_qty = command.price, leaves_qty
+        order.price, order.leaves_qty = price, leaves_qty
         self._answer(command, order, REPLACED)
         return self._enter(command, book, order)
 
@@ -263,17 +269,18 @@ class ReferenceBook:
         self._sweeps.leave(order)
         book.remove(order)
 
-    def _check_replace(self, command: Command, book: PriceLevels, order: Order) -> int:
-        reinsert = command.flags & _REINSERT
+    def _check_replace(
+        self, book: PriceLevels, order: Order, price: int, quantity: int, reinsert: int
+    ) -> int:
         _, low, high, *_ = book.limits
-        reason = check_band(_LIMIT, command.price, low, high)
+        reason = check_band(_LIMIT, price, low, high)
         if reason != _OK:
             return reason
-        if not reinsert and command.quantity <= order.cum_qty:
+        if not reinsert and quantity <= order.cum_qty:
             return _ALREADY_FILLED
-        if reinsert and order.cum_qty + command.quantity > MAX_QUANTITY:
+        if reinsert and order.cum_qty + quantity > MAX_QUANTITY:
             return _INVALID_QUANTITY
-        if order.flags & _POST_ONLY and book.crosses(order.side, _LIMIT, command.price):
+        if order.flags & _POST_ONLY and book.crosses(order.side, _LIMIT, price):
             return _POST_ONLY_WOULD_TRADE
         return _OK
 

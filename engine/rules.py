@@ -9,7 +9,7 @@ that is GTC rests; what is left of any other after matching is cancelled.
 | --- | --- |
 | NEW | account, symbol, client_order_id, and all that ``check_new`` takes (flags: POST_ONLY) |
 | CANCEL | account, order_id, or symbol and client_order_id |
-| REPLACE | as CANCEL, and price, quantity, flags (REINSERT) |
+| REPLACE | as CANCEL, and price, quantity, flags (REINSERT, KEEP_PRICE, KEEP_QUANTITY) |
 | REDUCE | as CANCEL, and quantity |
 | MASS_CANCEL | account, symbol (0: every symbol of the shard) |
 
@@ -27,17 +27,20 @@ TOO_MANY_ORDERS (the same while ``max_account_orders`` of its account rest there
 POST_ONLY_WOULD_TRADE.
 
 CANCEL, REPLACE, REDUCE: INVALID_ORDER_ID where both ids are 0; UNKNOWN_SYMBOL where a symbol is
-given, or is needed, that the shard does not hold; for REPLACE ``check_price_quantity`` as of a
-LIMIT order but for the band, for REDUCE ``check_quantity``; UNKNOWN_ORDER where no such order rests
-or it is not the account's. Then for REPLACE the band of the order's symbol; ALREADY_FILLED where
-the new quantity (without REINSERT) is not above cum_qty; INVALID_QUANTITY where cum_qty and
-quantity (with REINSERT) exceed MAX_QUANTITY; POST_ONLY_WOULD_TRADE where the order is post-only and
-the new price crosses.
+given, or is needed, that the shard does not hold; for REPLACE ``check_replace``, for REDUCE
+``check_quantity``; UNKNOWN_ORDER where no such order rests or it is not the account's. Then for
+REPLACE the band of the order's symbol; ALREADY_FILLED where the new quantity (without REINSERT) is
+not above cum_qty; INVALID_QUANTITY where cum_qty and quantity (with REINSERT) exceed MAX_QUANTITY;
+POST_ONLY_WOULD_TRADE where the order is post-only and the new price crosses.
 
 **REPLACE.** Without REINSERT ``quantity`` is the order's new total. The same price and a smaller
 quantity: the order keeps its place. Anything else: it leaves the book and enters at the back of
 its queue under the same ids, trading first if it crosses. With REINSERT ``quantity`` is the new
 open quantity and the order always goes to the back; the total becomes cum_qty + quantity.
+With KEEP_PRICE ``price`` is ignored and the order's stands in its place, with KEEP_QUANTITY
+``quantity`` is ignored and the order's total does, with REINSERT its open quantity: as they are
+when the command is matched. What then follows is as if they had been given. One of the two must
+be given (INVALID_REPLACE).
 
 **REDUCE** takes ``quantity`` off leaves_qty and off the total, keeping the place; where nothing
 would be left, the order is cancelled instead.
@@ -100,6 +103,8 @@ _BUY, _SELL = int(Side.BUY), int(Side.SELL)
 _MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
 _GTC, _IOC, _FOK = int(TimeInForce.GTC), int(TimeInForce.IOC), int(TimeInForce.FOK)
 _POST_ONLY = int(_Flag.POST_ONLY)
+_KEEP_PRICE, _KEEP_QUANTITY = int(_Flag.KEEP_PRICE), int(_Flag.KEEP_QUANTITY)
+_KEEP_BOTH = _KEEP_PRICE | _KEEP_QUANTITY
 _OK = int(Reason.NONE)
 _SIDE = int(Reason.INVALID_SIDE)
 _ORDER_TYPE = int(Reason.INVALID_ORDER_TYPE)
@@ -108,6 +113,7 @@ _INVALID_POST_ONLY = int(Reason.INVALID_POST_ONLY)
 _QUANTITY = int(Reason.INVALID_QUANTITY)
 _PRICE = int(Reason.INVALID_PRICE)
 _BAND = int(Reason.PRICE_OUT_OF_BAND)
+_REPLACE = int(Reason.INVALID_REPLACE)
 
 
 def check_quantity(quantity: int) -> int:
@@ -126,6 +132,18 @@ def check_price_quantity(order_type: int, price: int, quantity: int) -> int:
     if price < 1 or price > MAX_PRICE:
         return _PRICE
     return _OK
+
+
+def check_replace(flags: int, price: int, quantity: int) -> int:
+    """Return 0, or the Reason why a REPLACE command's own fields cannot change any order."""
+    keeps = flags & _KEEP_BOTH
+    if keeps == 0:
+        return check_price_quantity(_LIMIT, price, quantity)
+    if keeps == _KEEP_BOTH:
+        return _REPLACE
+    if keeps == _KEEP_PRICE:
+        return check_quantity(quantity)
+    return check_price_quantity(_LIMIT, price, 1)
 
 
 def check_band(order_type: int, price: int, min_price: int, max_price: int) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ipc.compiled import compiled, inlined
+from ipc.compiled import HAVE_NUMBA, compiled, inlined
 from ipc.vocabulary import ExecType, Reason
 
 Records = npt.NDArray[np.void]
@@ -43,6 +43,11 @@ def summarise(reports: Records, seen: Numbers, symbols: Numbers, rejects: Words)
     return count
 
 
+def _rows(reports: Records) -> Records:
+    """Return reports whose rows have attributes, as compiled code sees them anyway."""
+    return reports if HAVE_NUMBA else reports.view(np.recarray)
+
+
 class Summary:
     """What the reports of one batch touched: scratch for one matcher, filled by compiled code."""
 
@@ -53,7 +58,7 @@ class Summary:
 
     def of(self, reports: Records) -> tuple[list[int], dict[int, int]]:
         """Return the touched symbols, and how many rejects there were of each reason."""
-        count = summarise(reports, self.seen, self.symbols, self.rejects)
+        count = summarise(_rows(reports), self.seen, self.symbols, self.rejects)
         symbols = self.symbols[:count].tolist()
         self.seen[symbols] = 0
         reasons = np.flatnonzero(self.rejects).tolist()

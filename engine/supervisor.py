@@ -9,8 +9,9 @@ import fcntl
 import math
 import multiprocessing
 import os
-import shutil
 import signal
+import socket
+import tempfile
 import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
@@ -22,7 +23,9 @@ from engine.config import Config
 from engine.fork_server import ForkServer, ForkServerError, has_ended
 from engine.journal_format import JournalError
 from engine.outlet import count_lost_lines
+from engine.places import PlaceError, make_directories, make_run_directory, remove_run_directory
 from engine.plan import Member, Plan
+from engine.ports import PortError, reserve_ports
 from engine.process import HALTED, run_member
 from engine.recovery import find_start
 from engine.running import leave_config
@@ -33,8 +36,7 @@ from engine.storage import Storage
 from engine.trade_log import TradeLogBusyError, TradeLogError
 from engine.trade_repair import correct_seal, repaired_log
 from ipc.mapping import MappingError, check_run_directory
-from ipc.records import REPORT, TABLE_ENTRY, TRADE
-from ipc.sockets import listen
+from ipc.sockets import MAX_PATH_BYTES
 from ipc.status import ProcessStatus, StatusReader, StatusWriter
 from ipc.tls import TlsError, server_context
 
@@ -55,10 +57,10 @@ RETURN_S = 0.01
 UNKNOWN = 255
 """Exit code of a process whose fork server has died: it may still be running."""
 
-ORDER_BYTES = TABLE_ENTRY.itemsize + 24
-"""Shared memory of one order: its entry, its links, its part of the index."""
-
 _NO_FORK_SERVER = "the fork server died: nothing could be started again"
+
+TEMPORARY_BYTES = 40
+"""Of the path of a socket of ``multiprocessing``, behind the directory for temporary files."""
 
 Announce = Callable[[str], None]
 
@@ -90,6 +92,7 @@ class Supervisor:
         self._lock = -1
         self._made = False
         """Whether the run directory is this product's."""
+        self._ports: list[socket.socket] = []
         self._status: StatusWriter | None = None
         self._snapshots: Schedule | None = None
 
@@ -99,9 +102,10 @@ class Supervisor:
         Raises ``ServeError``, and ``StoppedError`` where ``end`` was called meanwhile.
         """
         self._take_directory()
-        self._check_port()
+        self._take_ports()
         self._make_shared()
         self._go_on()
+        _make_temporary_place(self.plan.run_dir.parent)
         try:
             self._fork_server.start(self._announce, lambda: self.stopping)
         except ForkServerError as error:
@@ -214,8 +218,10 @@ class Supervisor:
         if self._status is not None:
             self._status.stop()
         if self._made:
-            shutil.rmtree(self.plan.run_dir, ignore_errors=True)
+            remove_run_directory(self.plan)
             self.plan.config_path.unlink(missing_ok=True)
+        for port in self._ports:
+            port.close()
         for address in self.plan.addresses():
             if address.path:
                 Path(address.path).unlink(missing_ok=True)
@@ -225,11 +231,14 @@ class Supervisor:
     def _take_directory(self) -> None:
         plan = self.plan
         try:
-            plan.data_dir.mkdir(parents=True, exist_ok=True)
-            plan.log_dir.mkdir(parents=True, exist_ok=True)
+            make_directories(plan)
             self._lock = os.open(plan.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except PlaceError as error:
+            raise ServeError(str(error)) from None
         except OSError as error:
-            raise ServeError(f"data directory {plan.data_dir}: {error.strerror}") from None
+            raise ServeError(
+                f"data directory {plan.data_dir}: {plan.lock_path}: {error.strerror}"
+            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -242,20 +251,15 @@ class Supervisor:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
-    def _check_port(self) -> None:
-        """Refuse an HTTP port in use (workers share it, so theirs would not be), or a wrong key."""
+    def _take_ports(self) -> None:
+        """Refuse an address in use or a wrong key; learn the ports where any will do."""
         tls = self.plan.config.tls
         try:
             server_context(tls.certificate, tls.key)
-        except TlsError as error:
+            config, self._ports = reserve_ports(self.plan.config)
+        except (TlsError, PortError) as error:
             raise ServeError(str(error)) from None
-        address = self.plan.http_address
-        if address is None:
-            return
-        try:
-            listen(address).close()
-        except OSError as error:
-            raise ServeError(f"cannot listen on {address}: {error.strerror}") from None
+        self.plan = Plan(config, self.plan.data_dir)
 
     def _make_shared(self) -> None:
         """Make every mapping anew; what a killed product left is replaced.
@@ -268,35 +272,17 @@ class Supervisor:
             logged = self._last_logged()
             left = left_reports(plan)
             self._made = True
-            shutil.rmtree(plan.run_dir, ignore_errors=True)
-            plan.run_dir.mkdir(parents=True, mode=0o700)
-            self._check_memory()
+            note = make_run_directory(plan)
+            if note:
+                self._announce(note)
             create_shared(plan, logged, left)
             leave_config(plan)
-        except (MappingError, OSError) as error:
+        except (MappingError, PlaceError, OSError) as error:
             raise ServeError(str(error)) from None
         self._status = StatusWriter(plan.status_path, "supervisor", 0)
         self._status.start(os.getpid(), time.time_ns())
         count_lost_lines(lambda: self._count("lost_lines"))
         self._status.ready()
-
-    def _check_memory(self) -> None:
-        """Refuse to start where shared memory could not hold all that may come to lie in it.
-
-        Order tables take theirs as they fill; running out then would halt a shard.
-        """
-        engine = self.plan.config.engine
-        orders = sum(map(self.plan.table_capacity, self.plan.shards))
-        rings = engine.ring_trades * TRADE.itemsize + engine.ring_reports * REPORT.itemsize
-        needed = orders * ORDER_BYTES + rings * len(self.plan.shards)
-        space = os.statvfs(self.plan.run_dir)
-        free = min(space.f_bavail * space.f_frsize, available_bytes())
-        if needed > free:
-            raise ServeError(
-                f"{self.plan.run_dir}: {needed >> 20} MB of shared memory are needed, "
-                f"{free >> 20} MB are free; lower max_resting_orders, ended_orders, ring_trades "
-                "or ring_reports"
-            )
 
     def _last_logged(self) -> dict[int, int]:
         """Return the last trade of every shard in the log: those after it are made again."""
@@ -408,12 +394,14 @@ def _serves(process: ProcessStatus) -> bool:
     return process.state == "ready" and not process.counters.get("shards_down")
 
 
-def available_bytes() -> int:
-    """Return how much memory the machine can still give, as Linux estimates it."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def _make_temporary_place(directory: Path) -> None:
+    """Give ``multiprocessing`` a directory for its socket where there is none, or one too long."""
+    try:
+        known = tempfile.gettempdir()
+    except FileNotFoundError:
+        known = ""
+    if not 0 < len(known) <= MAX_PATH_BYTES - TEMPORARY_BYTES:
+        tempfile.tempdir = str(directory)
 
 
 def serve(config: Config, data_dir: Path | None, announce: Announce) -> int:
@@ -421,13 +409,12 @@ def serve(config: Config, data_dir: Path | None, announce: Announce) -> int:
 
     What ``announce`` raises ends it. Raises ``ServeError``.
     """
-    plan = Plan(config, data_dir)
-    supervisor = Supervisor(plan, announce)
+    supervisor = Supervisor(Plan(config, data_dir), announce)
     take(heeded(), supervisor.end)
     os.umask(config.file_mask())
     try:
         supervisor.start()
-        for line in describe(plan):
+        for line in describe(supervisor.plan):
             announce(line)
         announce("ready")
         supervisor.watch()
@@ -453,5 +440,5 @@ def describe(plan: Plan) -> list[str]:
     lines += [f"listening on {address}" for address in plan.addresses()]
     if plan.http_address is not None:
         scheme = "https" if plan.config.tls.certificate else "http"
-        lines.append(f"listening on {scheme}://{plan.config.http.address}")
+        lines.append(f"listening on {scheme}://{plan.http_address.place}")
     return lines

@@ -32,18 +32,27 @@ BOOK_VARIABLE = "SHARDBOOK_WARM_BOOK"
 
 OTHERS = (("routing", "frontend.frame_sorter:warm"), ("the trade log", "engine.trade_lines:warm"))
 """What is compiled in rooms that this one does not import."""
+CLIENTS = ("arrays of clients", "ipc.client_codec:warm")
+"""What only programs that trade need."""
 
 Step = tuple[str, Callable[[], object]]
 
 
-def warm(book: str) -> None:
-    """Compile or load everything, telling the progress file about each step."""
+def warm(book: str, clients: bool = False, tell: Callable[[str], object] | None = None) -> None:
+    """Compile or load everything, telling ``tell``, or the progress file, about each step.
+
+    ``clients``: also what no process of a product needs.
+    """
     if not HAVE_NUMBA:
         return
-    with TemporaryDirectory(prefix="shardbook-") as directory:
+    progress = os.environ.get(PROGRESS_VARIABLE)
+    place = Path(progress).parent if progress else None  # TMPDIR may be closed to this user
+    with TemporaryDirectory(prefix="shardbook-", dir=place) as directory:
         steps = _steps(book, Path(directory))
+        if clients:
+            steps.append((CLIENTS[0], _other(CLIENTS[1])))
         for number, (name, step) in enumerate(steps, 1):
-            _tell(f"{number} of {len(steps)}: {name}")
+            (tell or _tell)(f"{number} of {len(steps)}: {name}")
             step()
 
 

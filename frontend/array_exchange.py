@@ -26,7 +26,11 @@ PIECE = 4_096
 """Commands encoded at a time."""
 
 _FLAGS = np.zeros(256, np.uint8)
-_FLAGS[CommandType.NEW], _FLAGS[CommandType.REPLACE] = Flag.POST_ONLY, Flag.REINSERT
+_FLAGS[CommandType.NEW] = Flag.POST_ONLY
+_FLAGS[CommandType.REPLACE] = Flag.REINSERT | Flag.KEEP_PRICE | Flag.KEEP_QUANTITY
+_FLAGS_RULE = (
+    "must be 0, or POST_ONLY on a NEW and REINSERT, KEEP_PRICE, KEEP_QUANTITY on a REPLACE"
+)
 _NUMBERS = ("order_id", "client_order_id", "price", "quantity")
 
 
@@ -40,7 +44,7 @@ def check_commands(commands: Records) -> None:
     wrong = (kinds < min(CommandType)) | (kinds > max(CommandType))
     _refuse(wrong, "command_type", "must be NEW to MASS_CANCEL (1 to 5)")
     wrong = commands["flags"] & ~_FLAGS[kinds] != 0
-    _refuse(wrong, "flags", "must be 0, or POST_ONLY on a NEW and REINSERT on a REPLACE")
+    _refuse(wrong, "flags", _FLAGS_RULE)
     for name in _NUMBERS:
         _refuse(commands[name] > MAX_CLIENT_ID, name, f"must be at most {MAX_CLIENT_ID}")
 

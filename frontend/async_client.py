@@ -186,8 +186,8 @@ class AsyncClient:
         order_id: int = 0,
         *,
         symbol: str,
-        price: Number,
-        quantity: Number,
+        price: Number | None = None,
+        quantity: Number | None = None,
         client_order_id: int = 0,
         reinsert: bool = False,
     ) -> Execution:

@@ -103,6 +103,8 @@ def _expected(error: Exception) -> int:
         error, JournalError | ServeError | DemoError | ClientError | ReadError | TradeLogError
     ):
         return FAILURE
+    if isinstance(error, FileNotFoundError):  # such as a directory for temporary files
+        return FAILURE
     if isinstance(error, OSError) and (error.filename is not None or error.errno in NO_ROOM):
         return FAILURE
     return 0
@@ -113,11 +115,36 @@ def _expected(error: Exception) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     from engine.environment import with_environment
-    from engine.supervisor import serve
 
     config = with_environment(_config(options), os.environ)
+    data_dir = _place(options, config)
+    os.umask(config.file_mask())
+    with suppress(OSError):  # which the start tells of
+        data_dir.mkdir(parents=True, exist_ok=True)
+    from engine.supervisor import serve
+
     open_outlets()
-    return serve(config, options.data_dir, _say)
+    return serve(config, data_dir, _say)
+
+
+def _warm(options: argparse.Namespace) -> int:
+    from ipc import code_cache
+
+    if options.cache is not None:
+        os.environ[code_cache.VARIABLE] = str(options.cache.absolute())
+        if problem := code_cache.problem_of(options.cache):
+            print(f"shardbook: {options.cache}: {problem}", file=sys.stderr)
+            return FAILURE
+    from engine.warm import warm
+    from ipc.compiled import HAVE_NUMBA
+
+    if not HAVE_NUMBA:
+        _say("numba is missing: there is nothing to compile")
+        return 0
+    warm("ladder", clients=True, tell=lambda text: _say(f"compiling {text}"))
+    if options.cache is not None:
+        _say(f"done; with {code_cache.VARIABLE}={options.cache.absolute()} all commands find it")
+    return 0
 
 
 def _key(options: argparse.Namespace) -> int:
@@ -148,9 +175,9 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _trades(options: argparse.Namespace) -> int:
-    from frontend.show import follow_trades, print_trades
-
     with _unwinding(), _reader(options) as reader:
+        from frontend.show import follow_trades, print_trades
+
         if options.follow:
             follow_trades(reader, options.symbol, options.limit, sys.stdout)
         else:
@@ -160,17 +187,17 @@ def _trades(options: argparse.Namespace) -> int:
 
 
 def _book(options: argparse.Namespace) -> int:
-    from frontend.show import print_book
-
     with _unwinding(), _reader(options) as reader:
+        from frontend.show import print_book
+
         print_book(reader.book(options.symbol, options.depth), sys.stdout)
     return 0
 
 
 def _order(options: argparse.Namespace) -> int:
-    from frontend.show import print_order
-
     with _unwinding(), _reader(options) as reader:
+        from frontend.show import print_order
+
         order = reader.order(options.order_id)
         if order is None:
             print(f"shardbook: order {options.order_id} is not known here", file=sys.stderr)
@@ -180,18 +207,20 @@ def _order(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from frontend.show import print_status
-
     with _unwinding(), _reader(options) as reader:
+        from frontend.show import print_status
+
         print_status(reader.status(), sys.stdout)
     return 0
 
 
 def _snapshot(options: argparse.Namespace) -> int:
+    config = _config(options)
+    data_dir = _place(options, config)
     from engine.snapshotter import step_back, take_snapshot
     from frontend.reading import running_plan
 
-    plan = running_plan(_config(options), options.data_dir)
+    plan = running_plan(config, data_dir)
     step_back(plan)
     os.umask(plan.config.file_mask())
     with _unwinding():
@@ -242,10 +271,24 @@ def _config(options: argparse.Namespace) -> "Config":
     return load_config(options.config)
 
 
+def _place(options: argparse.Namespace, config: "Config") -> Path:
+    """Return the data directory; machine code is kept in it where numba has no place.
+
+    To be called before what is compiled is imported.
+    """
+    from ipc import code_cache
+
+    data_dir: Path = options.data_dir or Path(config.data_dir)
+    code_cache.prefer(data_dir.absolute() / "cache")
+    return data_dir
+
+
 def _reader(options: argparse.Namespace) -> "Reader":
+    config = _config(options)
+    data_dir = _place(options, config)
     from frontend.reading import Reader, running_plan
 
-    return Reader(running_plan(_config(options), options.data_dir))
+    return Reader(running_plan(config, data_dir))
 
 
 def _say(line: str) -> None:
@@ -307,6 +350,11 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     _add_place(command("serve", _serve, "Run the engine until Ctrl-C or SIGTERM."))
+
+    warm = command("warm", _warm, "Compile ahead, so that no start has to: for images.")
+    warm.add_argument(
+        "--cache", type=Path, metavar="DIR", help="keep it there, for SHARDBOOK_CACHE=DIR"
+    )
 
     demo = command("demo", _demo, "Run the engine under a simulated market, and check it.")
     demo.add_argument("--seconds", type=_seconds, default=10.0, metavar="N", help="default 10")

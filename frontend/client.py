@@ -213,14 +213,15 @@ class Client:
         order_id: int = 0,
         *,
         symbol: str,
-        price: Number,
-        quantity: Number,
+        price: Number | None = None,
+        quantity: Number | None = None,
         client_order_id: int = 0,
         reinsert: bool = False,
     ) -> Execution:
         """Change a resting order; ``quantity`` is its new total, filled lots included.
 
-        A smaller quantity at the same price keeps its place; anything else goes to the back of
+        What is not given stays what it is when the engine carries this out; one of the two must
+        be. A smaller quantity at the same price keeps its place; anything else goes to the back of
         its queue and may trade. With ``reinsert`` the quantity is the new open quantity, and the
         order goes to the back whatever the change.
         """

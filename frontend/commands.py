@@ -124,18 +124,20 @@ class Commands:
         order_id: int,
         symbol: str,
         client_order_id: int,
-        price: Number,
-        quantity: Number,
+        price: Number | None,
+        quantity: Number | None,
         reinsert: bool,
     ) -> Request[Execution]:
-        """Change price and total quantity of a resting order."""
+        """Change price or total quantity of a resting order, or both; None: it stays."""
+        if price is None and quantity is None:
+            raise InvalidOrderError(*RULES[Reason.INVALID_REPLACE])
         listing = self.listings.named(symbol)
         message = Replace(
             listing.number,
             self._next_request_id(),
             *_order_ids(order_id, client_order_id, listing.number),
-            listing.ticks(price),
-            listing.lots(quantity),
+            None if price is None else listing.ticks(price),
+            None if quantity is None else listing.lots(quantity),
             bool(reinsert),
         )
         return Request(message, self._execution)

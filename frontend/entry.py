@@ -46,6 +46,14 @@ if TYPE_CHECKING:
     from frontend.streams import Stream
 
 
+CLOSE_S = 5.0
+"""How long a client may take to read what is left for it once its connection is to end."""
+
+ODD_A_TURN, ODD_BYTES = 16, 64
+"""Messages that the frontend has to look at itself which a connection may have dealt with before
+others have their turn; one that is longer counts for as many as it is times as long."""
+
+
 class ClientConnection(asyncio.BufferedProtocol):
     """A connection from accept to close. The ``Hall`` is what all connections share."""
 
@@ -65,7 +73,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._account: Stream | None = None
         self._least_allowance = self._allowance = hall.config.max_unread_bytes
         self._holds = 0
-        self._login_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None  # of the login, and then of the end
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock for the login."""
@@ -81,12 +89,11 @@ class ClientConnection(asyncio.BufferedProtocol):
             return
         seconds = self.hall.config.login_timeout_s
         if seconds:
-            self._login_timer = loop.call_later(seconds, self._login_overdue)
+            self._timer = loop.call_later(seconds, self._login_overdue)
 
     def connection_lost(self, _: Exception | None) -> None:
         """Leave; the account's orders stay."""
-        if self._login_timer is not None:
-            self._login_timer.cancel()
+        self._stop_timer()
         self.transport = None
         self.hall.leave(self)
 
@@ -132,8 +139,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def enter(self, session: int, welcome: bytes, missed: bytes) -> None:
         """Be a session from now on: the answer to the login, what was missed, then what comes."""
-        if self._login_timer is not None:
-            self._login_timer.cancel()
+        self._stop_timer()
         self.session = session
         self._account = self.hall.stream_of(self)
         self.deliver(welcome)
@@ -179,11 +185,30 @@ class ClientConnection(asyncio.BufferedProtocol):
             self.transport.resume_reading()
 
     def close(self, code: str, text: str) -> None:
-        """Say why, then close once that is sent."""
+        """Say why, then close once that is sent; cut off a client that does not read it."""
         transport = self.transport
         if transport is not None and not transport.is_closing():
             transport.write(frame(Closing(code, text)))
             transport.close()
+            self._stop_timer()
+            if transport.get_write_buffer_size():
+                loop = asyncio.get_running_loop()
+                self._timer = loop.call_later(CLOSE_S, self._close_overdue)
+
+    def _close_overdue(self) -> None:
+        if self.transport is not None:
+            self.hall.status.add("closed_slow_reader", 1)
+            self.transport.abort()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_way(self) -> None:
+        """Go on once others have had their turn."""
+        self._pause()
+        asyncio.get_running_loop().call_soon(self.go_on)
 
     def _pause(self) -> bool:
         """Read no more; return whether that is new."""
@@ -200,7 +225,7 @@ class ClientConnection(asyncio.BufferedProtocol):
     def _route_all(self, data: bytes | memoryview) -> int:
         """Route the whole frames of ``data`` that may pass; return where the rest begins."""
         router = self.hall.router
-        position, frames = 0, 0
+        position, frames, odd = 0, 0, 0
         while self._open() and not self._holds:
             why = ODD
             if HAVE_NUMBA and self.session:
@@ -222,6 +247,9 @@ class ClientConnection(asyncio.BufferedProtocol):
                 self._odd(body)
                 frames += 1
                 position += HEADER_BYTES + len(body)
+                odd += 1 + len(body) // ODD_BYTES
+                if odd >= ODD_A_TURN:
+                    self._give_way()
         self.hall.status.add("frames_in", frames)
         if self.session and not self._holds:
             self.hall.windows.passed(self.hall.stream_of(self), self.last_seen_s)
@@ -286,6 +314,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             self.deliver(frame(Pong(message.request_id)))
         elif isinstance(message, MassCancel) and not message.symbol:
             self.hall.cancel_everywhere(self, message)
+            self._give_way()  # it is the work of many
         else:
             self._route(message, body)
 

@@ -13,6 +13,7 @@ from engine.config import Config
 from engine.outlet import open_outlets
 from engine.plan import Plan
 from engine.supervisor import ServeError, serve
+from frontend.reading import running_plan
 
 STOP_S = 60.0
 
@@ -40,7 +41,7 @@ def running_engine(
     failure: BaseException | None = None
     try:
         _until_ready(ours, announce)
-        yield Plan(config, data_dir)
+        yield running_plan(config, data_dir)
     except BaseException as error:
         failure = error
         raise

@@ -5,8 +5,11 @@ or slowed.
 the next call notices it: it reads from the new one, or raises ``NotRunningError``.
 """
 
+import os
+import pwd
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +27,7 @@ from frontend.past_trades import BATCH_TRADES, PastTrades
 from ipc.board import BoardBusyError, BoardReader
 from ipc.decimals import shown
 from ipc.instruments import Instrument
-from ipc.mapping import MappingError, check_run_directory
+from ipc.mapping import MappingError, check_run_directory, run_directory
 from ipc.records import ORDER, shard_of
 from ipc.ring import RingReader
 from ipc.status import ProcessStatus, StatusReader, is_alive
@@ -286,14 +289,47 @@ def running_plan(config: Config, data_dir: Path | None = None) -> Plan:
     ``config`` names the directory where ``data_dir`` does not.
     """
     plan = Plan(config, data_dir)
+    plan.run_dir, user = _run_directory(plan)
     try:
         check_run_directory(plan.run_dir)
         own = left_config(plan)
     except MappingError as error:
         raise ReadError(str(error)) from None
+    except PermissionError:
+        raise ReadError(
+            f"the product in {plan.data_dir} is run by user {user}, and this user may not read it"
+        ) from None
     except msgspec.MsgspecError as error:
         raise ReadError(f"{plan.config_path}: {error}") from error
-    return plan if own is None else Plan(own, plan.data_dir)
+    if own is None:
+        return plan
+    found = Plan(own, plan.data_dir)
+    found.run_dir = plan.run_dir
+    return found
+
+
+def _run_directory(plan: Plan) -> tuple[Path, str]:
+    """Return where the product of a data directory has its mappings, whoever runs it, and who.
+
+    That is looked for with this user, with the one whose lock is there, and with root: nobody
+    else's word for it is taken.
+    """
+    users = [os.getuid()]
+    with suppress(OSError):
+        users.append(plan.lock_path.stat().st_uid)
+    for user in (*users, 0):
+        directory = run_directory(plan.data_dir, user)
+        with suppress(OSError):
+            if directory.is_dir() and directory.lstat().st_uid == user:
+                return directory, _user_name(user)
+    return plan.run_dir, _user_name(users[0])
+
+
+def _user_name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
 
 
 def patiently(read: Callable[[], T]) -> T:

@@ -29,7 +29,7 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     servers = []
     for address in plan.addresses_of(index):
         try:
-            sock = listen(address, shared=config.processes > 1)
+            sock = listen(address, shared=True)
         except OSError as error:
             sys.exit(f"frontend: cannot listen on {address}: {error.strerror}")
         notice_vanished(sock, config.peer_timeout_s)

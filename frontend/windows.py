@@ -24,6 +24,9 @@ HEAVY_S = 0.1
 """So long after it had more, or was held to its window, an account does not send less."""
 NOTE_S = 0.1
 """An account that sends little is looked at so often."""
+FEW, SHARED_S = 4, 0.5
+"""So many accounts may have a narrower window each; more of them share as much. An account counts
+for so long after it was last held to it."""
 
 
 class _Class:
@@ -34,6 +37,7 @@ class _Class:
         self.window = window
         self._stays_s = stays_s
         self._sent_s: dict[Stream, float] = {}  # when each sent last, in this order
+        self._held_s: dict[Stream, float] = {}  # when each of the others was held to the window
 
     def note(self, stream: Stream, now_s: float) -> None:
         """An account sends, and is one of these."""
@@ -43,6 +47,23 @@ class _Class:
     def forget(self, stream: Stream) -> None:
         """An account is none of these any more."""
         self._sent_s.pop(stream, None)
+
+    def leave(self, stream: Stream) -> None:
+        """An account is gone."""
+        self._sent_s.pop(stream, None)
+        self._held_s.pop(stream, None)
+
+    def share(self, stream: Stream, now_s: float) -> int:
+        """Return how many commands an account that is none of these may have under way.
+
+        Many floods together are not in the way more than a few.
+        """
+        held_s = self._held_s
+        held_s.pop(stream, None)
+        held_s[stream] = now_s
+        while now_s - held_s[first := next(iter(held_s))] > SHARED_S:
+            del held_s[first]
+        return max(LIGHT_COMMANDS, FEW * self.window // max(FEW, len(held_s)))
 
     def sends(self, now_s: float) -> bool:
         """Return whether any of these sends."""
@@ -73,7 +94,7 @@ class Windows:
                 break
             lesser.forget(stream)
             if lesser.sends(now_s):
-                stream.window = min(stream.window, lesser.window)
+                stream.window = min(stream.window, lesser.share(stream, now_s))
         return max(0, stream.window - stream.under_way)
 
     def passed(self, stream: Stream, now_s: float) -> None:
@@ -99,4 +120,4 @@ class Windows:
     def forget(self, stream: Stream) -> None:
         """An account's last session is gone."""
         for known in self._classes:
-            known.forget(stream)
+            known.leave(stream)

@@ -68,8 +68,12 @@ def command_message(row: tuple[int, ...]) -> CLIENT_COMMANDS:
     if command_type == CommandType.CANCEL:
         return Cancel(symbol, request_id, order_id, client_order_id)
     if command_type == CommandType.REPLACE:
-        reinsert = bool(flags & Flag.REINSERT)
-        return Replace(symbol, request_id, order_id, client_order_id, price, quantity, reinsert)
+        return Replace(
+            symbol, request_id, order_id, client_order_id,
+            None if flags & Flag.KEEP_PRICE else price,
+            None if flags & Flag.KEEP_QUANTITY else quantity,
+            bool(flags & Flag.REINSERT),
+        )  # fmt: skip
     if command_type == CommandType.REDUCE:
         return Reduce(symbol, request_id, order_id, client_order_id, quantity)
     assert command_type == CommandType.MASS_CANCEL, command_type

@@ -55,6 +55,7 @@ _REPLACE, _REDUCE = int(CommandType.REPLACE), int(CommandType.REDUCE)
 _MASS_CANCEL = int(CommandType.MASS_CANCEL)
 _REJECTED, _MASS_CANCELED = int(ExecType.REJECTED), int(ExecType.MASS_CANCELED)
 _POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
+_KEEP_PRICE, _KEEP_QUANTITY = int(Flag.KEEP_PRICE), int(Flag.KEEP_QUANTITY)
 _AGGREGATE = int(Flag.AGGREGATE)
 
 _FEWEST_SLOTS = 64
@@ -81,8 +82,11 @@ def command_row(
         head = (_CANCEL, 0, 0, 0, 0)
         ids = (m.order_id, m.client_order_id, 0, 0)
     elif isinstance(m, Replace):
-        head = (_REPLACE, 0, 0, 0, _REINSERT if m.reinsert else 0)
-        ids = (m.order_id, m.client_order_id, m.price, m.quantity)
+        flags = _REINSERT if m.reinsert else 0
+        flags |= _KEEP_PRICE if m.price is None else 0
+        flags |= _KEEP_QUANTITY if m.quantity is None else 0
+        head = (_REPLACE, 0, 0, 0, flags)
+        ids = (m.order_id, m.client_order_id, m.price or 0, m.quantity or 0)
     elif isinstance(m, Reduce):
         head = (_REDUCE, 0, 0, 0, 0)
         ids = (m.order_id, m.client_order_id, 0, m.quantity)

@@ -22,12 +22,13 @@ MAX_FRAME = 64
 
 _HEADER = 8
 _FIXARRAY, _UINT8, _UINT16, _UINT32, _UINT64 = 0x90, 0xCC, 0xCD, 0xCE, 0xCF
-_FALSE, _TRUE = 0xC2, 0xC3
+_NIL, _FALSE, _TRUE = 0xC0, 0xC2, 0xC3
 _FIXINT_END, _U8_END, _U16_END, _U32_END = (np.uint64(1 << bits) for bits in (7, 8, 16, 32))
 
 _NEW, _CANCEL = int(CommandType.NEW), int(CommandType.CANCEL)
 _REPLACE, _MASS_CANCEL = int(CommandType.REPLACE), int(CommandType.MASS_CANCEL)
 _POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
+_KEEP_PRICE, _KEEP_QUANTITY = int(Flag.KEEP_PRICE), int(Flag.KEEP_QUANTITY)
 
 _ITEMS = np.zeros(max(CommandType) + 1, np.uint8)
 for _kind in get_args(CLIENT_COMMANDS):
@@ -58,6 +59,15 @@ def put_uint(out: Bytes, at: int, value: Any) -> int:
 
 
 @compiled
+def put_unless(out: Bytes, at: int, value: Any, kept: int) -> int:
+    """Write an unsigned integer, or nil where ``kept`` is not 0."""
+    if kept == 0:
+        return put_uint(out, at, value)
+    out[at] = _NIL
+    return at + 1
+
+
+@compiled
 def put_command(out: Bytes, at: int, command: Any) -> int:
     """Write the body of a command, whose type is one that there is."""
     tag = command.command_type
@@ -80,13 +90,12 @@ def put_command(out: Bytes, at: int, command: Any) -> int:
     at = put_uint(out, at, command.client_order_id)
     if tag == _CANCEL:
         return at
-    if tag == _REPLACE:
-        at = put_uint(out, at, command.price)
-    at = put_uint(out, at, command.quantity)
-    if tag == _REPLACE:
-        out[at] = _TRUE if command.flags & _REINSERT else _FALSE
-        at += 1
-    return at
+    if tag != _REPLACE:
+        return put_uint(out, at, command.quantity)
+    at = put_unless(out, at, command.price, command.flags & _KEEP_PRICE)
+    at = put_unless(out, at, command.quantity, command.flags & _KEEP_QUANTITY)
+    out[at] = _TRUE if command.flags & _REINSERT else _FALSE
+    return at + 1
 
 
 @compiled

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import CellType, FunctionType
 from typing import Any, TypeVar, cast
 
+from ipc.code_cache import kept
+
 try:
     import numba
 
@@ -56,11 +58,10 @@ def with_closure(function: Callable[..., Any], value: int) -> Callable[..., Any]
 
 
 def compiled(function: F) -> F:
-    """Compile ``function`` on its first call, and keep the machine code in numba's cache."""
+    """Compile ``function`` on its first call, and keep the machine code: see ``code_cache``."""
     if not HAVE_NUMBA:
         return function
-    result: Any = _njit(cache=True, **_OPTIONS)(with_closure(function, SOURCES))
-    return cast(F, result)
+    return cast(F, kept(with_closure(function, SOURCES), _OPTIONS))
 
 
 def inlined(function: F) -> F:

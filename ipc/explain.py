@@ -24,6 +24,10 @@ _FIELD_REASONS = {
     "quantity": Reason.INVALID_QUANTITY,
     "order_id": Reason.INVALID_ORDER_ID,
 }
+_MOST_FIELDS = 1 + max(len(kind.__struct_fields__) for kind in _TYPES.values())
+_NUMBER_BYTES = 9
+_decode = msgspec.msgpack.decode
+_pieces_of = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 
 class Request(NamedTuple):
@@ -39,10 +43,12 @@ class Request(NamedTuple):
 def request_of(body: bytes | memoryview) -> Request:
     """Read what can be read of a message that may be anything."""
     try:
-        values = msgspec.msgpack.decode(body)
+        # What no number can be is passed over and not built: it may be deep.
+        pieces = [bytes(piece) for piece in _pieces_of(body)[:_MOST_FIELDS]]
+        values = [_decode(piece) if len(piece) <= _NUMBER_BYTES else None for piece in pieces]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
         return Request()
-    if not isinstance(values, list) or not values:
+    if not values:
         return Request()
     kind = _TYPES.get(_number(values[0], 255))
     if kind is None:

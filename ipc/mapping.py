@@ -32,12 +32,16 @@ class MappingError(RuntimeError):
     """A mapping cannot be made, or is not what its reader expects: the text names path and why."""
 
 
-def run_directory(data_dir: Path) -> Path:
-    """Return where the mappings and inner sockets of a data directory live."""
+def run_directory(data_dir: Path, user: int | None = None) -> Path:
+    """Return where the mappings and inner sockets of a data directory live.
+
+    ``user`` is who runs the product, by number; without it the user of this process.
+    """
     if not SHARED_MEMORY.is_dir():
         return data_dir / "run"
+    user = os.getuid() if user is None else user
     name = hashlib.blake2b(str(data_dir.resolve()).encode(), digest_size=6).hexdigest()
-    return SHARED_MEMORY / f"shardbook-{os.getuid()}-{name}"
+    return SHARED_MEMORY / f"shardbook-{user}-{name}"
 
 
 def check_run_directory(directory: Path) -> None:

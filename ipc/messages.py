@@ -74,15 +74,16 @@ class Replace(Message, tag=3):
 
     A smaller quantity at the same price keeps its place; anything else goes to the back of its
     queue and may trade. With ``reinsert`` the quantity is the new open quantity, and the order
-    goes to the back whatever the change: a cancel and a new order under the same ids.
+    goes to the back whatever the change: a cancel and a new order under the same ids. ``None``
+    (not 0) for price or quantity, not for both: it stays what it is when the command is matched.
     """
 
     symbol: SymbolNumber
     request_id: Id
     order_id: Id
     client_order_id: Id
-    price: Amount
-    quantity: Amount
+    price: Amount | None
+    quantity: Amount | None
     reinsert: bool = False
 
 

@@ -1,8 +1,9 @@
 """Frames to COMMAND records in compiled code, for the messages that are plain.
 
-Plain is what every client library writes: a short array of unsigned integers of any width, and
-booleans. Whatever else MessagePack can say (and whatever is wrong) is left to msgspec, frame by
-frame, so that there is one definition of the wire: a message means the same by either way.
+Plain is what every client library writes: a short array of unsigned integers of any width,
+booleans, and nil where a replace leaves something out. Whatever else MessagePack can say (and
+whatever is wrong) is left to msgspec, frame by frame, so that there is one definition of the wire:
+a message means the same by either way.
 """
 
 from typing import Any
@@ -46,9 +47,10 @@ _NEW, _CANCEL = int(CommandType.NEW), int(CommandType.CANCEL)
 _REPLACE, _REDUCE = int(CommandType.REPLACE), int(CommandType.REDUCE)
 _MASS_CANCEL = int(CommandType.MASS_CANCEL)
 _POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
+_KEEP_PRICE, _KEEP_QUANTITY = int(Flag.KEEP_PRICE), int(Flag.KEEP_QUANTITY)
 _AGGREGATE = int(Flag.AGGREGATE)
 
-_FALSE, _TRUE = 0xC2, 0xC3
+_NIL, _FALSE, _TRUE = 0xC0, 0xC2, 0xC3
 _FIXINT_END, _UINT8, _UINT16, _UINT32, _UINT64 = 0x80, 0xCC, 0xCD, 0xCE, 0xCF
 
 # Of each command, by its tag: items of the array with and without the optional one, tag included.
@@ -96,6 +98,7 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
     if symbol > _MAX_SYMBOL or request_id > _MAX_ID:
         return False
     order_id = client_order_id = price = quantity = side = order_type = time_in_force = _NONE
+    flags = 0
     if tag == _NEW:
         client_order_id, at = read_uint(data, at, stop)
         side, at = read_uint(data, at, stop)
@@ -108,19 +111,25 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
         if items > 4:
             client_order_id, at = read_uint(data, at, stop)
         if tag == _REPLACE:
-            price, at = read_uint(data, at, stop)
-        if tag != _CANCEL:
+            if at < stop and data[at] == _NIL:
+                flags = _KEEP_PRICE
+                at += 1
+            else:
+                price, at = read_uint(data, at, stop)
+        if tag == _REPLACE and at < stop and data[at] == _NIL:
+            flags |= _KEEP_QUANTITY
+            at += 1
+        elif tag != _CANCEL:
             quantity, at = read_uint(data, at, stop)
     if order_id > _MAX_ID or client_order_id > _MAX_ID or price > _MAX_ID or quantity > _MAX_ID:
         return False
     if side > _MAX_CODE or order_type > _MAX_CODE or time_in_force > _MAX_CODE:
         return False
-    flags = 0
     if tag in (_NEW, _REPLACE) and items == _MOST[tag]:
         if at >= stop or data[at] not in (_FALSE, _TRUE):
             return False
         if data[at] == _TRUE:
-            flags = _POST_ONLY if tag == _NEW else _REINSERT
+            flags |= _POST_ONLY if tag == _NEW else _REINSERT
         at += 1
     if at != stop:
         return False

@@ -7,10 +7,15 @@ import socket
 from pathlib import Path
 from typing import NamedTuple
 
+from ipc.decimals import is_whole
+
 BACKLOG = 1024
 """Connections that may wait to be accepted; a Unix socket fails those beyond at once."""
 BUFFER_BYTES = 1 << 20
 """Of a socket's kernel buffers, each way, as far as the machine allows."""
+MAX_PORT = 65_535
+MAX_PATH_BYTES = 107
+"""Of a Unix socket, without the byte that ends it: what the kernel takes."""
 
 
 PEER_TIMEOUT_S = 20
@@ -30,24 +35,45 @@ class Address(NamedTuple):
     port: int = 0
 
     def __str__(self) -> str:
-        if self.path:
-            return f"unix:{self.path}"
+        return f"unix:{self.path}" if self.path else f"tcp:{self.place}"
+
+    @property
+    def place(self) -> str:
+        """Host and port as a URL has them."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"tcp:{host}:{self.port}"
+        return f"{host}:{self.port}"
 
 
 def parse_address(text: str) -> Address:
-    """Read ``unix:PATH``, a path with a slash, ``tcp:HOST:PORT`` or ``HOST:PORT``."""
+    """Read ``unix:PATH``, a path with a slash, ``tcp:HOST:PORT`` or ``HOST:PORT``.
+
+    Raises ``AddressError``.
+    """
     if text.startswith("unix:") or "/" in text:
         path = text.removeprefix("unix:")
         if not path:
             raise AddressError(f"address {text!r}: the path is missing")
+        try:
+            check_path(path)
+        except AddressError as error:
+            raise AddressError(f"address {text!r}: {error}") from None
         return Address(path=path)
     host, _, port = text.removeprefix("tcp:").rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdigit() or int(port) > 65_535:
+    if not host or not is_whole(port) or int(port) > MAX_PORT:
         raise AddressError(f"address {text!r}: must be unix:PATH or tcp:HOST:PORT")
     return Address(host=host, port=int(port))
+
+
+def check_path(path: str | Path) -> None:
+    """Verify that a Unix socket may have a path. Raises ``AddressError``, which is the rule."""
+    size = len(os.fsencode(path))
+    if size > MAX_PATH_BYTES:
+        raise AddressError(
+            f"the path of a Unix socket must have at most {MAX_PATH_BYTES} bytes, and has {size}"
+        )
+    if "\0" in str(path):
+        raise AddressError("the path of a Unix socket must not have a zero byte")
 
 
 def is_loopback(address: Address) -> bool:
@@ -122,9 +148,35 @@ def listen(address: Address, shared: bool = False) -> socket.socket:
             server.close()
             raise
     else:
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        where = (address.host, address.port)
-        server = socket.create_server(where, family=family, reuse_port=shared)
-    server.listen(BACKLOG)
+        server = _bound(address, shared)
+    try:
+        server.listen(BACKLOG)
+    except OSError:
+        server.close()
+        raise
     server.setblocking(False)
+    return server
+
+
+def reserve(address: Address) -> socket.socket:
+    """Return a socket that keeps a TCP port for this user's processes, which share it.
+
+    It does not listen, so no connection comes to it. Port 0: any that is free. Raises OSError.
+    """
+    return _bound(address, shared=True)
+
+
+def _bound(address: Address, shared: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    server = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        server.bind((address.host, address.port))
+    except BaseException:
+        server.close()
+        raise
     return server

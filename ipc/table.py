@@ -3,7 +3,8 @@
 An order stays in one slot from its entry until, ended, it gives the slot to a new one. Slots are
 given in turn, round and round, for that is what the cache likes; those are passed over whose order
 lives or is among the ``kept_orders`` that ended last. There are as few slots in turn as that takes,
-and they get their memory as they are first used.
+and they get their memory as they are first used. There are as many cells as slots, rounded up to a
+power of two, and twice as many as before where slots outgrow them: chains are made anew then.
 
 Slots are found by order_id through chains: an id's cell (``ipc.keyed``) holds the first slot of a
 chain and, in its upper half, a version that changes whenever the chain loses a slot; each slot
@@ -83,18 +84,17 @@ def create_table(
     The ``kept_orders`` that ended last stay in it, as long as they fit; by default as many as fit.
     Cells are keyed with ``factor``, odd; where it is not given it is drawn.
     """
-    cells = 8 * _cell_count(capacity)
     slots = _align(8 * (capacity + 1)) + (capacity + 1) * TABLE_ENTRY.itemsize
     kept = capacity if kept_orders is None else kept_orders
+    cells = _cell_count(min(capacity, kept + kept // 4))  # so many slots are soon in turn
 
     def fill(mapping: Mapping) -> None:
         words = mapping.words(0, _WORDS)
-        words[_KEPT] = kept
+        words[_KEPT], words[_CELL_BITS] = kept, cells.bit_length() - 1
         words[_FACTOR] = secrets.randbits(64) | 1 if factor is None else factor
-        words[_CELL_BITS] = _cell_count(capacity).bit_length() - 1
 
-    at_once = 8 * _WORDS + cells
-    size = at_once + slots
+    at_once = 8 * (_WORDS + cells)
+    size = 8 * (_WORDS + _cell_count(capacity)) + slots
     create_mapping(path, KIND, TABLE_ENTRY, capacity, size, shard, fill, at_once)
 
 
@@ -107,12 +107,12 @@ class _Table:
         self.capacity = mapping.capacity
         self.shard = mapping.tag
         slots = self.capacity + 1
-        cells = _cell_count(self.capacity)
+        self._most_cells = _cell_count(self.capacity)
         self._first_cell = 8 * _WORDS
-        self._first_account = self._first_cell + 8 * cells
+        self._first_account = self._first_cell + 8 * self._most_cells
         self._first_entry = self._first_account + _align(8 * slots)
         self.words = mapping.array("<u8", 0, _WORDS)
-        self.cells = mapping.array("<u8", self._first_cell, cells)
+        self.cells = mapping.array("<u8", self._first_cell, 1 << int(self.words[_CELL_BITS]))
         self.accounts = mapping.array("<u8", self._first_account, slots)
         self.entries = mapping.array(TABLE_ENTRY, self._first_entry, slots)
 
@@ -197,6 +197,8 @@ class OrderTableWriter(_Table):
             except OSError:
                 self.words[_KEPT] = min(int(self.words[_KEPT]), (used - self.live_orders) // 2)
             else:
+                if self._widen(stop):
+                    self._rebuild(self.entries[: used + 1], self.cells, self.words)
                 return True
         return used > self.live_orders
 
@@ -206,6 +208,25 @@ class OrderTableWriter(_Table):
         self.mapping.reserve(self._first_account + 8 * first, 8 * count)
         self.mapping.reserve(self._first_entry + entry * first, entry * count)
         self.reserved = max(self.reserved, stop)
+
+    def _widen(self, slots: int) -> bool:
+        """Have as many cells as slots, or as there is memory for; return whether there are more.
+
+        Readers wait then until chains are made anew.
+        """
+        count = len(self.cells)
+        wanted = min(self._most_cells, _cell_count(slots - 1))
+        if wanted <= count:
+            return False
+        try:
+            self.mapping.reserve(self._first_cell + 8 * count, 8 * (wanted - count))
+        except OSError:
+            return False  # chains are longer, that is all
+        self.words[_EPOCH] |= np.uint64(1)
+        fence()
+        self.words[_CELL_BITS] = wanted.bit_length() - 1
+        self.cells = self.mapping.array("<u8", self._first_cell, wanted)
+        return True
 
     def contents(self) -> Records:
         """Return the orders that stay (ORDER): the ended ones, as they ended, then the live by id.
@@ -252,6 +273,7 @@ class OrderTableWriter(_Table):
         ended = int(np.isin(orders["ord_status"], (OrdStatus.FILLED, OrdStatus.CANCELED)).sum())
         changed["end_number"][1 : ended + 1] = np.arange(ended)
         self.words[_USED], self.words[_HAND], self.words[_ENDS] = count, 0, ended
+        self._widen(count + 1)
         fence()
         versions += np.uint32(1)
         self._rebuild(self.entries[: count + 1], self.cells, self.words)
@@ -263,12 +285,11 @@ class OrderTableReader(_Table):
     def __init__(self, path: Path) -> None:
         super().__init__(path, writable=False)
         slots = self.capacity + 1
-        cells = len(self.cells)
-        self._keyed = int(self.words[_FACTOR]), int(self.words[_CELL_BITS])
+        self._factor = int(self.words[_FACTOR])
         self._table_words = self.mapping.words(0, _WORDS)
         self._entry_words = self.mapping.words(self._first_entry, slots * _ENTRY_WORDS)
         self._entry_bytes = self._entry_words.cast("B")
-        self._cell_words = self.mapping.words(self._first_cell, cells)
+        self._cell_words = self.mapping.words(self._first_cell, self._most_cells)
         self._rows = self.entries.view("<u8").reshape(slots, _ENTRY_WORDS)
         self.torn_copies = 0
 
@@ -282,8 +303,8 @@ class OrderTableReader(_Table):
 
         Less work than ``get``. Raises ``TableBusyError``.
         """
-        cell = cell_at(order_id, *self._keyed)
         for tries in range(MAX_TRIES):
+            cell = cell_at(order_id, self._factor, self._table_words[_CELL_BITS])
             slot = load_acquire(self._cell_words, cell) & _LOW
             words = self._entry_words
             if words[slot * _ENTRY_WORDS + 1] != order_id:
@@ -303,9 +324,9 @@ class OrderTableReader(_Table):
 
         Raises ``TableBusyError``.
         """
-        cell = cell_at(order_id, *self._keyed)
         for tries in range(MAX_TRIES):
             epoch = load_acquire(self._table_words, _EPOCH)
+            cell = cell_at(order_id, self._factor, self._table_words[_CELL_BITS])
             head = load_acquire(self._cell_words, cell)
             slot = self._search(head & _LOW, order_id)
             if slot:

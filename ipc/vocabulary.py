@@ -50,7 +50,11 @@ class Flag(IntFlag):
     """REPLACE: ``quantity`` is the open quantity, and the order goes to the back in any case."""
     AGGREGATE = 4
     """MASS_CANCEL over all shards: the answer goes to the frontend, which adds the shards up."""
-    CONTINUE = 8
+    KEEP_PRICE = 8
+    """REPLACE: the price stays what it is when the command is matched; ``price`` is ignored."""
+    KEEP_QUANTITY = 16
+    """REPLACE: so does the quantity; ``quantity`` is ignored."""
+    CONTINUE = 32
     """MASS_CANCEL, from a matcher to itself: one that is under way goes on."""
 
 
@@ -101,6 +105,7 @@ class Reason(IntEnum):
     INVALID_PRICE = 16
     PRICE_OUT_OF_BAND = 17
     INVALID_ORDER_ID = 18
+    INVALID_REPLACE = 19
     # The state of the book.
     DUPLICATE_CLIENT_ORDER_ID = 30
     BOOK_FULL = 31
@@ -151,6 +156,7 @@ RULES: dict[Reason, Rule] = {
     Reason.INVALID_ORDER_ID: Rule(
         "order_id", "must be given, or else client_order_id together with symbol"
     ),
+    Reason.INVALID_REPLACE: Rule("price", "must be given, or else quantity, on a REPLACE"),
     Reason.DUPLICATE_CLIENT_ORDER_ID: Rule(
         "client_order_id",
         "must not repeat that of a live or recent order of the account and symbol",

@@ -106,6 +106,7 @@ _COMMAND_TYPES = {
     MassCancel: CommandType.MASS_CANCEL,
 }
 _FLAGS = {"post_only": Flag.POST_ONLY, "reinsert": Flag.REINSERT}
+_KEPT = {"price": Flag.KEEP_PRICE, "quantity": Flag.KEEP_QUANTITY}
 
 
 def commands_of(
@@ -122,6 +123,8 @@ def commands_of(
         for name in message.__struct_fields__:
             if name in _FLAGS:
                 row["flags"] |= int(_FLAGS[name]) if getattr(message, name) else 0
+            elif getattr(message, name) is None:
+                row["flags"] |= int(_KEPT[name])
             else:
                 row[name] = getattr(message, name)
         rows.append(tuple(row.values()))
@@ -293,7 +296,11 @@ def _command_rows(world: World) -> st.SearchStrategy[dict[str, int]]:
             "command_type": st.sampled_from([2, 3, 3, 4]),
             "symbol": _mostly(st.sampled_from([0, *symbols]), 5),
             "order_id": st.one_of(st.just(0), st.sampled_from(order_ids)),
-            "flags": st.sampled_from([0, int(Flag.REINSERT)]),
+            "flags": st.builds(
+                int.__or__,
+                st.sampled_from([0, int(Flag.REINSERT)]),
+                _mostly(st.sampled_from([0, 0, *map(int, _KEPT.values())]), sum(_KEPT.values())),
+            ),
         }
     )
     odd = st.fixed_dictionaries(fields | {"command_type": st.sampled_from([0, 5, 5, 5, 6])})
@@ -336,7 +343,7 @@ def random_commands(
     commands["side"] = pick(1, 2)
     commands["order_type"] = pick(2, 2, 2, 2, 2, 2, 2, 1)
     commands["time_in_force"] = pick(1, 1, 1, 1, 1, 1, 1, 1, 3, 4)
-    commands["flags"] = pick(0, 0, 0, 0, 1, 2)
+    commands["flags"] = pick(0, 0, 0, 0, 1, 2, 8, 10, 16, 18)
     commands["request_id"] = np.arange(count)
     # Buyers bid in the lower three quarters of the band and sellers ask in the upper: some cross.
     width = (limits[:, 2] - limits[:, 1]).astype(np.int64)
@@ -365,5 +372,5 @@ def random_commands(
     rarely("side", 0, 3, 255)
     rarely("order_type", 0, 3, 255)
     rarely("time_in_force", 0, 2, 255)
-    rarely("flags", 3, 255)
+    rarely("flags", 3, 24, 26, 255)
     return commands

@@ -5,6 +5,7 @@ import select
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -14,13 +15,24 @@ from engine.config import load_config
 from engine.plan import Plan
 from frontend.array_exchange import MAX_UNDER_WAY
 from frontend.client import Client
+from frontend.entry import ODD_A_TURN
 from frontend.frame_sorter import StreamSorter, count_answers
 from ipc.codec import ReportEncoder
-from ipc.frames import FrameSplitter, frame
-from ipc.messages import MAX_BODY, NewOrder, Ping, Pong, Reject, Report, server_decoder
+from ipc.frames import HEADER, FrameSplitter, frame
+from ipc.messages import (
+    MAX_BODY,
+    Cancel,
+    MassCancel,
+    NewOrder,
+    Ping,
+    Pong,
+    Reject,
+    Report,
+    server_decoder,
+)
 from ipc.records import COMMAND, REPORT
 from ipc.status import StatusReader
-from ipc.vocabulary import CommandType, ExecType, Reason
+from ipc.vocabulary import MAX_CLIENT_ID, CommandType, ExecType, Reason
 from tests.product import WAIT_S, Wire, make_config, running, until
 
 SLOW, FAST = 1, 2
@@ -40,10 +52,19 @@ def counter(plan: Plan, name: str) -> int:
 def stopped_matcher(plan: Plan) -> Iterator[None]:
     """Stop the matcher of the slow symbol, as a long pause of the machine would."""
     shard = next(i.shard for i in plan.instruments if i.number == SLOW)
+    with stopped(plan, "matcher", shard):
+        yield
+
+
+@contextmanager
+def stopped(plan: Plan, role: str, number: int) -> Iterator[None]:
+    """Stop a process."""
     processes = StatusReader(plan.status_path).processes()
-    pid = next(p.pid for p in processes if (p.role, p.number) == ("matcher", shard))
+    pid = next(p.pid for p in processes if (p.role, p.number) == (role, number))
+    state = Path(f"/proc/{pid}/stat")
     os.kill(pid, signal.SIGSTOP)
     try:
+        until(lambda: state.read_text().rpartition(") ")[2].startswith("T"))
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -71,6 +92,50 @@ def test_full_queue_rejects_as_busy_and_loses_nothing() -> None:
         answers = [busy] + [flood.receive() for _ in range(count - 1)]
         assert sorted(answer.request_id for answer in answers) == list(range(1, count + 1))
         assert any(isinstance(answer, Report) for answer in answers)
+
+
+LONG = b"\x81" * 1_000
+
+
+@pytest.mark.parametrize(
+    ("odd", "count"),
+    [
+        (frame(Ping(9)), ODD_A_TURN),
+        (frame(NewOrder(65_535, 9, 0, 1, 2, 1, 100, 5)), ODD_A_TURN),
+        (frame(Cancel(0, 9, 0)), ODD_A_TURN),
+        (HEADER.pack(len(LONG), 0) + LONG, 1),
+        (frame(MassCancel(0, 9)), 1),
+    ],
+    ids=["pings", "wrong symbols", "wrong cancels", "long messages", "mass cancels"],
+)
+def test_what_the_frontend_has_to_look_at_is_not_in_the_way_of_others(
+    odd: bytes, count: int
+) -> None:
+    order = NewOrder(FAST, 7, 0, 1, 2, 1, 100, 5)
+    with running(make_config(2, 2)) as plan, Wire(plan, "odd") as one, Wire(plan, "other") as other:
+        for wire in (one, other):
+            answered(wire, FAST)
+        with stopped(plan, "frontend", 0):  # so all is there when it goes on
+            one.send_bytes(odd * count + frame(order))
+            other.send(order)
+        report = other.receive()
+        assert isinstance(report, Report)
+        own = one.until(lambda m: isinstance(m, Report) and m.request_id == order.request_id)[-1]
+        assert isinstance(own, Report)
+        assert report.sequence < own.sequence
+
+
+def test_who_does_not_read_why_it_is_closed_is_cut_off() -> None:
+    """Its place and what it has not read are given back."""
+    pings = frame(Ping(MAX_CLIENT_ID)) * 300_000
+    with running(make_config(2, 2)) as plan, Wire(plan, "deaf") as deaf, Wire(plan, "slow") as slow:
+        until(lambda: counter(plan, "connections") == 2)
+        for wire in (deaf, slow):
+            wire.send_bytes(pings + b"\xff" * 16)
+        until(lambda: counter(plan, "closed_frame_too_long") == 2)
+        assert slow.closing().code == "FRAME_TOO_LONG"
+        until(lambda: counter(plan, "connections") == 0)
+        assert counter(plan, "closed_slow_reader") == 1
 
 
 def test_who_leaves_with_commands_under_way_is_served_when_it_is_back() -> None:

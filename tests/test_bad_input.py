@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from engine.plan import Plan
+from ipc.explain import Request, request_of
 from ipc.frames import HEADER, frame
 from ipc.messages import (
     MAX_COMMAND_BODY,
@@ -32,7 +33,7 @@ from ipc.messages import (
 )
 from ipc.records import make_id
 from ipc.status import StatusReader
-from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, ExecType, Reason
+from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, CommandType, ExecType, Reason
 from tests.product import Wire, make_config, running, until
 
 Wires = Callable[[str], Wire]
@@ -265,3 +266,9 @@ def test_header_alone_may_come_byte_by_byte(wires: Wires) -> None:
     for byte in frame(Ping(3)):
         wire.send_bytes(struct.pack("B", byte))
     assert wire.receive() == Pong(3)
+
+
+@pytest.mark.parametrize("price", [b"\xb4" + b"\xff" * 20, b"\x91" * 900 + b"\x01"])
+def test_a_reject_repeats_the_ids_beside_what_cannot_be_read(price: bytes) -> None:
+    body = b"\x99\x01\x02\x07\x08\x01\x02\x01" + price + b"\x05"
+    assert request_of(body) == Request(CommandType.NEW, 2, 7, 0, 8)

@@ -38,6 +38,7 @@ from tests.books import (
 
 BUY, SELL = int(Side.BUY), int(Side.SELL)
 REINSERT = int(Flag.REINSERT)
+KEEP_BOTH = int(Flag.KEEP_PRICE | Flag.KEEP_QUANTITY)
 LATE = World(shard=255, recent_orders=3, start=Counters(2**40, 2**44, 2**43))
 
 books = pytest.mark.parametrize("make", BOOKS.values(), ids=BOOKS.keys())
@@ -356,6 +357,41 @@ def test_every_order_keeps_price_time_priority(make: MakeBook, commands: Records
         if not kept:
             check_trades(answer, rows, before[symbol, BUY + SELL - side])
         check_places(answer, kept, before[symbol, side], after[symbol, side])
+
+
+def spelled_out(command: np.void, book: Book) -> Records:
+    """Return a command with what it keeps filled in from the book, where its order rests."""
+    [given] = commands = np.array([command])
+    resting = book.resting()
+    named = resting["order_id"] == given["order_id"]
+    if not given["order_id"]:
+        names = ("account", "symbol", "client_order_id")
+        named = np.all([resting[name] == given[name] for name in names], axis=0)
+    keeps = int(given["flags"]) & KEEP_BOTH
+    if given["command_type"] == CommandType.REPLACE and keeps != KEEP_BOTH and named.any():
+        [order] = resting[named]
+        if keeps & Flag.KEEP_PRICE:
+            commands["price"] = order["price"]
+        if keeps & Flag.KEEP_QUANTITY:
+            filled = 0 if given["flags"] & REINSERT else order["cum_qty"]
+            commands["quantity"] = order["leaves_qty"] + filled
+        commands["flags"] &= np.uint8(255 - KEEP_BOTH)
+    return commands
+
+
+@books
+@given(commands=command_batches(max_size=40))
+def test_what_is_kept_does_what_is_given_would(make: MakeBook, commands: Records) -> None:
+    book, other = WORLD.book(make), WORLD.book(make)
+    for command in commands:
+        given = spelled_out(command, other)
+        kept, spelled = run(book, np.array([command])), run(other, given)
+        rejected = kept.reports["exec_type"] == ExecType.REJECTED
+        if given["flags"][0] != command["flags"]:
+            for name in ("flags", "price", "quantity"):  # a reject repeats those of its command
+                kept.reports[name][rejected] = spelled.reports[name][rejected]
+        assert kept.same_as(spelled)
+        assert state_hash(book) == state_hash(other)
 
 
 # Many commands ---------------------------------------------------------------------------------

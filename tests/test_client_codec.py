@@ -47,7 +47,7 @@ NUMBERS = st.one_of(st.sampled_from(EDGES), st.integers(0, MAX_CLIENT_ID))
 COMMANDS = st.fixed_dictionaries(
     {
         "command_type": st.sampled_from([int(kind) for kind in CommandType]),
-        "flags": st.integers(0, 3),
+        "flags": st.integers(0, 31),
         "symbol": st.one_of(st.sampled_from([0, 127, 128, 255, 256]), st.integers(0, 65_535)),
         **{name: st.integers(0, 255) for name in ("side", "order_type", "time_in_force")},
         **dict.fromkeys(("request_id", "order_id", "client_order_id"), NUMBERS),

@@ -16,9 +16,20 @@ from frontend.backends import RECEIVE_BYTES
 from frontend.client import AsyncClient, Client, Order
 from frontend.errors import InvalidOrderError, OrderRejectedError
 from frontend.results import Execution
-from ipc.messages import MAX_BODY, Trade, TradeList, TradesQuery, encoder
+from ipc.messages import (
+    MAX_BODY,
+    NewOrder,
+    Reject,
+    Replace,
+    Report,
+    Trade,
+    TradeList,
+    TradesQuery,
+    encoder,
+)
 from ipc.records import COMMAND
 from ipc.vocabulary import (
+    RULES,
     CommandType,
     ExecType,
     Liquidity,
@@ -118,6 +129,59 @@ def test_an_order_from_entry_to_cancel(login: Login) -> None:
     assert (canceled.exec_type, canceled.reason) == (ExecType.CANCELED, Reason.CANCEL_REQUESTED)
     assert client.order(entered.order_id).ord_status == OrdStatus.CANCELED
     assert list(client.reports(timeout_s=0)) == []
+
+
+def test_a_replace_leaves_alone_what_it_is_not_given(login: Login) -> None:
+    client = login("alice")
+    order_id = client.submit("AA", "buy", 10, "99.95").order_id
+    client.replace(order_id, symbol="AA", price="99.90")
+    found = client.replace(order_id, symbol="AA", quantity=5)
+    assert (found.price, found.quantity) == (Decimal("99.90"), 5)
+    login("bob").submit("AA", "sell", 2, "99.90")
+    found = client.replace(order_id, symbol="AA", price="99.85")
+    assert (found.price, found.quantity, found.leaves_qty) == (Decimal("99.85"), 5, 3)
+    found = client.replace(order_id, symbol="AA", price="99.80", reinsert=True)
+    assert (found.price, found.quantity, found.leaves_qty) == (Decimal("99.80"), 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({}, "price"),
+        ({"reinsert": True}, "price"),
+        ({"price": 0}, "price"),
+        ({"price": 0, "quantity": 5}, "price"),
+        ({"quantity": 0}, "quantity"),
+        ({"price": 99, "quantity": 0}, "quantity"),
+    ],
+)
+def test_a_replace_of_nothing_or_by_nought_names_the_field(
+    login: Login, given: dict[str, Any], field: str
+) -> None:
+    client = login("alice")
+    order_id = client.submit("AA", "buy", 10, "99.95").order_id
+    with pytest.raises(InvalidOrderError, match="must be") as caught:
+        client.replace(order_id, symbol="AA", **given)
+    assert caught.value.field == field
+    assert client.order(order_id).leaves_qty == 10
+
+
+def test_nought_is_no_word_for_unchanged_on_the_wire(plan: Plan) -> None:
+    """What a client forgot to fill in does not pass for what it left out."""
+    with Wire(plan, "nought") as wire:
+        wire.send(NewOrder(1, 1, 0, 1, 2, 1, 100, 5))
+        order = wire.receive()
+        assert isinstance(order, Report)
+        for price, quantity, code in (
+            (0, None, Reason.INVALID_PRICE),
+            (None, 0, Reason.INVALID_QUANTITY),
+            (0, 5, Reason.INVALID_PRICE),
+            (None, None, Reason.INVALID_REPLACE),
+        ):
+            wire.send(Replace(1, 2, order.order_id, 0, price, quantity))
+            answer = wire.receive()
+            assert isinstance(answer, Reject)
+            assert (answer.code, answer.field, answer.text) == (code, *RULES[code])
 
 
 def test_a_trade_is_told_to_both_sides(login: Login) -> None:

@@ -25,6 +25,7 @@ from ipc.messages import (
 )
 from ipc.records import COMMAND, REPORT, account_of
 from ipc.vocabulary import RULES, ExecType, Flag, Reason
+from tests.books import commands_of
 
 pytestmark = pytest.mark.skipif(not HAVE_NUMBA, reason="numba is missing: nothing is compiled")
 
@@ -63,6 +64,8 @@ def bodies(draw: st.DrawFn) -> bytes:
     }[tag]
     signed = draw(st.integers(0, 4)) == 0
     items = [wide(draw, draw(field), signed) for field in fields]
+    if tag == 3:
+        items[4:] = [b"\xc0" if draw(st.integers(0, 3)) == 0 else item for item in items[4:]]
     if tag in (1, 3) and draw(st.booleans()):
         items.append(draw(st.sampled_from([b"\xc2", b"\xc3", b"\x01", b"\xc0"])))
     change = draw(st.integers(0, 9))
@@ -133,11 +136,15 @@ def test_every_message_becomes_its_command() -> None:
         Cancel(0, 200, 300),
         Replace(1, 2, 3, 4, 5, 6, True),
         Replace(1, 2, 3, 4, 70_000, 2**32),
+        Replace(1, 2, 3, 4, None, 6),
+        Replace(1, 2, 3, 4, 5, None, True),
+        Replace(1, 2, 3, 4, None, None),
         Reduce(1, 2, 3, 4, 5),
         MassCancel(7, 8),
     ]
     rows, refused, _ = decode([b"".join(frame(message, STREAM) for message in messages)])
     assert rows == [command_row(message, ACCOUNT, 5) for message in messages]
+    assert rows == commands_of(messages, ACCOUNT, 5).tolist()
     assert not refused
 
 

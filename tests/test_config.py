@@ -1,8 +1,11 @@
 """The configuration: what ships is valid, and every mistake is named."""
 
+import re
+from importlib import resources
+
 import pytest
 
-from engine.config import ConfigError, load_config, parse_config
+from engine.config import ConfigError, InstrumentSection, load_config, parse_config
 from ipc.vocabulary import MAX_PRICE
 
 INSTRUMENT = '[[instruments]]\nsymbol = "A"\ntick_size = "0.01"\n'
@@ -64,3 +67,34 @@ def test_mistake_is_named_with_key_value_and_rule(text: str, expected: str) -> N
 def test_missing_file_is_named(tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.toml"):
         load_config(tmp_path / "absent.toml")
+
+
+def bounds_in_manual() -> list[tuple[str, str, str]]:
+    """Return section, key and the default beside it, of every key in the chapter on limits."""
+    chapter = resources.files("frontend").joinpath("docs/limits.md").read_text()
+    rows = [line.split("|")[1:3] for line in chapter.splitlines() if line.startswith("| `")]
+    return [
+        (section, key, default)
+        for name, default in rows
+        for section, key in re.findall(r"`(\w+)\.(\w+)`", name)
+    ]
+
+
+def test_the_manual_has_the_bounds_as_they_are() -> None:
+    config = load_config()
+    sections = {"instruments": InstrumentSection("X", "1")}
+    found = bounds_in_manual()
+    assert len(found) > 30
+    for section, key, default in found:
+        value = getattr(sections.get(section) or getattr(config, section), key)
+        forms = {f"{value:,}", f"{value // 4:,}", f"{value >> 20} MiB"}
+        assert re.findall(r"[\d,]+(?: MiB)?", default)[0] in forms, (section, key, default)
+
+
+def test_every_bound_that_is_a_key_is_in_the_manual() -> None:
+    config = load_config()
+    named = {(section, key) for section, key, _ in bounds_in_manual()}
+    for section in ("frontend", "http", "query"):
+        for key in getattr(config, section).__struct_fields__:
+            if key.startswith("max_") or key.endswith("_s"):
+                assert (section, key) in named, f"{section}.{key}"

@@ -108,6 +108,28 @@ def test_the_last_fill_ends_it_whatever_the_table_shows(table) -> None:
     assert reader.cum_qty(ORDER_ID) is None
 
 
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"order_type": OrderType.MARKET},
+        {"time_in_force": TimeInForce.IOC},
+        {"time_in_force": TimeInForce.FOK},
+    ],
+)
+def test_an_order_that_may_not_rest_is_done_with_the_report_of_its_end(table, terms) -> None:
+    """Its last report may come later than the trades before it, in a read of its own."""
+    writer, reader = table
+    end = fields(ExecType.CANCELED, OrdStatus.CANCELED, 3)
+    for values in (NEW, FIRST, end):
+        writer.apply(record(values | terms))
+    writer.complete(SEQUENCE)
+    exchange = new_exchange()
+    for values in (NEW, FIRST):
+        assert not exchange.take(report(values | terms))
+        assert not exchange.is_settled(reader)
+    assert exchange.take(report(end | terms))
+
+
 def test_an_order_that_the_table_has_forgotten_is_done(table) -> None:
     writer, reader = table
     writer.complete(SEQUENCE)

@@ -126,6 +126,29 @@ def test_snapshots_are_taken_while_it_serves_and_are_what_it_comes_back_from(
     )
 
 
+@pytest.mark.parametrize("death", ["matcher", "everything"])
+def test_what_replaces_kept_is_kept_again(directory: Path, death: str) -> None:
+    """Many whose outcome follows from those before them, carried out again from the journal."""
+    with served(directory) as serving:
+        plan = serving.plan
+        with Client(f"unix:{plan.addresses()[0].path}", user_id="alice") as client:
+            order_id = client.submit("AA", "buy", quantity=50, price="1.00").order_id
+            client.submit("AA", "sell", quantity=20, price="1.00")
+            for number in range(1, 11):
+                client.replace(order_id, symbol="AA", price=f"1.{number:02d}")
+                client.replace(order_id, symbol="AA", quantity=50 - number)
+            found = client.replace(order_id, symbol="AA", price="1.20", reinsert=True)
+            assert (found.quantity, found.cum_qty, found.leaves_qty) == (40, 20, 20)
+        before = shown(plan, [order_id])
+        if death == "matcher":
+            kill_matcher(serving)
+            assert repr(shown(plan, [order_id])) == repr(before)
+            return
+        kill_everything(serving)
+    with served(directory) as serving:
+        assert repr(shown(serving.plan, [order_id])) == repr(before)
+
+
 def snapshots_taken(serving: Served) -> int:
     return serving.member("supervisor").counters["snapshots"]
 

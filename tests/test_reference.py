@@ -22,6 +22,7 @@ from tests.books import TIME_NS, WIDE, Desk, MakeBook, Report, accepted, rejecte
 BUY, SELL = Side.BUY, Side.SELL
 GTC, IOC, FOK = TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK
 POST_ONLY, REINSERT = Flag.POST_ONLY, Flag.REINSERT
+KEEP_PRICE, KEEP_QUANTITY = Flag.KEEP_PRICE, Flag.KEEP_QUANTITY
 
 
 def brief(reports: list[Report]) -> list[tuple[str, int, int, int]]:
@@ -401,6 +402,44 @@ def test_any_other_replace_goes_to_the_back(
     assert (report.quantity, report.price, report.flags) == (2 + open_qty, price, 0)
     assert desk.queue(SELL)[-1] == 1
     assert desk.depth(SELL) == [(price, 1 + open_qty, 2)]
+
+
+@pytest.mark.parametrize(
+    ("given", "price", "leaves_qty", "place"),
+    [
+        ({"quantity": 6, "flags": KEEP_PRICE}, 100, 4, 0),
+        ({"quantity": 10, "flags": KEEP_PRICE}, 100, 8, 1),
+        ({"quantity": 4, "flags": KEEP_PRICE | REINSERT}, 100, 4, 1),
+        ({"price": 100, "flags": KEEP_QUANTITY}, 100, 8, 1),
+        ({"price": 101, "flags": KEEP_QUANTITY}, 101, 8, 1),
+        ({"price": 100, "flags": KEEP_QUANTITY | REINSERT}, 100, 8, 1),
+        ({"price": 5, "quantity": 6, "flags": KEEP_PRICE}, 100, 4, 0),  # what is kept is ignored
+    ],
+)
+def test_what_a_replace_keeps_is_as_it_is_when_it_is_matched(
+    desk: Desk, given: dict[str, int], price: int, leaves_qty: int, place: int
+) -> None:
+    desk.new(SELL, 10, 100)
+    desk.new(SELL, 1, 100)
+    desk.new(BUY, 2, 100)
+    [report] = desk.send(CommandType.REPLACE, order_id=1, **given)
+    assert brief([report]) == [("REPLACED", 1, 2, leaves_qty)]
+    assert (report.price, report.quantity, report.flags) == (price, 2 + leaves_qty, 0)
+    assert desk.queue(SELL).index(1) == place
+
+
+def test_replaces_of_price_and_of_quantity_add_up(desk: Desk) -> None:
+    desk.new(BUY, 10, 50)
+    desk.send(CommandType.REPLACE, order_id=1, price=51, flags=KEEP_QUANTITY)
+    desk.send(CommandType.REPLACE, order_id=1, quantity=5, flags=KEEP_PRICE)
+    assert desk.depth(BUY) == [(51, 5, 1)]
+
+
+def test_a_kept_quantity_trades_at_a_price_that_crosses(desk: Desk) -> None:
+    desk.new(BUY, 10, 90)
+    desk.new(SELL, 4, 100)
+    reports = desk.send(CommandType.REPLACE, order_id=1, price=100, flags=KEEP_QUANTITY)
+    assert brief(reports)[:2] == [("REPLACED", 1, 0, 10), ("TRADE", 1, 4, 6)]
 
 
 def test_a_replace_that_crosses_trades_as_taker(desk: Desk) -> None:

@@ -22,6 +22,8 @@ BUY, SELL = Side.BUY, Side.SELL
 GTC, IOC, FOK = TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK
 MARKET, LIMIT = OrderType.MARKET, OrderType.LIMIT
 POST_ONLY, REINSERT = Flag.POST_ONLY, Flag.REINSERT
+KEEP_PRICE, KEEP_QUANTITY = Flag.KEEP_PRICE, Flag.KEEP_QUANTITY
+KEEP_BOTH = KEEP_PRICE | KEEP_QUANTITY
 
 BAND = BookLimits(1, 90, 110, 2)
 
@@ -160,6 +162,14 @@ def test_a_command_that_names_no_order(
         (REPLACE, {"price": 0, "quantity": MAX_QUANTITY + 1}, Reason.INVALID_QUANTITY),
         (REPLACE, {"price": 0, "quantity": 5}, Reason.INVALID_PRICE),
         (REPLACE, {"price": MAX_PRICE + 1, "quantity": 5}, Reason.INVALID_PRICE),
+        (REPLACE, {"price": 100, "quantity": 5, "flags": KEEP_BOTH}, Reason.INVALID_REPLACE),
+        (REPLACE, {"flags": KEEP_BOTH | REINSERT}, Reason.INVALID_REPLACE),
+        (REPLACE, {"price": 100, "quantity": 0, "flags": KEEP_PRICE}, Reason.INVALID_QUANTITY),
+        (REPLACE, {"quantity": MAX_QUANTITY + 1, "flags": KEEP_PRICE}, Reason.INVALID_QUANTITY),
+        (REPLACE, {"price": 0, "quantity": 5, "flags": KEEP_QUANTITY}, Reason.INVALID_PRICE),
+        (REPLACE, {"price": MAX_PRICE + 1, "flags": KEEP_QUANTITY}, Reason.INVALID_PRICE),
+        (REPLACE, {"price": 89, "flags": KEEP_QUANTITY}, Reason.PRICE_OUT_OF_BAND),
+        (REPLACE, {"quantity": 4, "flags": KEEP_PRICE}, Reason.ALREADY_FILLED),
         (REPLACE, {"price": 89, "quantity": 4}, Reason.PRICE_OUT_OF_BAND),
         (REPLACE, {"price": 111, "quantity": 5}, Reason.PRICE_OUT_OF_BAND),
         (REPLACE, {"price": 100, "quantity": 4}, Reason.ALREADY_FILLED),

@@ -61,9 +61,10 @@ class Shown:
         reports: int = 4096,
         book: str = "ladder",
         limits: int = 1_000,
+        kept_orders: int | None = None,
     ) -> None:
         directory.mkdir()
-        create_table(directory / "orders", SHARD, capacity)
+        create_table(directory / "orders", SHARD, capacity, kept_orders)
         create_ring(directory / "reports", SHARD, RING, 0, 0, REPORTS)
         create_ring(directory / "trades", SHARD, TRADE_RING, 0)
         create_board(directory / "board", SHARD, SYMBOLS, DEPTH)
@@ -198,7 +199,8 @@ def test_a_book_that_grows_in_the_midst_of_a_batch_goes_on_where_it_was(tmp_path
 
 
 def test_accounts_slots_and_outboxes_grow_in_the_midst_of_a_batch(tmp_path: Path) -> None:
-    shown = Shown(tmp_path / "grown", capacity=10_000)
+    shown = Shown(tmp_path / "grown", capacity=10_000, kept_orders=100)
+    cells = len(shown.table.cells)
     rows = [
         {
             "exec_type": int(ExecType.NEW),
@@ -213,6 +215,9 @@ def test_accounts_slots_and_outboxes_grow_in_the_midst_of_a_batch(tmp_path: Path
     for _ in range(2):
         shown.show(reports_of(rows))
     assert shown.table.live_orders == 4096
+    assert len(shown.table.cells) > 4096 > cells
+    for row in rows:  # each is in the chain where readers look for it
+        assert shown.orders.get(row["order_id"]) is not None
     assert shown.numbers.known == 4096
     assert shown.numbers.reports == shown.ring.published == 8192
     assert set(shown.reports["account_sequence"].tolist()) == {make_id(SHARD, 2)}

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -26,13 +26,21 @@ from tests.product import WAIT_S, Wire, config_text, make_config, refused, until
 class Served:
     """``shardbook serve`` as a user starts it."""
 
-    def __init__(self, directory: Path, extra: str = "", text: str = "", engine: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        extra: str = "",
+        text: str = "",
+        engine: str = "",
+        python: Sequence[str] = (sys.executable,),
+    ) -> None:
+        """``python`` is the interpreter, and what it is to run under."""
         self.config = directory / "test.toml"
         text = text or f'data_dir = "{directory}/data"\n' + config_text(2, 4, extra, engine)
         self.config.write_text(text)
         self.plan = Plan(load_config(self.config))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "frontend.cli", "serve", "--config", str(self.config)],
+            [*python, "-m", "frontend.cli", "serve", "--config", str(self.config)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -61,8 +69,13 @@ class Served:
 
 
 @contextmanager
-def served(directory: Path, extra: str = "", engine: str = "") -> Iterator[Served]:
-    serving = Served(directory, extra, engine=engine)
+def served(
+    directory: Path,
+    extra: str = "",
+    engine: str = "",
+    python: Sequence[str] = (sys.executable,),
+) -> Iterator[Served]:
+    serving = Served(directory, extra, engine=engine, python=python)
     try:
         serving.until("ready")
         yield serving
@@ -173,7 +186,7 @@ def test_trades_that_were_not_logged_are_by_the_next_start(directory: Path) -> N
 
 
 def test_too_little_shared_memory_is_said(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.supervisor.available_bytes", lambda: 1 << 20)
+    monkeypatch.setattr("engine.places.available_bytes", lambda: 1 << 20)
     plan = Plan(make_config(), directory)
     supervisor = Supervisor(plan, print)
     with pytest.raises(ServeError, match="MB of shared memory are needed, 1 MB are free"):

@@ -1,16 +1,19 @@
 """One account's flood: little of it is ahead of who sends little, and of another flood."""
 
+from contextlib import ExitStack
 from itertools import accumulate
 
 from frontend.streams import Stream
 from frontend.windows import (
     CROWDED_S,
+    FEW,
     HEAVY_S,
     LIGHT_COMMANDS,
     MODERATE_COMMANDS,
     MODERATE_S,
     MODERATE_WINDOW,
     NARROW_WINDOW,
+    SHARED_S,
     Windows,
 )
 from ipc.messages import NewOrder, Ping, Pong, Report
@@ -154,3 +157,39 @@ def test_who_is_held_to_a_window_is_a_flood_however_narrow_that_is() -> None:
     first.go_on()
     first.hold()
     assert window_of(windows, first, MODERATE_WINDOW, 100.0 + 1.5 * HEAVY_S) == MODERATE_WINDOW
+
+
+def test_many_floods_share_what_a_few_are_held_to() -> None:
+    windows = Windows(8_192)
+    light, *floods = (Stream(number, number, 1, 8_192) for number in range(41))
+    windows.passed(light, 100.0)
+    for count, flood in enumerate(floods, 1):
+        share = max(LIGHT_COMMANDS, FEW * NARROW_WINDOW // max(FEW, count))
+        assert window_of(windows, flood, MODERATE_COMMANDS, 100.0) == share
+    later = 100.0 + 1.5 * SHARED_S
+    for count, flood in enumerate(floods, 1):
+        share = max(LIGHT_COMMANDS, FEW * NARROW_WINDOW // max(FEW, count))
+        assert window_of(windows, flood, MODERATE_COMMANDS, later) == share
+    for gone in floods[FEW:]:
+        windows.forget(gone)
+    assert window_of(windows, floods[0], MODERATE_COMMANDS, later) == NARROW_WINDOW
+
+
+def test_little_of_many_floods_is_ahead_of_who_sends_little() -> None:
+    count = 16
+    most = sum(max(LIGHT_COMMANDS, FEW * NARROW_WINDOW // max(FEW, n + 1)) for n in range(count))
+    most += count * LIGHT_COMMANDS
+    assert most < count * NARROW_WINDOW
+    with running(make_config(2, 2)) as plan, ExitStack() as stack:
+        light = stack.enter_context(Wire(plan, "light"))
+        floods = [stack.enter_context(Wire(plan, f"flood-{n}")) for n in range(count)]
+        answered(light, SLOW)
+        with stopped_matcher(plan):
+            for held, flood in enumerate(floods):
+                flood.send_bytes(orders(COUNT, SLOW))
+                until(lambda held=held: counter(plan, "held_reads") == held + 1)  # type: ignore[misc]
+            light.send(NewOrder(SLOW, 8, 0, 1, 2, 1, 100, 5), Ping(9))
+            assert light.receive() == Pong(9)  # so the order before it has passed
+        report = light.receive()
+        assert isinstance(report, Report)
+        assert report.sequence <= 2 + most

@@ -46,6 +46,7 @@ _REDUCE, _MASS_CANCEL = int(CommandType.REDUCE), int(CommandType.MASS_CANCEL)
 _LIMIT = int(OrderType.LIMIT)
 _BUY = int(Side.BUY)
 _POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
+_KEEP_PRICE, _KEEP_QUANTITY = int(Flag.KEEP_PRICE), int(Flag.KEEP_QUANTITY)
 _OK = int(Reason.NONE)
 _INVALID_COMMAND = int(Reason.INVALID_COMMAND)
 _UNKNOWN_SYMBOL = int(Reason.UNKNOWN_SYMBOL)
@@ -61,7 +62,13 @@ _CANCEL_REQUESTED = int(Reason.CANCEL_REQUESTED)
 _ZERO = np.uint64(0)
 _NO_SLOT = np.uint32(0)
 
-for _check in (rules.check_quantity, rules.check_price_quantity, rules.check_band, rules.check_new):
+for _check in (
+    rules.check_quantity,
+    rules.check_price_quantity,
+    rules.check_replace,
+    rules.check_band,
+    rules.check_new,
+):
     register_jitable(_check)
 
 
@@ -209,11 +216,18 @@ def decide_change(book: Book, command: Row, command_type: Int, hash32: Int) -> D
     if keeps_place:
         leaves_qty = order.leaves_qty - leaves_qty
     else:
-        reinsert = answers.flags_of(answers.terms_of(command.head)) & _REINSERT != 0
-        reason = check_replace(book, command, side, slot, reinsert)
+        flags = answers.flags_of(answers.terms_of(command.head))
+        reinsert = flags & _REINSERT != 0
+        if unlikely(flags & (_KEEP_PRICE | _KEEP_QUANTITY) != 0):
+            if flags & _KEEP_PRICE == 0:
+                price = signed(command.price)
+            if flags & _KEEP_QUANTITY != 0:
+                leaves_qty = order.leaves_qty if reinsert else order.cum_qty + order.leaves_qty
+        else:
+            price = signed(command.price)
+        reason = check_replace(book, side, slot, price, leaves_qty, reinsert)
         if unlikely(reason != _OK):
             return rejected(reason)
-        price = signed(command.price)
         if not reinsert:
             leaves_qty -= order.cum_qty
             keeps_place = price == order.price and leaves_qty < order.leaves_qty
@@ -240,7 +254,8 @@ def check_change(book: Book, command: Row, command_type: Int, instrument: Int) -
         return _OK
     quantity = signed(command.quantity)
     if command_type == _REPLACE:
-        return rules.check_price_quantity(_LIMIT, signed(command.price), quantity)
+        flags = answers.flags_of(answers.terms_of(command.head))
+        return rules.check_replace(flags, signed(command.price), quantity)
     return rules.check_quantity(quantity)
 
 
@@ -268,11 +283,12 @@ def spared(book: Book, slot: Int) -> Int:
 
 
 @inlined
-def check_replace(book: Book, command: Row, side: Int, slot: Int, reinsert: Bool) -> Int:
+def check_replace(
+    book: Book, side: Int, slot: Int, price: Int, quantity: Int, reinsert: Bool
+) -> Int:
     """Return 0, or the first Reason why an order cannot be replaced so."""
     order = order_at(book, slot)
     limits = instrument_at(book, side >> 1)
-    price, quantity = signed(command.price), signed(command.quantity)
     reason = rules.check_band(_LIMIT, price, limits.min_price, limits.max_price)
     if reason != _OK:
         return reason

@@ -15,6 +15,7 @@ from llvmlite import ir
 from numba import extending, from_dtype, types
 
 from engine.ladder import layout
+from ipc.code_cache import kept
 
 Command = Any
 """A numba Record of a COMMAND, seen as COMMAND_WORDS."""
@@ -50,12 +51,9 @@ def called(function: F) -> F:
 
 
 def entry(function: Any, keep: bool = True) -> Any:
-    """Compile an entry point, and keep the machine code where numba finds a place for it."""
+    """Compile an entry point, and keep the machine code: see ``ipc.code_cache``."""
     options = {"nogil": True, "error_model": "numpy", "_nrt": False}
-    try:
-        return _njit(cache=keep, **options)(function)
-    except RuntimeError:  # nowhere to keep it: each process compiles for itself
-        return _njit(**options)(function)
+    return kept(function, options) if keep else _njit(**options)(function)
 
 
 class Book(NamedTuple):

@@ -5,7 +5,8 @@ them. What is final is read from shared memory: the order table shows which comm
 their effects (``OrderTableReader.completed``) and how much of the order is filled. Once the
 reports that have come tell of as much, the command is done. Where the table shows more, those
 reports are still to come; they may also be later commands' trades with the order, whose sequence
-is another: then the command was done before them.
+is another: then the command was done before them. An order that may not rest ends with a report of
+its own, filled or cancelled, which is waited for.
 """
 
 from collections.abc import Callable
@@ -15,9 +16,10 @@ from msgspec import Struct
 
 from ipc.messages import MassCancelReport, Reject, Report
 from ipc.table import OrderTableReader
-from ipc.vocabulary import ExecType, OrdStatus
+from ipc.vocabulary import ExecType, OrderType, OrdStatus, TimeInForce
 
 _TRADE = int(ExecType.TRADE)
+_MARKET, _GTC = int(OrderType.MARKET), int(TimeInForce.GTC)
 _ENDED = (int(OrdStatus.FILLED), int(OrdStatus.CANCELED))
 
 
@@ -58,6 +60,8 @@ class Exchange(Struct, eq=False):
         first, last = self.first, self.last
         assert first is not None
         assert last is not None
+        if first.order_type == _MARKET or first.time_in_force != _GTC:
+            return False  # its end is reported
         if table.completed < self.sequence:
             return False
         filled = table.cum_qty(first.order_id)

@@ -5,7 +5,6 @@ from collections.abc import Awaitable
 from functools import partial
 
 import msgspec
-import numpy as np
 from msgspec import UNSET
 
 from frontend.http.api import Api
@@ -29,61 +28,81 @@ from frontend.http.order_requests import Entry, decode, read_order
 from frontend.http.order_views import STATUSES, order_result, outcome
 from frontend.http.request import Request, read_query
 from frontend.http.user_session import UserSession
-from ipc.messages import Cancel, MassCancel, MassCancelReport, Replace
+from ipc.messages import CLIENT_COMMANDS, Cancel, MassCancel, MassCancelReport, Replace
 from ipc.vocabulary import OrdStatus
 
 _batch_decoder = msgspec.json.Decoder(Batch)
 _replacement_decoder = msgspec.json.Decoder(Replacement)
 _ENDED = (int(OrdStatus.FILLED), int(OrdStatus.CANCELED))
 
+Result = OrderResult | CancelAnswer | CancelAllAnswer
 
-def create_order(request: Request) -> Awaitable[OrderResult] | None:
-    """Enter an order; the answer tells what became of it at once."""
+
+class Entering(msgspec.Struct):
+    """A command on its way in: the matcher decides what comes of it, in its turn.
+
+    ``result`` makes its answer of the outcome. Raises ``ApiError``.
+    """
+
+    api: Api
+    user: str
+    command: CLIENT_COMMANDS
+
+    def result(self, found: Outcome) -> Result:
+        """Return what became of it."""
+        raise NotImplementedError
+
+    async def session(self) -> UserSession:
+        """Return the session to send it by, with room for it; at once where that is open."""
+        entry = self.api.entry
+        session = entry.open_session_of(self.user)
+        if session is None:
+            session = await entry.session_of(self.user)
+        entry.check_room(session)
+        return session
+
+    async def carry_out(self) -> Result:
+        """Enter it and wait for what comes of it."""
+        session = await self.session()
+        return self.result(await self.api.entry.ask(session, self.command))
+
+
+def _enter(request: Request, entering: Entering) -> Awaitable[Result] | None:
+    """Enter a command now where its user's session is open, or else once it is."""
     assert request.conclude is not None
-    entering = _begin(request)
     entry = request.api.entry
     session = entry.open_session_of(entering.user)
     if session is None:
         return entering.carry_out()
     entry.check_room(session)
-    entry.send(session, entering.order.command, partial(request.conclude, entering.result))
+    entry.send(session, entering.command, partial(request.conclude, entering.result))
     return None
 
 
-async def enter_order(request: Request) -> OrderResult:
-    """Do what ``create_order`` does, for who awaits."""
-    return await _begin(request).carry_out()
+def create_order(request: Request) -> Awaitable[Result] | None:
+    """Enter an order; the answer tells what became of it at once."""
+    return _enter(request, begin_order(request))
 
 
-class _Entering(msgspec.Struct):
-    """An order on its way in. Raises ``ApiError``."""
-
-    api: Api
+class _NewOrder(Entering):
     begun_ns: int
     quoted: bool
-    user: str
-    order: Entry
-
-    async def carry_out(self) -> OrderResult:
-        entry = self.api.entry
-        session = await entry.session_of(self.user)
-        entry.check_room(session)
-        return self.result(await entry.ask(session, self.order.command))
+    market: Market
+    client_order_id: int
 
     def result(self, found: Outcome) -> OrderResult:
-        """Return what became of it."""
         self.api.meter.orders(1, time.perf_counter_ns() - self.begun_ns)
-        market, command = self.order.market, self.order.command
-        return order_result(self.api, found, market, self.quoted, command.client_order_id)
+        return order_result(self.api, found, self.market, self.quoted, self.client_order_id)
 
 
-def _begin(request: Request) -> _Entering:
+def begin_order(request: Request) -> Entering:
     """Read the order of a request. Raises ``ApiError``."""
     begun_ns = time.perf_counter_ns()
     api = request.api
     quoted = read_query(Query, request.query).numbers == "string"
     order = read_order(request.body, api.markets, api.entry.next_id())
-    return _Entering(api, begun_ns, quoted, request.user(order.user_id), order)
+    user, command, market = request.user(order.user_id), order.command, order.market
+    return _NewOrder(api, user, command, begun_ns, quoted, market, command.client_order_id)
 
 
 async def create_orders(request: Request) -> BatchResult:
@@ -140,81 +159,107 @@ def _failed(api: Api, index: int, error: Exception) -> BatchItem:
     return BatchItem(index=index, success=False, error=api.problem(error).body())
 
 
-async def replace_order(request: Request) -> OrderResult:
+def replace_order(request: Request) -> Awaitable[Result] | None:
     """Change price or total quantity of a resting order; it may trade like a new one."""
-    api = request.api
     query = read_query(OrderQuery, request.query)
+    return _enter(request, begin_replace(request, query.user_id, query.numbers == "string"))
+
+
+class _OrderChange(Entering):
+    """A command on the order that a request names."""
+
+    request: Request
+    market: Market
+    quoted: bool
+    client_order_id: int
+
+
+class _Replace(_OrderChange):
+    def result(self, found: Outcome) -> OrderResult:
+        try:
+            return order_result(self.api, found, self.market, self.quoted, self.client_order_id)
+        except ApiError as error:
+            raise _explained(self.request, error) from None
+
+
+def begin_replace(request: Request, named: str | None, quoted: bool = False) -> Entering:
+    """Read the change of a request to the order that it names. Raises ``ApiError``.
+
+    What is left out the matcher fills in: here it may be out of date.
+    """
+    api = request.api
     change = decode(_replacement_decoder, request.body)
-    named = query.user_id if change.user_id is UNSET else change.user_id
-    order, market, session = await _find(request, named)
-    price = int(order["price"]) if change.price is UNSET else market.ticks.of(change.price)
-    quantity = (
-        int(order["quantity"]) if change.quantity is UNSET else market.lots.of(change.quantity)
+    market, user, client_order_id = _find(
+        request, named if change.user_id is UNSET else change.user_id
     )
     if change.price is UNSET and change.quantity is UNSET:
         raise broken_rule("", "price or quantity must be given", "INVALID_REQUEST")
+    price = None if change.price is UNSET else market.ticks.of(change.price)
+    quantity = None if change.quantity is UNSET else market.lots.of(change.quantity)
     command = Replace(market.number, api.entry.next_id(), request.order_id, 0, price, quantity)
-    found = await api.entry.ask(session, command)
-    try:
-        return order_result(
-            api, found, market, query.numbers == "string", int(order["client_order_id"])
-        )
-    except ApiError as error:
-        raise _explained(request, error) from None
+    return _Replace(api, user, command, request, market, quoted, client_order_id)
 
 
-async def cancel_order(request: Request) -> CancelAnswer:
+def cancel_order(request: Request) -> Awaitable[Result] | None:
     """Cancel a resting order."""
     query = read_query(OrderQuery, request.query)
-    return await cancel(request, query.user_id, query.numbers == "string")
+    return _enter(request, begin_cancel(request, query.user_id, query.numbers == "string"))
 
 
-async def cancel_orders(request: Request) -> CancelAllAnswer:
-    """Cancel every order of a user, in one symbol or in all."""
-    query = read_query(CancelQuery, request.query)
-    return await cancel_all(request, query.user_id, query.symbol)
+class _Cancel(_OrderChange):
+    def result(self, found: Outcome) -> CancelAnswer:
+        try:
+            last = outcome(found).last
+        except ApiError as error:
+            raise _explained(self.request, error) from None
+        assert last is not None
+        quantities = self.market.quantities[self.quoted]
+        return CancelAnswer(
+            timestamp=time.time_ns(),
+            order_id=last.order_id,
+            status=STATUSES[last.ord_status],
+            filled_quantity=quantities[last.cum_qty],
+            remaining_quantity=quantities[last.leaves_qty],
+        )
 
 
-async def cancel(request: Request, named: str | None, quoted: bool = False) -> CancelAnswer:
+def begin_cancel(request: Request, named: str | None, quoted: bool = False) -> Entering:
     """Cancel the order of a request, of the user who is named where one is."""
     api = request.api
-    _, market, session = await _find(request, named)
+    market, user, client_order_id = _find(request, named)
     command = Cancel(market.number, api.entry.next_id(), request.order_id)
-    found = await api.entry.ask(session, command)
-    try:
-        last = outcome(found).last
-    except ApiError as error:
-        raise _explained(request, error) from None
-    assert last is not None
-    quantities = market.quantities[quoted]
-    return CancelAnswer(
-        timestamp=time.time_ns(),
-        order_id=last.order_id,
-        status=STATUSES[last.ord_status],
-        filled_quantity=quantities[last.cum_qty],
-        remaining_quantity=quantities[last.leaves_qty],
-    )
+    return _Cancel(api, user, command, request, market, quoted, client_order_id)
 
 
-async def cancel_all(request: Request, named: str | None, symbol: str | None) -> CancelAllAnswer:
+def cancel_orders(request: Request) -> Awaitable[Result] | None:
+    """Cancel every order of a user, in one symbol or in all."""
+    query = read_query(CancelQuery, request.query)
+    return _enter(request, begin_cancel_all(request, query.user_id, query.symbol))
+
+
+class _CancelAll(Entering):
+    def result(self, found: Outcome) -> CancelAllAnswer:
+        answer = outcome(found).answer
+        assert isinstance(answer, MassCancelReport)
+        return CancelAllAnswer(timestamp=time.time_ns(), cancelled=answer.canceled_orders)
+
+
+def begin_cancel_all(request: Request, named: str | None, symbol: str | None) -> Entering:
     """Cancel every order of the user who is named, in one symbol or in all."""
     api = request.api
     number = 0 if symbol is None else api.markets.named(symbol).number
-    session = await api.entry.session_of(request.user(named))
-    api.entry.check_room(session)
-    exchange = outcome(await api.entry.ask(session, MassCancel(number, api.entry.next_id())))
-    assert isinstance(exchange.answer, MassCancelReport)
-    return CancelAllAnswer(timestamp=time.time_ns(), cancelled=exchange.answer.canceled_orders)
+    return _CancelAll(api, request.user(named), MassCancel(number, api.entry.next_id()))
 
 
-async def _find(request: Request, named: str | None) -> tuple[np.void, Market, UserSession]:
-    """Return the order that a request names, its market, and its user's session."""
+def _find(request: Request, named: str | None) -> tuple[Market, str, int]:
+    """Return market, user and client_order_id of the order that a request names.
+
+    Of an order these never change, so it does not matter that commands may be under way.
+    """
     api = request.api
     order = api.order(request.order_id, api.account(request, named))
-    user = api.names.text(int(order["account"]))
-    session = await api.entry.session_of(user)
-    api.entry.check_room(session)
-    return order, api.markets.by_number[int(order["symbol"])], session
+    market = api.markets.by_number[int(order["symbol"])]
+    return market, api.names.text(int(order["account"])), int(order["client_order_id"])
 
 
 def _explained(request: Request, error: ApiError) -> ApiError:

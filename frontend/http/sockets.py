@@ -4,6 +4,10 @@ A client that does not keep up is nobody's burden. What can be made good by a ne
 ticker) is left out while a quarter of ``max_unread_messages`` waits, and a fresh state is sent once
 the client has caught up. What cannot (trades, orders) waits up to the whole bound; then the client
 is cut off with a reason.
+
+What a client asks is taken in the order in which it was sent: an operation has entered, its command
+is on its way to the matcher, before the next one is looked at. Answers come as they come, so many
+are under way. After a few operations others have their turn.
 """
 
 import asyncio
@@ -16,12 +20,14 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET
+from uvicorn.protocols.utils import ClientDisconnected
 
 from frontend.http import orders
 from frontend.http.api import Api
 from frontend.http.errors import ApiError, broken_rule, of_validation
 from frontend.http.feeds import FEEDS, Feed
 from frontend.http.market import Market
+from frontend.http.order_entry import Outcome
 from frontend.http.order_views import order_event
 from frontend.http.request import Request
 from frontend.http.socket_models import Done, Failed, Op, Tag
@@ -30,8 +36,13 @@ from ipc.messages import Report
 
 MAX_MESSAGE_BYTES = 65_536
 MAX_PENDING_OPS = 1_024
+"""Operations of a connection that may be unanswered; further ones are refused."""
+OPS_A_TURN = 16
+"""Operations of a connection that are taken before others have their turn."""
+MAX_OPS_BEFORE_LOGIN = 16
+"""Where keys are configured: operations of a connection that has not said whose it is."""
 SLOW_CLOSE_S = 1.0
-POLICY, TRY_AGAIN = 1008, 1013
+GOING_AWAY, POLICY, TRY_AGAIN = 1001, 1008, 1013
 
 _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Op)
@@ -56,7 +67,9 @@ class Socket:
         self._stale: dict[Feed, None] = {}
         self._users: dict[str, tuple[UserSession, Listener]] = {}
         self._most = api.config.max_unread_messages
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._under_way = 0
+        self._strange_ops = 0
+        self._cut = asyncio.Event()
         self._closing: tuple[int, str] | None = None
 
     # What feeds tell ----------------------------------------------------------------------------
@@ -97,26 +110,31 @@ class Socket:
             self._closing = code, reason
             self._queue.clear()
             self._news.set()
+            self._cut.set()
 
     # The connection -----------------------------------------------------------------------------
 
     async def serve(self, receive: Any) -> None:
         """Serve the client until it leaves or is cut off."""
-        sender = asyncio.ensure_future(self._sender())
-        receiver = asyncio.ensure_future(self._receiver(receive))
+        parts = (self._sender(), self._receiver(receive), self._cut.wait())
+        tasks = [asyncio.ensure_future(part) for part in parts]
         try:
-            await asyncio.wait((sender, receiver), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (sender, receiver, *self._tasks):
+            for task in tasks:
                 task.cancel()
+            for found in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(found, Exception) and not isinstance(found, ClientDisconnected):
+                    self._api.problem(found)
             for feed in self._feeds.values():
                 self._api.feeds.unsubscribe(feed, self)
             for session, listener in self._users.values():
                 session.listeners.pop(listener, None)
             self._api.status.add("subscriptions", -len(self._feeds) - len(self._users))
-        if self._closing is not None:
-            code, reason = self._closing
-            with contextlib.suppress(TimeoutError, Exception):
+        closing, self._closing = self._closing, (GOING_AWAY, "")  # no answer is queued any more
+        if closing is not None:
+            code, reason = closing
+            with contextlib.suppress(Exception):
                 async with asyncio.timeout(SLOW_CLOSE_S):
                     await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
@@ -149,39 +167,59 @@ class Socket:
                     self._put(first)
 
     async def _receiver(self, receive: Any) -> None:
+        taken = 0
         while True:
             message = await receive()
             if message["type"] != "websocket.receive":
                 return
             data = message.get("text")
-            self._take(message["bytes"] if data is None else data)
+            await self._take(message["bytes"] if data is None else data)
+            taken += 1
+            if taken % OPS_A_TURN == 0:
+                await asyncio.sleep(0)
 
     # What the client asks -----------------------------------------------------------------------
 
-    def _take(self, data: bytes | str) -> None:
+    async def _take(self, data: bytes | str) -> None:
+        """Take an operation: when this returns it has entered, or is answered."""
         try:
             op = _decoder.decode(data)
-            if len(self._tasks) >= MAX_PENDING_OPS:
-                raise ApiError("TOO_MANY_REQUESTS", "too many requests are unanswered")
-            task = asyncio.get_running_loop().create_task(self._carry_out(op))
         except msgspec.ValidationError as error:
             self._fail(_tag_of(data), of_validation(error))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._fail(None, ApiError("INVALID_REQUEST", f"a message must be JSON: {error}"))
-        except ApiError as error:
-            self._fail(op.id, error)
         else:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            try:
+                await self._carry_out(op)
+            except Exception as error:
+                self._fail(op.id, self._api.problem(error))
+        if self._api.keys and self._user_id is None:
+            self._strange_ops += 1
+            if self._strange_ops >= MAX_OPS_BEFORE_LOGIN:
+                self._close(POLICY, "UNAUTHORIZED: a connection must log in")
 
     async def _carry_out(self, op: Op) -> None:
+        if self._under_way >= MAX_PENDING_OPS:
+            raise ApiError("TOO_MANY_REQUESTS", "too many requests are unanswered")
+        handler = _HANDLERS.get(op.op)
+        if handler is None:
+            raise broken_rule("op", _OPS, "INVALID_REQUEST")
+        if self._api.keys and self._user_id is None and op.op not in ("login", "ping"):
+            raise ApiError("UNAUTHORIZED", "key: must be sent with the login op first")
+        await handler(self, op)
+
+    async def _enter(self, op: Op, entering: orders.Entering) -> None:
+        """Send a command; its answer comes when it comes."""
+        session = await entering.session()
+        self._under_way += 1
+        done = functools.partial(self._conclude, op, entering)
+        self._api.entry.send(session, entering.command, done)
+
+    def _conclude(self, op: Op, entering: orders.Entering, found: Outcome) -> None:
+        """Answer with what became of a command."""
+        self._under_way -= 1
         try:
-            handler = _HANDLERS.get(op.op)
-            if handler is None:
-                raise broken_rule("op", _OPS, "INVALID_REQUEST")
-            if self._api.keys and self._user_id is None and op.op not in ("login", "ping"):
-                raise ApiError("UNAUTHORIZED", "key: must be sent with the login op first")
-            await handler(self, op)
+            self._done("result", op, result=entering.result(found))
         except Exception as error:
             self._fail(op.id, self._api.problem(error))
 
@@ -250,24 +288,23 @@ class Socket:
     async def _order(self, op: Op) -> None:
         if not bytes(op.order):
             raise broken_rule("order", "must be given", "INVALID_REQUEST")
-        result = await orders.enter_order(self._request(bytes(op.order)))
-        self._done("result", op, result=result)
+        await self._enter(op, orders.begin_order(self._request(bytes(op.order))))
 
     async def _replace(self, op: Op) -> None:
         change = {"user_id": op.user_id, "price": op.price, "quantity": op.quantity}
         body = _encode(
             {name: value for name, value in change.items() if value not in (None, UNSET)}
         )
-        result = await orders.replace_order(self._request(body, self._order_id(op)))
-        self._done("result", op, result=result)
+        request = self._request(body, self._order_id(op))
+        await self._enter(op, orders.begin_replace(request, None))
 
     async def _cancel(self, op: Op) -> None:
         request = self._request(b"", self._order_id(op))
-        self._done("result", op, result=await orders.cancel(request, op.user_id))
+        await self._enter(op, orders.begin_cancel(request, op.user_id))
 
     async def _cancel_all(self, op: Op) -> None:
-        result = await orders.cancel_all(self._request(b""), op.user_id, op.symbol)
-        self._done("result", op, result=result)
+        entering = orders.begin_cancel_all(self._request(b""), op.user_id, op.symbol)
+        await self._enter(op, entering)
 
     async def _ping(self, op: Op) -> None:
         self._done("pong", op)

@@ -11,7 +11,6 @@ from functools import partial
 import msgspec
 import uvicorn
 import uvloop
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from engine.children import FINISH
 from engine.plan import Plan
@@ -24,9 +23,11 @@ from frontend.http.connection import PLACE, Bounds, connections
 from frontend.http.docs import page
 from frontend.http.door import Door, Limits, accept
 from frontend.http.feeds import Feeds
+from frontend.http.log_limits import limit_logs
 from frontend.http.openapi import describe
 from frontend.http.order_entry import OrderEntry
 from frontend.http.searches import Searches
+from frontend.http.socket_protocol import Farewells, SocketProtocol
 from frontend.http.sockets import MAX_MESSAGE_BYTES
 from frontend.http.trade_reads import TradeReads
 from frontend.linked_hall import open_hall
@@ -51,7 +52,7 @@ class Server(uvicorn.Server):
         yield
 
 
-class SocketConnection(WebSocketsSansIOProtocol):
+class SocketConnection(SocketProtocol):
     """A WebSocket, which has the place of the connection that it was."""
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -62,6 +63,7 @@ class SocketConnection(WebSocketsSansIOProtocol):
 
 def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
     """Serve HTTP until told to stop."""
+    limit_logs()
     sys.setswitchinterval(SWITCH_S)
     uvloop.run(_serve(plan, index, status, wakeup))
 
@@ -148,6 +150,7 @@ async def _until_stopped(server: Server, door: Door, status: StatusWriter, wakeu
     """Return when the process is told to stop; close connections that only wait meanwhile."""
     loop = asyncio.get_running_loop()
     woken = asyncio.Event()
+    farewells = Farewells()
 
     def stop() -> None:
         wakeup.stopping = True
@@ -167,4 +170,5 @@ async def _until_stopped(server: Server, door: Door, status: StatusWriter, wakeu
             if close_overdue is not None:
                 close_overdue(loop.time())
         door.close_overdue(loop.time())
+        farewells.look((connection.transport for connection in connections), loop.time())
     loop.remove_reader(wakeup.fileno())
