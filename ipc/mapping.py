@@ -12,6 +12,7 @@ user whom it is named after, or not for him alone, is refused.
 import hashlib
 import mmap
 import os
+import re
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,6 +27,7 @@ from ipc.records import MAPPING_HEADER, VERSION, fingerprint
 MAGIC = int.from_bytes(b"SHRDBOOK", "little")
 HEADER_BYTES = 4096
 SHARED_MEMORY = Path("/dev/shm")
+_RUN_DIRECTORY = re.compile(r"shardbook-([0-9]{1,10})-[0-9a-f]+")
 
 
 class MappingError(RuntimeError):
@@ -55,7 +57,8 @@ def check_run_directory(directory: Path) -> None:
         named = directory.lstat()
     except FileNotFoundError:
         return
-    user = int(directory.name.split("-")[1])
+    ours = _RUN_DIRECTORY.fullmatch(directory.name)
+    user = int(ours[1]) if ours else os.getuid()
     try:
         found = directory.stat() if named.st_uid == user else named
     except OSError as error:

@@ -148,7 +148,7 @@ def test_a_reader_goes_on_where_what_it_has_read_is_removed(tmp_path: Path) -> N
 def test_it_sees_of_a_running_product_what_the_matcher_has_shown(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, '[journal]\ndurability = "fsync"\n')
     write_journal(plan, commands_for(plan, 1_000))
-    plan.run_dir.mkdir(parents=True)
+    plan.run_dir.mkdir(parents=True, mode=0o700)
     try:
         create_status(plan.status_path, [ProcessSlot(m.role, m.index, None) for m in plan.members])
         matcher = StatusWriter(plan.status_path, "matcher", 0)

@@ -282,7 +282,7 @@ def test_root_finds_the_product_of_another_user(directory: Path) -> None:
     (data_dir / "lock").touch()
     os.chown(data_dir / "lock", user, user)
     place = run_directory(data_dir, user)
-    place.mkdir()
+    place.mkdir(mode=0o700)
     try:
         assert running_plan(make_config(), data_dir).run_dir == run_directory(data_dir)
         os.chown(place, user, user)
