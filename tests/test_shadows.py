@@ -73,11 +73,11 @@ def test_the_product_runs_where_its_names_are_taken(text: str, tmp_path: Path) -
     assert said[-1] == "ready\n"
 
 
-@pytest.mark.parametrize("name", ["engine", "ipc", "configs"])
+@pytest.mark.parametrize("name", ["engine", "ipc", "configs", "frontend"])
 def test_what_shadows_a_client_program_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / "__init__.py").touch()
-    (tmp_path / "program.py").write_text("from frontend.client import Client\n")
+    (tmp_path / "program.py").write_text("from shardbook import Client\n")
     done = subprocess.run(
         [sys.executable, tmp_path / "program.py"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
