@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from engine.shard_secret import factors
 from ipc.compiled import compiled, inlined
-from ipc.keyed import home_of
+from ipc.keyed_kernel import home_of
 from ipc.records import REPORT, make_id
 from ipc.views import address_of
 from ipc.vocabulary import ExecType, Flag

@@ -25,7 +25,7 @@ _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
 """Without numba's runtime, for what allocates nothing: arrays are passed on uncounted."""
 
 _SHARED = (
-    "compiled", "frames", "kernel_atomics", "keyed", "messages", "prefetch", "records",
+    "compiled", "frames", "kernel_atomics", "keyed_kernel", "messages", "prefetch", "records",
     "report_encoder", "scanner", "unaligned", "views", "vocabulary",
 )  # fmt: skip
 """The modules of this package whose functions and numbers are compiled into those of others."""

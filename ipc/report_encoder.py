@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ipc.compiled import compiled, inlined
-from ipc.keyed import home_of
+from ipc.keyed_kernel import home_of
 from ipc.messages import MassCancelReport, Reject, Report, tag_of
 from ipc.unaligned import (
     copy_bytes,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ipc.compiled import compiled, inlined
 from ipc.kernel_atomics import fence, store_release
-from ipc.keyed import cell_of
+from ipc.keyed_kernel import cell_of
 from ipc.prefetch import prefetch
 from ipc.vocabulary import ExecType, OrdStatus
 

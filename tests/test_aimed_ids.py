@@ -18,7 +18,8 @@ from engine.snapshot import read_snapshot
 from engine.snapshotter import take_snapshot
 from ipc.codec import ReportEncoder
 from ipc.frames import FrameSplitter
-from ipc.keyed import home_of, place_of
+from ipc.keyed import place_of
+from ipc.keyed_kernel import home_of
 from ipc.messages import MAX_BODY
 from ipc.records import make_id
 from ipc.vocabulary import Side

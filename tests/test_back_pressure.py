@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from engine.config import load_config
+from engine.config import Config, load_config
 from engine.plan import Plan
 from frontend.array_exchange import MAX_UNDER_WAY
 from frontend.client import Client
@@ -68,6 +68,15 @@ def stopped(plan: Plan, role: str, number: int) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def one_may_have_all(config: Config) -> Config:
+    """Let one account have as many orders resting as a book takes."""
+    instruments = [
+        msgspec.structs.replace(each, max_account_orders=each.max_resting_orders)
+        for each in config.instruments
+    ]
+    return msgspec.structs.replace(config, instruments=instruments)
 
 
 def answered(wire: Wire, symbol: int) -> None:
@@ -176,7 +185,8 @@ def test_nothing_is_sent_for_who_has_left_once_all_is_answered() -> None:
 def test_full_queue_holds_its_senders_back_where_configured() -> None:
     extra = '[frontend]\nmax_queued_bytes = 65536\nwindow = 1000000\nwhen_busy = "wait"\n'
     count = 120_000
-    with running(make_config(2, 2, extra)) as plan, Wire(plan, "flood") as flood:
+    config = one_may_have_all(make_config(2, 2, extra))
+    with running(config) as plan, Wire(plan, "flood") as flood:
         with stopped_matcher(plan):
             flood.sock.setblocking(False)
             data = orders(count, SLOW)
@@ -220,7 +230,7 @@ def test_client_that_was_cut_off_comes_back_and_misses_nothing() -> None:
     """It leaves more of its fills unread than it may, and is told all of them in the end."""
     config = make_config(1, 1, "[frontend]\nmax_unread_bytes = 5242880\n")
     engine = msgspec.structs.replace(config.engine, ring_reports=1 << 18)
-    config = msgspec.structs.replace(config, engine=engine)
+    config = one_may_have_all(msgspec.structs.replace(config, engine=engine))
     count = 60_000
     with (
         running(config) as plan,
