@@ -37,6 +37,8 @@ from tests.test_serve import Served, logged, served
 from tests.test_snapshot import SMALL, log_trades
 
 AHEAD = 20_000
+STEPS = [0, 1, 3_000, 10_000]
+"""Commands between two kills, each as often as the others: enough for many segments."""
 KILLS = int(os.environ.get("SHARDBOOK_FOLLOWER_KILLS", "4"))
 
 
@@ -267,7 +269,7 @@ def test_a_killed_follower_has_each_report_and_trade_once_and_in_order(
     database = tmp_path / "followed.sqlite"
     connection = opened(database)
     settings = (
-        f'[journal]\narchive = "{tmp_path}/old"\nsnapshot_commands = 0\nsegment_bytes = 65536\n'
+        f'[journal]\narchive = "{tmp_path}/old"\nsnapshot_commands = 0\nsegment_bytes = 16384\n'
     )
     with served(tmp_path, settings) as serving:
         plan = serving.plan
@@ -276,8 +278,10 @@ def test_a_killed_follower_has_each_report_and_trade_once_and_in_order(
         trader.start()
         try:
             taken = [0]
-            for _ in range(KILLS):
-                more = position_of(connection) + draw.choice([0, 1, 3_000, 10_000])
+            for kill in range(KILLS):
+                if kill % len(STEPS) == 0:
+                    steps = draw.sample(STEPS, len(STEPS))
+                more = position_of(connection) + steps.pop()
                 wanted = draw.choice([more, max(more, *taken)])
                 process = follower_process(serving, database)
                 until(lambda wanted=wanted: position_of(connection) >= wanted)  # type: ignore[misc]
@@ -288,6 +292,8 @@ def test_a_killed_follower_has_each_report_and_trade_once_and_in_order(
         finally:
             stopped.set()
             trader.join()
+        with Client(plan.addresses()[0], "alice") as client:
+            client.submit_array(crossing(500))  # behind the last snapshot
         end = serving.member("matcher").counters["commands"]
         assert follower_process(serving, database, str(end)).wait(60) == 0
         hold(plan.journal_dir(0), "sqlite", end)
