@@ -221,7 +221,7 @@ def _snapshot(options: argparse.Namespace) -> int:
     from frontend.reading import running_plan
 
     plan = running_plan(config, data_dir)
-    step_back(plan)
+    step_back(plan, late=True)  # somebody waits for it
     os.umask(plan.config.file_mask())
     with _unwinding():
         for shard in plan.shards:

@@ -158,10 +158,10 @@ def test_a_matcher_lingers_for_the_next_order_or_sleeps(linger_us: int) -> None:
             return next(p for p in status.processes() if p.role == "matcher").counters["sleeps"]
 
         def slept() -> int:
-            """Return how often the matcher slept while it was given 20 orders."""
+            """Return how often the matcher slept while it was given 20 orders, which all trade."""
             before = sleeps()
-            for _ in range(20):
-                client.submit("AA", "buy", 1, "1.00")
+            for number in range(20):
+                client.submit("AA", "sell" if number % 2 else "buy", 1, "1.00")
             return sleeps() - before
 
         slept()
