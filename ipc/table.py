@@ -3,8 +3,8 @@
 An order stays in one slot from its entry until, ended, it gives the slot to a new one. Slots are
 given in turn, round and round, for that is what the cache likes; those are passed over whose order
 lives or is among the ``kept_orders`` that ended last. There are as few slots in turn as that takes,
-and they get their memory as they are first used. There are as many cells as slots, rounded up to a
-power of two, and twice as many as before where slots outgrow them: chains are made anew then.
+and they get their memory as they are first used. There are four cells a slot with memory, at most
+one a slot in all, rounded up to a power of two; where they become more, chains are made anew.
 
 Slots are found by order_id through chains: an id's cell (``ipc.keyed``) holds the first slot of a
 chain and, in its upper half, a version that changes whenever the chain loses a slot; each slot
@@ -49,10 +49,8 @@ assert TABLE_ENTRY.fields is not None
 assert TABLE_ENTRY.fields["cum_qty"][1] == 8 * _CUM_QTY
 _CHUNK = 1024
 _PART, _LOOK, _MOST_AT_ONCE = 8_192, 65_536, 16_384
-"""Of slots: whose ids are gathered, whose accounts are looked at, and that are put in order, in one
-piece of a search."""
-_SPINS = 100
-_LOW = 0xFFFFFFFF
+"""Slots whose ids are gathered, accounts looked at, and that are put in order, in one piece."""
+_SPINS, _LOW = 100, 0xFFFFFFFF
 
 
 class TableBusyError(RuntimeError):
@@ -65,6 +63,11 @@ class TableFullError(RuntimeError):
 
 def _cell_count(capacity: int) -> int:
     return 1 << capacity.bit_length()
+
+
+def _cells_for(orders: int, capacity: int) -> int:
+    """Return how many cells orders want: old ones lie anywhere among the dense ids of the new."""
+    return min(4 * _cell_count(orders), _cell_count(capacity))
 
 
 def _align(size: int) -> int:
@@ -86,7 +89,7 @@ def create_table(
     """
     slots = _align(8 * (capacity + 1)) + (capacity + 1) * TABLE_ENTRY.itemsize
     kept = capacity if kept_orders is None else kept_orders
-    cells = _cell_count(min(capacity, kept + kept // 4))  # so many slots are soon in turn
+    cells = _cells_for(min(capacity, kept + kept // 4), capacity)  # so many are soon in turn
 
     def fill(mapping: Mapping) -> None:
         words = mapping.words(0, _WORDS)
@@ -210,12 +213,12 @@ class OrderTableWriter(_Table):
         self.reserved = max(self.reserved, stop)
 
     def _widen(self, slots: int) -> bool:
-        """Have as many cells as slots, or as there is memory for; return whether there are more.
+        """Have as many cells as slots want, if there is memory; return whether there are more.
 
         Readers wait then until chains are made anew.
         """
         count = len(self.cells)
-        wanted = min(self._most_cells, _cell_count(slots - 1))
+        wanted = _cells_for(slots - 1, self.capacity)
         if wanted <= count:
             return False
         try:
