@@ -16,8 +16,8 @@ if not any(Path(place).resolve() == _ours for place in _places):
         "rename that, or run the program from another directory"
     )
 
-from frontend.async_client import AsyncClient  # noqa: E402
 from frontend.client import Client  # noqa: E402
+from frontend.client.asynchronous import AsyncClient  # noqa: E402
 from frontend.reading import Reader  # noqa: E402
 
 __all__ = ["AsyncClient", "Client", "Reader"]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engine.ladder.tables import Tables
+from engine.books.ladder.tables import Tables
 from ipc.vocabulary import MAX_CLIENT_ID
 
 _MASK = (1 << 64) - 1

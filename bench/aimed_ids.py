@@ -20,15 +20,15 @@ import numpy.typing as npt
 
 from bench.aimed import aimed_at_fixed, longest_walks
 from bench.measure import interleaved, machine, table, versions
-from engine.book import Records
-from engine.books import book_limits
+from engine.books.choice import book_limits
+from engine.books.contract import Records
+from engine.books.ladder import LadderBook
 from engine.config import parse_config
-from engine.journal import JournalWriter
-from engine.journal_reader import End
-from engine.ladder import LadderBook
+from engine.journal.reader import End
+from engine.journal.shard_config import shard_config_of
+from engine.journal.writer import JournalWriter
 from engine.plan import Plan
-from engine.recovery import publish_nothing, recover
-from engine.shard_terms import terms_of
+from engine.shard.recovery import publish_nothing, recover
 from ipc.records import COMMAND, REPORT, TRADE
 from ipc.vocabulary import CommandType, Flag, OrderType, Side, TimeInForce
 
@@ -111,7 +111,9 @@ def _recovery(plan: Plan) -> None:
 def _journal(directory: Path, commands: Records) -> Plan:
     plan = Plan(parse_config(_CONFIG, "bench"), directory)
     plan.journal_dir(0).mkdir(parents=True)
-    writer = JournalWriter(plan.journal_dir(0), terms_of(plan, 0), End(), 1 << 30, secret=SECRET)
+    writer = JournalWriter(
+        plan.journal_dir(0), shard_config_of(plan, 0), End(), 1 << 30, secret=SECRET
+    )
     for start in range(0, len(commands), BATCH):
         writer.append(commands[start : start + BATCH], 1)
     writer.close()

@@ -2,8 +2,8 @@
 
 A command's first answer is a ``Report`` with its request_id that says new, replaced or cancelled
 (a cancellation that a NEW causes comes after its first answer), a ``Reject``, or a
-``MassCancelReport``. Reports have a fixed layout (``ipc.report_encoder``); the others are read as
-MessagePack.
+``MassCancelReport``. Reports have a fixed layout (``ipc.wire.report_encoder``); the others are read
+as MessagePack.
 """
 
 from typing import NamedTuple
@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ipc.compiled import compiled
-from ipc.messages import MassCancelReport, Reject, Report, tag_of
-from ipc.scanner import read_uint
-from ipc.unaligned import load_u32
+from ipc.native.compiled import compiled
+from ipc.native.unaligned import load_u32
 from ipc.vocabulary import CommandType, ExecType
+from ipc.wire.command_decoder import read_uint
+from ipc.wire.messages import MassCancelReport, Reject, Report, tag_of
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]

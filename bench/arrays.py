@@ -19,14 +19,21 @@ from bench.measure import interleaved, machine, table, versions
 from bench.products import configured, running_product
 from bench.spread import spread
 from engine.config import load_config
-from frontend.array_exchange import PIECE
-from frontend.client import Client, Order
-from ipc.client_codec import AnswerReader, command_frames, command_message, report_records, warm
-from ipc.codec import ReportEncoder
-from ipc.frames import FrameSplitter, frame
-from ipc.messages import MAX_BODY, server_decoder
+from frontend.client import Client
+from frontend.client.array_exchange import PIECE
+from frontend.client.blocking import Order
 from ipc.records import COMMAND, REPORT
 from ipc.vocabulary import CommandType, OrderType, Side, TimeInForce
+from ipc.wire.client_codec import (
+    AnswerReader,
+    command_frames,
+    command_message,
+    report_records,
+    warm,
+)
+from ipc.wire.frames import FrameSplitter, frame
+from ipc.wire.matcher_codec import ReportEncoder
+from ipc.wire.messages import MAX_BODY, server_decoder
 
 LIST_PART = 20
 """A list has so many times fewer orders."""

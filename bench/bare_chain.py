@@ -24,12 +24,12 @@ from typing import NamedTuple, cast
 
 import uvloop
 
-from ipc.sockets import Address, listen, parse_address
+from ipc.links.sockets import Address, listen, parse_address
 
 READ_BYTES = 1 << 18
-"""As ``ipc.backend``."""
+"""As ``ipc.links.backend``."""
 BUFFER_BYTES = 1 << 20
-"""As ``ipc.backend`` sets SO_SNDBUF and SO_RCVBUF."""
+"""As ``ipc.links.backend`` sets SO_SNDBUF and SO_RCVBUF."""
 STOCK_BYTES = 1 << 10
 """Answered ahead once, so that what rounding leaves over never keeps a client waiting."""
 _ROOT = Path(__file__).parent.parent

@@ -15,7 +15,7 @@ import uvicorn
 import uvloop
 
 from frontend.http.connection import Answer, Bounds, Call, Reply, connections
-from ipc.sockets import Address, listen
+from ipc.links.sockets import Address, listen
 
 Kind = Literal["asgi", "direct"]
 

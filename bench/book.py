@@ -31,9 +31,9 @@ from bench.workloads import (
     messages,
     recorded,
 )
-from engine.book import Book, Records
-from engine.ladder import LadderBook
-from engine.ladder.kernel import Features, make_process
+from engine.books.contract import Book, Records
+from engine.books.ladder import LadderBook
+from engine.books.ladder.kernel import Features, make_process
 from ipc.records import REPORT, TRADE
 
 BATCH = 4096

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from engine.book import Book, Records
+from engine.books.contract import Book, Records
 from ipc.records import REPORT, TRADE
 
 

@@ -23,9 +23,9 @@ from bench.path import PIECE_BYTES, RESTING_ORDERS, WINDOW, memory_of
 from bench.products import Load, Product, WrongCountError, configured, running_product
 from bench.traffic import Traffic, encode_traffic
 from engine.config import load_config
-from engine.trade_lines import trade_ids
-from engine.trade_reader import LogTail
-from engine.trade_segments import closed_segments, compressed_path, plain_path
+from engine.trade_log.lines import trade_ids
+from engine.trade_log.reader import LogTail
+from engine.trade_log.segments import closed_segments, compressed_path, plain_path
 from ipc.records import MAX_SHARDS, SEQUENCE_BITS, SEQUENCE_MASK
 
 ROUND_COMMANDS = 2_000_000

@@ -15,9 +15,9 @@ import numpy as np
 
 from bench.drive import Output, Room, run
 from bench.flows import PROFILES, Flow
-from engine.book import Book, Counters, Records, state_hash
-from engine.ladder import LadderBook
-from engine.reference import ReferenceBook
+from engine.books.contract import Book, Counters, Records, state_hash
+from engine.books.ladder import LadderBook
+from engine.books.reference.book import ReferenceBook
 from ipc.records import LEVEL
 from ipc.vocabulary import ExecType, Reason, Side
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from engine.book import BookLimits, Records
+from engine.books.contract import BookLimits, Records
 from ipc.records import COMMAND, SEQUENCE_BITS
 from ipc.vocabulary import (
     MAX_CLIENT_ID,

@@ -19,7 +19,7 @@ os.environ["NUMBA_DISABLE_JIT"] = "1"
 
 import atheris
 
-from ipc import unaligned
+from ipc.native import unaligned
 
 CORPUS = Path(__file__).parent.parent / "tests" / "codec_corpus.txt"
 
@@ -48,13 +48,13 @@ unaligned.load_u8 = _load_u8
 unaligned.load_u32, unaligned.load_big_u64 = _load_u32, _load_big_u64
 unaligned.store_u32, unaligned.copy_bytes = _store_u32, _copy_bytes
 
-with atheris.instrument_imports(include=["ipc", "frontend.frame_sorter"]):
-    import ipc.client_codec
-    import ipc.codec
-    import ipc.report_decoder
-    import ipc.scanner
-    from ipc.frames import frame
-    from ipc.messages import (
+with atheris.instrument_imports(include=["ipc", "frontend.gateway.frame_sorter"]):
+    import ipc.wire.client_codec
+    import ipc.wire.command_decoder
+    import ipc.wire.matcher_codec
+    import ipc.wire.report_decoder
+    from ipc.wire.frames import frame
+    from ipc.wire.messages import (
         BookQuery,
         Cancel,
         MassCancel,
@@ -70,7 +70,7 @@ with atheris.instrument_imports(include=["ipc", "frontend.frame_sorter"]):
 
 def plain_records() -> None:
     """Let records be read and written by attribute, as in compiled code."""
-    scan, read_answers = ipc.codec.scan, ipc.client_codec.read_answers
+    scan, read_answers = ipc.wire.matcher_codec.scan, ipc.wire.client_codec.read_answers
 
     def scan_records(*arguments):
         *others, commands, count = arguments
@@ -80,7 +80,7 @@ def plain_records() -> None:
         arrays = (answers.view(np.recarray), others.view(np.recarray))
         return read_answers(data, position, most, first, *arrays, *rest)
 
-    ipc.codec.scan, ipc.client_codec.read_answers = scan_records, read_records
+    ipc.wire.matcher_codec.scan, ipc.wire.client_codec.read_answers = scan_records, read_records
 
 
 def seeds() -> list[bytes]:

@@ -22,13 +22,13 @@ from tempfile import TemporaryDirectory
 
 from msgspec import json
 
-from engine.journal_format import END_BYTES, JournalError
-from engine.journal_reader import segments_of
+from engine.journal.format import END_BYTES, JournalError
+from engine.journal.reader import segments_of
+from engine.journal.snapshot import MAGIC, snapshots_of
 from engine.plan import Plan
-from engine.snapshot import MAGIC, snapshots_of
-from engine.snapshotter import take_snapshot
-from engine.trade_history import BackwardLog, trades_of
-from engine.trade_log import TradeLogError
+from engine.shard.snapshotter import take_snapshot
+from engine.trade_log.history import BackwardLog, trades_of
+from engine.trade_log.log import TradeLogError
 from engine.verify import Verdict, dry_run, verify
 
 MOST_BYTES = 200 << 20

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.drive import Output
-from engine.book import BookLimits, Records
+from engine.books.contract import BookLimits, Records
 from ipc.records import COMMAND
 from ipc.vocabulary import (
     MAX_PRICE,

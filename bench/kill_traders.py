@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from frontend.client import Client
-from frontend.commands import Order
-from frontend.errors import (
+from frontend.client.commands import Order
+from frontend.client.errors import (
     ClientError,
     NotCarriedOutError,
     OrderRejectedError,
     UnknownOutcomeError,
 )
-from frontend.results import Execution
+from frontend.client.results import Execution
 from ipc.records import account_of
 from ipc.vocabulary import Reason
 

@@ -28,11 +28,11 @@ from tempfile import TemporaryDirectory
 from bench.kill_check import differences, failures
 from bench.kill_product import PATIENCE_S, POLL_S, Product, StuckError
 from bench.kill_traders import Trader
-from engine.journal_reader import segments_of
+from engine.journal.reader import segments_of
 from engine.plan import Plan
-from engine.trade_segments import ACTIVE
-from ipc.ring import GatingReader
-from ipc.status import ProcessStatus, StatusReader
+from engine.trade_log.segments import ACTIVE
+from ipc.memory.ring import GatingReader
+from ipc.memory.status import ProcessStatus, StatusReader
 
 CLIENTS = 8
 SYMBOLS = ("AA", "BB", "CC", "DD")

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench import judge
 from bench.equality import BOOKS
-from engine.book import BookLimits
+from engine.books.contract import BookLimits
 from ipc.records import REPORT, TRADE
 from ipc.vocabulary import MAX_PRICE, MAX_RESTING_ORDERS
 

@@ -17,14 +17,14 @@ import msgspec
 import numpy as np
 
 from bench.measure import Contenders, interleaved, machine, table, versions
-from engine.book import Records
+from engine.books.contract import Records
 from engine.config import Config, InstrumentSection, PersisterSection
-from engine.persister import BATCH_TRADES, Persister
 from engine.plan import Plan
-from engine.trade_lines import LineFormatter, parse_lines
+from engine.trade_log.lines import LineFormatter, parse_lines
+from engine.trade_log.persister import BATCH_TRADES, Persister
+from ipc.memory.ring import RingWriter, create_ring
+from ipc.memory.status import ProcessSlot, StatusWriter, create_status
 from ipc.records import TRADE, make_id
-from ipc.ring import RingWriter, create_ring
-from ipc.status import ProcessSlot, StatusWriter, create_status
 
 TIME_NS = 1_763_800_000_000_000_000
 SHARD = 1

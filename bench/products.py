@@ -19,8 +19,8 @@ from bench.traffic import Traffic
 from engine.config import Config
 from engine.plan import Plan
 from frontend.launch import running_engine
-from ipc.ring import RingReader
-from ipc.status import StatusReader
+from ipc.memory.ring import RingReader
+from ipc.memory.status import StatusReader
 
 LOGGED_S = 120.0
 """How long the persister may take to log what a round has left."""

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from engine.book import BookLimits, Records
-from frontend.flow_file import Flow, Op, Tif
+from engine.books.contract import BookLimits, Records
+from frontend.replay.flow_file import Flow, Op, Tif
 from ipc.records import COMMAND
 from ipc.vocabulary import MAX_RESTING_ORDERS, CommandType, Flag, OrderType, TimeInForce
 
@@ -28,7 +28,7 @@ def recorded_limits(flow: Flow) -> BookLimits:
 
 
 def recorded_commands(flow: Flow) -> Records:
-    """Return what ``frontend.flow_file.message_of`` says of each row, as COMMAND records.
+    """Return what ``frontend.replay.flow_file.message_of`` says of each row, as COMMAND records.
 
     One account owns all orders; ``request_id`` is the row's place, from 1.
     """

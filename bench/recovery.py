@@ -27,23 +27,23 @@ import numpy as np
 
 from bench.measure import interleaved, machine, table, timed, versions
 from bench.products import configured
-from engine.book import Records, state_hash
+from engine.books.contract import Records, state_hash
 from engine.config import Config, load_config
-from engine.journal import JournalWriter
-from engine.journal_reader import End, JournalReader, segments_of
+from engine.journal.reader import End, JournalReader, segments_of
+from engine.journal.shard_config import shard_config_of
+from engine.journal.snapshot import sequence_of_snapshot, snapshots_of
+from engine.journal.writer import JournalWriter
 from engine.plan import Plan
-from engine.recovery import publish_nothing, recover
-from engine.shard_terms import terms_of
-from engine.snapshot import sequence_of_snapshot, snapshots_of
-from engine.snapshotter import LOCK, take_snapshot
+from engine.shard.recovery import publish_nothing, recover
+from engine.shard.snapshotter import LOCK, take_snapshot
 from engine.storage import lock_directory
 from frontend.client import Client
-from frontend.commands import Order
-from frontend.errors import ClientError
+from frontend.client.commands import Order
+from frontend.client.errors import ClientError
 from frontend.launch import running_engine
-from ipc.mapping import SHARED_MEMORY
+from ipc.memory.mapping import SHARED_MEMORY
+from ipc.memory.status import StatusReader
 from ipc.records import COMMAND
-from ipc.status import StatusReader
 from ipc.vocabulary import CommandType, OrderType, Side, TimeInForce
 
 PARTS = ("replay", "snapshot", "kill")
@@ -126,7 +126,7 @@ def write_journal(plan: Plan, commands: Records, batch: int, end: End | None = N
     begun = time.perf_counter()
     journal = JournalWriter(
         plan.journal_dir(0),
-        terms_of(plan, 0),
+        shard_config_of(plan, 0),
         end or End(),
         plan.config.journal.segment_bytes,
     )

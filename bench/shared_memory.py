@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.measure import interleaved, machine, table, versions
-from ipc.board import BoardReader, BoardWriter, create_board
-from ipc.mapping import SHARED_MEMORY
+from ipc.memory.depth_board import BoardReader, BoardWriter, create_board
+from ipc.memory.mapping import SHARED_MEMORY
+from ipc.memory.order_table import OrderTableReader, OrderTableWriter, create_table
+from ipc.memory.ring import RingReader, RingWriter, create_ring
+from ipc.memory.status import ProcessSlot, StatusWriter, create_status
 from ipc.records import LEVEL, ORDER, REPORT, TRADE, make_id
-from ipc.ring import RingReader, RingWriter, create_ring
-from ipc.status import ProcessSlot, StatusWriter, create_status
-from ipc.table import OrderTableReader, OrderTableWriter, create_table
 from ipc.vocabulary import ExecType, OrdStatus
 
 Records = npt.NDArray[np.void]

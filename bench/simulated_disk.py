@@ -1,11 +1,11 @@
 """A disk that crashes: real files, and what a loss of power would leave of them.
 
-Every operation of ``engine.storage.Storage`` is carried out on real files, so that readers see
-them, and noted until a sync makes it last. ``plan_crash`` lets one of the operations to come be the
-last: a write may then have been done in part. After ``lose_power`` the files hold what was synced,
-and of the rest whatever the seed decides: each write whole, not at all, or some of its sectors, as
-they were with all that was written to them before; each change of names or sizes, in their order,
-up to some point.
+Every operation of ``engine.storage.Storage`` is carried out on real files, so that readers
+see them, and noted until a sync makes it last. ``plan_crash`` lets one of the operations to come be
+the last: a write may then have been done in part. After ``lose_power`` the files hold what was
+synced, and of the rest whatever the seed decides: each write whole, not at all, or some of its
+sectors, as they were with all that was written to them before; each change of names or sizes, in
+their order, up to some point.
 """
 
 import os

@@ -20,26 +20,26 @@ import numpy as np
 from bench.flows import Flow, Profile, near
 from bench.simulated_disk import CrashError, SimulatedDisk
 from bench.truth import Truth
-from engine.account_sequences import AccountSequences
-from engine.book import Counters, state_hash
-from engine.books import book_limits, make_book
+from engine.books.choice import book_limits, make_book
+from engine.books.contract import Counters, state_hash
 from engine.config import Config, parse_config
-from engine.keeper import Keeper
-from engine.matcher import Matcher
-from engine.persister import Persister
-from engine.plain_round import PlainRound
 from engine.plan import Plan
-from engine.round import make_round
+from engine.shard.account_sequences import AccountSequences
+from engine.shard.durability import Durability
+from engine.shard.matcher import Matcher
+from engine.shard.pipeline_choice import make_pipeline
+from engine.shard.plain_pipeline import PlainPipeline
+from engine.shard.snapshotter import take_snapshot
 from engine.shared import create_shared
-from engine.snapshotter import take_snapshot
-from engine.trade_lines import to_records
-from engine.trade_log import read_trades
-from engine.trade_repair import repaired_log
-from ipc.messages import server_decoder
+from engine.trade_log.lines import to_records
+from engine.trade_log.log import read_trades
+from engine.trade_log.persister import Persister
+from engine.trade_log.repair import repaired_log
+from ipc.memory.order_table import OrderTableWriter, create_table
+from ipc.memory.ring import REPORTS, RingReader
+from ipc.memory.status import StatusWriter
 from ipc.records import TRADE, shard_of
-from ipc.ring import REPORTS, RingReader
-from ipc.status import StatusWriter
-from ipc.table import OrderTableWriter, create_table
+from ipc.wire.messages import server_decoder
 
 STEPS = 60
 BATCH = 8
@@ -65,7 +65,7 @@ fsync = {fsync}
 """
 _INSTRUMENT = '[[instruments]]\nsymbol = "{}"\ntick_size = "0.01"\nmax_resting_orders = 30\n'
 
-MakeKeeper = Callable[..., Keeper]
+MakeKeeper = Callable[..., Durability]
 
 
 class WrongError(AssertionError):
@@ -92,7 +92,7 @@ class CrashingStatus(StatusWriter):
 class Simulation:
     """One run."""
 
-    def __init__(self, seed: int, root: Path, make_keeper: MakeKeeper = Keeper) -> None:
+    def __init__(self, seed: int, root: Path, make_keeper: MakeKeeper = Durability) -> None:
         self.seed = seed
         self.crashes = 0
         self.snapshots = 0
@@ -108,7 +108,7 @@ class Simulation:
             directory.mkdir(parents=True)
         self._truths = {shard: self._truth(shard, root) for shard in self.plan.shards}
         self._matchers: dict[int, Matcher] = {}
-        self._keepers: dict[int, Keeper] = {}
+        self._keepers: dict[int, Durability] = {}
         self._persister: Persister | None = None
 
     def run(self, steps: int = STEPS) -> None:
@@ -231,8 +231,8 @@ class Simulation:
     def _stop(self) -> None:
         try:
             self._drain()
-            for keeper in self._keepers.values():
-                keeper.close()
+            for durability in self._keepers.values():
+                durability.close()
         except CrashError:
             self._disk.plan_crash(None)
         self._abandon()
@@ -269,17 +269,17 @@ class Simulation:
 
     def _start_matcher(self, shard: int) -> None:
         status = CrashingStatus(self.plan, "matcher", shard, self._disk)
-        keeper = self._make_keeper(self.plan, shard, status, self._disk, background=False)
-        self._keepers[shard] = keeper
+        durability = self._make_keeper(self.plan, shard, status, self._disk, background=False)
+        self._keepers[shard] = durability
         self._matchers[shard] = Matcher(
             self.plan,
             shard,
             status,
-            keeper,
+            durability,
             lambda: self._clock_ns,
             self._persist,
             # One can die between its parts, the other is what runs.
-            self._rng.choice((PlainRound, make_round)),
+            self._rng.choice((PlainPipeline, make_pipeline)),
         )
         self._look(shard)
         self._check_recovered(shard)
@@ -287,9 +287,9 @@ class Simulation:
     def _release_matcher(self, shard: int) -> None:
         self._look(shard)
         self._matchers.pop(shard, None)
-        keeper = self._keepers.pop(shard, None)
-        if keeper is not None:
-            keeper.abandon()
+        durability = self._keepers.pop(shard, None)
+        if durability is not None:
+            durability.abandon()
 
     def _release_persister(self) -> None:
         if self._persister is not None:
@@ -405,7 +405,7 @@ def _config(rng: random.Random) -> Config:
     return parse_config(text + "".join(map(_INSTRUMENT.format, ("AA", "BB", "CC"))), "simulation")
 
 
-def simulate(seed: int, make_keeper: MakeKeeper = Keeper, steps: int = STEPS) -> Simulation:
+def simulate(seed: int, make_keeper: MakeKeeper = Durability, steps: int = STEPS) -> Simulation:
     """Run one seed; return what was. Raises ``WrongError``, naming how to repeat it."""
     memory = Path("/dev/shm")
     with TemporaryDirectory(prefix="sb-", dir=memory if memory.is_dir() else None) as directory:

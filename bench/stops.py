@@ -29,14 +29,14 @@ from tempfile import TemporaryDirectory
 
 from engine.children import ENDING
 from engine.config import parse_config
-from engine.journal_reader import JournalReader
+from engine.journal.reader import JournalReader
+from engine.journal.shard_config import shard_config_of
 from engine.plan import Plan
-from engine.shard_terms import terms_of
-from engine.trade_log import read_trades
+from engine.trade_log.log import read_trades
 from frontend.client import Client
-from frontend.commands import Order
-from frontend.errors import ClientError
-from frontend.results import Execution
+from frontend.client.commands import Order
+from frontend.client.errors import ClientError
+from frontend.client.results import Execution
 
 CONFIG = """
 [engine]
@@ -256,8 +256,8 @@ class Stops:
         """Hold all that was ever acknowledged against the journals."""
         kept: set[int] = set()
         for shard in self._plan.shards:
-            terms = terms_of(self._plan, shard)
-            for commands in JournalReader(self._plan.journal_dir(shard), terms, 0).chunks():
+            shard_config = shard_config_of(self._plan, shard)
+            for commands in JournalReader(self._plan.journal_dir(shard), shard_config, 0).chunks():
                 kept |= set(commands["client_order_id"].tolist())
         told = {execution.client_order_id for execution in self._told}
         self.outcome.orders = len(told)

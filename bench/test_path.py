@@ -17,13 +17,13 @@ from bench.load import ClientRun, Generators, generators
 from bench.products import Load, Product, WrongCountError, bare_product, configured, running_product
 from bench.traffic import CHUNK, Traffic, encode_traffic
 from engine.config import load_config
-from frontend.simulated_flow import SimulatedFlow
-from ipc.client_codec import command_frames
-from ipc.codec import CommandDecoder, ReportEncoder
-from ipc.frames import frame
-from ipc.messages import MAX_BODY, MassCancelReport, Pong, Reject
+from frontend.demo.simulated_flow import SimulatedFlow
 from ipc.records import COMMAND, REPORT
 from ipc.vocabulary import CommandType, ExecType, Reason
+from ipc.wire.client_codec import command_frames
+from ipc.wire.frames import frame
+from ipc.wire.matcher_codec import CommandDecoder, ReportEncoder
+from ipc.wire.messages import MAX_BODY, MassCancelReport, Pong, Reject
 
 CLIENTS = 8
 COMMANDS = 20_000

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.config import Config
-from engine.persister import Persister
 from engine.plan import Plan
+from engine.trade_log.persister import Persister
+from ipc.memory.ring import RingReader, RingWriter, create_ring
+from ipc.memory.status import ProcessSlot, StatusWriter, create_status
 from ipc.records import TRADE, make_id
-from ipc.ring import RingReader, RingWriter, create_ring
-from ipc.status import ProcessSlot, StatusWriter, create_status
 
 Records = npt.NDArray[np.void]
 

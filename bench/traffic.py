@@ -1,8 +1,8 @@
 """The simulated flow as bytes, encoded before any clock runs: what the load generators send.
 
-``frontend.simulated_flow`` draws the commands (the same for the same seed); here they become one
-frame each, as a client with msgspec would write them, sorted by client and kept in files, so that
-a generator process only has to load what its clients send.
+``frontend.demo.simulated_flow`` draws the commands (the same for the same seed); here they become
+one frame each, as a client with msgspec would write them, sorted by client and kept in files, so
+that a generator process only has to load what its clients send.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from frontend.simulated_flow import SimulatedFlow
-from ipc.client_codec import command_frames
+from frontend.demo.simulated_flow import SimulatedFlow
 from ipc.instruments import Instrument
+from ipc.wire.client_codec import command_frames
 
 Records = npt.NDArray[np.void]
 Integers = npt.NDArray[np.int64]

@@ -6,15 +6,15 @@ import numpy as np
 
 from bench.drive import Room, run
 from bench.flows import Flow
-from engine.account_sequences import AccountSequences
-from engine.book import Book, Records
-from ipc.backend import Link
-from ipc.client_codec import report_records
-from ipc.codec import MAX_STREAM
-from ipc.frames import FrameSplitter
-from ipc.messages import MAX_BODY, server_decoder
+from engine.books.contract import Book, Records
+from engine.shard.account_sequences import AccountSequences
+from ipc.links.backend import Link
+from ipc.memory.order_table import OrderTableWriter
 from ipc.records import COMMAND
-from ipc.table import OrderTableWriter
+from ipc.wire.client_codec import report_records
+from ipc.wire.frames import FrameSplitter
+from ipc.wire.matcher_codec import MAX_STREAM
+from ipc.wire.messages import MAX_BODY, server_decoder
 
 Frame = tuple[int, bytes]
 _NO_COMMANDS = np.zeros(0, COMMAND)

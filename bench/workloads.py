@@ -10,8 +10,8 @@ from bench import judge
 from bench.drive import Room, run
 from bench.peers import Fill, Message
 from bench.recorded import RECORDED, recorded_commands, recorded_limits
-from engine.book import Book, BookLimits, Records
-from frontend.flow_file import read_flow
+from engine.books.contract import Book, BookLimits, Records
+from frontend.replay.flow_file import read_flow
 from ipc.vocabulary import CommandType, Flag, Side, TimeInForce
 
 GENERATED_MESSAGES = 2_000_000

@@ -14,18 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.book import Counters, Records
-from engine.journal import JournalWriter
-from engine.journal_format import JournalError
-from engine.journal_reader import End, JournalReader, segments_of
+from engine.books.contract import Counters, Records
+from engine.journal.format import JournalError
+from engine.journal.reader import End, JournalReader, segments_of
+from engine.journal.shard_config import shard_config_of
+from engine.journal.snapshot import Snapshot, snapshots_of, write_snapshot
+from engine.journal.writer import JournalWriter
 from engine.plan import Plan
-from engine.recovery import Shard, find_start, recover
-from engine.shard_terms import terms_of
-from engine.snapshot import Snapshot, snapshots_of, write_snapshot
+from engine.shard.recovery import Shard, find_start, recover
 from engine.storage import LockedError, Storage, lock_directory
-from engine.trade_lines import LineFormatter
-from engine.trade_log import TradeLog, read_trades
-from engine.trade_repair import repaired_log
+from engine.trade_log.lines import LineFormatter
+from engine.trade_log.log import TradeLog, read_trades
+from engine.trade_log.repair import repaired_log
 from engine.verify import Verdict
 from ipc.records import SEQUENCE_MASK, make_id, shard_of
 
@@ -65,11 +65,11 @@ def _accept(verdict: Verdict, plan: Plan, shard: int, logged: int) -> None:
     else:
         verdict.say(f"shard {shard}: nothing is lost")
         return
-    directory, terms = plan.journal_dir(shard), terms_of(plan, shard)
+    directory, shard_config = plan.journal_dir(shard), shard_config_of(plan, shard)
     try:
-        found = find_start(directory, terms, logged)
+        found = find_start(directory, shard_config, logged)
     except JournalError:
-        found = find_start(directory, terms, None)
+        found = find_start(directory, shard_config, None)
     state = Shard(plan, shard, found.snapshot, scratch)
     log = TradeLog(plan.log_dir, plan.config.persister.segment_bytes, compress=False)
     formatter = LineFormatter(plan.instruments)
@@ -81,11 +81,11 @@ def _accept(verdict: Verdict, plan: Plan, shard: int, logged: int) -> None:
 
     with contextlib.closing(state), contextlib.closing(log):
         after, secret = found.snapshot.counters.sequence, found.snapshot.secret
-        reader = JournalReader(directory, terms, after, secret=secret, live=True)
+        reader = JournalReader(directory, shard_config, after, secret=secret, live=True)
         with contextlib.suppress(JournalError):
             for commands in reader.chunks():
                 state.replay(commands, log_new)
-        snapshot = _beyond(plan, shard, state.snapshot(terms), log.last_sequence(shard))
+        snapshot = _beyond(plan, shard, state.snapshot(shard_config), log.last_sequence(shard))
     _begin_anew(directory, snapshot)
     verdict.problems += 1
     verdict.say(
@@ -108,12 +108,12 @@ def _beyond(plan: Plan, shard: int, snapshot: Snapshot, logged: int) -> Snapshot
             known = max(known, *(order_id & SEQUENCE_MASK for order_id in ids))
     last = known + SKIPPED_ORDERS
     beyond = Counters(counters.sequence, last, max(counters.trade_sequence, logged))
-    oldest = last - snapshot.terms.recent_orders
+    oldest = last - snapshot.shard_config.recent_orders
     recent = snapshot.recent[
         (snapshot.recent["order_id"] & np.uint64(SEQUENCE_MASK)).astype(np.int64) > oldest
     ]
     return Snapshot(
-        snapshot.terms,
+        snapshot.shard_config,
         beyond,
         max(snapshot.timestamp_ns, time.time_ns()),
         snapshot.reports,
@@ -135,6 +135,8 @@ def _begin_anew(directory: Path, snapshot: Snapshot) -> None:
         storage.rename(path, lost / f"{time.time_ns()}-{path.name}")
     write_snapshot(directory, snapshot, storage)
     end = End(sequence=snapshot.counters.sequence)
-    journal = JournalWriter(directory, snapshot.terms, end, 0, secret=snapshot.secret, fsync=True)
+    journal = JournalWriter(
+        directory, snapshot.shard_config, end, 0, secret=snapshot.secret, fsync=True
+    )
     journal.begin()
     journal.close()

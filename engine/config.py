@@ -15,9 +15,7 @@ from msgspec import Meta, Struct
 
 from ipc.decimals import clipped, shown
 from ipc.instruments import Instrument, Scale, ScaleError
-from ipc.records import MAX_SHARDS
-from ipc.sockets import (
-    MAX_PEER_TIMEOUT_S,
+from ipc.links.sockets import (
     PEER_TIMEOUT_S,
     Address,
     AddressError,
@@ -25,7 +23,8 @@ from ipc.sockets import (
     is_loopback,
     parse_address,
 )
-from ipc.vocabulary import MAX_PRICE, MAX_RESTING_ORDERS
+from ipc.records import MAX_SHARDS
+from ipc.vocabulary import MAX_PEER_TIMEOUT_S, MAX_PRICE, MAX_RESTING_ORDERS
 
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[int, Meta(ge=0, le=86_400)]

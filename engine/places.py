@@ -10,9 +10,9 @@ import shutil
 from pathlib import Path
 
 from engine.plan import Plan
-from ipc.mapping import SHARED_MEMORY
+from ipc.links.sockets import AddressError, check_path
+from ipc.memory.mapping import SHARED_MEMORY
 from ipc.records import REPORT, TABLE_ENTRY, TRADE
-from ipc.sockets import AddressError, check_path
 
 ORDER_BYTES = TABLE_ENTRY.itemsize + 24
 """Shared memory of one order: its entry, its links, its part of the index."""

@@ -7,8 +7,8 @@ from typing import Literal
 
 from engine.config import Config
 from ipc.instruments import Instrument
-from ipc.mapping import run_directory
-from ipc.sockets import Address, parse_address
+from ipc.links.sockets import Address, parse_address
+from ipc.memory.mapping import run_directory
 
 LOCK_FILE = "lock"
 Role = Literal["supervisor", "frontend", "matcher", "persister", "query", "http"]

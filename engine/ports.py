@@ -10,7 +10,7 @@ import socket
 import msgspec
 
 from engine.config import Config
-from ipc.sockets import Address, listen, parse_address, reserve
+from ipc.links.sockets import Address, listen, parse_address, reserve
 
 KEYS = (("frontend", "tcp"), ("http", "address"))
 """Section and key of each address of the configuration."""

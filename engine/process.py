@@ -21,13 +21,13 @@ from engine.children import ENDING, FINISH, take
 from engine.config import Config
 from engine.outlet import count_lost_lines, open_outlets
 from engine.plan import Plan, Role
-from ipc.status import StatusWriter
+from ipc.memory.status import StatusWriter
 
 ENTRIES: dict[Role, str] = {
-    "frontend": "frontend.server:run",
-    "matcher": "engine.matcher:run",
-    "persister": "engine.persister:run",
-    "query": "frontend.query_worker:run",
+    "frontend": "frontend.gateway.server:run",
+    "matcher": "engine.shard.matcher:run",
+    "persister": "engine.trade_log.persister:run",
+    "query": "frontend.reads.query_worker:run",
     "http": "frontend.http.worker:run",
 }
 """Where each role's work begins: ``module:function``, taking (plan, index, status, wakeup)."""

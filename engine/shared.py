@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from engine.book import Records
+from engine.books.contract import Records
 from engine.plan import Plan
-from ipc.board import create_board
-from ipc.mapping import MappingError
-from ipc.ring import REPORTS, RingReader, RingWriter, create_ring
-from ipc.status import ProcessSlot, create_status
-from ipc.table import create_table
+from ipc.memory.depth_board import create_board
+from ipc.memory.mapping import MappingError
+from ipc.memory.order_table import create_table
+from ipc.memory.ring import REPORTS, RingReader, RingWriter, create_ring
+from ipc.memory.status import ProcessSlot, create_status
 
 
 class LeftReports(NamedTuple):

@@ -21,24 +21,24 @@ from pathlib import Path
 from engine.children import FINISH, heeded, take
 from engine.config import Config
 from engine.fork_server import ForkServer, ForkServerError, has_ended
-from engine.journal_format import JournalError
+from engine.journal.format import JournalError
+from engine.journal.shard_config import shard_config_of
 from engine.outlet import count_lost_lines
 from engine.places import PlaceError, make_directories, make_run_directory, remove_run_directory
 from engine.plan import Member, Plan
 from engine.ports import PortError, reserve_ports
 from engine.process import HALTED, run_member
-from engine.recovery import find_start
 from engine.running import leave_config
-from engine.shard_terms import terms_of
+from engine.shard.recovery import find_start
+from engine.shard.snapshotter import Schedule
 from engine.shared import create_shared, left_reports
-from engine.snapshotter import Schedule
 from engine.storage import Storage
-from engine.trade_log import TradeLogBusyError, TradeLogError
-from engine.trade_repair import correct_seal, repaired_log
-from ipc.mapping import MappingError, check_run_directory
-from ipc.sockets import MAX_PATH_BYTES
-from ipc.status import ProcessStatus, StatusReader, StatusWriter
-from ipc.tls import TlsError, server_context
+from engine.trade_log.log import TradeLogBusyError, TradeLogError
+from engine.trade_log.repair import correct_seal, repaired_log
+from ipc.links.sockets import MAX_PATH_BYTES
+from ipc.links.tls import TlsError, server_context
+from ipc.memory.mapping import MappingError, check_run_directory
+from ipc.memory.status import ProcessStatus, StatusReader, StatusWriter
 
 START_S = 120.0
 """How long processes may take to be ready, compiling for the first time included; as long again
@@ -310,8 +310,11 @@ class Supervisor:
         """Return whether the journals make again what comes after a trade of each shard."""
         try:
             for shard in self.plan.shards:
-                directory, terms = self.plan.journal_dir(shard), terms_of(self.plan, shard)
-                find_start(directory, terms, logged.get(shard, 0))
+                directory, shard_config = (
+                    self.plan.journal_dir(shard),
+                    shard_config_of(self.plan, shard),
+                )
+                find_start(directory, shard_config, logged.get(shard, 0))
         except (JournalError, OSError):
             return False
         return True

@@ -14,15 +14,15 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from engine.book import BookLimits, Counters, state_hash
-from engine.books import make_book
-from engine.journal_format import JournalError
-from engine.journal_reader import JournalReader, read_header, segments_of
+from engine.books.choice import make_book
+from engine.books.contract import BookLimits, Counters, state_hash
+from engine.journal.format import JournalError
+from engine.journal.reader import JournalReader, read_header, segments_of
+from engine.journal.snapshot import read_snapshot, snapshots_of
 from engine.plan import LOCK_FILE, Plan
-from engine.recovery import find_start, publish_nothing, recover
-from engine.snapshot import read_snapshot, snapshots_of
-from engine.trade_log import TradeLogError, logged_sequences, read_trades
-from engine.trade_segments import active_number, closed_segments, read_seal
+from engine.shard.recovery import find_start, publish_nothing, recover
+from engine.trade_log.log import TradeLogError, logged_sequences, read_trades
+from engine.trade_log.segments import active_number, closed_segments, read_seal
 from ipc.decimals import is_whole
 from ipc.records import REPORT, TRADE, sequence_of, shard_of
 
@@ -79,21 +79,23 @@ def _trades_made(directory: Path) -> int:
     segments = segments_of(directory)
     newest = next(iter(snapshots_of(directory)), None)
     if newest is not None:
-        terms = read_snapshot(newest).terms
+        shard_config = read_snapshot(newest).shard_config
     elif segments:
-        terms = read_header(segments[-1].path).terms
+        shard_config = read_header(segments[-1].path).shard_config
     else:
         return 0
-    found = find_start(directory, terms, None).snapshot
+    found = find_start(directory, shard_config, None).snapshot
     limits = [
         BookLimits(i.number, i.min_price, i.max_price, i.max_resting_orders, i.max_account_orders)
-        for i in terms.instruments
+        for i in shard_config.instruments
     ]
     start = Counters(0, 0, 0)
-    book = make_book("ladder", terms.shard, limits, terms.recent_orders, start, found.secret)
+    book = make_book(
+        "ladder", shard_config.shard, limits, shard_config.recent_orders, start, found.secret
+    )
     book.restore(found.counters, found.resting, found.recent, found.sweeps)
     reports, trades = np.zeros(8_192, REPORT), np.zeros(4_096, TRADE)
-    reader = JournalReader(directory, terms, found.counters.sequence, live=True)
+    reader = JournalReader(directory, shard_config, found.counters.sequence, live=True)
     for commands in reader.chunks():
         done = 0
         while done < len(commands):

@@ -12,17 +12,17 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from engine.account_sequences import warm as warm_numbering
-from engine.book import BookLimits, Counters
-from engine.books import make_book
-from engine.journal_batches import warm as warm_journal
-from engine.summary import Summary
-from ipc.codec import CommandDecoder, ReportEncoder
-from ipc.compiled import HAVE_NUMBA
-from ipc.frames import frame
-from ipc.messages import MAX_BODY, NewOrder
+from engine.books.choice import make_book
+from engine.books.contract import BookLimits, Counters
+from engine.journal.batches import warm as warm_journal
+from engine.shard.account_sequences import warm as warm_numbering
+from engine.shard.summary import Summary
+from ipc.memory.order_table import OrderTableReader, OrderTableWriter, create_table
+from ipc.native.compiled import HAVE_NUMBA
 from ipc.records import COMMAND, REPORT, TRADE
-from ipc.table import OrderTableReader, OrderTableWriter, create_table
+from ipc.wire.frames import frame
+from ipc.wire.matcher_codec import CommandDecoder, ReportEncoder
+from ipc.wire.messages import MAX_BODY, NewOrder
 
 PROGRESS_VARIABLE = "SHARDBOOK_WARM_PROGRESS"
 """Environment variable: the file in which ``warm`` says what it is at."""
@@ -30,9 +30,12 @@ PROGRESS_VARIABLE = "SHARDBOOK_WARM_PROGRESS"
 BOOK_VARIABLE = "SHARDBOOK_WARM_BOOK"
 """Environment variable: the book that will match."""
 
-OTHERS = (("routing", "frontend.frame_sorter:warm"), ("the trade log", "engine.trade_lines:warm"))
+OTHERS = (
+    ("routing", "frontend.gateway.frame_sorter:warm"),
+    ("the trade log", "engine.trade_log.lines:warm"),
+)
 """What is compiled in rooms that this one does not import."""
-CLIENTS = ("arrays of clients", "ipc.client_codec:warm")
+CLIENTS = ("arrays of clients", "ipc.wire.client_codec:warm")
 """What only programs that trade need."""
 
 Step = tuple[str, Callable[[], object]]
@@ -69,7 +72,7 @@ def _steps(book: str, directory: Path) -> list[Step]:
 
     def match() -> None:
         if book == "ladder":
-            from engine.ladder import warm as warm_ladder
+            from engine.books.ladder import warm as warm_ladder
 
             warm_ladder()
         matched = make_book(book, 0, [BookLimits(1, 1, 100, 10)], 4, Counters(0, 0, 0))
@@ -103,7 +106,7 @@ def _steps(book: str, directory: Path) -> list[Step]:
 def _round(book: str, directory: Path) -> Callable[[], object]:
     def warm_round() -> None:
         if book == "ladder":
-            from engine.compiled_round import warm
+            from engine.shard.compiled_pipeline import warm
 
             warm(directory)
 

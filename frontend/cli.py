@@ -85,15 +85,15 @@ def _settle(stream: TextIO) -> None:
 def _expected(error: Exception) -> int:
     """Return the exit code of an error that is told in a line; 0: it is a defect of ours."""
     from engine.config import ConfigError
-    from engine.journal_format import JournalError
+    from engine.journal.format import JournalError
     from engine.supervisor import ServeError
-    from engine.trade_log import TradeLogError
-    from frontend.demo_load import DemoError
-    from frontend.errors import ClientError
-    from frontend.flow_file import FlowFileError
+    from engine.trade_log.log import TradeLogError
+    from frontend.client.errors import ClientError
+    from frontend.demo.load import DemoError
     from frontend.reading import ReadError, UnknownSymbolError
-    from frontend.replay_run import ReplayError
-    from ipc.sockets import AddressError
+    from frontend.replay.flow_file import FlowFileError
+    from frontend.replay.sender import ReplayError
+    from ipc.links.sockets import AddressError
 
     if isinstance(
         error, ConfigError | AddressError | FlowFileError | ReplayError | UnknownSymbolError
@@ -128,7 +128,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _warm(options: argparse.Namespace) -> int:
-    from ipc import code_cache
+    from ipc.native import code_cache
 
     if options.cache is not None:
         os.environ[code_cache.VARIABLE] = str(options.cache.absolute())
@@ -136,7 +136,7 @@ def _warm(options: argparse.Namespace) -> int:
             print(f"shardbook: {options.cache}: {problem}", file=sys.stderr)
             return FAILURE
     from engine.warm import warm
-    from ipc.compiled import HAVE_NUMBA
+    from ipc.native.compiled import HAVE_NUMBA
 
     if not HAVE_NUMBA:
         _say("numba is missing: there is nothing to compile")
@@ -148,7 +148,7 @@ def _warm(options: argparse.Namespace) -> int:
 
 
 def _key(options: argparse.Namespace) -> int:
-    from frontend.keys import key_section, new_key
+    from frontend.gateway.keys import key_section, new_key
 
     key = new_key()
     print(f"The key of {options.user}, shown this once: {key}", file=sys.stderr)
@@ -157,14 +157,14 @@ def _key(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from frontend.demo import run_demo
+    from frontend.demo.run import run_demo
 
     with _unwinding():
         return run_demo(options.seconds, options.symbols, options.seed, sys.stdout)
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from frontend.replay import replay
+    from frontend.replay.run import replay
 
     with _unwinding():
         config = _config(options) if options.config else None
@@ -217,7 +217,7 @@ def _status(options: argparse.Namespace) -> int:
 def _snapshot(options: argparse.Namespace) -> int:
     config = _config(options)
     data_dir = _place(options, config)
-    from engine.snapshotter import step_back, take_snapshot
+    from engine.shard.snapshotter import step_back, take_snapshot
     from frontend.reading import running_plan
 
     plan = running_plan(config, data_dir)
@@ -276,7 +276,7 @@ def _place(options: argparse.Namespace, config: "Config") -> Path:
 
     To be called before what is compiled is imported.
     """
-    from ipc import code_cache
+    from ipc.native import code_cache
 
     data_dir: Path = options.data_dir or Path(config.data_dir)
     code_cache.prefer(data_dir.absolute() / "cache")

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from engine.trade_history import BackwardLog, trades_of
-from engine.trade_lines import LoggedTrade, to_records
-from engine.trade_segments import active_number
+from engine.trade_log.history import BackwardLog, trades_of
+from engine.trade_log.lines import LoggedTrade, to_records
+from engine.trade_log.segments import active_number
 from ipc.instruments import Instrument, ScaleError
+from ipc.memory.ring import RingReader
 from ipc.records import SEQUENCE_MASK, TRADE, sequence_of, shard_of
-from ipc.ring import RingReader
 
 Records = npt.NDArray[np.void]
 

@@ -22,16 +22,16 @@ import numpy.typing as npt
 from engine.config import Config
 from engine.plan import Plan
 from engine.running import left_config
-from engine.trade_segments import TradeLogError
+from engine.trade_log.segments import TradeLogError
 from frontend.past_trades import BATCH_TRADES, PastTrades
-from ipc.board import BoardBusyError, BoardReader
 from ipc.decimals import shown
 from ipc.instruments import Instrument
-from ipc.mapping import MappingError, check_run_directory, run_directory
+from ipc.memory.depth_board import BoardBusyError, BoardReader
+from ipc.memory.mapping import MappingError, check_run_directory, run_directory
+from ipc.memory.order_table import OrderTableReader, TableBusyError
+from ipc.memory.ring import RingReader
+from ipc.memory.status import ProcessStatus, StatusReader, is_alive
 from ipc.records import ORDER, shard_of
-from ipc.ring import RingReader
-from ipc.status import ProcessStatus, StatusReader, is_alive
-from ipc.table import OrderTableReader, TableBusyError
 from ipc.vocabulary import Reason
 
 Records = npt.NDArray[np.void]
@@ -76,9 +76,9 @@ class Followed(NamedTuple):
 class ProcessView:
     """What one process shows of itself.
 
-    ``state`` is one of ``ipc.status.STATES``, or "dead" where it ended without a word. ``uptime_s``
-    is 0 where it does not run. ``lag_trades``, of a process that reads rings in turn: by shard, the
-    trades that are published and that it is not done with.
+    ``state`` is one of ``ipc.memory.status.STATES``, or "dead" where it ended without a word.
+    ``uptime_s`` is 0 where it does not run. ``lag_trades``, of a process that reads rings in turn:
+    by shard, the trades that are published and that it is not done with.
     """
 
     role: str

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from ipc.decimals import NumberError, read_decimal, shown
-from ipc.messages import InstrumentInfo
 from ipc.vocabulary import MAX_RESTING_ORDERS
+from ipc.wire.messages import InstrumentInfo
 
 
 class ScaleError(ValueError):

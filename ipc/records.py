@@ -36,7 +36,7 @@ COMMAND = np.dtype(
         ("display_quantity", "<u8"),  # 0: nor are icebergs
     ]
 )
-"""One command to a matcher. What a field means for each command: ``engine.rules``."""
+"""One command to a matcher. What a field means for each command: ``engine.books.rules``."""
 
 KEPT_COMMAND = np.dtype(COMMAND.descr[:-3])
 """What a journal keeps of a command: all but its time, which its batch has, and what must be 0."""
@@ -72,7 +72,7 @@ REPORT = np.dtype(
 )
 """What became of an order or a command, for one account.
 
-A book leaves ``account_sequence`` 0; ``engine.account_sequences`` numbers what it gave.
+A book leaves ``account_sequence`` 0; ``engine.shard.account_sequences`` numbers what it gave.
 """
 
 TRADE = np.dtype(
@@ -178,7 +178,7 @@ SEGMENT = np.dtype(
         ("header_bytes", "<u8"),
         ("terms_bytes", "<u8"),
         ("first_sequence", "<u8"),
-        ("secret", "<u8", (2,)),  # the shard's: see ``engine.shard_secret``; low word first
+        ("secret", "<u8", (2,)),  # the shard's: see ``engine.books.secret``; low word first
     ]
 )
 """The beginning of a journal's segment; the terms follow as JSON, then zeros to a page's end."""

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from engine.book import Book, BookLimits, Counters, Records
-from engine.reference import ReferenceBook
-from ipc.messages import Cancel, MassCancel, NewOrder, Reduce, Replace
+from engine.books.contract import Book, BookLimits, Counters, Records
+from engine.books.reference.book import ReferenceBook
 from ipc.records import COMMAND, LEVEL, REPORT, TRADE, make_id
 from ipc.vocabulary import (
     MAX_PRICE,
@@ -26,6 +25,7 @@ from ipc.vocabulary import (
     Side,
     TimeInForce,
 )
+from ipc.wire.messages import Cancel, MassCancel, NewOrder, Reduce, Replace
 
 MakeBook = Callable[..., Book]
 """``(shard, limits, recent_orders, start=Counters(0, 0, 0))``."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 
-from frontend.frame_sorter import (
+from frontend.gateway.frame_sorter import (
     DONE,
     FULL,
     ODD,
@@ -18,11 +18,13 @@ from frontend.frame_sorter import (
     SymbolSorter,
     count_answers,
 )
-from ipc import report_decoder
-from ipc.client_codec import AnswerReader, report_records
-from ipc.codec import MAX_STREAM, CommandDecoder, command_row
-from ipc.frames import HEADER, HEADER_BYTES, FrameTooLongError
-from ipc.messages import (
+from ipc.records import COMMAND, MAX_SHARDS, REPORT, SEQUENCE_BITS
+from ipc.vocabulary import ExecType
+from ipc.wire import report_decoder
+from ipc.wire.client_codec import AnswerReader, report_records
+from ipc.wire.frames import HEADER, HEADER_BYTES, FrameTooLongError
+from ipc.wire.matcher_codec import MAX_STREAM, CommandDecoder, command_row
+from ipc.wire.messages import (
     CLIENT_COMMANDS,
     CLIENT_QUERIES,
     Report,
@@ -30,8 +32,6 @@ from ipc.messages import (
     client_decoder,
     server_decoder,
 )
-from ipc.records import COMMAND, MAX_SHARDS, REPORT, SEQUENCE_BITS
-from ipc.vocabulary import ExecType
 
 MAX_BODY = 1024
 STREAM, ACCOUNT, TIME_NS = 3, 0xFEED_F00D_DEAD_BEEF, 5

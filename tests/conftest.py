@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from engine.warm import warm
-from ipc.mapping import run_directory
+from ipc.memory.mapping import run_directory
 from tests.books import BOOKS, WIDE, Desk, MakeBook
 
 # A run of a random test says how to repeat it; its speed is not a fault.

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from engine.config import load_config
-from engine.follower import Follower
-from engine.holds import hold
 from engine.plan import Plan
+from engine.shard.follower import Follower
+from engine.shard.holds import hold
 
 WAIT_S = 1.0
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from engine.plan import Plan
-from engine.snapshotter import take_snapshot
-from engine.trade_lines import LineFormatter
-from engine.trade_log import TradeLog
+from engine.shard.snapshotter import take_snapshot
+from engine.trade_log.lines import LineFormatter
+from engine.trade_log.log import TradeLog
 from tests.kept import commands_for, plan_of, recovered, write_journal
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from bench.flows import Flow, Profile, near
-from engine.book import Records
-from engine.books import book_limits
-from engine.journal import JournalWriter
-from engine.journal_reader import End
+from engine.books.choice import book_limits
+from engine.books.contract import Records
+from engine.journal.reader import End
+from engine.journal.shard_config import shard_config_of
+from engine.journal.writer import JournalWriter
 from engine.plan import Plan
-from engine.recovery import Recovered, recover
-from engine.shard_terms import terms_of
+from engine.shard.recovery import Recovered, recover
 from ipc.records import TRADE
 from tests.product import make_config
 
@@ -41,7 +41,7 @@ def write_journal(plan: Plan, commands: Records, end: End | None = None, secret:
     settings = plan.config.journal
     journal = JournalWriter(
         plan.journal_dir(0),
-        terms_of(plan, 0),
+        shard_config_of(plan, 0),
         end or End(),
         settings.segment_bytes,
         secret=secret,

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from frontend.async_client import AsyncClient
 from frontend.client import Client
-from ipc.frames import FrameSplitter, frame
-from ipc.messages import MAX_BODY, InstrumentInfo, Login, Welcome, client_decoder
-from ipc.sockets import Address, listen
+from frontend.client.asynchronous import AsyncClient
+from ipc.links.sockets import Address, listen
+from ipc.wire.frames import FrameSplitter, frame
+from ipc.wire.messages import MAX_BODY, InstrumentInfo, Login, Welcome, client_decoder
 
 INSTRUMENTS = [
     InstrumentInfo(1, "AAPL", "0.01", "1", 1, 1 << 40),

@@ -12,9 +12,9 @@ import pytest
 from engine.config import Config, parse_config
 from engine.plan import Plan
 from frontend.launch import running_engine
-from ipc.frames import FrameSplitter, frame
-from ipc.messages import MAX_BODY, Closing, Login, Message, Welcome, server_decoder
-from ipc.sockets import Address, connect
+from ipc.links.sockets import Address, connect
+from ipc.wire.frames import FrameSplitter, frame
+from ipc.wire.messages import MAX_BODY, Closing, Login, Message, Welcome, server_decoder
 from tests.fork_server import shared_fork_server
 
 SYMBOLS = ["AA", "BB", "CC", "DD", "EE", "FF", "GG", "HH"]

@@ -14,16 +14,19 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from engine.account_sequences import AccountSequences
-from engine.book import BookLimits, Counters
-from engine.books import make_book
+from engine.books.choice import make_book
+from engine.books.contract import BookLimits, Counters
 from engine.config import Config
 from engine.plan import Plan
 from engine.process import run_member
-from ipc.backend import Backend, Link
-from ipc.codec import FRONTEND_STREAM, command_row
-from ipc.frames import frame
-from ipc.messages import (
+from engine.shard.account_sequences import AccountSequences
+from ipc.links.backend import Backend, Link
+from ipc.memory.ring import REPORTS, RingWriter, create_ring
+from ipc.memory.status import ProcessSlot, StatusReader, create_status
+from ipc.records import COMMAND, REPORT, TRADE
+from ipc.wire.frames import frame
+from ipc.wire.matcher_codec import FRONTEND_STREAM, command_row
+from ipc.wire.messages import (
     CloseStream,
     MassCancel,
     Message,
@@ -31,9 +34,6 @@ from ipc.messages import (
     StreamOpened,
     backend_decoder,
 )
-from ipc.records import COMMAND, REPORT, TRADE
-from ipc.ring import REPORTS, RingWriter, create_ring
-from ipc.status import ProcessSlot, StatusReader, create_status
 from tests.fork_server import shared_fork_server
 from tests.product import UNTIL_S, Wire
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from bench.equality import BOOKS, Pair
-from engine.book import BookLimits, Records
+from engine.books.contract import BookLimits, Records
+from engine.books.ladder import LadderBook
+from engine.books.ladder.tables import FIRST_CAPACITY
 from engine.config import ConfigError, parse_config
-from engine.ladder import LadderBook
-from engine.ladder.tables import FIRST_CAPACITY
-from ipc.messages import NewOrder, Reject, Report
 from ipc.vocabulary import RULES, CommandType, Reason, Side, TimeInForce
+from ipc.wire.messages import NewOrder, Reject, Report
 from tests.books import Desk, MakeBook, accepted, rejected
 from tests.product import Wire, running
 from tests.test_mass_cancels import GO_ON, ROOMY, command, mass_cancel, orders

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.account_sequences import AccountSequences
+from engine.shard.account_sequences import AccountSequences
 from ipc.records import REPORT, account_of, make_id
 from ipc.vocabulary import ExecType, Flag
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from frontend.accounts import MAX_LINE_BYTES, AccountError, AccountRegistry
 from frontend.client import Client
-from frontend.errors import LoginRefusedError
+from frontend.client.errors import LoginRefusedError
+from frontend.gateway.accounts import MAX_LINE_BYTES, AccountError, AccountRegistry
 from frontend.http.names import AccountNames
 from ipc.records import account_of
 from tests.failing_disk import Disk

@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 
 from bench.aimed import aimed_at_fixed, aimed_at_table, longest_walks
-from engine.account_sequences import PROBE_LIMIT, AccountSequences
-from engine.book import Records, state_hash
-from engine.journal_format import JournalError
-from engine.journal_reader import read_header, segments_of
-from engine.ladder import LadderBook
-from engine.ladder.tables import Tables
-from engine.reference import ReferenceBook
-from engine.snapshot import read_snapshot
-from engine.snapshotter import take_snapshot
-from ipc.codec import ReportEncoder
-from ipc.frames import FrameSplitter
-from ipc.keyed import place_of
-from ipc.keyed_kernel import home_of
-from ipc.messages import MAX_BODY
+from engine.books.contract import Records, state_hash
+from engine.books.ladder import LadderBook
+from engine.books.ladder.tables import Tables
+from engine.books.reference.book import ReferenceBook
+from engine.journal.format import JournalError
+from engine.journal.reader import read_header, segments_of
+from engine.journal.snapshot import read_snapshot
+from engine.shard.account_sequences import PROBE_LIMIT, AccountSequences
+from engine.shard.snapshotter import take_snapshot
+from ipc.native.keyed import place_of
+from ipc.native.keyed_kernel import home_of
 from ipc.records import make_id
 from ipc.vocabulary import Side
+from ipc.wire.frames import FrameSplitter
+from ipc.wire.matcher_codec import ReportEncoder
+from ipc.wire.messages import MAX_BODY
 from tests.books import WIDE, World, random_commands, run
 from tests.kept import commands_for, plan_of, recovered, write_journal
 from tests.test_account_sequences import reports_for

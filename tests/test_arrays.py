@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 
 from engine.plan import Plan
-from frontend import array_exchange
-from frontend.array_exchange import ArrayExchange
-from frontend.client import AsyncClient, Client
-from frontend.errors import (
+from frontend.client import AsyncClient, Client, array_exchange
+from frontend.client.array_exchange import ArrayExchange
+from frontend.client.errors import (
     AnswerTimeoutError,
     ClosedError,
     ConnectionLostError,
@@ -25,11 +24,8 @@ from frontend.errors import (
     MissedReportsError,
     ProtocolError,
 )
-from frontend.session import MAX_COUNTER, Session
-from ipc import client_codec
-from ipc.compiled import HAVE_NUMBA
-from ipc.frames import FrameSplitter, frame
-from ipc.messages import Closing, Login, Pong, Report, ShardRestarted, Welcome, client_decoder
+from frontend.client.session import MAX_COUNTER, Session
+from ipc.native.compiled import HAVE_NUMBA
 from ipc.records import COMMAND, REPORT, make_id
 from ipc.vocabulary import (
     MAX_CLIENT_ID,
@@ -41,6 +37,9 @@ from ipc.vocabulary import (
     Side,
     TimeInForce,
 )
+from ipc.wire import client_codec
+from ipc.wire.frames import FrameSplitter, frame
+from ipc.wire.messages import Closing, Login, Pong, Report, ShardRestarted, Welcome, client_decoder
 from tests.peer import INSTRUMENTS, Awaited, Caller, Connect, Peer
 from tests.test_client import SHORT_S, answer, reject
 

@@ -8,9 +8,9 @@ import threading
 import numpy as np
 import pytest
 
-from ipc import atomics
-from ipc.compiled import HAVE_NUMBA, compiled
-from ipc.kernel_atomics import fence, full_fence, load_acquire, store_release
+from ipc.memory import atomics
+from ipc.native.compiled import HAVE_NUMBA, compiled
+from ipc.native.kernel_atomics import fence, full_fence, load_acquire, store_release
 
 ELSEWHERE = """
 import platform, sys
@@ -55,7 +55,8 @@ def test_a_machine_of_another_order_needs_numba() -> None:
 
 def test_readers_need_no_numba() -> None:
     readers = (
-        "import sys, ipc.ring, ipc.table, ipc.board, ipc.status; print('numba' in sys.modules)"
+        "import sys, ipc.memory.ring, ipc.memory.order_table, ipc.memory.depth_board;"
+        "import ipc.memory.status; print('numba' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", readers], capture_output=True, check=True)
     assert done.stdout == b"False\n"

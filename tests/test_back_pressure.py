@@ -13,13 +13,16 @@ import pytest
 
 from engine.config import Config, load_config
 from engine.plan import Plan
-from frontend.array_exchange import MAX_UNDER_WAY
 from frontend.client import Client
-from frontend.entry import ODD_A_TURN
-from frontend.frame_sorter import StreamSorter, count_answers
-from ipc.codec import ReportEncoder
-from ipc.frames import HEADER, FrameSplitter, frame
-from ipc.messages import (
+from frontend.client.array_exchange import MAX_UNDER_WAY
+from frontend.gateway.client_connection import ODD_A_TURN
+from frontend.gateway.frame_sorter import StreamSorter, count_answers
+from ipc.memory.status import StatusReader
+from ipc.records import COMMAND, REPORT
+from ipc.vocabulary import MAX_CLIENT_ID, CommandType, ExecType, Reason
+from ipc.wire.frames import HEADER, FrameSplitter, frame
+from ipc.wire.matcher_codec import ReportEncoder
+from ipc.wire.messages import (
     MAX_BODY,
     Cancel,
     MassCancel,
@@ -30,9 +33,6 @@ from ipc.messages import (
     Report,
     server_decoder,
 )
-from ipc.records import COMMAND, REPORT
-from ipc.status import StatusReader
-from ipc.vocabulary import MAX_CLIENT_ID, CommandType, ExecType, Reason
 from tests.product import WAIT_S, Wire, make_config, running, until
 
 SLOW, FAST = 1, 2

@@ -8,9 +8,11 @@ import msgspec
 import pytest
 
 from engine.plan import Plan
-from ipc.explain import Request, request_of
-from ipc.frames import HEADER, frame
-from ipc.messages import (
+from ipc.memory.status import StatusReader
+from ipc.records import make_id
+from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, CommandType, ExecType, Reason
+from ipc.wire.frames import HEADER, frame
+from ipc.wire.messages import (
     MAX_COMMAND_BODY,
     BookQuery,
     BookSnapshot,
@@ -31,9 +33,7 @@ from ipc.messages import (
     TradeList,
     TradesQuery,
 )
-from ipc.records import make_id
-from ipc.status import StatusReader
-from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, CommandType, ExecType, Reason
+from ipc.wire.rejects import Request, request_of
 from tests.product import Wire, make_config, running, until
 
 Wires = Callable[[str], Wire]

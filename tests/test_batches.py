@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.book import Book, BookLimits, Counters, Progress, Records, state_hash
-from engine.reference import ReferenceBook
+from engine.books.contract import Book, BookLimits, Counters, Progress, Records, state_hash
+from engine.books.reference.book import ReferenceBook
 from ipc.records import REPORT, TRADE, make_id
 from ipc.vocabulary import (
     CommandType,

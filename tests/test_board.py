@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ipc import board as board_module
-from ipc.board import BoardBusyError, BoardReader, BoardWriter, create_board
+from ipc.memory import depth_board as board_module
+from ipc.memory.depth_board import BoardBusyError, BoardReader, BoardWriter, create_board
 from ipc.records import LEVEL
 from tests.shared_memory import until, working
 

@@ -9,9 +9,9 @@ from contextlib import ExitStack
 import pytest
 
 from engine.plan import Plan
-from ipc.messages import MassCancelReport, Message, NewOrder, OrderQuery, OrderState, Report
-from ipc.status import StatusReader
+from ipc.memory.status import StatusReader
 from ipc.vocabulary import ExecType, OrdStatus, Reason
+from ipc.wire.messages import MassCancelReport, Message, NewOrder, OrderQuery, OrderState, Report
 from tests.product import Wire, make_config, running, until
 
 _users = itertools.count()

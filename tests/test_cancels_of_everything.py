@@ -5,8 +5,8 @@ from collections import Counter, deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frontend.mass_cancels import MassCancels, UnderWay
-from ipc.messages import MassCancel, MassCancelReport, NewOrder, Report
+from frontend.gateway.mass_cancels import MassCancels, UnderWay
+from ipc.wire.messages import MassCancel, MassCancelReport, NewOrder, Report
 from tests.product import Wire, make_config, running
 
 WINDOW = 16

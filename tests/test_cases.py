@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from ipc.messages import Reduce, client_decoder, encoder
 from ipc.vocabulary import ExecType, Flag, Liquidity, Reason, Side, TimeInForce
+from ipc.wire.messages import Reduce, client_decoder, encoder
 from tests.books import WIDE, Desk, MakeBook, Report
 
 Row = dict[str, Any]

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from frontend.client import AsyncClient, Client, Order
-from frontend.errors import (
+from frontend.client import AsyncClient, Client
+from frontend.client.blocking import Order
+from frontend.client.errors import (
     AnswerTimeoutError,
     ClientError,
     ClosedError,
@@ -22,10 +23,10 @@ from frontend.errors import (
     ProtocolError,
     UnknownOutcomeError,
 )
-from frontend.results import Execution
-from ipc.frames import frame
-from ipc.messages import Closing, NewOrder, Ping, Pong, Reject, Report
+from frontend.client.results import Execution
 from ipc.vocabulary import ExecType, Reason
+from ipc.wire.frames import frame
+from ipc.wire.messages import Closing, NewOrder, Ping, Pong, Reject, Report
 from tests.peer import Caller, Connect, Peer
 
 SHORT_S = 0.2

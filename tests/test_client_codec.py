@@ -9,9 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.config import load_config
-from frontend.simulated_flow import SimulatedFlow
-from ipc import client_codec
-from ipc.client_codec import (
+from frontend.demo.simulated_flow import SimulatedFlow
+from ipc.native.compiled import HAVE_NUMBA
+from ipc.records import COMMAND, MAX_SHARDS, REPORT, SEQUENCE_BITS, make_id
+from ipc.vocabulary import MAX_CLIENT_ID, RULES, CommandType, ExecType, Flag, Reason
+from ipc.wire import client_codec
+from ipc.wire.client_codec import (
     DONE,
     FULL,
     ODD,
@@ -21,11 +24,10 @@ from ipc.client_codec import (
     report_messages,
     report_records,
 )
-from ipc.codec import ReportEncoder, command_row
-from ipc.command_encoder import MAX_FRAME
-from ipc.compiled import HAVE_NUMBA
-from ipc.frames import HEADER, HEADER_BYTES, FrameSplitter, FrameTooLongError, frame
-from ipc.messages import (
+from ipc.wire.command_encoder import MAX_FRAME
+from ipc.wire.frames import HEADER, HEADER_BYTES, FrameSplitter, FrameTooLongError, frame
+from ipc.wire.matcher_codec import ReportEncoder, command_row
+from ipc.wire.messages import (
     MAX_BODY,
     MAX_COMMAND_BODY,
     MassCancelReport,
@@ -35,8 +37,6 @@ from ipc.messages import (
     client_decoder,
     server_decoder,
 )
-from ipc.records import COMMAND, MAX_SHARDS, REPORT, SEQUENCE_BITS, make_id
-from ipc.vocabulary import MAX_CLIENT_ID, RULES, CommandType, ExecType, Flag, Reason
 from tests.books import commands_of
 from tests.test_codec import wide
 

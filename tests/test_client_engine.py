@@ -12,21 +12,11 @@ import pytest
 
 from engine.config import ConfigError, parse_config
 from engine.plan import Plan
-from frontend.backends import RECEIVE_BYTES
-from frontend.client import AsyncClient, Client, Order
-from frontend.errors import InvalidOrderError, OrderRejectedError
-from frontend.results import Execution
-from ipc.messages import (
-    MAX_BODY,
-    NewOrder,
-    Reject,
-    Replace,
-    Report,
-    Trade,
-    TradeList,
-    TradesQuery,
-    encoder,
-)
+from frontend.client import AsyncClient, Client
+from frontend.client.blocking import Order
+from frontend.client.errors import InvalidOrderError, OrderRejectedError
+from frontend.client.results import Execution
+from frontend.gateway.matcher_links import RECEIVE_BYTES
 from ipc.records import COMMAND
 from ipc.vocabulary import (
     RULES,
@@ -38,6 +28,17 @@ from ipc.vocabulary import (
     Reason,
     Side,
     TimeInForce,
+)
+from ipc.wire.messages import (
+    MAX_BODY,
+    NewOrder,
+    Reject,
+    Replace,
+    Report,
+    Trade,
+    TradeList,
+    TradesQuery,
+    encoder,
 )
 from tests.peer import Awaited
 from tests.product import Wire, running

@@ -12,18 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.plan import Plan
-from frontend.commands import Order
-from frontend.errors import (
+from frontend.client.commands import Order
+from frontend.client.errors import (
     ConnectionLostError,
     MissedReportsError,
     NotCarriedOutError,
     ReportGapError,
     UnknownOutcomeError,
 )
-from frontend.results import Execution
-from frontend.session import Session, outcome
-from ipc.frames import HEADER, frame
-from ipc.messages import (
+from frontend.client.results import Execution
+from frontend.client.session import Session, outcome
+from ipc.memory.status import ProcessStatus, StatusReader
+from ipc.records import make_id, shard_of
+from ipc.vocabulary import ExecType
+from ipc.wire.frames import HEADER, frame
+from ipc.wire.messages import (
     Closing,
     InstrumentInfo,
     Login,
@@ -34,9 +37,6 @@ from ipc.messages import (
     Welcome,
     client_decoder,
 )
-from ipc.records import make_id, shard_of
-from ipc.status import ProcessStatus, StatusReader
-from ipc.vocabulary import ExecType
 from tests.peer import Caller, Connect, Peer
 from tests.product import make_config, running, until
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from frontend.client import Client
-from ipc import code_cache
-from ipc.compiled import HAVE_NUMBA
+from ipc.native import code_cache
+from ipc.native.compiled import HAVE_NUMBA
 from tests.namespaces import in_namespace, sealed
 from tests.product import config_text
 from tests.test_serve import Served
@@ -76,7 +76,7 @@ def test_a_product_keeps_it_in_its_data_directory(
 
 
 def test_a_client_keeps_it_in_a_directory_of_its_own(directory: Path) -> None:
-    done = run(["-c", "import frontend.client"], directory, temporary=directory)
+    done = run(["-c", "import frontend.client.blocking"], directory, temporary=directory)
     place = directory / f"shardbook-cache-{os.getuid()}"
     assert (done.returncode, done.stderr) == (0, f"machine code is kept in {place}: {NEITHER}\n")
     assert place.stat().st_mode & 0o777 == 0o700
@@ -84,7 +84,7 @@ def test_a_client_keeps_it_in_a_directory_of_its_own(directory: Path) -> None:
 
 def test_a_client_without_any_place_works_all_the_same() -> None:
     code = (
-        "import numpy as np; from ipc.scanner import read_uint;"
+        "import numpy as np; from ipc.wire.command_decoder import read_uint;"
         "print(read_uint(np.array([5], np.uint8), 0, 1)[0])"
     )
     done = run(["-c", code])

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipc.codec import FRONTEND_STREAM, CommandDecoder, ReportEncoder, command_row
-from ipc.compiled import HAVE_NUMBA
-from ipc.frames import HEADER, FrameSplitter, frame
-from ipc.messages import (
+from ipc.native.compiled import HAVE_NUMBA
+from ipc.records import COMMAND, REPORT, account_of
+from ipc.vocabulary import RULES, ExecType, Flag, Reason
+from ipc.wire.frames import HEADER, FrameSplitter, frame
+from ipc.wire.matcher_codec import FRONTEND_STREAM, CommandDecoder, ReportEncoder, command_row
+from ipc.wire.messages import (
     MAX_BODY,
     Cancel,
     MassCancel,
@@ -23,8 +25,6 @@ from ipc.messages import (
     backend_decoder,
     server_decoder,
 )
-from ipc.records import COMMAND, REPORT, account_of
-from ipc.vocabulary import RULES, ExecType, Flag, Reason
 from tests.books import commands_of
 
 pytestmark = pytest.mark.skipif(not HAVE_NUMBA, reason="numba is missing: nothing is compiled")

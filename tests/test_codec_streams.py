@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipc.compiled import HAVE_NUMBA
-from ipc.frames import HEADER
-from ipc.messages import Report, tag_of
+from ipc.native.compiled import HAVE_NUMBA
 from ipc.vocabulary import ExecType
+from ipc.wire.frames import HEADER
+from ipc.wire.messages import Report, tag_of
 from tests.codec_checks import CHECKS, MAX_BODY, check_answers, check_delivery, check_routing
 from tests.test_client_codec import answer_bodies
 from tests.test_codec import bodies

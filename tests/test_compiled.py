@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from ipc.compiled import HAVE_NUMBA, digest_of, with_closure
+from ipc.native.compiled import HAVE_NUMBA, digest_of, with_closure
 
 
 def module_at(path: Path) -> ModuleType:

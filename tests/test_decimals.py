@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from engine.config import ConfigError, load_config, parse_config
 from engine.environment import with_environment
 from frontend.cli import _seconds, _speed, _whole
-from frontend.commands import Commands, Order
-from frontend.errors import InvalidOrderError
-from frontend.listings import Listings
+from frontend.client.commands import Commands, Order
+from frontend.client.errors import InvalidOrderError
+from frontend.client.listings import Listings
 from ipc.decimals import (
     MAX_CHARACTERS,
     MAX_MAGNITUDE,
@@ -29,7 +29,7 @@ from ipc.decimals import (
     shown,
     whole_number,
 )
-from ipc.messages import InstrumentInfo
+from ipc.wire.messages import InstrumentInfo
 
 PLAIN = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 NEARLY = st.text(st.sampled_from("0123456789+-.eE_ \u0661\uff11\u00b2\n\tnaif"), max_size=130)

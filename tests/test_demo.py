@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import frontend.demo
-from engine.book import Records
-from engine.trade_lines import LoggedTrade
-from frontend.demo import demo_config, run_demo, sample_orders
-from frontend.demo_load import DemoError, Load, Told
+import frontend.demo.run
+from engine.books.contract import Records
+from engine.trade_log.lines import LoggedTrade
+from frontend.demo.load import DemoError, Load, Told
+from frontend.demo.run import demo_config, run_demo, sample_orders
 from ipc.instruments import Instrument
-from ipc.mapping import run_directory
+from ipc.memory.mapping import run_directory
 from ipc.records import ORDER, make_id
 
 COMMAND = [sys.executable, "-m", "frontend.cli", "demo"]
@@ -99,7 +99,7 @@ def test_an_interrupted_demo_ends_quietly_and_leaves_nothing(place: Path) -> Non
 def test_it_stops_at_its_most_orders_and_names_a_failed_check(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_log = frontend.demo.read_log
+    read_log = frontend.demo.run.read_log
     lost: list[int] = []
 
     def losing(trades: Iterable[LoggedTrade], instruments: Sequence[Instrument]) -> Records:
@@ -107,8 +107,8 @@ def test_it_stops_at_its_most_orders_and_names_a_failed_check(
         lost.append(int(log["trade_id"][3]))
         return np.delete(log, 3)
 
-    monkeypatch.setattr(frontend.demo, "read_log", losing)
-    monkeypatch.setattr(frontend.demo, "MAX_ORDERS", 3_000)
+    monkeypatch.setattr(frontend.demo.run, "read_log", losing)
+    monkeypatch.setattr(frontend.demo.run, "MAX_ORDERS", 3_000)
     out = io.StringIO()
     assert run_demo(3_600, 4, 5, out) == 1
     assert re.search(r"^stopped early, after [3-8],\d{3} orders", out.getvalue(), re.M)

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from engine.book import BookLimits, Records
+from engine.books.contract import BookLimits, Records
+from engine.books.reference.book import ReferenceBook
 from engine.config import parse_config
-from engine.reference import ReferenceBook
-from frontend.demo_checks import (
+from frontend.demo.checks import (
     check_book,
     check_log,
     check_order_table,
     check_quantities,
     check_ring,
 )
-from frontend.demo_tally import Tally
-from frontend.simulated_flow import SimulatedFlow
+from frontend.demo.simulated_flow import SimulatedFlow
+from frontend.demo.tally import Tally
 from ipc.records import LEVEL, TRADE, make_id
 from ipc.vocabulary import CommandType, ExecType, Side
 from tests.books import run

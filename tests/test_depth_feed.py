@@ -15,7 +15,7 @@ from frontend.http.api import Api
 from frontend.http.depth import applied
 from frontend.http.feeds import DepthFeed, Feed
 from frontend.http.market import Market
-from ipc.board import BoardReader, BoardWriter, create_board
+from ipc.memory.depth_board import BoardReader, BoardWriter, create_board
 from ipc.records import LEVEL
 
 CHANGES = 100_000

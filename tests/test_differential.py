@@ -26,13 +26,13 @@ from bench.equality import (
 )
 from bench.flows import PROFILES, Flow
 from bench.recorded import RECORDED, recorded_commands, recorded_limits
-from engine.book import Book, BookLimits, Progress, Records
-from engine.reference import ReferenceBook
-from engine.rules import SWEEP_ORDERS
-from frontend.flow_file import message_of, read_flow
-from ipc.messages import MassCancel, NewOrder
+from engine.books.contract import Book, BookLimits, Progress, Records
+from engine.books.reference.book import ReferenceBook
+from engine.books.rules import SWEEP_ORDERS
+from frontend.replay.flow_file import message_of, read_flow
 from ipc.records import REPORT
 from ipc.vocabulary import MAX_PRICE, MAX_RESTING_ORDERS, ExecType, Flag, Reason, Side
+from ipc.wire.messages import MassCancel, NewOrder
 from tests.books import TIME_NS, WORLD, command_batches, commands_of
 
 SEED = 20_251

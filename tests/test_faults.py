@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 
 from bench.truth import Told
-from engine.journal_format import JournalError
-from engine.journal_reader import segments_of
-from engine.keeper import Keeper
-from engine.matcher import Matcher
+from engine.journal.format import JournalError
+from engine.journal.reader import segments_of
 from engine.plan import Plan
+from engine.shard.durability import Durability
+from engine.shard.matcher import Matcher
 from engine.shared import create_shared
 from engine.storage import Storage
-from ipc.frames import frame
-from ipc.messages import Cancel, NewOrder, Reject, Report
-from ipc.ring import GatingReader
-from ipc.status import StatusWriter
+from ipc.memory.ring import GatingReader
+from ipc.memory.status import StatusWriter
 from ipc.vocabulary import Reason
+from ipc.wire.frames import frame
+from ipc.wire.messages import Cancel, NewOrder, Reject, Report
 from tests.kept import commands_for, plan_of
 from tests.product import Wire, until
 from tests.test_journal import BadDisk
@@ -198,9 +198,9 @@ def matcher(
     plan.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     create_shared(plan, {})
     status = StatusWriter(plan.status_path, "matcher", 0)
-    keeper = Keeper(plan, 0, status, storage, lambda: stopping)
+    durability = Durability(plan, 0, status, storage, lambda: stopping)
     times = clock or iter(range(1, 1_000))
-    started = Matcher(plan, 0, status, keeper, lambda: next(times), lambda: None)
+    started = Matcher(plan, 0, status, durability, lambda: next(times), lambda: None)
     try:
         yield started
     finally:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.book import BookLimits, Records
-from frontend.flow_file import Flow, FlowFileError, Op, message_of, read_flow
-from ipc.messages import Cancel, NewOrder, Reduce, Replace
+from engine.books.contract import BookLimits, Records
+from frontend.replay.flow_file import Flow, FlowFileError, Op, message_of, read_flow
 from ipc.records import LEVEL, REPORT, TRADE
 from ipc.vocabulary import MAX_RESTING_ORDERS, ExecType, Liquidity, Reason, Side
+from ipc.wire.messages import Cancel, NewOrder, Reduce, Replace
 from tests.books import MakeBook, commands_of, run
 
 BATCH = 4096

@@ -14,21 +14,21 @@ from threading import Event, Thread
 import numpy as np
 import pytest
 
-from engine.book import Records, state_hash
-from engine.follower import BATCH_COMMANDS, Followed, Follower
-from engine.holds import held_positions, hold, release
-from engine.journal import JournalWriter
-from engine.journal_format import JournalError
-from engine.journal_reader import End, JournalReader, segments_of
+from engine.books.contract import Records, state_hash
+from engine.journal.format import JournalError
+from engine.journal.reader import End, JournalReader, segments_of
+from engine.journal.shard_config import shard_config_of
+from engine.journal.snapshot import sequence_of_snapshot, snapshots_of
+from engine.journal.writer import JournalWriter
 from engine.plan import Plan
-from engine.recovery import recover
-from engine.shard_terms import terms_of
-from engine.snapshot import sequence_of_snapshot, snapshots_of
-from engine.snapshotter import take_snapshot
+from engine.shard.follower import BATCH_COMMANDS, Followed, Follower
+from engine.shard.holds import held_positions, hold, release
+from engine.shard.recovery import recover
+from engine.shard.snapshotter import take_snapshot
 from frontend.client import Client
+from ipc.memory.ring import RingReader
+from ipc.memory.status import ProcessSlot, StatusWriter, create_status
 from ipc.records import COMMAND, TRADE
-from ipc.ring import RingReader
-from ipc.status import ProcessSlot, StatusWriter, create_status
 from ipc.vocabulary import CommandType, OrderType, Side, TimeInForce
 from tests.following import opened, position_of
 from tests.kept import commands_for, plan_of, recovered, write_journal
@@ -115,7 +115,7 @@ def test_it_goes_on_from_any_position(tmp_path: Path, position: int) -> None:
 def test_it_stops_and_goes_on_while_the_journal_grows(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, SMALL)
     commands = commands_for(plan, 5_000)
-    journal = JournalWriter(plan.journal_dir(0), terms_of(plan, 0), End(), 16_384)
+    journal = JournalWriter(plan.journal_dir(0), shard_config_of(plan, 0), End(), 16_384)
     followed: list[Followed] = []
     with following(plan) as follower:
         for start in range(0, 5_000, 100):
@@ -136,7 +136,7 @@ def test_a_reader_goes_on_where_what_it_has_read_is_removed(tmp_path: Path) -> N
     plan = plan_of(tmp_path, SMALL)
     directory, commands = plan.journal_dir(0), commands_for(plan, 3_000)
     write_journal(plan, commands[:2_000])
-    reader = JournalReader(directory, terms_of(plan, 0), 0, live=True)
+    reader = JournalReader(directory, shard_config_of(plan, 0), 0, live=True)
     assert sum(map(len, reader.chunks())) == 2_000
     old = [segment.path for segment in segments_of(directory)]
     write_journal(plan, commands[2_000:], end=recovered(plan)[0].end)

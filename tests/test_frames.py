@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipc.frames import HEADER, FrameSplitter, FrameTooLongError, frame
-from ipc.messages import Ping, client_decoder
+from ipc.wire.frames import HEADER, FrameSplitter, FrameTooLongError, frame
+from ipc.wire.messages import Ping, client_decoder
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.binary(max_size=40))), st.data())

@@ -3,9 +3,9 @@
 import os
 
 from engine.plan import Plan
-from ipc.messages import Cancel, MassCancel, MassCancelReport, NewOrder, Reject, Report
-from ipc.status import ProcessStatus, StatusReader
+from ipc.memory.status import ProcessStatus, StatusReader
 from ipc.vocabulary import ExecType, Reason
+from ipc.wire.messages import Cancel, MassCancel, MassCancelReport, NewOrder, Reject, Report
 from tests.product import Wire, make_config, running, until
 
 

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from engine.plan import Plan
-from ipc.messages import Cancel, Login, NewOrder, OrderQuery, Reject, Report
+from ipc.memory.status import StatusReader
 from ipc.records import sequence_of
-from ipc.status import StatusReader
 from ipc.vocabulary import Reason
+from ipc.wire.messages import Cancel, Login, NewOrder, OrderQuery, Reject, Report
 from tests.http import API, Http, serving
 from tests.product import Wire, make_config, running, until
 

@@ -16,11 +16,11 @@ from bench.hostile.honest import reports_of
 from bench.hostile.run import Bench, Outcome, Plan, settings
 from bench.load import generators
 from bench.products import Product
-from frontend.demo_checks import both_sides
-from ipc.client_codec import report_records
-from ipc.frames import frame
-from ipc.messages import MassCancelReport, Reject, Report
+from frontend.demo.checks import both_sides
 from ipc.records import ORDER, TRADE, make_id
+from ipc.wire.client_codec import report_records
+from ipc.wire.frames import frame
+from ipc.wire.messages import MassCancelReport, Reject, Report
 from tests.product import running
 
 

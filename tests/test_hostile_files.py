@@ -14,12 +14,12 @@ import pytest
 from msgspec import json
 
 from bench.fuzz_files import run
-from engine.journal_format import JournalError
-from engine.journal_reader import segments_of
+from engine.journal.format import JournalError
+from engine.journal.reader import segments_of
+from engine.journal.snapshot import MAGIC, encode, read_snapshot, snapshots_of
 from engine.plan import Plan
 from engine.printable import printable
-from engine.snapshot import MAGIC, encode, read_snapshot, snapshots_of
-from engine.trade_segments import compressed_path
+from engine.trade_log.segments import compressed_path
 from engine.verify import verify
 from tests.hostile_files import product_files
 

@@ -14,7 +14,7 @@ from engine.config import ConfigError, HttpSection, parse_config
 from engine.plan import Plan
 from frontend.http.access import Access
 from frontend.http.errors import ApiError
-from ipc.sockets import Address
+from ipc.links.sockets import Address
 from tests.http import API, Http, serving
 from tests.test_http_socket import Ws
 

@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 from engine.children import FINISH
 from engine.plan import Plan
 from frontend.http.connection import Answer, Bounds, Call, Reply, connections
-from ipc.status import StatusReader
+from ipc.memory.status import StatusReader
 from tests.http import API, WAIT_S, Http, serving
 from tests.product import until
 from tests.test_http_faults import pid_of

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 
 from engine.plan import Plan
+from frontend.gateway.keys import key_section, new_key
 from frontend.http.door import Door, Limits, Place
 from frontend.http.errors import ApiError
-from frontend.keys import key_section, new_key
-from ipc.sockets import connect
+from ipc.links.sockets import connect
 from tests.http import API, WAIT_S, Http, free_port, serving
 from tests.product import until
 from tests.test_http_connection import HEALTH, Raw, counter

@@ -11,11 +11,11 @@ import pytest
 from frontend.http.errors import ApiError
 from frontend.http.exchange import Exchange
 from frontend.http.user_session import UserSession
-from ipc.frames import frame
-from ipc.messages import Report, ShardRestarted
+from ipc.memory.order_table import OrderTableReader, OrderTableWriter, create_table
 from ipc.records import REPORT, make_id
-from ipc.table import OrderTableReader, OrderTableWriter, create_table
 from ipc.vocabulary import CommandType, ExecType, OrderType, OrdStatus, Side, TimeInForce
+from ipc.wire.frames import frame
+from ipc.wire.messages import Report, ShardRestarted
 
 ORDER_ID = make_id(0, 5)
 SEQUENCE = 40
@@ -140,8 +140,8 @@ def test_an_order_that_the_table_has_forgotten_is_done(table) -> None:
 
 def test_a_restart_ends_what_was_sent_to_that_shard_before_it_died() -> None:
     status = SimpleNamespace(add=lambda name, count: None)
-    hall = SimpleNamespace(config=SimpleNamespace(max_unread_bytes=1), status=status)
-    session = UserSession(hall, "alice", [], lambda _: None, lambda _: None)  # type: ignore[arg-type]
+    gateway = SimpleNamespace(config=SimpleNamespace(max_unread_bytes=1), status=status)
+    session = UserSession(gateway, "alice", [], lambda _: None, lambda _: None)  # type: ignore[arg-type]
     ended: list[int] = []
     sent = [(1, 0, 20), (2, 1, 40), (3, None, 60), (4, 0, 80)]  # its end, of what was sent
     for request_id, shard, sent_bytes in sent:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.plan import Plan
-from engine.trade_lines import parse_lines
+from engine.trade_log.lines import parse_lines
 from frontend.reading import Reader
+from ipc.memory.order_table import OrderTableReader
+from ipc.memory.status import StatusReader
 from ipc.records import account_of
-from ipc.status import StatusReader
-from ipc.table import OrderTableReader
 from tests.http import API, Http, serving
 from tests.product import until
 

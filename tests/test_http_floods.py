@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 from websockets.exceptions import ConnectionClosed
 
 from engine.plan import Plan
+from frontend.gateway.keys import key_section, new_key
 from frontend.http.log_limits import LINES_A_MINUTE
 from frontend.http.socket_protocol import (
     CLOSE_S,
@@ -27,8 +28,7 @@ from frontend.http.socket_protocol import (
     SocketProtocol,
 )
 from frontend.http.sockets import MAX_OPS_BEFORE_LOGIN, MAX_PENDING_OPS
-from frontend.keys import key_section, new_key
-from ipc.status import StatusReader
+from ipc.memory.status import StatusReader
 from tests.http import WAIT_S, free_port, http_section, serving
 from tests.product import until
 from tests.test_http_faults import pid_of

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from engine.book import BookLimits
+from engine.books.contract import BookLimits
+from engine.books.reference.book import ReferenceBook
 from engine.plan import Plan
-from engine.reference import ReferenceBook
+from ipc.memory.status import StatusReader
 from ipc.records import account_of
-from ipc.status import StatusReader
 from ipc.vocabulary import MAX_PRICE, CommandType, ExecType, Flag, Side
 from tests.books import Desk, Report
 from tests.http import API, Http, serving

@@ -20,14 +20,14 @@ from engine.config import ConfigError, load_config, parse_config
 from engine.environment import with_environment
 from engine.plan import Plan
 from engine.supervisor import ServeError
-from frontend.async_client import AsyncClient
 from frontend.client import Client
-from frontend.commands import ServerMessage
-from frontend.errors import ConnectError
-from frontend.keys import digest_of, key_section, new_key
-from ipc.frames import HEADER
-from ipc.messages import MAX_COMMAND_BODY, Login, Reject
-from ipc.status import StatusReader
+from frontend.client.asynchronous import AsyncClient
+from frontend.client.commands import ServerMessage
+from frontend.client.errors import ConnectError
+from frontend.gateway.keys import digest_of, key_section, new_key
+from ipc.memory.status import StatusReader
+from ipc.wire.frames import HEADER
+from ipc.wire.messages import MAX_COMMAND_BODY, Login, Reject
 from tests.http import API, WAIT_S, Http, free_port, http_section, serving
 from tests.product import Wire, make_config, running
 from tests.test_http_socket import Ws

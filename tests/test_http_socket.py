@@ -16,8 +16,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from engine.plan import Plan
 from frontend.http.depth import applied, changes
-from ipc.messages import NewOrder, Report
 from ipc.vocabulary import ExecType
+from ipc.wire.messages import NewOrder, Report
 from tests.http import API, WAIT_S, Http, serving
 from tests.product import Wire, until
 

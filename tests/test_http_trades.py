@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from engine.plan import Plan
-from engine.trade_segments import closed_segments
+from engine.trade_log.segments import closed_segments
 from frontend.http.market import Markets
 from frontend.http.models import TradesQuery
 from frontend.http.trade_rings import CHUNK_TRADES, from_ring
+from ipc.memory.ring import RingReader, RingWriter, create_ring
 from ipc.records import TRADE
-from ipc.ring import RingReader, RingWriter, create_ring
 from tests.http import API, Http, free_port, http_section, serving
 from tests.product import make_config, running, until
 

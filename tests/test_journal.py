@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import journal_batches
-from engine.book import Records
-from engine.closer import Closer
-from engine.journal import JournalWriter
-from engine.journal_batches import crc_of_words, scan
-from engine.journal_format import JournalError
-from engine.journal_reader import End, JournalReader, segments_of
-from engine.shard_terms import InstrumentTerms, ShardTerms, difference
+from engine.books.contract import Records
+from engine.journal import batches
+from engine.journal.batches import crc_of_words, scan
+from engine.journal.format import JournalError
+from engine.journal.reader import End, JournalReader, segments_of
+from engine.journal.segment_closer import SegmentCloser
+from engine.journal.shard_config import InstrumentConfig, ShardConfig, difference
+from engine.journal.writer import JournalWriter
 from engine.storage import Storage
 from ipc.records import COMMAND, KEPT_COMMAND
 from tests.product import until
 
-TERMS = ShardTerms(0, 1, 100, [InstrumentTerms(1, "AA", "0.01", "1", 1, 1000, 50, 12)])
+TERMS = ShardConfig(0, 1, 100, [InstrumentConfig(1, "AA", "0.01", "1", 1, 1000, 50, 12)])
 SEGMENT_BYTES = 3 << 14
 TIME_NS = 7
 
@@ -57,8 +57,8 @@ def write(directory: Path, batches: list[Records], end: End | None = None, **mor
     return writer.sequence
 
 
-def read(directory: Path, after: int = 0, terms: ShardTerms = TERMS) -> tuple[Records, End]:
-    reader = JournalReader(directory, terms, after)
+def read(directory: Path, after: int = 0, shard_config: ShardConfig = TERMS) -> tuple[Records, End]:
+    reader = JournalReader(directory, shard_config, after)
     pieces = [np.zeros(0, COMMAND), *(chunk.copy() for chunk in reader.chunks())]
     return np.concatenate(pieces), reader.end
 
@@ -91,7 +91,7 @@ def test_what_was_appended_is_read(
 @given(st.binary(max_size=400).map(lambda data: data[: len(data) // 8 * 8]))
 def test_compiled_checksum_is_zlibs(data: bytes) -> None:
     words = np.frombuffer(data, np.uint64)
-    assert int(crc_of_words(words, 0, len(words), journal_batches.TABLES)) == zlib.crc32(data)
+    assert int(crc_of_words(words, 0, len(words), batches.TABLES)) == zlib.crc32(data)
 
 
 def test_plain_scan_is_the_compiled_one(tmp_path: Path, seed: int) -> None:
@@ -106,7 +106,7 @@ def test_plain_scan_is_the_compiled_one(tmp_path: Path, seed: int) -> None:
             found[place] ^= 1 << int(rng.integers(0, 8))
         after, room = int(rng.integers(0, 600)), int(rng.integers(0, 600))
         outs = np.zeros(room, COMMAND), np.zeros(room, COMMAND)
-        plain = journal_batches._scan_plain(found.data, 0, after, outs[0])
+        plain = batches._scan_plain(found.data, 0, after, outs[0])
         assert plain == scan(found, 0, after, outs[1])
         assert outs[0][: plain[1]].tobytes() == outs[1][: plain[1]].tobytes()
 
@@ -121,14 +121,14 @@ def test_widths_that_no_batch_has_are_damage_even_under_a_right_checksum(
     assert scan(data, 0, 0, out)[:2] == (len(data), 1)
     data[24 + 6], data[24 + word] = 5, width
     data[-8:-4] = np.frombuffer(zlib.crc32(data[:-8]).to_bytes(4, "little"), np.uint8)
-    assert scan(data, 0, 0, out) == (0, 0, 0, 0, journal_batches.BAD)
-    assert journal_batches._scan_plain(data.data, 0, 0, out) == (0, 0, 0, 0, journal_batches.BAD)
+    assert scan(data, 0, 0, out) == (0, 0, 0, 0, batches.BAD)
+    assert batches._scan_plain(data.data, 0, 0, out) == (0, 0, 0, 0, batches.BAD)
 
 
-@pytest.mark.parametrize("pack", [journal_batches._pack, journal_batches._pack_plain])
+@pytest.mark.parametrize("pack", [batches._pack, batches._pack_plain])
 def test_only_what_a_journal_keeps_is_packed(pack: Any, seed: int) -> None:
     right = commands(40, seed)
-    out = np.zeros(journal_batches.batch_bytes(41), np.uint8)
+    out = np.zeros(batches.batch_bytes(41), np.uint8)
     assert pack(right, 1, TIME_NS, out)
     for place, name in enumerate(set(COMMAND.names or ()) - set(KEPT_COMMAND.names or ())):
         wrong = right.copy()
@@ -145,8 +145,8 @@ def test_plain_packing_is_the_compiled_one(seed: int) -> None:
         for out in outs:
             out[:] = rng.integers(0, 256, len(out), np.uint8)
         number = int(rng.integers(1, 1 << 62))
-        end = journal_batches._pack_plain(some, number, TIME_NS, outs[0])
-        assert end == journal_batches._pack(some, number, TIME_NS, outs[1])
+        end = batches._pack_plain(some, number, TIME_NS, outs[0])
+        assert end == batches._pack(some, number, TIME_NS, outs[1])
         assert outs[0][:end].tobytes() == outs[1][:end].tobytes()
         sizes.add(end)
     assert len(sizes) > 50
@@ -226,22 +226,22 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
 def test_other_terms_are_refused_naming_what_changed(tmp_path: Path) -> None:
     write(tmp_path, [commands(3)])
     instrument = TERMS.instruments[0]
-    for terms, said in (
-        (ShardTerms(0, 2, 100, TERMS.instruments), "matchers was 1, is 2"),
-        (ShardTerms(0, 1, 99, TERMS.instruments), "recent_orders was 100, is 99"),
-        (ShardTerms(0, 1, 100, []), r"instrument 1 \(AA\) is not on shard 0 now"),
+    for shard_config, said in (
+        (ShardConfig(0, 2, 100, TERMS.instruments), "matchers was 1, is 2"),
+        (ShardConfig(0, 1, 99, TERMS.instruments), "recent_orders was 100, is 99"),
+        (ShardConfig(0, 1, 100, []), r"instrument 1 \(AA\) is not on shard 0 now"),
         (
-            ShardTerms(0, 1, 100, [instrument._replace(tick_size="0.05")]),
+            ShardConfig(0, 1, 100, [instrument._replace(tick_size="0.05")]),
             r"instrument 1 \(AA\): tick_size was 0.01, is 0.05",
         ),
         (
-            ShardTerms(0, 1, 100, [instrument, instrument._replace(number=2, symbol="BB")]),
+            ShardConfig(0, 1, 100, [instrument, instrument._replace(number=2, symbol="BB")]),
             r"instrument 2 \(BB\) was not on shard 0",
         ),
     ):
-        assert difference(TERMS, terms)
+        assert difference(TERMS, shard_config)
         with pytest.raises(JournalError, match=f"another configuration: {said}"):
-            read(tmp_path, terms=terms)
+            read(tmp_path, shard_config=shard_config)
     assert not difference(TERMS, TERMS)
 
 
@@ -384,7 +384,7 @@ def test_a_segment_that_others_follow_goes_to_the_disk_or_the_journal_halts(
     tmp_path: Path, background: bool
 ) -> None:
     disk = BadDisk("sync", errno.EIO)
-    closer = Closer(disk, None, background=background)
+    closer = SegmentCloser(disk, None, background=background)
     writer = JournalWriter(tmp_path, TERMS, End(), SEGMENT_BYTES, storage=disk, closer=closer)
     for _ in range(2):
         writer.append(commands(500), TIME_NS)

@@ -11,7 +11,7 @@ import pytest
 from bench import judge
 from bench.drive import Output, Room, run
 from bench.equality import BOOKS, first_difference
-from engine.book import Book, Records
+from engine.books.contract import Book, Records
 from ipc.records import LEVEL
 from ipc.vocabulary import Side
 

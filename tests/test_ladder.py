@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.book import BookLimits, Counters, Records, state_hash
-from engine.ladder import LadderBook, warm
-from engine.ladder.kernel import SOURCE, Features, make_process
-from engine.ladder.layout import NO_KEY, WINDOW
-from engine.ladder.memory import entry
-from engine.ladder.tables import FIRST_CAPACITY, Tables
-from engine.reference import ReferenceBook
+from engine.books.contract import BookLimits, Counters, Records, state_hash
+from engine.books.ladder import LadderBook, warm
+from engine.books.ladder.kernel import SOURCE, Features, make_process
+from engine.books.ladder.layout import NO_KEY, WINDOW
+from engine.books.ladder.memory import entry
+from engine.books.ladder.tables import FIRST_CAPACITY, Tables
+from engine.books.reference.book import ReferenceBook
 from ipc.records import COMMAND, REPORT, TRADE
 from ipc.vocabulary import MAX_PRICE, CommandType, Flag, OrderType, Side, TimeInForce
 from tests.books import WIDE, command_array, depth_of, run
@@ -299,7 +299,7 @@ CORRUPTIONS = [
     _set("orders", _bid, "next", 1),
     _set("orders", _bid, "previous", 1),
     _set("orders", _bid, "level", 1),
-    _set("orders", _bid, "terms", 1),
+    _set("orders", _bid, "kind_bits", 1),
     _set("levels", _level, "key", 1),
     _set("levels", _level, "quantity", 1),
     _set("levels", _level, "youngest", 1),

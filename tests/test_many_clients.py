@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from engine.plan import Plan
-from engine.trade_log import read_trades
+from engine.trade_log.log import read_trades
 from frontend.client import AsyncClient, Client
-from frontend.commands import Order
-from frontend.errors import ClientError, ConnectionLostError, OrderRejectedError
+from frontend.client.commands import Order
+from frontend.client.errors import ClientError, ConnectionLostError, OrderRejectedError
+from ipc.memory.order_table import OrderTableReader
+from ipc.memory.ring import RingReader
+from ipc.memory.status import StatusReader
 from ipc.records import sequence_of
-from ipc.ring import RingReader
-from ipc.status import StatusReader
-from ipc.table import OrderTableReader
 from ipc.vocabulary import Reason, Side
 from tests.product import SYMBOLS, make_config, running, until
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ipc import mapping as mapping_module
-from ipc.mapping import (
+from ipc.memory import mapping as mapping_module
+from ipc.memory.mapping import (
     HEADER_BYTES,
     Mapping,
     MappingError,

@@ -10,12 +10,14 @@ import pytest
 from bench.drive import Room
 from bench.equality import BOOKS, ROOMS, Pair
 from bench.truth import Told
-from engine.book import BookLimits, Records, state_hash
-from engine.matcher import BATCH_BETWEEN, Matcher
-from engine.rules import MAX_SWEEPS, SWEEP_ORDERS
-from engine.snapshotter import take_snapshot
-from ipc.frames import frame
-from ipc.messages import (
+from engine.books.contract import BookLimits, Records, state_hash
+from engine.books.rules import MAX_SWEEPS, SWEEP_ORDERS
+from engine.shard.matcher import BATCH_BETWEEN, Matcher
+from engine.shard.snapshotter import take_snapshot
+from ipc.records import make_id
+from ipc.vocabulary import CommandType, ExecType, Flag, OrderType, Reason, Side, TimeInForce
+from ipc.wire.frames import frame
+from ipc.wire.messages import (
     MassCancel,
     MassCancelReport,
     Message,
@@ -24,8 +26,6 @@ from ipc.messages import (
     Report,
     server_decoder,
 )
-from ipc.records import make_id
-from ipc.vocabulary import CommandType, ExecType, Flag, OrderType, Reason, Side, TimeInForce
 from tests.books import MakeBook, command_array, run
 from tests.kept import plan_of
 from tests.product import Wire, make_config, running

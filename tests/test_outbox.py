@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipc.outbox import FIRST_BYTES, KEPT_BYTES, OUTBOX, Outbox
+from ipc.links.outbox import FIRST_BYTES, KEPT_BYTES, OUTBOX, Outbox
 
 SIZES = st.one_of(st.integers(0, 300), st.integers(FIRST_BYTES - 300, 2 * FIRST_BYTES))
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from engine.plan import Plan
-from engine.trade_lines import LineFormatter
-from engine.trade_log import TradeLog, TradeLogError
-from engine.trade_segments import ACTIVE, closed_segments, compressed_path, plain_path
+from engine.trade_log.lines import LineFormatter
+from engine.trade_log.log import TradeLog, TradeLogError
+from engine.trade_log.segments import ACTIVE, closed_segments, compressed_path, plain_path
 from frontend.http.candles import Candles
 from frontend.http.market import Markets
 from frontend.past_trades import PastTrades
+from ipc.memory.ring import RingReader, RingWriter, create_ring
 from ipc.records import TRADE, make_id
-from ipc.ring import RingReader, RingWriter, create_ring
 from tests.product import make_config
 
 RING = 32

@@ -14,8 +14,8 @@ from engine.plan import Plan
 from engine.ports import PortError, reserve_ports
 from frontend.client import Client
 from frontend.reading import running_plan
-from ipc.mapping import run_directory
-from ipc.sockets import AddressError, connect, parse_address
+from ipc.links.sockets import AddressError, connect, parse_address
+from ipc.memory.mapping import run_directory
 from tests.http import Http
 from tests.namespaces import in_namespace, sized
 from tests.product import config_text, make_config, running
@@ -146,7 +146,7 @@ def test_inner_sockets_are_looked_at_too(
     directory: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     """Without /dev/shm they lie in the data directory, and are longer than that of clients."""
-    monkeypatch.setattr("ipc.mapping.SHARED_MEMORY", directory / "none")
+    monkeypatch.setattr("ipc.memory.mapping.SHARED_MEMORY", directory / "none")
     data_dir = directory / ("d" * (size - len(str(directory)) - 1))
     plan = Plan(make_config(1, 1), data_dir)
     if size == 73:
@@ -251,8 +251,8 @@ def test_idle_symbols_take_little_memory(directory: Path) -> None:
 
 AS_USER = """
 import os, sys
-import frontend.show, frontend.reading, engine.supervisor, engine.trade_log, frontend.replay_run
-import frontend.cli, frontend.demo_load, frontend.flow_file, engine.verify
+import frontend.show, frontend.reading, engine.supervisor, engine.trade_log.log, engine.verify
+import frontend.cli, frontend.demo.load, frontend.replay.flow_file, frontend.replay.sender
 os.setgid({user}); os.setuid({user})
 sys.exit(frontend.cli.main(["status", "--data-dir", {data!r}]))
 """

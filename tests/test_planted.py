@@ -13,14 +13,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from engine.journal_format import JournalError
-from engine.journal_reader import segments_of
+from engine.journal.format import JournalError
+from engine.journal.reader import segments_of
 from engine.plan import Plan
-from engine.snapshotter import take_snapshot
+from engine.shard.snapshotter import take_snapshot
 from engine.supervisor import ServeError, Supervisor
 from frontend.cli import FAILURE, main
 from frontend.reading import ReadError, running_plan
-from ipc.mapping import MappingError, check_run_directory, create_mapping, open_mapping
+from ipc.memory.mapping import MappingError, check_run_directory, create_mapping, open_mapping
 from tests.kept import commands_for, plan_of, write_journal
 from tests.product import Wire, make_config, running
 from tests.test_serve import cross

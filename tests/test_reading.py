@@ -21,11 +21,11 @@ from frontend.reading import (
     patiently,
     running_plan,
 )
-from ipc.board import BoardBusyError, BoardWriter, create_board
+from ipc.memory.depth_board import BoardBusyError, BoardWriter, create_board
+from ipc.memory.order_table import OrderTableWriter, TableBusyError, create_table
+from ipc.memory.ring import GatingReader, ReadResult, RingReader, RingWriter, create_ring
+from ipc.memory.status import ProcessSlot, StatusWriter, create_status
 from ipc.records import REPORT, TRADE, make_id
-from ipc.ring import GatingReader, ReadResult, RingReader, RingWriter, create_ring
-from ipc.status import ProcessSlot, StatusWriter, create_status
-from ipc.table import OrderTableWriter, TableBusyError, create_table
 from ipc.vocabulary import ExecType, OrdStatus, Reason
 from tests.product import make_config
 

@@ -19,7 +19,7 @@ import pytest
 
 from engine.config import load_config
 from engine.plan import Plan
-from ipc.status import StatusReader
+from ipc.memory.status import StatusReader
 from tests.fork_server import ROOT
 from tests.http import free_port
 

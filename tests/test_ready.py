@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import msgspec
 
 from engine.plan import Plan
-from ipc.status import StatusWriter
+from ipc.memory.status import StatusWriter
 from tests.http import API, Http, free_port, http_section, serving
 from tests.product import make_config, running, until
 from tests.test_http_faults import pid_of

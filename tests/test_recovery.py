@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.journal_reader import segments_of
+from engine.journal.reader import segments_of
+from engine.journal.snapshot import snapshots_of
 from engine.plan import Plan
-from engine.snapshot import snapshots_of
-from engine.trade_log import read_trades
+from engine.trade_log.log import read_trades
 from frontend.client import Client
-from frontend.errors import OrderRejectedError
+from frontend.client.errors import OrderRejectedError
 from frontend.reading import Reader
+from ipc.memory.status import StatusReader
 from ipc.records import sequence_of
-from ipc.status import StatusReader
 from ipc.vocabulary import OrdStatus
 from tests.product import Wire, until
 from tests.test_serve import Served, cross, linked, logged, served, with_pid_gone

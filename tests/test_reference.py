@@ -1,8 +1,8 @@
-"""The rules of ``engine.rules`` on every book: what is reported, what trades, what rests."""
+"""The rules of ``engine.books.rules`` on every book: what is reported, what trades, what rests."""
 
 import pytest
 
-from engine.book import BookLimits, Counters
+from engine.books.contract import BookLimits, Counters
 from ipc.records import make_id
 from ipc.vocabulary import (
     MAX_PRICE,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from engine.book import BookLimits
+from engine.books.contract import BookLimits
 from ipc.vocabulary import (
     MAX_PRICE,
     MAX_QUANTITY,

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 
 from engine.config import ConfigError, parse_config
 from engine.plan import Plan
-from engine.trade_log import read_trades
+from engine.trade_log.log import read_trades
 from frontend.client import Client
-from frontend.errors import AnswerTimeoutError, InvalidOrderError
-from frontend.fill_file import FillFile
-from frontend.flow_file import FLOW_ROW, Flow, Op, Tif, read_flow
+from frontend.client.errors import AnswerTimeoutError, InvalidOrderError
 from frontend.launch import running_engine
-from frontend.replay import config_for, most_live, replay
-from frontend.replay_run import DAY_NS, FENCE_ID, ReplayError, ReplayRun, interleave
-from ipc.messages import Login, Report
+from frontend.replay.fill_file import FillFile
+from frontend.replay.flow_file import FLOW_ROW, Flow, Op, Tif, read_flow
+from frontend.replay.run import config_for, most_live, replay
+from frontend.replay.sender import DAY_NS, FENCE_ID, ReplayError, ReplayRun, interleave
 from ipc.records import make_id
 from ipc.vocabulary import Liquidity, Side
+from ipc.wire.messages import Login, Report
 from tests.peer import Caller, Peer
 from tests.product import make_config, running
 

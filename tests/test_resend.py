@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ipc.messages import NewOrder, Ping, Pong, Reject, Report, ShardRestarted
-from ipc.status import StatusReader
+from ipc.memory.status import StatusReader
 from ipc.vocabulary import ExecType, Reason
+from ipc.wire.messages import NewOrder, Ping, Pong, Reject, Report, ShardRestarted
 from tests.product import Wire, until
 from tests.test_serve import Served, linked, logged, served
 

@@ -8,7 +8,7 @@ import pytest
 from bench.drive import Room, run
 from bench.equality import BOOKS
 from bench.flows import PROFILES, Flow
-from engine.book import Book, state_hash
+from engine.books.contract import Book, state_hash
 from tests.books import MakeBook
 
 ROOM = [Room(4_096, 4_096)]

@@ -11,8 +11,10 @@ import pytest
 from msgspec import msgpack
 
 from engine.plan import Plan
-from ipc.frames import HEADER
-from ipc.messages import (
+from ipc.memory.status import StatusReader
+from ipc.records import MAX_SHARDS, make_id, sequence_of, shard_of
+from ipc.wire.frames import HEADER
+from ipc.wire.messages import (
     MAX_LOGIN_BODY,
     Cancel,
     Login,
@@ -27,8 +29,6 @@ from ipc.messages import (
     ShardRestarted,
     Welcome,
 )
-from ipc.records import MAX_SHARDS, make_id, sequence_of, shard_of
-from ipc.status import StatusReader
 from tests.product import Wire, make_config, running, until
 
 RING = 256

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipc.mapping import MappingError
+from ipc.memory.mapping import MappingError
+from ipc.memory.ring import REPORTS, GatingReader, RingError, RingReader, RingWriter, create_ring
 from ipc.records import REPORT, TRADE, make_id
-from ipc.ring import REPORTS, GatingReader, RingError, RingReader, RingWriter, create_ring
 from tests.shared_memory import until, working
 from tests.trades import make_trades
 

@@ -15,11 +15,11 @@ import pytest
 from engine.config import load_config
 from engine.plan import Plan
 from engine.supervisor import ServeError, Supervisor
-from engine.trade_log import read_trades
-from ipc.messages import Cancel, NewOrder, Ping, Pong, Reject, Report, ShardRestarted
+from engine.trade_log.log import read_trades
+from ipc.memory.status import ProcessStatus, StatusReader
 from ipc.records import sequence_of
-from ipc.status import ProcessStatus, StatusReader
 from ipc.vocabulary import ExecType, Reason
+from ipc.wire.messages import Cancel, NewOrder, Ping, Pong, Reject, Report, ShardRestarted
 from tests.product import WAIT_S, Wire, config_text, make_config, refused, until
 
 

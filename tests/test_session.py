@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frontend.commands import Order, Request
-from frontend.errors import (
+from frontend.client.commands import Order, Request
+from frontend.client.errors import (
     ClientError,
     ClosedError,
     ConnectError,
@@ -19,9 +19,10 @@ from frontend.errors import (
     ProtocolError,
     UnknownOutcomeError,
 )
-from frontend.session import COUNTER_BITS, MAX_COUNTER, Session, outcome, outcome_error
-from ipc.frames import HEADER, frame
-from ipc.messages import (
+from frontend.client.session import COUNTER_BITS, MAX_COUNTER, Session, outcome, outcome_error
+from ipc.vocabulary import ExecType, Liquidity, OrdStatus, Reason, Side
+from ipc.wire.frames import HEADER, frame
+from ipc.wire.messages import (
     MAX_BODY,
     BookSnapshot,
     Closing,
@@ -35,7 +36,6 @@ from ipc.messages import (
     Welcome,
     client_decoder,
 )
-from ipc.vocabulary import ExecType, Liquidity, OrdStatus, Reason, Side
 
 INSTRUMENTS = [
     InstrumentInfo(1, "AAPL", "0.01", "1", 1, 1 << 40),

@@ -7,11 +7,12 @@ from itertools import count
 import pytest
 
 from frontend.client import Client
-from frontend.commands import Order
-from frontend.errors import NotCarriedOutError, OrderRejectedError
-from frontend.results import Execution
-from ipc.frames import frame
-from ipc.messages import (
+from frontend.client.commands import Order
+from frontend.client.errors import NotCarriedOutError, OrderRejectedError
+from frontend.client.results import Execution
+from ipc.vocabulary import Reason
+from ipc.wire.frames import frame
+from ipc.wire.messages import (
     Cancel,
     Login,
     MassCancel,
@@ -25,7 +26,6 @@ from ipc.messages import (
     ShardRestarted,
     Welcome,
 )
-from ipc.vocabulary import Reason
 from tests.product import Wire, make_config, until
 from tests.scripted_shard import Stage, staged
 

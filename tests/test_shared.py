@@ -7,8 +7,8 @@ import pytest
 
 from engine.plan import Plan
 from engine.shared import create_shared, left_reports
+from ipc.memory.ring import REPORTS, RingReader, RingWriter
 from ipc.records import REPORT
-from ipc.ring import REPORTS, RingReader, RingWriter
 from tests.product import make_config
 
 

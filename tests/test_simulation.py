@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from bench.simulation import MakeKeeper, WrongError, simulate
-from engine.book import Records
-from engine.journal_format import JournalError
-from engine.keeper import Keeper
+from engine.books.contract import Records
+from engine.journal.format import JournalError
+from engine.shard.durability import Durability
 
 SEEDS = 300
 PARTS = 10
@@ -32,7 +32,7 @@ def test_a_seed_repeats_a_run_exactly() -> None:
     assert runs[0].history != simulate(8).history
 
 
-class AnswersFirst(Keeper):
+class AnswersFirst(Durability):
     """Keeps a batch after it was carried out and answered."""
 
     batch: tuple[Records, int] | None = None
@@ -54,7 +54,7 @@ class AnswersFirst(Keeper):
             pass
 
 
-class AnswersBeforeTheSync(Keeper):
+class AnswersBeforeTheSync(Durability):
     """Carries out what is in the file, but maybe not on the disk."""
 
     def wait(self) -> None:
@@ -65,7 +65,7 @@ class AnswersBeforeTheSync(Keeper):
             yield self._waiting.popleft()[1]
 
 
-class ForgetsTheTorn(Keeper):
+class ForgetsTheTorn(Durability):
     """Goes on behind what a crash left, without cutting it off."""
 
     def _begin(self, recovered: object) -> None:
@@ -73,7 +73,7 @@ class ForgetsTheTorn(Keeper):
         super()._begin(recovered)  # type: ignore[arg-type]
 
 
-def first_failure(seeds: int, make_keeper: MakeKeeper = Keeper) -> Exception:
+def first_failure(seeds: int, make_keeper: MakeKeeper = Durability) -> Exception:
     """Return what the first seed that goes wrong raises."""
     for seed in range(seeds):
         try:
@@ -100,5 +100,5 @@ def test_going_on_behind_a_torn_batch_is_caught() -> None:
 
 def test_removing_what_a_start_may_need_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """The log is behind, and the snapshot that it needs is gone."""
-    monkeypatch.setattr("engine.snapshotter._durably_logged", lambda *_: 1 << 40)
+    monkeypatch.setattr("engine.shard.snapshotter._durably_logged", lambda *_: 1 << 40)
     assert "no snapshot can be used" in str(first_failure(400))

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from engine.book import state_hash
-from engine.journal_format import JournalError
-from engine.journal_reader import segments_of
+from engine.books.contract import state_hash
+from engine.journal.format import JournalError
+from engine.journal.reader import segments_of
+from engine.journal.snapshot import read_snapshot, snapshots_of
 from engine.plan import Plan
-from engine.snapshot import read_snapshot, snapshots_of
-from engine.snapshotter import PATIENCE_S, Schedule, take_snapshot
+from engine.shard.snapshotter import PATIENCE_S, Schedule, take_snapshot
 from engine.storage import Storage
-from engine.trade_lines import LineFormatter
-from engine.trade_log import TradeLog
+from engine.trade_log.lines import LineFormatter
+from engine.trade_log.log import TradeLog
 from ipc.records import SEQUENCE_MASK
 from tests.kept import commands_for, plan_of, recovered, write_journal
 from tests.product import until
@@ -172,7 +172,7 @@ def test_a_snapshot_of_another_version_is_not_passed_over(
     plan = plan_of(tmp_path)
     write_journal(plan, commands_for(plan, 100))
     with monkeypatch.context() as patch:
-        patch.setattr("engine.snapshot.VERSION", 3)
+        patch.setattr("engine.journal.snapshot.VERSION", 3)
         take_snapshot(plan, 0)
     with pytest.raises(JournalError, match="has version 3, this program reads 2"):
         recovered(plan)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ipc.status import COUNTERS, ProcessSlot, StatusReader, StatusWriter, create_status
+from ipc.memory.status import COUNTERS, ProcessSlot, StatusReader, StatusWriter, create_status
 from ipc.vocabulary import Reason
 from tests.shared_memory import until, working
 

@@ -19,10 +19,10 @@ import pytest
 from bench.stops import MARK, Stops, marked
 from engine.config import load_config
 from engine.plan import Plan
-from engine.trade_log import read_trades
-from ipc.messages import NewOrder, Report
-from ipc.status import ProcessStatus, StatusReader
+from engine.trade_log.log import read_trades
+from ipc.memory.status import ProcessStatus, StatusReader
 from ipc.vocabulary import ExecType
+from ipc.wire.messages import NewOrder, Report
 from tests.product import WAIT_S, Wire, config_text, until
 
 COMMAND = (sys.executable, "-m", "frontend", "serve")

@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipc import table as table_module
-from ipc.records import ORDER, REPORT, make_id
-from ipc.table import (
+from ipc.memory import order_table as table_module
+from ipc.memory.order_table import (
     MAX_TRIES,
     OrderTableReader,
     OrderTableWriter,
@@ -23,7 +22,8 @@ from ipc.table import (
     TableFullError,
     create_table,
 )
-from ipc.table_kernel import EPOCH
+from ipc.memory.order_table_kernel import EPOCH
+from ipc.records import ORDER, REPORT, make_id
 from ipc.vocabulary import ExecType, OrdStatus, Reason
 from tests.shared_memory import until, working
 

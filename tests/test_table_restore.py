@@ -7,10 +7,10 @@ import pytest
 
 from bench.drive import Room, run
 from bench.flows import Flow, Profile, near
-from engine.book import BookLimits, Records
-from engine.reference import ReferenceBook
+from engine.books.contract import BookLimits, Records
+from engine.books.reference.book import ReferenceBook
+from ipc.memory.order_table import OrderTableReader, OrderTableWriter, TableFullError, create_table
 from ipc.records import ORDER
-from ipc.table import OrderTableReader, OrderTableWriter, TableFullError, create_table
 from ipc.vocabulary import MAX_PRICE
 
 LIMITS = (BookLimits(1, 1, MAX_PRICE, 60),)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from engine import trade_history
-from engine.trade_history import MOST_UNPACKED, BackwardLog, Block
-from engine.trade_log import TradeLog
-from engine.trade_reader import Position
-from engine.trade_segments import TradeLogError, closed_segments, compressed_path
+from engine.trade_log import history
+from engine.trade_log.history import MOST_UNPACKED, BackwardLog, Block
+from engine.trade_log.log import TradeLog
+from engine.trade_log.reader import Position
+from engine.trade_log.segments import TradeLogError, closed_segments, compressed_path
 from tests.trades import make_lines
 
 SEGMENT_BYTES = 4_096
@@ -18,7 +18,7 @@ SEGMENT_BYTES = 4_096
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A log of many compressed segments, each of several blocks and pieces of unpacking."""
-    monkeypatch.setattr(trade_history, "BLOCK_BYTES", 512)
+    monkeypatch.setattr(history, "BLOCK_BYTES", 512)
     log = TradeLog(tmp_path, SEGMENT_BYTES, compress=True, background=False)
     for first in range(1, 401, 8):
         log.append(make_lines(0, first, 8))
@@ -84,7 +84,7 @@ def test_where_the_disk_is_full_nothing_half_unpacked_is_taken_for_whole(
 ) -> None:
     log = BackwardLog(directory)
     whole = lines_of(list(BackwardLog(directory).blocks()))
-    written = trade_history.os.pwrite
+    written = history.os.pwrite
     room = 700
 
     def full(descriptor: int, data: bytes, offset: int) -> int:
@@ -96,7 +96,7 @@ def test_where_the_disk_is_full_nothing_half_unpacked_is_taken_for_whole(
         return done
 
     with monkeypatch.context() as patch:
-        patch.setattr(trade_history.os, "pwrite", full)
+        patch.setattr(history.os, "pwrite", full)
         for _ in range(2):
             with pytest.raises(OSError, match="No space left"):
                 list(log.blocks())

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import engine.trade_lines
-from engine.trade_lines import (
+import engine.trade_log.lines
+from engine.trade_log.lines import (
     MAX_LINE_BYTES,
     LineFormatter,
     parse_lines,
@@ -160,8 +160,8 @@ def test_integers_beyond_64_bits_among_others() -> None:
 
 def test_lines_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     trades = make_trades(1, 1, 50)
-    monkeypatch.setattr(engine.trade_lines, "HAVE_NUMBA", False)
-    monkeypatch.setattr(engine.trade_lines, "format_lines", None)
+    monkeypatch.setattr(engine.trade_log.lines, "HAVE_NUMBA", False)
+    monkeypatch.setattr(engine.trade_log.lines, "format_lines", None)
     assert bytes(LineFormatter(INSTRUMENTS).format(trades)) == plain_lines(trades, INSTRUMENTS)
 
 
@@ -228,9 +228,9 @@ def test_no_id_of_what_is_no_line(line: bytes) -> None:
 def test_ids_up_to_a_line_at_fault(
     monkeypatch: pytest.MonkeyPatch, numba: bool, line: bytes
 ) -> None:
-    monkeypatch.setattr(engine.trade_lines, "HAVE_NUMBA", numba)
+    monkeypatch.setattr(engine.trade_log.lines, "HAVE_NUMBA", numba)
     if not numba:
-        monkeypatch.setattr(engine.trade_lines, "find_ids", None)
+        monkeypatch.setattr(engine.trade_log.lines, "find_ids", None)
     lines = make_lines(255, 2**45 - 9, 5) + b'{"trade_id":1234567890123456,}\n'
     found = trade_ids(lines)
     assert found.tolist() == [*ids(255, 2**45 - 9, 5), 1234567890123456]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from engine import trade_segments
 from engine.storage import Buffer, Storage
-from engine.trade_log import TradeLog, TradeLogError
-from engine.trade_segments import (
+from engine.trade_log import segments
+from engine.trade_log.log import TradeLog, TradeLogError
+from engine.trade_log.segments import (
     ACTIVE,
     SEALED,
     Seal,
@@ -501,8 +501,8 @@ class TestSealing:
                 go_on.wait()
                 return chunk
 
-        monkeypatch.setattr(trade_segments, "_CHUNK_BYTES", 1000)
-        monkeypatch.setattr(trade_segments.zlib_ng, "compressobj", lambda level, wbits: Packer())
+        monkeypatch.setattr(segments, "_CHUNK_BYTES", 1000)
+        monkeypatch.setattr(segments.zlib_ng, "compressobj", lambda level, wbits: Packer())
         log = TradeLog(tmp_path, SEGMENT_BYTES)
         log.append(make_lines(0, 1, 30))
         begun.wait()

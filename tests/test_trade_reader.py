@@ -8,10 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from engine import trade_reader
-from engine.trade_log import LogTail, Position, TradeLog, TradeLogError, read_trades
-from engine.trade_reader import BLOCK_BYTES, end_of_log
-from engine.trade_segments import ACTIVE, closed_segments, compressed_path, plain_path, read_seal
+from engine.trade_log import reader
+from engine.trade_log.log import LogTail, Position, TradeLog, TradeLogError, read_trades
+from engine.trade_log.reader import BLOCK_BYTES, end_of_log
+from engine.trade_log.segments import (
+    ACTIVE,
+    closed_segments,
+    compressed_path,
+    plain_path,
+    read_seal,
+)
 from ipc.records import make_id
 from tests.fork_server import shared_fork_server
 from tests.product import until
@@ -168,7 +174,7 @@ class TestBetweenLookingAndOpening:
                 calls.pop(0)()
             return found
 
-        monkeypatch.setattr(trade_reader, "closed_segments", listed)
+        monkeypatch.setattr(reader, "closed_segments", listed)
         return calls
 
     def test_the_active_segment_is_closed(

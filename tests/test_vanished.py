@@ -15,13 +15,13 @@ import trustme
 from engine.config import FrontendSection
 from engine.plan import Plan
 from frontend.client import Client
-from frontend.errors import ConnectError, ConnectionLostError
-from frontend.keys import key_section, new_key
+from frontend.client.errors import ConnectError, ConnectionLostError
+from frontend.gateway.keys import key_section, new_key
 from frontend.launch import running_engine
-from ipc.messages import Login, NewOrder, Report, Welcome
-from ipc.sockets import PEER_TIMEOUT_S, Address, connect, listen, notice_vanished
-from ipc.status import StatusReader
+from ipc.links.sockets import PEER_TIMEOUT_S, Address, connect, listen, notice_vanished
+from ipc.memory.status import StatusReader
 from ipc.vocabulary import ExecType, Reason
+from ipc.wire.messages import Login, NewOrder, Report, Welcome
 from tests.http import API, free_port, http_section
 from tests.peer import Awaited
 from tests.product import WAIT_S, Wire, make_config, until

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from engine.accept_loss import SKIPPED_ORDERS, accept_loss
-from engine.book import state_hash
-from engine.journal_format import JournalError
-from engine.journal_reader import segments_of
+from engine.books.contract import state_hash
+from engine.journal.format import JournalError
+from engine.journal.reader import segments_of
+from engine.journal.snapshot import snapshots_of
 from engine.plan import Plan
-from engine.snapshot import snapshots_of
-from engine.snapshotter import take_snapshot
-from engine.trade_lines import trade_id_of
-from engine.trade_log import read_trades
-from engine.trade_segments import ACTIVE, closed_segments, plain_path
+from engine.shard.snapshotter import take_snapshot
+from engine.trade_log.lines import trade_id_of
+from engine.trade_log.log import read_trades
+from engine.trade_log.segments import ACTIVE, closed_segments, plain_path
 from engine.verify import dry_run, verify
 from frontend.cli import main
 from frontend.client import Client

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ipc.compiled import HAVE_NUMBA
+from ipc.native.compiled import HAVE_NUMBA
 
 USED = """
 from engine import journal_batches, round_kernel
@@ -18,7 +18,7 @@ warm("ladder")
 kernels = [
     journal_batches._pack_words,
     journal_batches._scan_words,
-    round_kernel.run_round,
+    round_kernel.run_pipeline,
     frame_sorter.sort_by_symbol,
     frame_sorter.sort_by_stream,
     scanner.scan_received,

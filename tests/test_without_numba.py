@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.trade_log import read_trades
+from engine.trade_log.log import read_trades
 from frontend.reading import running_plan
 from tests.http import API, Http
 from tests.plain_environment import make_plain_environment
@@ -35,7 +35,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_numba_is_missing_there(python: str) -> None:
-    code = "from ipc.compiled import HAVE_NUMBA; print(HAVE_NUMBA)"
+    code = "from ipc.native.compiled import HAVE_NUMBA; print(HAVE_NUMBA)"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.book import Records
-from engine.trade_lines import LineFormatter
-from engine.trade_log import read_trades
+from engine.books.contract import Records
+from engine.trade_log.lines import LineFormatter
+from engine.trade_log.log import read_trades
 from ipc.instruments import Instrument, Scale
 from ipc.records import TRADE, make_id, sequence_of, shard_of
 from ipc.vocabulary import MAX_PRICE, Side

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.plan import Plan
-from frontend.demo_checks import FILL, both_sides, check_book, check_order_table
+from frontend.demo.checks import FILL, both_sides, check_book, check_order_table
 from frontend.reading import Reader
 from ipc.records import SEQUENCE_BITS, make_id
 

@@ -17,12 +17,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ipc.client_codec import command_frames
-from ipc.frames import HEADER, HEADER_BYTES, frame
-from ipc.messages import Login, Welcome, server_decoder
+from ipc.links.sockets import Address
 from ipc.records import COMMAND
-from ipc.sockets import Address
 from ipc.vocabulary import CommandType, OrderType, Side, TimeInForce
+from ipc.wire.client_codec import command_frames
+from ipc.wire.frames import HEADER, HEADER_BYTES, frame
+from ipc.wire.messages import Login, Welcome, server_decoder
 
 API = "/api/v1"
 MOST_LINES = 8

@@ -21,12 +21,12 @@ from bench.clients import SILENCE_S, Client, Target
 from bench.latency import OpenLoop
 from bench.load import ClientRun, run_of
 from bench.traffic import Share, Traffic
-from ipc.client_codec import DONE, ODD, AnswerReader, command_frames, report_records
-from ipc.frames import HEADER_BYTES, FrameSplitter
-from ipc.messages import MAX_BODY, server_decoder
+from ipc.links.sockets import Address
 from ipc.records import COMMAND, account_of
-from ipc.sockets import Address
 from ipc.vocabulary import CommandType, ExecType, OrderType, TimeInForce
+from ipc.wire.client_codec import DONE, ODD, AnswerReader, command_frames, report_records
+from ipc.wire.frames import HEADER_BYTES, FrameSplitter
+from ipc.wire.messages import MAX_BODY, server_decoder
 
 Records = npt.NDArray[np.void]
 Nanoseconds = npt.NDArray[np.int64]

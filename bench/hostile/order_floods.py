@@ -6,8 +6,10 @@ import numpy as np
 
 from bench.hostile.aimed import aimed_ids
 from bench.hostile.foe import HIGH, LOW, Foe, attack
-from ipc.frames import frame
-from ipc.messages import (
+from ipc.records import account_of
+from ipc.vocabulary import OrderType, Side, TimeInForce
+from ipc.wire.frames import frame
+from ipc.wire.messages import (
     BookQuery,
     Cancel,
     MassCancel,
@@ -17,8 +19,6 @@ from ipc.messages import (
     Replace,
     TradesQuery,
 )
-from ipc.records import account_of
-from ipc.vocabulary import OrderType, Side, TimeInForce
 
 BLOCK = 2_000
 """Commands that are sent in one piece."""

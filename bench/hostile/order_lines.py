@@ -3,9 +3,9 @@
 import asyncio
 
 from bench.hostile.foe import MOST_LINES, TURN_S, Foe, attack
-from ipc.frames import HEADER, frame
-from ipc.messages import Login, NewOrder
 from ipc.records import MAX_SHARDS, make_id
+from ipc.wire.frames import HEADER, frame
+from ipc.wire.messages import Login, NewOrder
 
 HOLD_S = 60.0
 """Of attacks that keep a connection as long as they can."""

@@ -27,12 +27,12 @@ from bench.processes import cpu_by_role, pss_bytes
 from bench.products import Product, configured, running_product
 from bench.traffic import Traffic, encode_traffic
 from engine.config import Config, KeySection, load_config
-from engine.trade_reader import read_trades
+from engine.trade_log.reader import read_trades
 from frontend.client import Client
-from frontend.demo import read_log
-from frontend.demo_tally import Tally
-from frontend.errors import ClientError
-from frontend.keys import digest_of
+from frontend.client.errors import ClientError
+from frontend.demo.run import read_log
+from frontend.demo.tally import Tally
+from frontend.gateway.keys import digest_of
 from ipc.vocabulary import Reason
 
 Records = npt.NDArray[np.void]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from engine.config import HttpSection
 from frontend.http.errors import ApiError
-from ipc.sockets import Address, is_loopback
+from ipc.links.sockets import Address, is_loopback
 
 Headers = Iterable[tuple[bytes, bytes]]
 Admit = Callable[[Headers, bool], bytes]

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.plan import Plan
+from frontend.gateway.keys import Keys
 from frontend.http.errors import ApiError
 from frontend.http.market import Markets
 from frontend.http.meter import Meter
@@ -15,12 +16,11 @@ from frontend.http.names import AccountNames
 from frontend.http.order_entry import OrderEntry
 from frontend.http.request import Request
 from frontend.http.searches import Searches
-from frontend.keys import Keys
-from ipc.board import BoardBusyError, BoardReader
+from ipc.memory.depth_board import BoardBusyError, BoardReader
+from ipc.memory.order_table import OrderTableReader, TableBusyError
+from ipc.memory.ring import RingReader
+from ipc.memory.status import StatusReader, StatusWriter
 from ipc.records import account_of, sequence_of, shard_of
-from ipc.ring import RingReader
-from ipc.status import StatusReader, StatusWriter
-from ipc.table import OrderTableReader, TableBusyError
 
 if TYPE_CHECKING:
     from frontend.http.candles import Candles  # which use this module

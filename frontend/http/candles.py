@@ -11,8 +11,8 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from engine.trade_lines import to_records
-from engine.trade_reader import LogTail, Position
+from engine.trade_log.lines import to_records
+from engine.trade_log.reader import LogTail, Position
 from frontend.http.api import Api, Records
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.market import Market

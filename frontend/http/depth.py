@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ipc.board import Depth
+from ipc.memory.depth_board import Depth
 
 Level = tuple[int, int, int]
 """Price in ticks, quantity in lots, number of orders."""

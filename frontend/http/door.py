@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from engine.config import HttpSection
 from frontend.http.errors import ApiError
-from ipc.sockets import Address, is_loopback
-from ipc.status import StatusWriter
+from ipc.links.sockets import Address, is_loopback
+from ipc.memory.status import StatusWriter
 
 RETRY_S = 0.1
 NEVER_S = 86_400.0

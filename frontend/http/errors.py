@@ -9,8 +9,8 @@ import msgspec
 
 from frontend.http.models import ErrorBody
 from ipc.decimals import clipped
-from ipc.messages import Reject
 from ipc.vocabulary import Reason
+from ipc.wire.messages import Reject
 
 RETRY_AFTER = ((b"retry-after", b"1"),)
 

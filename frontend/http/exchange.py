@@ -14,9 +14,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from ipc.messages import MassCancelReport, Reject, Report
-from ipc.table import OrderTableReader
+from ipc.memory.order_table import OrderTableReader
 from ipc.vocabulary import ExecType, OrderType, OrdStatus, TimeInForce
+from ipc.wire.messages import MassCancelReport, Reject, Report
 
 _TRADE = int(ExecType.TRADE)
 _MARKET, _GTC = int(OrderType.MARKET), int(TimeInForce.GTC)

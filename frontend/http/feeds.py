@@ -14,13 +14,13 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
-from engine.trade_segments import TradeLogError
+from engine.trade_log.segments import TradeLogError
 from frontend.http.api import Api
 from frontend.http.depth import BookState, Level, changes, checksum
 from frontend.http.market import Market
 from frontend.http.models import TopLevel, TradeView
 from frontend.http.socket_models import DepthMessage, TickerMessage, TradesMessage
-from ipc.board import BoardBusyError
+from ipc.memory.depth_board import BoardBusyError
 from ipc.vocabulary import Side
 
 LOOK_S = 0.001

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 
-from ipc.status import ORDER_LATENCY_US, StatusWriter, counter_place
+from ipc.memory.status import ORDER_LATENCY_US, StatusWriter, counter_place
 
 _BUCKETS = [
     counter_place("http", name)

@@ -8,7 +8,7 @@ keeps metrics of its own process, and here is none to keep.
 from collections.abc import Iterable
 
 from frontend.http.api import Api
-from ipc.status import COUNTERS, ORDER_LATENCY_US, ProcessStatus
+from ipc.memory.status import COUNTERS, ORDER_LATENCY_US, ProcessStatus
 from ipc.vocabulary import Reason
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"

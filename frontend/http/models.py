@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from ipc.messages import UserId
 from ipc.vocabulary import MAX_CLIENT_ID
+from ipc.wire.messages import UserId
 
 MAX_ID = 2**53 - 1
 

@@ -1,4 +1,4 @@
-"""Order entry of an HTTP worker: its users' sessions in a hall of its own, linked to the matchers.
+"""Order entry of an HTTP worker: its users' sessions in a gateway of its own.
 
 A worker is a frontend, then, and its users' orders go the way of any client's. Every command ends:
 with its answer, with OUTCOME_UNKNOWN where no answer came in time, or at once with an error where
@@ -8,15 +8,15 @@ it cannot be sent.
 import asyncio
 from collections.abc import Callable, Mapping
 
-from frontend.hall import Hall
+from frontend.client.session import COUNTER_BITS, MAX_COUNTER, SESSION_BITS
+from frontend.gateway.gateway import Gateway
+from frontend.gateway.linked_gateway import close_links
 from frontend.http.errors import ApiError
 from frontend.http.exchange import Exchange
 from frontend.http.user_session import UserSession
-from frontend.linked_hall import close_links
-from frontend.session import COUNTER_BITS, MAX_COUNTER, SESSION_BITS
-from ipc.messages import CLIENT_COMMANDS, Login
-from ipc.table import OrderTableReader
+from ipc.memory.order_table import OrderTableReader
 from ipc.vocabulary import Reason
+from ipc.wire.messages import CLIENT_COMMANDS, Login
 
 SWEEP_S = 0.25
 """How often overdue commands, and users who send nothing, are looked for."""
@@ -32,20 +32,20 @@ class OrderEntry:
 
     def __init__(
         self,
-        hall: Hall,
+        gateway: Gateway,
         tables: list[OrderTableReader],
         shards: Mapping[int, int],
         answer_timeout_s: float,
         max_pending: int,
     ) -> None:
-        self._hall = hall
+        self._gateway = gateway
         self._tables = tables
         self._shards = shards
         self._timeout_s = answer_timeout_s
         self._max_pending = max_pending
         self._loop = asyncio.get_running_loop()
         # Of all sessions of an account none has request ids on this number but this worker's.
-        self._base = (hall.next_session() & ((1 << SESSION_BITS) - 1)) << COUNTER_BITS
+        self._base = (gateway.next_session() & ((1 << SESSION_BITS) - 1)) << COUNTER_BITS
         self._counter = 0
         self._sessions: dict[str, UserSession] = {}
         self._opening: dict[str, asyncio.Future[None]] = {}
@@ -54,7 +54,7 @@ class OrderEntry:
     async def close(self) -> None:
         """Disconnect, once the matchers have answered what they have."""
         self._sweeping.cancel()
-        await close_links(self._hall)
+        await close_links(self._gateway)
 
     def open_session_of(self, user_id: str) -> UserSession | None:
         """Return the session of a user, None where it is not open yet."""
@@ -68,11 +68,13 @@ class OrderEntry:
         while (session := self.open_session_of(user_id)) is None:
             opening = self._opening.get(user_id)
             if opening is None:
-                if not self._hall.has_place(user_id):
+                if not self._gateway.has_place(user_id):
                     self._end_unused(0.0)
                 opening = self._opening[user_id] = self._loop.create_future()
-                session = UserSession(self._hall, user_id, self._tables, self._opened, self._ended)
-                self._hall.log_in(session, Login(user_id))
+                session = UserSession(
+                    self._gateway, user_id, self._tables, self._opened, self._ended
+                )
+                self._gateway.log_in(session, Login(user_id))
             await asyncio.shield(opening)
         return session
 
@@ -117,7 +119,7 @@ class OrderEntry:
         """
         found = {}
         tests = {}
-        for shard, link in enumerate(self._hall.router.matchers):
+        for shard, link in enumerate(self._gateway.router.matchers):
             refusal = link.refusal()
             if not link.connected or refusal is not None:
                 found[shard] = (refusal or Reason.SHARD_DOWN).name
@@ -167,4 +169,4 @@ class OrderEntry:
         for session in list(self._sessions.values()):
             if not (session.pending or session.listeners) and session.used_s <= now_s - after_s:
                 del self._sessions[session.user_id]
-                self._hall.leave(session)
+                self._gateway.leave(session)

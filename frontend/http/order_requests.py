@@ -9,8 +9,8 @@ from msgspec import UNSET, Raw, UnsetType
 from frontend.http.errors import ApiError, broken_rule, of_validation
 from frontend.http.market import Market, Markets
 from frontend.http.models import NewOrder, given
-from ipc.messages import NewOrder as NewOrderCommand
 from ipc.vocabulary import OrderType, Side, TimeInForce
+from ipc.wire.messages import NewOrder as NewOrderCommand
 
 T = TypeVar("T")
 E = TypeVar("E", bound=IntEnum)

@@ -14,8 +14,8 @@ from frontend.http.models import OrderResult, OrderTrade, OrderView, Side, Statu
 from frontend.http.models import OrderType as OrderTypeWord
 from frontend.http.order_entry import Outcome
 from frontend.http.socket_models import OrderEvent
-from ipc.messages import Reject, Report
 from ipc.vocabulary import ExecType, Flag, OrdStatus
+from ipc.wire.messages import Reject, Report
 
 STATUSES: dict[int, Status] = {
     int(OrdStatus.NEW): "OPEN",

@@ -28,8 +28,8 @@ from frontend.http.order_requests import Entry, decode, read_order
 from frontend.http.order_views import STATUSES, order_result, outcome
 from frontend.http.request import Request, read_query
 from frontend.http.user_session import UserSession
-from ipc.messages import CLIENT_COMMANDS, Cancel, MassCancel, MassCancelReport, Replace
 from ipc.vocabulary import OrdStatus
+from ipc.wire.messages import CLIENT_COMMANDS, Cancel, MassCancel, MassCancelReport, Replace
 
 _batch_decoder = msgspec.json.Decoder(Batch)
 _replacement_decoder = msgspec.json.Decoder(Replacement)

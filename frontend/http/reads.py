@@ -31,8 +31,8 @@ from frontend.http.order_requests import SIDES
 from frontend.http.order_views import STATUSES, order_view, order_views
 from frontend.http.request import Request, read_query
 from frontend.http.searches import Work
+from ipc.memory.status import ProcessStatus
 from ipc.records import ORDER
-from ipc.status import ProcessStatus
 from ipc.vocabulary import MAX_QUANTITY
 
 READY_WAIT_S = 1.0

@@ -17,7 +17,7 @@ from frontend.http.models import (
     Word,
     lowered,
 )
-from ipc.messages import UserId
+from ipc.wire.messages import UserId
 
 RequestTag = Annotated[str, Meta(max_length=64)] | int | None
 

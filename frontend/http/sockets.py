@@ -32,7 +32,7 @@ from frontend.http.order_views import order_event
 from frontend.http.request import Request
 from frontend.http.socket_models import Done, Failed, Op, Tag
 from frontend.http.user_session import Listener, UserSession
-from ipc.messages import Report
+from ipc.wire.messages import Report
 
 MAX_MESSAGE_BYTES = 65_536
 MAX_PENDING_OPS = 1_024

@@ -18,10 +18,10 @@ import msgspec
 import numpy as np
 from msgspec import Raw
 
-from engine.trade_history import BackwardLog, trades_of
-from engine.trade_lines import LineFormatter, LoggedTrade
-from engine.trade_reader import Position
-from engine.trade_segments import TradeLogError
+from engine.trade_log.history import BackwardLog, trades_of
+from engine.trade_log.lines import LineFormatter, LoggedTrade
+from engine.trade_log.reader import Position
+from engine.trade_log.segments import TradeLogError
 from frontend.http.api import Api, Records
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.market import Market
@@ -31,8 +31,8 @@ from frontend.http.request import Request, read_query
 from frontend.http.searches import ThreadedSearches, Work
 from frontend.http.trade_rings import first_at, from_ring
 from frontend.past_trades import PastTrades
+from ipc.memory.ring import RingReader
 from ipc.records import SEQUENCE_BITS, TRADE, sequence_of, shard_of
-from ipc.ring import RingReader
 from ipc.vocabulary import Side
 
 logger = logging.getLogger("shardbook.http")

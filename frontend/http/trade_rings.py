@@ -6,8 +6,8 @@ from frontend.http.api import Records
 from frontend.http.market import Market
 from frontend.http.models import TradesQuery
 from frontend.http.searches import Work
+from ipc.memory.ring import RingReader
 from ipc.records import TRADE
-from ipc.ring import RingReader
 
 CHUNK_TRADES = 4_096
 """Looked at by one step at the most; the first steps look at fewer."""

@@ -1,21 +1,24 @@
-"""One user of an HTTP worker, as a session of the worker's hall: commands out, outcomes back.
+"""One user of an HTTP worker, as a session of the worker's gateway: commands out, outcomes back.
 
-To the hall it is a session like that of any client, but for what a connection has: nothing comes in
-by bytes, and it is never held back. A user whose window is full has commands refused as BUSY
-instead, for others wait behind them on the same connections.
+To the gateway it is a session like that of any client, but for what a connection has: nothing
+comes in by bytes, and it is never held back. A user whose window is full has commands refused as
+BUSY instead, for others wait behind them on the same connections.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
 
-from frontend.entry import ClientConnection
-from frontend.hall import Hall
+from frontend.gateway.client_connection import ClientConnection
+from frontend.gateway.gateway import Gateway
 from frontend.http.errors import ApiError
 from frontend.http.exchange import Exchange
-from ipc.explain import reject, request_of
-from ipc.frames import HEADER, HEADER_BYTES, frame
-from ipc.messages import (
+from ipc.memory.order_table import OrderTableReader
+from ipc.memory.status import counter_place
+from ipc.records import shard_of
+from ipc.vocabulary import CommandType, Reason
+from ipc.wire.frames import HEADER, HEADER_BYTES, frame
+from ipc.wire.messages import (
     CLIENT_COMMANDS,
     MassCancel,
     MassCancelReport,
@@ -25,10 +28,7 @@ from ipc.messages import (
     encoder,
     server_decoder,
 )
-from ipc.records import shard_of
-from ipc.status import counter_place
-from ipc.table import OrderTableReader
-from ipc.vocabulary import CommandType, Reason
+from ipc.wire.rejects import reject, request_of
 
 SETTLE_S = 0.0005
 """How soon a command that has not had all its effects is looked at again."""
@@ -47,13 +47,13 @@ class UserSession(ClientConnection):
 
     def __init__(
         self,
-        hall: Hall,
+        gateway: Gateway,
         user_id: str,
         tables: list[OrderTableReader],
         opened: Ended,
         ended: Ended,
     ) -> None:
-        super().__init__(hall)
+        super().__init__(gateway)
         self.user_id = user_id
         self.refusal = ""
         """Why it could not be opened."""
@@ -76,26 +76,26 @@ class UserSession(ClientConnection):
         body = encoder.encode(command)
         self.routed_bytes += HEADER_BYTES + len(body)
         exchange.sent_bytes = self.routed_bytes
-        hall = self.hall
-        hall.status.words[_COMMANDS] += 1
+        gateway = self.gateway
+        gateway.status.words[_COMMANDS] += 1
         assert self._account is not None
-        if self._account.under_way >= hall.config.window:
+        if self._account.under_way >= gateway.config.window:
             self._refuse(body, Reason.BUSY)
         elif exchange.sent_to is not None:
-            link = hall.router.matchers[exchange.sent_to]
+            link = gateway.router.matchers[exchange.sent_to]
             refusal = link.refusal()
             if refusal is None:
                 link.write(HEADER.pack(len(body), self.stream) + body)
-                hall.forwarded(self, 1)
+                gateway.forwarded(self, 1)
             else:
                 self._refuse(body, refusal)
         else:
             assert isinstance(command, MassCancel)
-            hall.cancel_everywhere(self, command)
+            gateway.cancel_everywhere(self, command)
 
     def _refuse(self, body: bytes, reason: Reason) -> None:
         """Answer a command that is not sent."""
-        self.hall.status.add_reject(reason)
+        self.gateway.status.add_reject(reason)
         self.deliver(frame(reject(request_of(body), reason, time.time_ns())))
 
     def fail_overdue(self, now_s: float) -> None:
@@ -105,12 +105,12 @@ class UserSession(ClientConnection):
                 break  # those behind it were sent later
             self._fail(exchange)
 
-    # What the hall does -------------------------------------------------------------------------
+    # What the gateway does ----------------------------------------------------------------------
 
     def enter(self, session: int, welcome: bytes, missed: bytes) -> None:
         """Be a session from now on."""
         self.session = session
-        self._account = self.hall.stream_of(self)
+        self._account = self.gateway.channel_of(self)
         self._opened(self)
 
     def close(self, code: str, text: str) -> None:
@@ -119,17 +119,17 @@ class UserSession(ClientConnection):
             self.refusal = text
             self._opened(self)
             return
-        self.hall.leave(self)
+        self.gateway.leave(self)
         for exchange in list(self.pending.values()):
             self._fail(exchange)
         self._ended(self)
         for lost in list(self.listeners.values()):
             lost()
 
-    def hold(self) -> None:
+    def stop_reading(self) -> None:
         """Do nothing."""
 
-    def go_on(self) -> None:
+    def resume_reading(self) -> None:
         """Do nothing."""
 
     def deliver_missed(self, data: bytes) -> None:
@@ -204,7 +204,7 @@ class UserSession(ClientConnection):
     def _fail(self, exchange: Exchange) -> None:
         """End a command that has no answer."""
         self._end(exchange)
-        self.hall.status.add("unknown_outcomes", 1)
+        self.gateway.status.add("unknown_outcomes", 1)
         exchange.done(
             ApiError(
                 "OUTCOME_UNKNOWN",

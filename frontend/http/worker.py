@@ -15,6 +15,7 @@ import uvloop
 from engine.children import FINISH
 from engine.plan import Plan
 from engine.process import Wakeup
+from frontend.gateway.linked_gateway import open_hall
 from frontend.http.access import Access
 from frontend.http.api import Api
 from frontend.http.app import App
@@ -30,11 +31,10 @@ from frontend.http.searches import Searches
 from frontend.http.socket_protocol import Farewells, SocketProtocol
 from frontend.http.sockets import MAX_MESSAGE_BYTES
 from frontend.http.trade_reads import TradeReads
-from frontend.linked_hall import open_hall
 from frontend.version import product_version
-from ipc.sockets import listen, notice_vanished
-from ipc.status import StatusWriter
-from ipc.tls import server_context
+from ipc.links.sockets import listen, notice_vanished
+from ipc.links.tls import server_context
+from ipc.memory.status import StatusWriter
 
 TICK_S = 1.0
 SWITCH_S = 0.0005
@@ -73,9 +73,9 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     assert address is not None
     settings = plan.config.http
     api = Api(plan, status, product_version())
-    hall = await open_hall(plan, plan.frontend_of_http(index), status, query_workers=0)
+    gateway = await open_hall(plan, plan.frontend_of_http(index), status, query_workers=0)
     api.entry = OrderEntry(
-        hall,
+        gateway,
         api.tables,
         {market.number: market.shard for market in api.markets.all},
         settings.answer_timeout_s,

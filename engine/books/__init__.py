@@ -1,0 +1,1 @@
+"""Books: the rules of matching, kept twice and held equal, behind one contract."""

@@ -1,0 +1,373 @@
+"""What each command does to a book: the rules of ``engine.books.rules``, in their order.
+
+A command is carried out in three steps: *decide* whom it concerns and whether it may, changing
+nothing that shows; *answer*; and then let an order enter the book, or let go of it. The second and
+third are the same code for all commands that name one order, which keeps the machine code small.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba.extending import register_jitable
+
+from engine.books import rules
+from engine.books.ladder import cursor, holdings, matching, order_index, reports
+from engine.books.ladder.layout import FINISHED, MATCHING
+from engine.books.ladder.mass_cancel import mass_cancel
+from engine.books.ladder.memory import (
+    Book,
+    Bool,
+    Int,
+    Output,
+    Row,
+    bucket_at,
+    called,
+    client_id_at,
+    hash_at,
+    inlined,
+    instrument_at,
+    kept_apart,
+    level_at,
+    open_book,
+    order_at,
+    prefetch_write,
+    recent_at,
+    side_at,
+    signed,
+    state_at,
+    symbol_at,
+    unlikely,
+)
+from engine.books.ladder.reports import CANCELED, NEW, REJECTED, REPLACED
+from ipc.vocabulary import MAX_QUANTITY, CommandType, Flag, OrderType, Reason, Side
+
+_NEW, _CANCEL, _REPLACE = int(CommandType.NEW), int(CommandType.CANCEL), int(CommandType.REPLACE)
+_REDUCE, _MASS_CANCEL = int(CommandType.REDUCE), int(CommandType.MASS_CANCEL)
+_LIMIT = int(OrderType.LIMIT)
+_BUY = int(Side.BUY)
+_POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
+_KEEP_PRICE, _KEEP_QUANTITY = int(Flag.KEEP_PRICE), int(Flag.KEEP_QUANTITY)
+_OK = int(Reason.NONE)
+_INVALID_COMMAND = int(Reason.INVALID_COMMAND)
+_UNKNOWN_SYMBOL = int(Reason.UNKNOWN_SYMBOL)
+_INVALID_ORDER_ID = int(Reason.INVALID_ORDER_ID)
+_INVALID_QUANTITY = int(Reason.INVALID_QUANTITY)
+_DUPLICATE = int(Reason.DUPLICATE_CLIENT_ORDER_ID)
+_BOOK_FULL = int(Reason.BOOK_FULL)
+_TOO_MANY_ORDERS = int(Reason.TOO_MANY_ORDERS)
+_WOULD_TRADE = int(Reason.POST_ONLY_WOULD_TRADE)
+_UNKNOWN_ORDER = int(Reason.UNKNOWN_ORDER)
+_ALREADY_FILLED = int(Reason.ALREADY_FILLED)
+_CANCEL_REQUESTED = int(Reason.CANCEL_REQUESTED)
+_ZERO = np.uint64(0)
+_NO_SLOT = np.uint32(0)
+
+for _check in (
+    rules.check_quantity,
+    rules.check_price_quantity,
+    rules.check_replace,
+    rules.check_band,
+    rules.check_new,
+):
+    register_jitable(_check)
+
+
+class Decision(NamedTuple):
+    """What a command comes to. REJECTED has a reason; the order's node is ``slot`` otherwise."""
+
+    exec_type: Int
+    reason: Int
+    side: Int
+    slot: Int
+    enters: Bool  # the order then trades and rests
+
+
+@inlined
+def rejected(reason: Int) -> Decision:
+    return Decision(REJECTED, reason, 0, _NO_SLOT, False)
+
+
+@inlined
+def instrument_of(book: Book, symbol: Int) -> Int:
+    """Return the number of a symbol's instrument, or -1."""
+    return signed(symbol_at(book, symbol).instrument) - 1
+
+
+# NEW ---------------------------------------------------------------------------------------------
+
+
+@inlined
+def decide_new(book: Book, command: Row, hash32: Int) -> Decision:
+    head = command.head
+    kind_bits = reports.kind_bits_of(head)
+    instrument = instrument_of(book, reports.symbol_of(head))
+    if unlikely(instrument < 0):
+        return rejected(_UNKNOWN_SYMBOL)
+    reason = check_kind(book, command, instrument, kind_bits)
+    if unlikely(reason != _OK):
+        return rejected(reason)
+    if book.duplicates and unlikely(first_order_id(book, hash32, command, instrument) != 0):
+        return rejected(_DUPLICATE)
+    side = instrument * 2 + reports.side_of(kind_bits) - _BUY
+    reason = check_state(book, command, instrument, side, kind_bits)
+    if unlikely(reason != _OK):
+        return rejected(reason)
+    slot = accept(book, command, instrument, hash32, kind_bits)
+    return Decision(NEW, _OK, side, slot, True)
+
+
+@inlined
+def first_order_id(book: Book, hash32: Int, command: Row, instrument: Int) -> Int:
+    """Return the order_id remembered for a command's client_order_id, or 0."""
+    account, client_order_id = command.account, command.client_order_id
+    if client_order_id == _ZERO:
+        return 0
+    return order_index.known_order_id(book, hash32, account, instrument, client_order_id)
+
+
+@inlined
+def check_kind(book: Book, command: Row, instrument: Int, kind_bits: Int) -> Int:
+    """Return 0, or the first Reason why a NEW command's own fields are not an order."""
+    limits = instrument_at(book, instrument)
+    return rules.check_new(
+        reports.side_of(kind_bits),
+        reports.order_type_of(kind_bits),
+        reports.time_in_force_of(kind_bits),
+        reports.flags_of(kind_bits),
+        signed(command.price),
+        signed(command.quantity),
+        limits.min_price,
+        limits.max_price,
+    )
+
+
+@inlined
+def check_state(book: Book, command: Row, instrument: Int, side: Int, kind_bits: Int) -> Int:
+    """Return 0, or the first Reason why a book does not take an order now."""
+    own, opposite = side_at(book, side), side_at(book, side ^ 1)
+    resting = own.order_count + opposite.order_count
+    bound = instrument_at(book, instrument).max_account_orders
+    if reports.is_resting_kind(kind_bits) and unlikely(resting >= bound):
+        reason = check_room(book.state, command.account, instrument)
+        if reason != _OK:
+            return reason
+    if reports.flags_of(kind_bits) & _POST_ONLY:
+        limit = matching.limit_key(book, side ^ 1, kind_bits, signed(command.price))
+        if opposite.best_key <= limit:
+            return _WOULD_TRADE
+    return _OK
+
+
+@called
+def check_room(address: Int, account: Int, instrument: Int) -> Int:
+    """Return 0, or the Reason why no further order of an account can rest."""
+    kept_apart()
+    book = open_book(address, True, True)
+    limits = instrument_at(book, instrument)
+    if holdings.resting_orders(book, instrument) >= limits.max_resting_orders:
+        return _BOOK_FULL
+    bound = limits.max_account_orders
+    if bound == limits.max_resting_orders:
+        return _OK
+    return _TOO_MANY_ORDERS if holdings.orders_of(address, account, instrument) >= bound else _OK
+
+
+@inlined
+def accept(book: Book, command: Row, instrument: Int, hash32: Int, kind_bits: Int) -> Int:
+    """Make a NEW command an order with an order_id; return its slot."""
+    state = state_at(book.state)
+    slot = matching.take_order(book)
+    state.order_sequence += 1
+    order = order_at(book, slot)
+    order.account = command.account
+    order.client_order_id = command.client_order_id
+    order.order_id = state.shard_bits | state.order_sequence
+    order.price = signed(command.price)
+    order.leaves_qty = signed(command.quantity)
+    order.cum_qty = 0
+    order.level = 0
+    order.kind_bits = reports.order_terms(kind_bits)
+    state.symbol = reports.symbol_of(command.head)
+    account, client_order_id = command.account, command.client_order_id
+    order_index.remember(book, hash32, account, instrument, client_order_id, slot)
+    return slot
+
+
+# CANCEL, REPLACE, REDUCE -------------------------------------------------------------------------
+
+
+@inlined
+def decide_change(book: Book, command: Row, command_type: Int, hash32: Int) -> Decision:
+    instrument = instrument_of(book, reports.symbol_of(command.head))
+    reason = check_change(book, command, command_type, instrument)
+    if unlikely(reason != _OK):
+        return rejected(reason)
+    slot = find_order(book, command, instrument, hash32)
+    if slot == 0:
+        return rejected(_UNKNOWN_ORDER)
+    order = order_at(book, slot)
+    side = signed(level_at(book, order.level).side)
+    if command_type == _CANCEL:
+        matching.leave(book, side, slot)
+        return Decision(CANCELED, _CANCEL_REQUESTED, side, slot, False)
+    leaves_qty = signed(command.quantity)
+    price = order.price
+    keeps_place = command_type == _REDUCE
+    if keeps_place:
+        leaves_qty = order.leaves_qty - leaves_qty
+    else:
+        flags = reports.flags_of(reports.kind_bits_of(command.head))
+        reinsert = flags & _REINSERT != 0
+        if unlikely(flags & (_KEEP_PRICE | _KEEP_QUANTITY) != 0):
+            if flags & _KEEP_PRICE == 0:
+                price = signed(command.price)
+            if flags & _KEEP_QUANTITY != 0:
+                leaves_qty = order.leaves_qty if reinsert else order.cum_qty + order.leaves_qty
+        else:
+            price = signed(command.price)
+        reason = check_replace(book, side, slot, price, leaves_qty, reinsert)
+        if unlikely(reason != _OK):
+            return rejected(reason)
+        if not reinsert:
+            leaves_qty -= order.cum_qty
+            keeps_place = price == order.price and leaves_qty < order.leaves_qty
+    if keeps_place and leaves_qty > 0:
+        matching.take_quantity(book, slot, order.leaves_qty - leaves_qty)
+        return Decision(REPLACED, _OK, side, slot, False)
+    matching.leave(book, side, slot)
+    if keeps_place:
+        return Decision(CANCELED, _CANCEL_REQUESTED, side, slot, False)
+    order.price = price
+    order.leaves_qty = leaves_qty
+    return Decision(REPLACED, _OK, side, slot, True)
+
+
+@inlined
+def check_change(book: Book, command: Row, command_type: Int, instrument: Int) -> Int:
+    """Return 0, or the first Reason why a command's own fields cannot change an order."""
+    order_id = command.order_id
+    if order_id == _ZERO and command.client_order_id == _ZERO:
+        return _INVALID_ORDER_ID
+    if instrument < 0 and (order_id == _ZERO or reports.symbol_of(command.head) != 0):
+        return _UNKNOWN_SYMBOL
+    if command_type == _CANCEL:
+        return _OK
+    quantity = signed(command.quantity)
+    if command_type == _REPLACE:
+        flags = reports.flags_of(reports.kind_bits_of(command.head))
+        return rules.check_replace(flags, signed(command.price), quantity)
+    return rules.check_quantity(quantity)
+
+
+@inlined
+def find_order(book: Book, command: Row, instrument: Int, hash32: Int) -> Int:
+    """Return the slot of the live order that a command names and its account owns, or 0."""
+    if command.order_id == _ZERO:
+        ids = (command.account, instrument, command.client_order_id)
+        return spared(book, order_index.find_client_id(book, hash32, *ids))
+    slot = order_index.find_order_id(book, signed(command.order_id))
+    order = order_at(book, slot)
+    of_other_account = book.accounts and order.account != command.account
+    own_instrument = signed(level_at(book, order.level).side) >> 1
+    if of_other_account or (instrument >= 0 and own_instrument != instrument):
+        return _NO_SLOT
+    return spared(book, slot)
+
+
+@inlined
+def spared(book: Book, slot: Int) -> Int:
+    """Return an order's slot, or 0 where a mass cancel that is under way is to take it."""
+    if unlikely(state_at(book.state).watching != 0) and slot != 0:
+        return _NO_SLOT if cursor.is_doomed(book.state, slot) else slot
+    return slot
+
+
+@inlined
+def check_replace(
+    book: Book, side: Int, slot: Int, price: Int, quantity: Int, reinsert: Bool
+) -> Int:
+    """Return 0, or the first Reason why an order cannot be replaced so."""
+    order = order_at(book, slot)
+    limits = instrument_at(book, side >> 1)
+    reason = rules.check_band(_LIMIT, price, limits.min_price, limits.max_price)
+    if reason != _OK:
+        return reason
+    if not reinsert and quantity <= order.cum_qty:
+        return _ALREADY_FILLED
+    if reinsert and order.cum_qty + quantity > MAX_QUANTITY:
+        return _INVALID_QUANTITY
+    opposite = side_at(book, side ^ 1)
+    post_only = reports.flags_of(signed(order.kind_bits)) & _POST_ONLY
+    if post_only and opposite.best_key <= price ^ opposite.flip:
+        return _WOULD_TRADE
+    return _OK
+
+
+# All of them -------------------------------------------------------------------------------------
+
+
+@inlined
+def decide(book: Book, command: Row, command_type: Int, hash32: Int) -> Decision:
+    if command_type == _NEW:
+        return decide_new(book, command, hash32)
+    if command_type - _CANCEL <= _REDUCE - _CANCEL and command_type >= _CANCEL:
+        return decide_change(book, command, command_type, hash32)
+    return rejected(_INVALID_COMMAND)
+
+
+@inlined
+def reject(book: Book, output: Output, command: Row, hash32: Int, reason: Int) -> None:
+    """Answer a command that is not carried out; to a repeated one name the first order."""
+    order_id = command.order_id
+    if reason == _DUPLICATE:
+        instrument = instrument_of(book, reports.symbol_of(command.head))
+        order_id = np.uint64(first_order_id(book, hash32, command, instrument))
+    reports.reject(book, output, command, order_id, reason)
+
+
+@inlined
+def look_ahead(book: Book, command: Row, place: Int) -> None:
+    """Hash the client_order_id of a command some way ahead, and ask for what it leads to."""
+    symbol = reports.symbol_of(command.head)
+    hash32 = order_index.client_id_hash(book, command.account, symbol, command.client_order_id)
+    hash_at(book, place).hash32 = hash32
+    prefetch_write(bucket_at(book, hash32 >> book.bucket_shift))
+    if state_at(book.state).old_orders != 0:
+        prefetch_write(client_id_at(book, order_index.home_of(hash32, book.client_id_entries)))
+
+
+@inlined
+def look_closer(book: Book, hash32: Int) -> None:
+    """Ask for the recent order that a bucket leads to, a command's own if it is on a live one."""
+    newest = bucket_at(book, hash32 >> book.bucket_shift).newest
+    prefetch_write(recent_at(book, order_index.recent_index(book, signed(newest))))
+
+
+@inlined
+def carry_out(book: Book, output: Output, command: Row, hash32: Int) -> Bool:
+    """Carry out one command, or go on with it; False where a buffer is full before its end."""
+    state = state_at(book.state)
+    command_type = reports.command_type_of(command.head)
+    if unlikely(command_type == _MASS_CANCEL):
+        return mass_cancel(book.state, output, command, book.accounts, book.duplicates)
+    if unlikely(state.unfinished == MATCHING):
+        side, slot = state.unfinished_side, state.unfinished_slot
+        state.unfinished = FINISHED
+    else:
+        decision = decide(book, command, command_type, hash32)
+        if decision.exec_type == REJECTED:
+            reject(book, output, command, hash32, decision.reason)
+            return True
+        side, slot = decision.side, decision.slot
+        state.symbol = instrument_at(book, side >> 1).symbol
+        reports.answer(book, output, command, slot, decision.exec_type, decision.reason)
+        if decision.exec_type == CANCELED:
+            matching.end_order(book, side, slot)
+        if not decision.enters:
+            return True
+    if matching.enter(book, output, command, side, slot):
+        return True
+    state.unfinished = MATCHING
+    state.unfinished_side = side
+    state.unfinished_slot = slot
+    return False

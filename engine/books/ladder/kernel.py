@@ -1,0 +1,214 @@
+"""The compiled entry points: a batch of commands, the depth of a side, the growth of the hashes.
+
+``numba`` keeps machine code by the entry point's own source file only. So that a changed rule never
+runs as the old one, each entry point holds the digest of all sources it is made of as a constant,
+which is part of numba's key.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from engine.books import rules
+from engine.books.ladder import commands as book_commands
+from engine.books.ladder import cursor, holdings, order_index, prices, reports
+from engine.books.ladder.layout import (
+    DONE,
+    FINISHED,
+    FULL,
+    GROW,
+    HASH_MASK,
+    LOOK_AHEAD,
+    LOOK_CLOSER,
+    NO_KEY,
+    STREAM_AHEAD,
+)
+from engine.books.ladder.memory import (
+    Output,
+    command_at,
+    entry,
+    hash_at,
+    inlined,
+    instrument_at,
+    level_at,
+    open_book,
+    order_at,
+    prefetch_read,
+    recent_at,
+    side_at,
+    state_at,
+    unlikely,
+)
+from ipc.native.compiled import SOURCES, digest_of
+from ipc.native.views import data_of
+
+REPORTS_OF_A_START = 2
+"""A command starts only where this many reports fit: all that one without trades can need."""
+
+
+MAX_RECENT_ORDERS = 1 << 24
+
+
+_OURS = sorted(Path(__file__).parent.glob("*.py"))
+SOURCE = digest_of([*_OURS, Path(rules.__file__)]) ^ SOURCES
+_ZERO = np.uint64(0)
+
+
+class Features(NamedTuple):
+    """What a kernel does; a book has all, and a benchmark asks what each costs."""
+
+    accounts: bool = True
+    duplicates: bool = True
+
+
+def make_process(features: Features, source: int = SOURCE, keep: bool = True) -> Any:
+    """Return the kernel (state address, commands, reports, trades, resume) -> how far it came.
+
+    ``keep`` keeps its machine code in numba's cache.
+    With ``resume`` 0 it starts, with 1 it goes on after GROW. It returns why it ended (DONE, FULL,
+    GROW) and how many commands, reports and trades are done since the start.
+    """
+    accounts, duplicates = features
+
+    def process(
+        address: int, commands: Any, reports: Any, trades: Any, resume: int
+    ) -> tuple[int, int, int, int]:
+        book = open_book(address, accounts, duplicates)
+        state = state_at(book.state)
+        state.source = source
+        output = Output(data_of(reports), len(reports), data_of(trades), len(trades))
+        first_command = data_of(commands)
+        count = len(commands)
+        if resume == 0:
+            state.commands = 0
+            state.reports = 0
+            state.trades = 0
+        done = state.commands
+        for ahead in range(done, min(done + LOOK_AHEAD, count)):
+            book_commands.look_ahead(book, command_at(first_command, ahead), ahead & HASH_MASK)
+        status = DONE
+        while done < count:
+            if state.unfinished == FINISHED:
+                if state.reports + REPORTS_OF_A_START > output.report_capacity:
+                    status = FULL
+                    break
+                full = state.live_orders >= state.order_capacity
+                if unlikely(full or state.old_orders >= state.old_limit):
+                    status = GROW
+                    break
+                state.sequence += 1
+            prefetch_read(command_at(first_command, done + STREAM_AHEAD))
+            ahead = done + LOOK_AHEAD
+            if ahead < count:
+                book_commands.look_ahead(book, command_at(first_command, ahead), ahead & HASH_MASK)
+            book_commands.look_closer(book, hash_at(book, (done + LOOK_CLOSER) & HASH_MASK).hash32)
+            hash32 = hash_at(book, done & HASH_MASK).hash32
+            if not book_commands.carry_out(book, output, command_at(first_command, done), hash32):
+                status = FULL
+                break
+            done += 1
+        state.commands = done
+        return status, done, state.reports, state.trades
+
+    return entry(process, keep)
+
+
+@inlined
+def fill_levels(book: Any, side: Any, levels: Any) -> int:
+    """Fill LEVEL records with the best levels of a side; return how many."""
+    key = side_at(book, side).best_key
+    flip = side_at(book, side).flip
+    count = 0
+    while key != NO_KEY and count < len(levels):
+        row = level_at(book, prices.find_level(book, side, key))
+        levels[count].price = key ^ flip
+        levels[count].quantity = row.quantity
+        levels[count].order_count = row.order_count
+        count += 1
+        key = prices.next_key(book, side, key + 1)
+    return count
+
+
+def _make_depth(source: int) -> Any:
+    def depth(address: int, side: int, levels: Any) -> int:
+        if source == 0:
+            return 0
+        return fill_levels(open_book(address, True, True), side, levels)
+
+    return entry(depth)
+
+
+def _make_rebuild(source: int) -> Any:
+    def rebuild(address: int, client_ids: Any, order_ids: Any, anew: bool) -> int:
+        """Enter what stands in two former tables into the book's present, empty ones; count again.
+
+        With ``anew`` under other factors: the chains of recent orders, whose buckets are empty, are
+        made again too. No order may be at hand then.
+        """
+        book = open_book(address, True, True)
+        if source == 0:
+            return 0
+        for index in range(len(client_ids)):
+            entry = client_ids[index].entry
+            if entry != _ZERO:
+                slot, hash32 = np.uint32(entry), entry >> np.uint64(32)
+                if anew:
+                    order = order_at(book, slot)
+                    instrument = np.int64(level_at(book, order.level).side) >> 1
+                    symbol = instrument_at(book, instrument).symbol
+                    ids = (order.account, symbol, order.client_order_id)
+                    hash32 = order_index.client_id_hash(book, *ids)
+                order_index.add_client_id(book, hash32, slot)
+        for index in range(len(order_ids)):
+            slot = order_ids[index].slot
+            if slot != 0:
+                order_index.add_order_id(book, slot)
+        if anew:
+            last = state_at(book.state).order_sequence
+            for sequence in range(max(1, last - np.int64(book.recent_mask)), last + 1):
+                recent = recent_at(book, order_index.recent_index(book, sequence))
+                if recent.client_order_id != _ZERO:
+                    symbol = instrument_at(book, recent.instrument).symbol
+                    ids = (recent.account, symbol, recent.client_order_id)
+                    order_index.chain(book, order_index.client_id_hash(book, *ids), sequence)
+        if state_at(book.state).counted_instruments != 0:
+            holdings.recount(address)
+        return len(client_ids)
+
+    return entry(rebuild)
+
+
+def _make_resting(source: int) -> Any:
+    def resting(address: int, orders: Any) -> int:
+        """Fill RESTING records with the resting orders in order; return how many."""
+        book = open_book(address, True, True)
+        state = state_at(book.state)
+        if source == 0:
+            return 0
+        count = 0
+        for side in range(2 * state.instrument_count):
+            slot = cursor.first_slot(book, side)
+            while slot != 0:
+                order = order_at(book, slot)
+                kind_bits = np.int64(order.kind_bits)
+                orders[count].order_id = order.order_id
+                orders[count].account = order.account
+                orders[count].client_order_id = order.client_order_id
+                orders[count].price = order.price
+                orders[count].leaves_qty = order.leaves_qty
+                orders[count].cum_qty = order.cum_qty
+                orders[count].symbol = instrument_at(book, side >> 1).symbol
+                orders[count].side = reports.side_of(kind_bits)
+                orders[count].flags = reports.flags_of(kind_bits)
+                count += 1
+                slot = cursor.next_slot(book, side, slot)
+        return count
+
+    return entry(resting)
+
+
+process = make_process(Features())
+resting = _make_resting(SOURCE)
+depth = _make_depth(SOURCE)
+rebuild = _make_rebuild(SOURCE)

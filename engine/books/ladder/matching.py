@@ -1,0 +1,232 @@
+"""Matching, and the life of an order: taken, resting, traded, ended."""
+
+import numpy as np
+
+from engine.books.ladder import cursor, holdings, order_index, prices, reports
+from engine.books.ladder.layout import COUNTING, NO_KEY
+from engine.books.ladder.memory import (
+    Book,
+    Bool,
+    Int,
+    Output,
+    Row,
+    called,
+    inlined,
+    kept_apart,
+    level_at,
+    open_book,
+    order_at,
+    side_at,
+    signed,
+    state_at,
+    unlikely,
+)
+from ipc.vocabulary import OrderType, Reason, TimeInForce
+
+_MARKET = int(OrderType.MARKET)
+_GTC, _FOK = int(TimeInForce.GTC), int(TimeInForce.FOK)
+_OK = int(Reason.NONE)
+_IOC_REMAINDER = int(Reason.IOC_REMAINDER)
+_MARKET_REMAINDER = int(Reason.MARKET_REMAINDER)
+_FOK_UNFILLED = int(Reason.FOK_UNFILLED)
+_ZERO = np.uint64(0)
+
+
+# Nodes -------------------------------------------------------------------------------------------
+
+
+@inlined
+def take_order(book: Book) -> Int:
+    """Return a free node; the kernel's main loop has seen to it that there is one."""
+    state = state_at(book.state)
+    state.live_orders += 1
+    slot = state.free_order
+    if slot != 0:
+        state.free_order = order_at(book, slot).next
+        return slot
+    slot = state.fresh_order
+    state.fresh_order = slot + 1
+    return slot
+
+
+@inlined
+def end_order(book: Book, side: Int, slot: Int) -> None:
+    """Let go of an order that is in no level any more."""
+    order_index.forget(book, slot, side >> 1)
+    state = state_at(book.state)
+    order = order_at(book, slot)
+    order.order_id = 0
+    order.next = state.free_order
+    state.free_order = slot
+    state.live_orders -= 1
+
+
+# Queues ------------------------------------------------------------------------------------------
+
+
+@inlined
+def rest(book: Book, side: Int, slot: Int) -> None:
+    """Put an order at the back of the queue of its price."""
+    order = order_at(book, slot)
+    record = side_at(book, side)
+    record.order_count += 1
+    if unlikely(state_at(book.state).watching & COUNTING != 0):
+        holdings.note(book.state, order.account, side, 1)
+    key = order.price ^ record.flip
+    order.next = 0
+    level = prices.find_level(book, side, key)
+    if level == 0:
+        prices.add_level(book, side, key, slot)
+        return
+    row = level_at(book, level)
+    youngest = row.youngest
+    order_at(book, youngest).next = slot
+    row.youngest = slot
+    row.quantity += order.leaves_qty
+    row.order_count += 1
+    order.level = level
+    order.previous = youngest
+
+
+@called
+def watch_leaving(address: Int, side: Int, slot: Int) -> None:
+    """Tell who watches that an order leaves its queue."""
+    kept_apart()
+    book = open_book(address, False, False)
+    state = state_at(book.state)
+    if slot == state.sweep_slot:
+        cursor.pass_over(address)
+    if state.watching & COUNTING:
+        holdings.note(address, order_at(book, slot).account, side, -1)
+
+
+@inlined
+def leave(book: Book, side: Int, slot: Int) -> None:
+    """Take an order out of its queue, and its level away where it was the last."""
+    order = order_at(book, slot)
+    if unlikely(state_at(book.state).watching != 0):
+        watch_leaving(book.state, side, slot)
+    level = order.level
+    row = level_at(book, level)
+    order.level = 0
+    side_at(book, side).order_count -= 1
+    if row.order_count == 1:
+        prices.remove_level(book, side, level)
+        return
+    row.quantity -= order.leaves_qty
+    row.order_count -= 1
+    older, younger = order.previous, order.next
+    # Where there is none, row 0 takes the link: which of them it is cannot be foreseen.
+    order_at(book, older).next = younger
+    order_at(book, younger).previous = older
+    row.oldest = younger if older == 0 else row.oldest
+    row.youngest = older if younger == 0 else row.youngest
+
+
+@inlined
+def take_quantity(book: Book, slot: Int, quantity: Int) -> None:
+    """Take a part of what is open off an order that keeps its place."""
+    order = order_at(book, slot)
+    order.leaves_qty -= quantity
+    level_at(book, order.level).quantity -= quantity
+
+
+# Matching ----------------------------------------------------------------------------------------
+
+
+@inlined
+def limit_key(book: Book, opposite: Int, kind_bits: Int, price: Int) -> Int:
+    """Return the worst key of the opposite side that an order would trade with."""
+    limit = price ^ side_at(book, opposite).flip
+    return NO_KEY - 1 if reports.order_type_of(kind_bits) == _MARKET else limit
+
+
+@called
+def can_fill(address: Int, opposite: Int, limit: Int, quantity: Int) -> Bool:
+    """Tell whether the opposite side holds a quantity at keys up to a limit."""
+    book = open_book(address, False, False)
+    missing = quantity
+    key = side_at(book, opposite).best_key
+    while key <= limit:
+        missing -= level_at(book, prices.find_level(book, opposite, key)).quantity
+        if missing <= 0:
+            return True
+        key = prices.next_key(book, opposite, key + 1)
+    return False
+
+
+@inlined
+def trade(book: Book, output: Output, command: Row, side: Int, taker_slot: Int) -> None:
+    """Trade with the best order of the opposite side what both have left, at its price."""
+    state = state_at(book.state)
+    opposite = side ^ 1
+    maker_slot = level_at(book, side_at(book, opposite).best_level).oldest
+    taker = order_at(book, taker_slot)
+    maker = order_at(book, maker_slot)
+    quantity = min(taker.leaves_qty, maker.leaves_qty)
+    price = maker.price
+    state.trade_sequence += 1
+    trade_id = state.shard_bits | state.trade_sequence
+    taker.leaves_qty -= quantity
+    taker.cum_qty += quantity
+    take_quantity(book, maker_slot, quantity)
+    maker.cum_qty += quantity
+    reports.write_trade(book, output, command, side, taker_slot, maker_slot, trade_id, quantity)
+    for_taker = (reports.TRADE, _OK, command.request_id, reports.TAKER)
+    for_maker = (reports.TRADE, _OK, _ZERO, reports.MAKER)
+    last = (price, quantity, trade_id)
+    reports.report_order(book, output, command, taker_slot, *for_taker, *last)
+    reports.report_order(book, output, command, maker_slot, *for_maker, *last)
+    if maker.leaves_qty == 0:
+        leave(book, opposite, maker_slot)
+        end_order(book, opposite, maker_slot)
+
+
+@called
+def match(
+    address: Int,
+    accounts: Bool,
+    duplicates: Bool,
+    output: Output,
+    command: Row,
+    side: Int,
+    slot: Int,
+    limit: Int,
+) -> Bool:
+    """Trade while orders cross; False where a buffer is full."""
+    book = open_book(address, accounts, duplicates)
+    order = order_at(book, slot)
+    opposite = side_at(book, side ^ 1)
+    while order.leaves_qty != 0 and opposite.best_key <= limit:
+        if not reports.has_trade_room(book, output):
+            return False
+        trade(book, output, command, side, slot)
+    return True
+
+
+@inlined
+def enter(book: Book, output: Output, command: Row, side: Int, slot: Int) -> Bool:
+    """Let an order trade, then rest or be cancelled; False where a buffer is full: call again."""
+    order = order_at(book, slot)
+    opposite = side_at(book, side ^ 1)
+    kind_bits = signed(order.kind_bits)
+    limit = limit_key(book, side ^ 1, kind_bits, order.price)
+    rests = reports.is_resting_kind(kind_bits)
+    fill_or_kill = reports.time_in_force_of(kind_bits) == _FOK
+    kill = unlikely(fill_or_kill) and not can_fill(book.state, side ^ 1, limit, order.leaves_qty)
+    if unlikely(opposite.best_key <= limit) and not kill:
+        features = (book.state, book.accounts, book.duplicates)
+        if not match(*features, output, command, side, slot, limit):
+            return False
+    if rests and order.leaves_qty != 0:
+        rest(book, side, slot)
+        return True
+    if order.leaves_qty != 0:
+        if not reports.has_room(book, output, 1):
+            return False
+        market = reports.order_type_of(kind_bits) == _MARKET
+        reason = _MARKET_REMAINDER if market else _IOC_REMAINDER
+        reason = _FOK_UNFILLED if kill else reason
+        reports.answer(book, output, command, slot, reports.CANCELED, reason)
+    end_order(book, side, slot)
+    return True

@@ -1,0 +1,257 @@
+"""Writing REPORT and TRADE records, several small fields in one store."""
+
+import numpy as np
+
+from engine.books.ladder.memory import (
+    Book,
+    Bool,
+    Int,
+    Output,
+    Row,
+    inlined,
+    order_at,
+    report_at,
+    signed,
+    state_at,
+    trade_at,
+)
+from ipc.vocabulary import ExecType, Flag, Liquidity, OrderType, OrdStatus, Reason, TimeInForce
+
+NEW, CANCELED, REPLACED = int(ExecType.NEW), int(ExecType.CANCELED), int(ExecType.REPLACED)
+REJECTED, MASS_CANCELED = int(ExecType.REJECTED), int(ExecType.MASS_CANCELED)
+TRADE = int(ExecType.TRADE)
+MAKER, TAKER, NO_LIQUIDITY = int(Liquidity.MAKER), int(Liquidity.TAKER), int(Liquidity.NONE)
+OPEN, PARTIALLY_FILLED = int(OrdStatus.NEW), int(OrdStatus.PARTIALLY_FILLED)
+FILLED, CANCELED_STATUS = int(OrdStatus.FILLED), int(OrdStatus.CANCELED)
+REJECTED_STATUS = int(OrdStatus.REJECTED)
+NO_REASON = int(Reason.NONE)
+_KIND_MASK = 0xFFFF00
+_RESTING_KIND = int(OrderType.LIMIT) << 8 | int(TimeInForce.GTC) << 16
+_FLAGS = 0xFF000000
+_POST_ONLY = int(Flag.POST_ONLY)
+
+
+# The bytes of a record's first word --------------------------------------------------------------
+
+
+@inlined
+def command_type_of(head: Int) -> Int:
+    return signed(head & np.uint64(0xFF))
+
+
+@inlined
+def kind_bits_of(head: Int) -> Int:
+    """Return side, order_type, time_in_force and flags, one byte each, of a COMMAND."""
+    return signed((head >> np.uint64(8)) & np.uint64(0xFFFFFFFF))
+
+
+@inlined
+def symbol_of(head: Int) -> Int:
+    return signed(head >> np.uint64(48))
+
+
+@inlined
+def side_of(kind_bits: Int) -> Int:
+    return kind_bits & 0xFF
+
+
+@inlined
+def order_type_of(kind_bits: Int) -> Int:
+    return (kind_bits >> 8) & 0xFF
+
+
+@inlined
+def time_in_force_of(kind_bits: Int) -> Int:
+    return (kind_bits >> 16) & 0xFF
+
+
+@inlined
+def flags_of(kind_bits: Int) -> Int:
+    return (kind_bits >> 24) & 0xFF
+
+
+@inlined
+def order_terms(kind_bits: Int) -> Int:
+    """Return a command's kind_bits with only those flags that an order keeps."""
+    return kind_bits & (0xFFFFFF | _POST_ONLY << 24)
+
+
+@inlined
+def is_resting_kind(kind_bits: Int) -> Bool:
+    """Tell whether what is left of an order after matching rests: LIMIT and GTC."""
+    return kind_bits & _KIND_MASK == _RESTING_KIND
+
+
+@inlined
+def report_head(
+    exec_type: Int, ord_status: Int, command_type: Int, kind_bits: Int, liquidity: Int
+) -> Int:
+    return exec_type | ord_status << 8 | command_type << 16 | kind_bits << 24 | liquidity << 56
+
+
+# Room --------------------------------------------------------------------------------------------
+
+
+@inlined
+def has_room(book: Book, output: Output, reports: Int) -> Bool:
+    return state_at(book.state).reports + reports <= output.report_capacity
+
+
+@inlined
+def has_trade_room(book: Book, output: Output) -> Bool:
+    """Tell whether a trade and its two reports fit."""
+    state = state_at(book.state)
+    return state.reports + 2 <= output.report_capacity and state.trades < output.trade_capacity
+
+
+# Reports -----------------------------------------------------------------------------------------
+
+
+@inlined
+def report_order(
+    book: Book,
+    output: Output,
+    command: Row,
+    slot: Int,
+    exec_type: Int,
+    reason: Int,
+    request_id: Int,
+    liquidity: Int,
+    last_price: Int,
+    last_qty: Int,
+    trade_id: Int,
+) -> None:
+    """Report on an order as it stands; with CANCELED, as it was before its end."""
+    state = state_at(book.state)
+    order = order_at(book, slot)
+    report = report_at(output, state.reports)
+    state.reports += 1
+    leaves_qty = order.leaves_qty
+    cum_qty = order.cum_qty
+    total = cum_qty + leaves_qty
+    status = PARTIALLY_FILLED if cum_qty != 0 else OPEN
+    if leaves_qty == 0:
+        status = FILLED
+    if exec_type == CANCELED:
+        status = CANCELED_STATUS
+        leaves_qty = 0
+    head = command.head
+    kind_bits = signed(order.kind_bits)
+    report.head = report_head(exec_type, status, command_type_of(head), kind_bits, liquidity)
+    report.detail = state.symbol | reason << 16
+    report.sequence = state.sequence
+    report.request_id = request_id
+    report.account = order.account
+    report.order_id = order.order_id
+    report.client_order_id = order.client_order_id
+    report.price = order.price
+    report.quantity = total
+    report.cum_qty = cum_qty
+    report.leaves_qty = leaves_qty
+    report.last_price = last_price
+    report.last_qty = last_qty
+    report.trade_id = trade_id
+    report.timestamp_ns = command.timestamp_ns
+    report.account_sequence = 0
+
+
+@inlined
+def answer(
+    book: Book, output: Output, command: Row, slot: Int, exec_type: Int, reason: Int
+) -> None:
+    """Report to a command what became of its own order."""
+    request_id = command.request_id
+    report_order(book, output, command, slot, exec_type, reason, request_id, NO_LIQUIDITY, 0, 0, 0)
+
+
+@inlined
+def write_answer(
+    book: Book,
+    output: Output,
+    command: Row,
+    head: Int,
+    reason: Int,
+    order_id: Int,
+    client_order_id: Int,
+    price: Int,
+    quantity: Int,
+) -> None:
+    """Write a report that is on no order."""
+    state = state_at(book.state)
+    report = report_at(output, state.reports)
+    state.reports += 1
+    report.head = head
+    report.detail = symbol_of(command.head) | reason << 16
+    report.sequence = state.sequence
+    report.request_id = command.request_id
+    report.account = command.account
+    report.order_id = order_id
+    report.client_order_id = client_order_id
+    report.price = price
+    report.quantity = quantity
+    report.cum_qty = 0
+    report.leaves_qty = 0
+    report.last_price = 0
+    report.last_qty = 0
+    report.trade_id = 0
+    report.timestamp_ns = command.timestamp_ns
+    report.account_sequence = 0
+
+
+@inlined
+def reject(book: Book, output: Output, command: Row, order_id: Int, reason: Int) -> None:
+    """Answer a command that is not carried out."""
+    head = command.head
+    report = report_head(
+        REJECTED, REJECTED_STATUS, command_type_of(head), kind_bits_of(head), NO_LIQUIDITY
+    )
+    write_answer(
+        book,
+        output,
+        command,
+        report,
+        reason,
+        order_id,
+        command.client_order_id,
+        command.price,
+        command.quantity,
+    )
+
+
+@inlined
+def answer_mass_cancel(book: Book, output: Output, command: Row) -> None:
+    """Answer a mass cancel, whose ``quantity`` is how many orders it took."""
+    head = command.head
+    report = report_head(
+        MASS_CANCELED, OPEN, command_type_of(head), kind_bits_of(head) & _FLAGS, NO_LIQUIDITY
+    )
+    zero = np.uint64(0)
+    write_answer(book, output, command, report, NO_REASON, 0, zero, zero, command.quantity)
+
+
+@inlined
+def write_trade(
+    book: Book,
+    output: Output,
+    command: Row,
+    side: Int,
+    taker_slot: Int,
+    maker_slot: Int,
+    trade_id: Int,
+    quantity: Int,
+) -> None:
+    """Write the record of a trade by a taker of ``side``."""
+    state = state_at(book.state)
+    trade = trade_at(output, state.trades)
+    state.trades += 1
+    sells = side & 1
+    taker_id = order_at(book, taker_slot).order_id
+    maker_id = order_at(book, maker_slot).order_id
+    trade.trade_id = trade_id
+    trade.sequence = state.sequence
+    trade.timestamp_ns = command.timestamp_ns
+    trade.price = order_at(book, maker_slot).price
+    trade.quantity = quantity
+    trade.buy_order_id = maker_id if sells else taker_id
+    trade.sell_order_id = taker_id if sells else maker_id
+    trade.detail = state.symbol | (sells + 1) << 16

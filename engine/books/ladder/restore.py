@@ -1,0 +1,117 @@
+"""Filling an empty compiled book with the state of another: what a snapshot keeps of it."""
+
+from typing import Any
+
+import numpy as np
+
+from engine.books.contract import Counters, Records
+from engine.books.ladder import matching, order_index
+from engine.books.ladder.kernel import SOURCE
+from engine.books.ladder.layout import SWEEPING
+from engine.books.ladder.memory import entry as entry_point
+from engine.books.ladder.memory import open_book, order_at, signed, state_at, symbol_at
+from engine.books.ladder.tables import Tables
+from ipc.records import SEQUENCE_MASK
+from ipc.vocabulary import OrderType, Side, TimeInForce
+
+_RESTING_KIND = int(OrderType.LIMIT) << 8 | int(TimeInForce.GTC) << 16
+_BUY = int(Side.BUY)
+
+
+RING_ENTRY = np.dtype(
+    [
+        ("sequence", "<i8"),
+        ("account", "<u8"),
+        ("client_order_id", "<u8"),
+        ("symbol", "<u8"),
+        ("slot", "<u4"),  # 0: the order has ended
+        ("reserved", "<u4"),
+    ]
+)
+"""One order that stands in the ring of recent orders."""
+
+
+def _make_restore(source: int) -> Any:
+    def restore(address: int, orders: Any, slots: Any, entries: Any, last: int) -> int:
+        """Enter resting orders, filling their ``slots``, or, where there are none, ring entries.
+
+        Both are in order; ``last`` is the last order sequence.
+        """
+        book = open_book(address, True, True)
+        state = state_at(book.state)
+        if source == 0:
+            return 0
+        state.order_sequence = last
+        for index in range(len(orders)):
+            row = orders[index]
+            instrument = signed(symbol_at(book, row.symbol).instrument) - 1
+            side = instrument * 2 + signed(row.side) - _BUY
+            slot = matching.take_order(book)
+            slots[index] = slot
+            order = order_at(book, slot)
+            order.account = row.account
+            order.client_order_id = row.client_order_id
+            order.order_id = signed(row.order_id)
+            order.price = signed(row.price)
+            order.leaves_qty = signed(row.leaves_qty)
+            order.cum_qty = signed(row.cum_qty)
+            order.level = 0
+            order.kind_bits = signed(row.side) | _RESTING_KIND | signed(row.flags) << 24
+            matching.rest(book, side, slot)
+            if not order_index.in_ring(book, signed(row.order_id) & SEQUENCE_MASK):
+                order_index.become_old(book, slot, instrument)
+        for index in range(len(entries)):
+            entry = entries[index]
+            account, client_order_id = entry.account, entry.client_order_id
+            instrument = signed(symbol_at(book, entry.symbol).instrument) - 1
+            hash32 = order_index.client_id_hash(book, account, entry.symbol, client_order_id)
+            state.order_sequence = entry.sequence
+            order_index.remember(book, hash32, account, instrument, client_order_id, entry.slot)
+        state.order_sequence = last
+        return len(orders)
+
+    return entry_point(restore)
+
+
+kernel = _make_restore(SOURCE)
+
+
+def restore(
+    tables: Tables, counters: Counters, resting: Records, recent: Records, sweeps: Records
+) -> None:
+    """Give the tables of an empty book the state that counters, RESTING and RECENT describe.
+
+    ``sweeps``: the mass cancels that are under way, see ``Book.sweeps``.
+    """
+    tables.reserve(len(resting))
+    state: Any = tables.state[0]
+    state["sequence"], state["order_sequence"], state["trade_sequence"] = counters
+    last = counters.order_sequence
+    slots = np.zeros(len(resting), np.uint32)
+    kernel(tables.address, resting, slots, np.zeros(0, RING_ENTRY), last)
+    entries = _ring_entries(resting, slots, recent, last - len(tables.recent))
+    kernel(tables.address, resting[:0], slots, entries, last)
+    tables.sweeps[: len(sweeps)] = sweeps
+    state["sweep_count"] = len(sweeps)
+    if len(sweeps):
+        state["watching"] = SWEEPING
+        at_cursor = np.flatnonzero(resting["order_id"] == sweeps["client_order_id"][0])
+        state["sweep_slot"] = slots[at_cursor[0]] if len(at_cursor) else 0
+        tables.sweeps["client_order_id"][0] = 0
+
+
+def _ring_entries(resting: Records, slots: Any, recent: Records, before: int) -> Records:
+    """Return what stands in the ring, by sequence: recent orders, live ones after ``before``."""
+    found = np.zeros(len(recent) + len(resting), RING_ENTRY)
+    for rows, part in ((recent, found[: len(recent)]), (resting, found[len(recent) :])):
+        part["sequence"] = rows["order_id"] & np.uint64(SEQUENCE_MASK)
+        for name in ("account", "client_order_id", "symbol"):
+            part[name] = rows[name]
+    found["slot"][len(recent) :] = slots
+    # Where an order is both, the resting one, which knows its slot, comes last and stays.
+    found = found[found["sequence"] > before]
+    found = found[np.lexsort((found["slot"], found["sequence"]))]
+    again = np.zeros(len(found), np.bool_)
+    again[:-1] = found["sequence"][1:] == found["sequence"][:-1]
+    entries: Records = found[~again]
+    return entries

@@ -1,0 +1,196 @@
+"""The memory of the compiled book: numpy arrays, made small and grown between commands."""
+
+import mmap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.books.contract import BookLimits, Counters
+from engine.books.ladder import layout
+from engine.books.ladder.kernel import rebuild
+from engine.books.rules import MAX_SWEEPS
+from engine.books.secret import factors
+from ipc.records import COMMAND, make_id
+
+FIRST_CAPACITY = 1024
+"""Orders that a new book has room for."""
+_DOUBLING_CAPACITY = 1 << 13
+"""Up to this many orders room is doubled; beyond, memory counts for more."""
+_OWN = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+_HUGE_PAGE = 1 << 21
+_FIXED = (
+    "sides", "summaries", "words", "near", "instruments", "symbols", "recent", "buckets", "hashes",
+    "sweeps",
+)  # fmt: skip
+_ROWS = ("orders", "levels", "forks")
+_HASHES = ("client_ids", "order_ids")
+_HOLDINGS = 4
+"""Entries for counts by account, for each order that there is room for: see ``holdings``."""
+_FACTORS = ("id_factor", "account_factor", "symbol_factor", "last_factor")
+
+
+assert layout.STATE.fields is not None
+_COUNTERS = layout.STATE.fields["sequence"][1] // 8
+_SWEEP_COUNT = layout.STATE.fields["sweep_count"][1] // 8
+
+
+def _zeros(count: int, dtype: np.dtype[np.void]) -> Any:
+    """Return a zeroed array in a mapping of its own, which goes back to the system with it."""
+    size = max(1, count) * dtype.itemsize
+    return np.frombuffer(mmap.mmap(-1, size, flags=_OWN), dtype, count)
+
+
+def _huge_zeros(count: int, dtype: np.dtype[np.void]) -> Any:
+    """Return a zeroed array on huge pages: for one that is hit all over, again and again."""
+    size = count * dtype.itemsize
+    if size < _HUGE_PAGE // 2 or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return _zeros(count, dtype)
+    pages = mmap.mmap(-1, size + 2 * _HUGE_PAGE, flags=_OWN)
+    pages.madvise(mmap.MADV_HUGEPAGE)
+    start = -np.frombuffer(pages, np.uint8).ctypes.data % _HUGE_PAGE
+    return np.frombuffer(pages, dtype, count, start)
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << max(0, least - 1).bit_length()
+
+
+def _grown(capacity: int) -> int:
+    """Return the next capacity: twice, or in a large book half as much again."""
+    return capacity * (4 if capacity < _DOUBLING_CAPACITY else 3) // 2
+
+
+class Tables:
+    """Every table of one book; ``state`` holds their addresses and the counters.
+
+    Zeroed pages that nobody touched take no memory, so room is address space until it is used.
+    """
+
+    def __init__(
+        self,
+        shard: int,
+        limits: Sequence[BookLimits],
+        recent_orders: int,
+        start: Counters,
+        secret: int,
+    ) -> None:
+        self._secret = secret
+        self.generation = 0
+        """How often everything was hashed anew."""
+        self.state = np.zeros(1, layout.STATE)
+        self.address: int = self.state.ctypes.data
+        self.counters = self.state.view(np.int64).data[_COUNTERS : _COUNTERS + 3]
+        """Those of ``engine.books.contract.Counters``, in its order: plain words are read
+        faster."""
+        self.sweep_count = self.state.view(np.int64).data[_SWEEP_COUNT : _SWEEP_COUNT + 1]
+        """How many mass cancels are under way."""
+        self.limits = sorted(limits)
+        self._make_fixed(recent_orders)
+        self._make_sides()
+        state = self.state[0]
+        state["instrument_count"] = len(self.limits)
+        state["recent_mask"] = len(self.recent) - 1
+        state["recent_orders"] = recent_orders
+        state["bucket_shift"] = 33 - len(self.buckets).bit_length()
+        state["shard_bits"] = make_id(shard, 0)
+        state["sequence"], state["order_sequence"], state["trade_sequence"] = start
+        self._take_factors()
+        state["fresh_order"] = state["fresh_level"] = state["fresh_fork"] = 1
+        self._note_addresses(_FIXED)
+        self._make_orders(FIRST_CAPACITY)
+        self._make_hashes(FIRST_CAPACITY)
+
+    def _make_fixed(self, recent_orders: int) -> None:
+        count = len(self.limits)
+        sides = 2 * count
+        self.sides = _zeros(sides, layout.SIDE)
+        self.summaries = _zeros(sides * layout.WINDOW_SUMMARIES, layout.WORD)
+        self.words = _zeros(sides * layout.WINDOW_WORDS, layout.WORD)
+        self.near = _zeros(sides * layout.WINDOW, layout.NEAR)
+        self.symbols = _zeros(1 << 16, layout.SYMBOL)
+        rows = [(*limit._replace(max_account_orders=min(limit[-2:])), 0) for limit in self.limits]
+        self.instruments = np.array(rows, layout.INSTRUMENT)
+        self.recent = _huge_zeros(_power_of_two(max(1, recent_orders)), layout.RECENT_ORDER)
+        self.buckets = _huge_zeros(2 * len(self.recent), layout.BUCKET)
+        self.hashes = np.zeros(layout.HASHES, layout.HASH)
+        self.sweeps = np.zeros(MAX_SWEEPS + 1, COMMAND)
+        self.symbols["instrument"][self.instruments["symbol"]] = np.arange(1, count + 1)
+
+    def _make_sides(self) -> None:
+        self.sides["best_key"] = self.sides["far_key"] = layout.NO_KEY
+        self.sides["flip"][::2] = layout.KEY_MASK
+
+    def _make_orders(self, capacity: int) -> None:
+        """Make or replace the tables that grow with the number of live orders."""
+        self.orders = _zeros(capacity + 1, layout.ORDER_NODE)
+        self.levels = _zeros(capacity + 1, layout.LEVEL_NODE)
+        self.forks = _zeros(capacity + 1, layout.FORK)
+        self.holdings = _zeros(_HOLDINGS * capacity, layout.HOLDING)
+        self.state[0]["order_capacity"] = capacity
+        self.state[0]["holding_entries"] = len(self.holdings)
+        self._note_addresses((*_ROWS, "holdings"))
+
+    def _make_hashes(self, capacity: int) -> None:
+        """Make or replace the tables that grow with the number of old orders."""
+        state: Any = self.state[0]
+        self.client_ids = _zeros(capacity * 3 // 2, layout.CLIENT_ID)
+        self.order_ids = _zeros(capacity * 3 // 2, layout.ORDER_ID)
+        state["old_capacity"] = state["old_limit"] = capacity
+        state["client_id_entries"] = len(self.client_ids)
+        state["order_id_entries"] = len(self.order_ids)
+        self._note_addresses(_HASHES)
+
+    def _take_factors(self) -> None:
+        drawn = factors(self._secret, b"orders by ids", self.generation, len(_FACTORS))
+        for name, factor in zip(_FACTORS, drawn, strict=True):
+            self.state[0][name] = factor
+
+    def _note_addresses(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.state[0][name] = getattr(self, name).ctypes.data
+
+    def make_room(self) -> None:
+        """Grow what has no room for another order."""
+        state: Any = self.state[0]
+        if state["live_orders"] >= state["order_capacity"]:
+            self.grow_orders()
+        if state["old_limit"] < 0:
+            self.hash_anew()
+        if state["old_orders"] >= state["old_capacity"]:
+            self.grow_hashes()
+
+    def grow_orders(self) -> None:
+        """Make room for more live orders."""
+        former = {name: getattr(self, name) for name in _ROWS}
+        self._make_orders(_grown(len(self.orders) - 1))
+        for name in _ROWS:
+            used = int(self.state[0][f"fresh_{name.removesuffix('s')}"])
+            getattr(self, name)[:used] = former[name][:used]
+        rebuild(self.address, self.client_ids[:0], self.order_ids[:0], False)
+
+    def grow_hashes(self) -> None:
+        """Make room for more old orders."""
+        client_ids, order_ids = self.client_ids, self.order_ids
+        self._make_hashes(_grown(int(self.state[0]["old_capacity"])))
+        rebuild(self.address, client_ids, order_ids, False)
+
+    def hash_anew(self) -> None:
+        """Let other keys collide than those that did; between commands only."""
+        client_ids, order_ids = self.client_ids, self.order_ids
+        self.generation += 1
+        self._take_factors()
+        self.buckets[:] = np.zeros(1, layout.BUCKET)
+        self._make_hashes(int(self.state[0]["old_capacity"]))
+        rebuild(self.address, client_ids, order_ids, True)
+
+    def reserve(self, orders: int) -> None:
+        """Make room for so many live orders, and some to come, in a book that has none yet."""
+        if orders > FIRST_CAPACITY:
+            self._make_orders(orders + orders // 2)
+            self._make_hashes(orders + orders // 2)
+
+    def nbytes(self) -> int:
+        """Return the bytes of all tables, used or not."""
+        names = ("state", *_FIXED, *_ROWS, *_HASHES, "holdings")
+        return sum(getattr(self, name).nbytes for name in names)

@@ -1,0 +1,1 @@
+"""The reference book: the rules in plain Python, the oracle of every other book."""

@@ -1,0 +1,543 @@
+"""The reference book: the rules of ``engine.books.rules`` in plain Python, to be read at one
+sitting.
+
+It is the oracle that the compiled book is tested against, and what runs where numba is missing.
+
+A command starts where two reports have room, which is all that one without trades can need. What
+may need more, matching and a mass cancel, is a generator: it yields where a buffer is full, and
+goes on from there in the next call.
+"""
+
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from struct import Struct
+
+import numpy as np
+
+from engine.books.contract import NO_SWEEPS, BookLimits, Counters, Progress, Records
+from engine.books.reference.levels import BUY, PriceLevels
+from engine.books.reference.mass_cancels import Sweep, Sweeps
+from engine.books.reference.records import (
+    CANCELED,
+    MAKER,
+    NEW,
+    REPLACED,
+    TAKER,
+    TRADE,
+    Command,
+    Order,
+    Row,
+    mass_cancel_report,
+    order_report,
+    reject_report,
+)
+from engine.books.rules import (
+    MAX_SWEEPS,
+    SWEEP_ORDERS,
+    check_band,
+    check_new,
+    check_quantity,
+    check_replace,
+)
+from ipc.records import MAX_SHARDS, RECENT, RESTING, make_id, sequence_of
+from ipc.vocabulary import (
+    MAX_QUANTITY,
+    MAX_RESTING_ORDERS,
+    CommandType,
+    Flag,
+    OrderType,
+    Reason,
+    TimeInForce,
+)
+
+_NEW, _CANCEL, _REPLACE, _REDUCE, _MASS_CANCEL = map(int, CommandType)
+_MARKET, _LIMIT = map(int, OrderType)
+_GTC, _IOC, _FOK = map(int, TimeInForce)
+_POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
+_CONTINUE = int(Flag.CONTINUE)
+_KEEP_PRICE, _KEEP_QUANTITY = int(Flag.KEEP_PRICE), int(Flag.KEEP_QUANTITY)
+_OK = int(Reason.NONE)
+_ALREADY_FILLED = int(Reason.ALREADY_FILLED)
+_BOOK_FULL = int(Reason.BOOK_FULL)
+_CANCEL_REQUESTED = int(Reason.CANCEL_REQUESTED)
+_DUPLICATE_CLIENT_ORDER_ID = int(Reason.DUPLICATE_CLIENT_ORDER_ID)
+_FOK_UNFILLED = int(Reason.FOK_UNFILLED)
+_INVALID_COMMAND = int(Reason.INVALID_COMMAND)
+_INVALID_ORDER_ID = int(Reason.INVALID_ORDER_ID)
+_INVALID_QUANTITY = int(Reason.INVALID_QUANTITY)
+_IOC_REMAINDER = int(Reason.IOC_REMAINDER)
+_MARKET_REMAINDER = int(Reason.MARKET_REMAINDER)
+_MASS_CANCELED = int(Reason.MASS_CANCEL)
+_POST_ONLY_WOULD_TRADE = int(Reason.POST_ONLY_WOULD_TRADE)
+_TOO_MANY_ORDERS = int(Reason.TOO_MANY_ORDERS)
+_UNKNOWN_ORDER = int(Reason.UNKNOWN_ORDER)
+_UNKNOWN_SYMBOL = int(Reason.UNKNOWN_SYMBOL)
+_START = Counters(0, 0, 0)
+_FINISHED = object()
+_ID_KEY = Struct("<QQQ")
+
+_Steps = Iterator[None] | None
+"""What is left to do of a command, as far as there is room; None: nothing."""
+
+
+class ReferenceBook:
+    """All books of one shard; implements ``engine.books.contract.Book``."""
+
+    def __init__(
+        self,
+        shard: int,
+        limits: Sequence[BookLimits],
+        recent_orders: int,
+        start: Counters = _START,
+        secret: int = 0,
+    ) -> None:
+        """Make empty books. ``recent_orders`` bounds the memory of client_order_ids.
+
+        ``start`` holds the last sequence numbers given before; for ``secret`` there is no use here,
+        since Python's own hash of bytes has one. Raises ValueError where a number is out of its
+        range or a symbol stands twice.
+        """
+        if not 0 <= shard < MAX_SHARDS:
+            raise ValueError(f"shard: {shard}, must be 0 to {MAX_SHARDS - 1}")
+        if recent_orders < 0:
+            raise ValueError(f"recent_orders: {recent_orders}, must not be negative")
+        symbols = [limit.symbol for limit in limits]
+        if len(set(symbols)) != len(symbols) or not all(0 < n < 1 << 16 for n in symbols):
+            raise ValueError(f"limits: symbols {symbols}, must be distinct and 1 to 65535")
+        self._shard = shard
+        self._recent_orders = recent_orders
+        self._sequence, self._order_sequence, self._trade_sequence = start
+        self._books = {limit.symbol: PriceLevels(limit) for limit in sorted(limits)}
+        self._sweeps = Sweeps(self._books)
+        self._orders: dict[int, Order] = {}  # the live ones, by order_id
+        self._client_ids: dict[bytes, int] = {}  # order_ids by ``_id_key``
+        self._recent: deque[Row] = deque()  # RECENT, oldest first
+        self._unfinished: _Steps = None
+        self._unfinished_row: Row = ()
+        self._reports: list[Row] = []
+        self._trades: list[tuple[int | Row, ...]] = []
+        self._report_capacity = 0
+        self._trade_capacity = 0
+
+    # Commands in, reports and trades out ---------------------------------------------------------
+
+    def process(self, commands: Records, reports: Records, trades: Records) -> Progress:
+        """Match ``commands`` in order: see ``Book.process``.
+
+        Raises ValueError where ``reports`` is too short or the first command is not the one that
+        was left unfinished.
+        """
+        if len(reports) < 2:
+            raise ValueError(f"reports: room for {len(reports)}, must be at least 2")
+        self._reports, self._report_capacity = [], len(reports)
+        self._trades, self._trade_capacity = [], len(trades)
+        finished = 0
+        # Each command gives a report, so no more of them can be finished in this call.
+        for row in commands[: len(reports)].tolist():
+            steps = self._unfinished
+            if steps is None:
+                if not self._room(2):
+                    break
+                self._sequence += 1
+                steps = self._start(Command._make(row))
+            elif row != self._unfinished_row:
+                raise ValueError("commands: must begin with the command that was left unfinished")
+            if steps is not None and next(steps, _FINISHED) is not _FINISHED:
+                self._unfinished, self._unfinished_row = steps, row
+                break
+            self._unfinished = None
+            finished += 1
+        reports[: len(self._reports)] = self._reports
+        trades[: len(self._trades)] = self._trades
+        return Progress(finished, len(self._reports), len(self._trades))
+
+    def _room(self, reports: int, trades: int = 0) -> bool:
+        return (
+            len(self._reports) + reports <= self._report_capacity
+            and len(self._trades) + trades <= self._trade_capacity
+        )
+
+    def _start(self, command: Command) -> _Steps:
+        """Carry a command out; return the steps that may need more room than there is."""
+        kind = command.command_type
+        if kind == _NEW:
+            return self._new(command)
+        if kind in (_CANCEL, _REPLACE, _REDUCE):
+            return self._change(command)
+        if kind == _MASS_CANCEL:
+            return self._mass_cancel(command)
+        return self._reject(command, _INVALID_COMMAND)
+
+    def _new(self, command: Command) -> _Steps:
+        book = self._books.get(command.symbol)
+        reason = self._check_new(command, book)
+        if reason != _OK or book is None:
+            return self._reject(command, reason)
+        self._order_sequence += 1
+        order = Order(
+            make_id(self._shard, self._order_sequence),
+            command.account,
+            command.client_order_id,
+            command.symbol,
+            command.side,
+            command.order_type,
+            command.time_in_force,
+            command.flags & _POST_ONLY,
+            command.price,
+            command.quantity,
+        )
+        self._remember(order)
+        self._answer(command, order, NEW)
+        if order.time_in_force == _FOK and not book.can_fill(order):
+            return self._cancel(command, order, _FOK_UNFILLED, command.request_id)
+        return self._enter(command, book, order)
+
+    def _check_new(self, command: Command, book: PriceLevels | None) -> int:
+        if book is None:
+            return _UNKNOWN_SYMBOL
+        side, order_type, price = command.side, command.order_type, command.price
+        time_in_force, flags = command.time_in_force, command.flags
+        _, low, high, max_resting_orders, max_account_orders = book.limits
+        reason = check_new(
+            side, order_type, time_in_force, flags, price, command.quantity, low, high
+        )
+        if reason != _OK:
+            return reason
+        if self._first_order_id(command):
+            return _DUPLICATE_CLIENT_ORDER_ID
+        if _rests(order_type, time_in_force) and book.resting_orders >= max_resting_orders:
+            return _BOOK_FULL
+        own = book.account_orders[command.account]
+        if _rests(order_type, time_in_force) and own >= max_account_orders:
+            return _TOO_MANY_ORDERS
+        if flags & _POST_ONLY and book.crosses(side, order_type, price):
+            return _POST_ONLY_WOULD_TRADE
+        return _OK
+
+    def _change(self, command: Command) -> _Steps:
+        """CANCEL, REPLACE and REDUCE: what names an order that rests."""
+        reason = self._check_change(command)
+        if reason != _OK:
+            return self._reject(command, reason)
+        order = self._orders.get(command.order_id or self._first_order_id(command))
+        if order is None or order.account != command.account:
+            return self._reject(command, _UNKNOWN_ORDER)
+        if command.symbol not in (0, order.symbol) or self._sweeps.doom(order):
+            return self._reject(command, _UNKNOWN_ORDER)
+        book = self._books[order.symbol]
+        if command.command_type == _REPLACE:
+            return self._replace(command, book, order)
+        if command.command_type == _REDUCE and command.quantity < order.leaves_qty:
+            book.take(order, command.quantity)
+            return self._answer(command, order, REPLACED)
+        self._leave(book, order)
+        return self._cancel(command, order, _CANCEL_REQUESTED, command.request_id)
+
+    def _check_change(self, command: Command) -> int:
+        if command.order_id == 0 and command.client_order_id == 0:
+            return _INVALID_ORDER_ID
+        symbol_matters = command.symbol != 0 or command.order_id == 0
+        if symbol_matters and command.symbol not in self._books:
+            return _UNKNOWN_SYMBOL
+        if command.command_type == _REPLACE:
+            return check_replace(command.flags, command.price, command.quantity)
+        if command.command_type == _REDUCE:
+            return check_quantity(command.quantity)
+        return _OK
+
+    def _replace(self, command: Command, book: PriceLevels, order: Order) -> _Steps:
+        reinsert = command.flags & _REINSERT
+        price, quantity = command.price, command.quantity
+        if command.flags & _KEEP_PRICE:
+            price = order.price
+        if command.flags & _KEEP_QUANTITY:
+            quantity = order.leaves_qty if reinsert else order.cum_qty + order.leaves_qty
+        reason = self._check_replace(book, order, price, quantity, reinsert)
+        if reason != _OK:
+            return self._reject(command, reason)
+        leaves_qty = quantity if reinsert else quantity - order.cum_qty
+        if not reinsert and price == order.price and leaves_qty < order.leaves_qty:
+            book.take(order, order.leaves_qty - leaves_qty)
+            return self._answer(command, order, REPLACED)
+        self._leave(book, order)
+        order.price, order.leaves_qty = price, leaves_qty
+        self._answer(command, order, REPLACED)
+        return self._enter(command, book, order)
+
+    def _leave(self, book: PriceLevels, order: Order) -> None:
+        self._sweeps.leave(order)
+        book.remove(order)
+
+    def _check_replace(
+        self, book: PriceLevels, order: Order, price: int, quantity: int, reinsert: int
+    ) -> int:
+        _, low, high, *_ = book.limits
+        reason = check_band(_LIMIT, price, low, high)
+        if reason != _OK:
+            return reason
+        if not reinsert and quantity <= order.cum_qty:
+            return _ALREADY_FILLED
+        if reinsert and order.cum_qty + quantity > MAX_QUANTITY:
+            return _INVALID_QUANTITY
+        if order.flags & _POST_ONLY and book.crosses(order.side, _LIMIT, price):
+            return _POST_ONLY_WOULD_TRADE
+        return _OK
+
+    def _mass_cancel(self, command: Command) -> _Steps:
+        sweeps = self._sweeps
+        if command.flags & _CONTINUE:
+            return self._sweep(command, SWEEP_ORDERS) if sweeps.queue else None
+        if command.symbol and command.symbol not in self._books:
+            return self._reject(command, _UNKNOWN_SYMBOL)
+        former = sweeps.enqueue(command, make_id(self._shard, self._order_sequence))
+        if former is not None:
+            self._answer_sweep(command, former)
+        elif len(sweeps.queue) == 1:
+            return self._sweep(command, SWEEP_ORDERS)
+        return self._sweep(command, sys.maxsize) if len(sweeps.queue) > MAX_SWEEPS else None
+
+    def _sweep(self, command: Command, looks: int) -> Iterator[None]:
+        """Go on with the oldest mass cancel, as one step of a command, for so many orders."""
+        sweeps = self._sweeps
+        sweep = sweeps.queue[0]
+        if not sweep.begun:
+            sweeps.begin()
+        while True:
+            orders = sweeps.take(min(looks, MAX_RESTING_ORDERS))
+            looks -= len(orders)
+            for order in filter(sweep.takes, orders):
+                while not self._room(1):
+                    yield
+                self._books[order.symbol].remove(order)
+                self._cancel(command, order, _MASS_CANCELED, request_id=0)
+                sweep.canceled_orders += 1
+            if sweeps.cursor is not None and not looks:
+                return
+            if sweeps.cursor is None and sweep.again:
+                sweep.again = False
+                sweeps.begin()
+            elif sweeps.cursor is None:
+                break
+        while not self._room(1):
+            yield
+        self._answer_sweep(command, sweep)
+        sweeps.queue.pop(0)
+
+    def _answer_sweep(self, command: Command, sweep: Sweep) -> None:
+        answered = sweep.command._replace(timestamp_ns=command.timestamp_ns)
+        report = mass_cancel_report(answered, self._sequence, sweep.canceled_orders)
+        self._reports.append(report)
+
+    # Matching ------------------------------------------------------------------------------------
+
+    def _enter(self, command: Command, book: PriceLevels, taker: Order) -> _Steps:
+        """Let an order trade what crosses, and then rest or be cancelled."""
+        if book.crosses(taker.side, taker.order_type, taker.price):
+            return self._match(command, book, taker)
+        return self._settle(command, book, taker)
+
+    def _match(self, command: Command, book: PriceLevels, taker: Order) -> Iterator[None]:
+        while taker.leaves_qty and (maker := book.next_maker(taker)):
+            while not self._room(2, trades=1):
+                yield
+            self._trade(command, book, taker, maker)
+        if taker.leaves_qty and not _rests(taker.order_type, taker.time_in_force):
+            while not self._room(1):
+                yield
+        self._settle(command, book, taker)
+
+    def _trade(self, command: Command, book: PriceLevels, taker: Order, maker: Order) -> None:
+        """Trade what both have left, at the maker's price."""
+        self._trade_sequence += 1
+        trade_id = make_id(self._shard, self._trade_sequence)
+        sequence, price = self._sequence, maker.price
+        quantity = min(taker.leaves_qty, maker.leaves_qty)
+        taker.leaves_qty -= quantity
+        taker.cum_qty += quantity
+        maker.cum_qty += quantity
+        if quantity == maker.leaves_qty:
+            self._sweeps.leave(maker)
+        book.take(maker, quantity)
+        bought, sold = (taker, maker) if taker.side == BUY else (maker, taker)
+        amounts = (trade_id, sequence, command.timestamp_ns, price, quantity)
+        ids = (bought.order_id, sold.order_id)
+        self._trades.append((*amounts, *ids, taker.symbol, taker.side, (0, 0, 0, 0, 0)))
+        last = (price, quantity, trade_id)
+        taken, made = (_OK, TAKER, *last), (_OK, MAKER, *last)
+        self._reports += (
+            order_report(command, sequence, taker, TRADE, command.request_id, *taken),
+            order_report(command, sequence, maker, TRADE, 0, *made),
+        )
+        if maker.leaves_qty == 0:
+            self._end(maker)
+
+    def _settle(self, command: Command, book: PriceLevels, order: Order) -> _Steps:
+        """Decide what becomes of what is left of an order after matching."""
+        if order.leaves_qty == 0:
+            self._end(order)
+        elif _rests(order.order_type, order.time_in_force):
+            book.add(order)
+        else:
+            market = order.order_type == _MARKET
+            reason = _MARKET_REMAINDER if market else _IOC_REMAINDER
+            self._cancel(command, order, reason, command.request_id)
+        return None
+
+    # Answers -------------------------------------------------------------------------------------
+
+    def _answer(self, command: Command, order: Order, exec_type: int) -> _Steps:
+        report = order_report(command, self._sequence, order, exec_type, command.request_id)
+        self._reports.append(report)
+        return None
+
+    def _cancel(self, command: Command, order: Order, reason: int, request_id: int) -> _Steps:
+        """Report the end of an order that is in no level any more."""
+        report = order_report(command, self._sequence, order, CANCELED, request_id, reason=reason)
+        self._reports.append(report)
+        self._end(order)
+        return None
+
+    def _reject(self, command: Command, reason: int) -> _Steps:
+        order_id = command.order_id
+        if reason == _DUPLICATE_CLIENT_ORDER_ID:
+            order_id = self._first_order_id(command)
+        self._reports.append(reject_report(command, self._sequence, order_id, reason))
+        return None
+
+    # The orders that are known -------------------------------------------------------------------
+
+    def _first_order_id(self, command: Command) -> int:
+        """Return the order_id remembered for a command's client_order_id, or 0."""
+        key = _id_key(command.account, command.symbol, command.client_order_id)
+        return self._client_ids.get(key, 0)
+
+    def _remember(self, order: Order) -> None:
+        """Take an accepted order in; forget those that are now too old to be recent."""
+        order_id, account, client_order_id = order.order_id, order.account, order.client_order_id
+        self._orders[order_id] = order
+        if client_order_id:
+            self._client_ids[_id_key(account, order.symbol, client_order_id)] = order_id
+            self._recent.append((order_id, account, client_order_id, order.symbol))
+        while self._recent and not self._is_recent(self._recent[0][0]):
+            order_id, account, client_order_id, symbol = self._recent.popleft()
+            if order_id not in self._orders:
+                del self._client_ids[_id_key(account, symbol, client_order_id)]
+
+    def _end(self, order: Order) -> None:
+        """Let go of a filled or cancelled order; while recent its client_order_id stays known."""
+        del self._orders[order.order_id]
+        if order.client_order_id and not self._is_recent(order.order_id):
+            del self._client_ids[_id_key(order.account, order.symbol, order.client_order_id)]
+
+    def _is_recent(self, order_id: int) -> bool:
+        return sequence_of(order_id) > self._order_sequence - self._recent_orders
+
+    # What stands in the books --------------------------------------------------------------------
+
+    def counters(self) -> Counters:
+        """Return the last sequence numbers given."""
+        return Counters(self._sequence, self._order_sequence, self._trade_sequence)
+
+    def depth(self, symbol: int, side: int, levels: Records) -> int:
+        """Fill ``levels`` with the best levels of one side; return how many.
+
+        Raises KeyError where the shard does not hold the symbol, or side is not one.
+        """
+        rows = list(islice(self._books[symbol].depth(side), len(levels)))
+        levels[: len(rows)] = rows
+        return len(rows)
+
+    def resting(self) -> Records:
+        """Return every resting order: by symbol, bids then asks, best price, oldest."""
+        rows = [
+            (
+                order.order_id,
+                order.account,
+                order.client_order_id,
+                order.price,
+                order.leaves_qty,
+                order.cum_qty,
+                order.symbol,
+                order.side,
+                order.flags,
+                0,
+            )
+            for book in self._books.values()
+            for order in book.orders()
+        ]
+        return np.array(rows, dtype=RESTING)
+
+    def recent(self) -> Records:
+        """Return the client_order_ids of the last orders accepted, oldest first."""
+        return np.array(list(self._recent), dtype=RECENT)
+
+    @property
+    def sweeping(self) -> bool:
+        """Whether a mass cancel is under way."""
+        return bool(self._sweeps.queue)
+
+    def sweeps(self) -> Records:
+        """Return the mass cancels that are under way: see ``Book.sweeps``."""
+        return self._sweeps.records()
+
+    def restore(
+        self, counters: Counters, resting: Records, recent: Records, sweeps: Records = NO_SWEEPS
+    ) -> None:
+        """Take over the state of another book; this one must be new."""
+        self._sequence, self._order_sequence, self._trade_sequence = counters
+        for row in recent.tolist():
+            order_id, account, client_order_id, symbol = row
+            self._recent.append(row)
+            self._client_ids[_id_key(account, symbol, client_order_id)] = order_id
+        for row in resting.tolist():
+            order_id, account, client_order_id, price, leaves_qty, cum_qty, symbol, side, *rest = (
+                row
+            )
+            flags = rest[0]
+            ids = (order_id, account, client_order_id)
+            order = Order(*ids, symbol, side, _LIMIT, _GTC, flags, price, leaves_qty, cum_qty)
+            self._orders[order_id] = order
+            self._books[symbol].add(order)
+            if client_order_id:
+                self._client_ids[_id_key(account, symbol, client_order_id)] = order_id
+        self._sweeps.restore(sweeps, self._orders)
+
+    def check(self) -> None:
+        """Verify every structural invariant; raise AssertionError where one does not hold."""
+        between_commands = self._unfinished is None
+        for book in self._books.values():
+            book.check(uncrossed=between_commands)
+        resting = [order for book in self._books.values() for order in book.orders()]
+        by_id = {order.order_id: order for order in resting}
+        assert len(by_id) == len(resting), "an order rests twice"
+        assert all(self._orders.get(key) is order for key, order in by_id.items()), "unknown order"
+        in_no_level = len(self._orders) - len(resting)
+        assert 0 <= in_no_level <= (not between_commands), "a live order rests nowhere"
+        sequences = [sequence_of(order_id) for order_id in self._orders]
+        assert all(0 < n <= self._order_sequence for n in sequences), "an order_id not given yet"
+        self._check_client_ids()
+
+    def _check_client_ids(self) -> None:
+        order_ids = [row[0] for row in self._recent]
+        assert order_ids == sorted(set(order_ids)), "recent orders: not oldest first"
+        assert all(map(self._is_recent, order_ids)), "recent orders: too old"
+        known = {
+            _id_key(account, symbol, client_order_id): order_id
+            for order_id, account, client_order_id, symbol in self._recent
+        }
+        for order in self._orders.values():
+            if order.client_order_id:
+                known[_id_key(order.account, order.symbol, order.client_order_id)] = order.order_id
+        assert known == self._client_ids, "client_order_ids: not those of live and recent orders"
+
+
+def _id_key(account: int, symbol: int, client_order_id: int) -> bytes:
+    """Return what a client_order_id is found by: numbers as bytes, whose hash nobody can aim at."""
+    return _ID_KEY.pack(account, symbol, client_order_id)
+
+
+def _rests(order_type: int, time_in_force: int) -> bool:
+    """Tell whether what is left of such an order after matching rests."""
+    return order_type == _LIMIT and time_in_force == _GTC

@@ -1,0 +1,358 @@
+"""Batches of a journal: commands packed into bytes, and bytes checked and unpacked again.
+
+Both run compiled, many commands at a time; see ``engine.journal.format`` for the bytes.
+"""
+
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from zlib_ng.zlib_ng import crc32
+
+from engine.books.contract import Records
+from engine.journal.format import BEGIN_MARK, END_MARK, MARKS_BYTES, MAX_BATCH_COMMANDS
+from ipc.native.compiled import HAVE_NUMBA, compiled, inlined
+from ipc.native.unaligned import load_u64, store_u32, store_u64
+from ipc.native.views import array_at, data_of
+from ipc.records import BATCH, BATCH_END, COMMAND, KEPT_COMMAND
+
+MORE, FULL, BAD = 0, 1, 2
+"""Why ``scan`` stopped: no whole batch is left, no room for its commands, a wrong batch."""
+
+_BEGIN = struct.Struct("<IIQQ8s")
+_END = struct.Struct("<II")
+_WORD_BYTES = 8
+_COMMAND_WORDS = COMMAND.itemsize // _WORD_BYTES
+_KEPT_BYTES = KEPT_COMMAND.itemsize
+_KEPT_WORDS = _KEPT_BYTES // _WORD_BYTES
+_BATCH_WORDS = BATCH.itemsize // _WORD_BYTES
+_FIRST_ROOM = 4_096
+_NONE, _ALL = np.uint64(0), np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+_BYTE = np.uint64(0xFF)
+_LOW = np.uint64(0xFFFFFFFF)
+_S8, _S16, _S24, _S32 = np.uint64(8), np.uint64(16), np.uint64(24), np.uint64(32)
+_S40, _S48, _S56 = np.uint64(40), np.uint64(48), np.uint64(56)
+assert _BEGIN.size == BATCH.itemsize
+assert _END.size == BATCH_END.itemsize == _WORD_BYTES
+assert COMMAND.fields is not None
+assert COMMAND.fields["timestamp_ns"][1] == _KEPT_BYTES
+assert COMMAND.fields["command_type"][1] == 0
+
+Bytes = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.uint64]
+
+
+def batch_bytes(count: int) -> int:
+    """Return how long a batch of so many commands is at the most."""
+    return MARKS_BYTES + count * _KEPT_BYTES
+
+
+MAX_BATCH_BYTES = batch_bytes(MAX_BATCH_COMMANDS)
+
+
+class Packer:
+    """Makes batches, in one buffer."""
+
+    def __init__(self) -> None:
+        self._make_room(_FIRST_ROOM)
+
+    def pack(self, commands: Records, first_sequence: int, timestamp_ns: int) -> memoryview:
+        """Return the bytes of commands (COMMAND) as one batch, valid until the next one.
+
+        Raises ``ValueError`` where a command holds what a batch does not keep.
+        """
+        count = len(commands)
+        if count > self._room:
+            self._make_room(count)
+        end = _pack(commands, first_sequence, timestamp_ns, self._out)
+        if not end:
+            raise ValueError(
+                f"timestamp_ns, stop_price or display_quantity of a command of a batch of time "
+                f"{timestamp_ns}: must be the batch's time, 0 and 0, as a journal keeps no other"
+            )
+        buffer = self._buffer
+        _END.pack_into(buffer, end, crc32(buffer[:end]), END_MARK)
+        return buffer[: end + _END.size]
+
+    def _make_room(self, count: int) -> None:
+        self._room = count
+        self._out = np.zeros(batch_bytes(count) + _WORD_BYTES, np.uint8)
+        self._buffer = self._out.data
+
+
+def _pack_plain(commands: Records, first_sequence: int, timestamp_ns: int, out: Bytes) -> int:
+    """Be ``_pack`` without compiled code."""
+    count = len(commands)
+    rows = commands.view(np.uint64).reshape(count, _COMMAND_WORDS)
+    if (rows[:, _KEPT_WORDS:] != np.array([timestamp_ns, 0, 0], np.uint64)).any():
+        return 0
+    kept = np.ascontiguousarray(rows[:, :_KEPT_WORDS])
+    differs = np.bitwise_or.reduce(kept ^ kept[0], axis=0)
+    widths = [-(-int(bits).bit_length() // 8) for bits in differs]
+    widths[0] = max(1, widths[0])
+    begin = _BEGIN.pack(BEGIN_MARK, count, first_sequence, timestamp_ns, bytes([*widths, 0]))
+    chosen = kept.view(np.uint8)[1:, _kept_places(widths)].tobytes()
+    plain = begin + kept[0].tobytes() + chosen
+    plain += bytes(-len(plain) % _WORD_BYTES)
+    out[: len(plain)] = np.frombuffer(plain, np.uint8)
+    return len(plain)
+
+
+def _kept_places(widths: Iterable[int]) -> list[int]:
+    """Return which bytes of a KEPT_COMMAND are kept."""
+    return [_WORD_BYTES * word + low for word, width in enumerate(widths) for low in range(width)]
+
+
+@inlined
+def _width(bits: Any) -> Any:
+    """Return in how many low bytes bits lie."""
+    width = 0
+    while bits:
+        bits >>= _S8
+        width += 1
+    return width
+
+
+@compiled
+def _pack_words(commands: Records, first_sequence: Any, timestamp_ns: Any, out: Bytes) -> Any:
+    """Write a batch up to its end mark; return how long that is, 0 where a command is not as it
+    must be. A word is stored whole, and then what follows over the bytes that are not kept.
+    """
+    count = len(commands)
+    words = array_at(data_of(commands), count * _COMMAND_WORDS, np.uint64)
+    wrong, time = _NONE, np.uint64(timestamp_ns)
+    step, end = np.uint64(_COMMAND_WORDS), np.uint64(count) * np.uint64(_COMMAND_WORDS)
+    d0 = d1 = d2 = d3 = d4 = d5 = d6 = _NONE
+    for row in range(_NONE, end, step):
+        wrong |= (
+            (words[row + np.uint64(7)] ^ time)
+            | words[row + np.uint64(8)]
+            | words[row + np.uint64(9)]
+        )
+        d0 |= words[row] ^ words[0]
+        d1 |= words[row + np.uint64(1)] ^ words[1]
+        d2 |= words[row + np.uint64(2)] ^ words[2]
+        d3 |= words[row + np.uint64(3)] ^ words[3]
+        d4 |= words[row + np.uint64(4)] ^ words[4]
+        d5 |= words[row + np.uint64(5)] ^ words[5]
+        d6 |= words[row + np.uint64(6)] ^ words[6]
+    if wrong:
+        return 0
+    w0, w1, w2, w3 = max(1, _width(d0)), _width(d1), _width(d2), _width(d3)
+    w4, w5, w6 = _width(d4), _width(d5), _width(d6)
+    store_u32(out, 0, np.uint64(BEGIN_MARK))
+    store_u32(out, 4, np.uint64(count))
+    store_u64(out, 8, np.uint64(first_sequence))
+    store_u64(out, 16, time)
+    widths = w0 | w1 << 8 | w2 << 16 | w3 << 24 | w4 << 32 | w5 << 40 | w6 << 48
+    store_u64(out, 24, np.uint64(widths))
+    place = _BATCH_WORDS * _WORD_BYTES
+    for word in range(_KEPT_WORDS):
+        store_u64(out, place, words[word])
+        place += _WORD_BYTES
+    for row in range(step, end, step):
+        for word in range(_KEPT_WORDS):
+            store_u64(out, place, words[row + np.uint64(word)])
+            place += (widths >> 8 * word) & 0xFF
+    store_u64(out, place, _NONE)
+    return (place + _WORD_BYTES - 1) // _WORD_BYTES * _WORD_BYTES
+
+
+_pack = _pack_words if HAVE_NUMBA else _pack_plain
+
+
+def warm() -> None:
+    """Compile or load what writes and reads a journal."""
+    commands = np.zeros(1, COMMAND)
+    Packer().pack(commands, 1, 0)
+    scan(np.zeros(_WORD_BYTES, np.uint8), 0, 0, commands)
+
+
+# Checking many batches ---------------------------------------------------------------------------
+
+
+def _crc_tables() -> npt.NDArray[np.uint32]:
+    """Return the tables of a CRC-32 of eight bytes at a time (Kounavis and Berry, 2005)."""
+    tables = np.zeros((8, 256), np.uint32)
+    for byte in range(256):
+        value = byte
+        for _ in range(8):
+            value = value >> 1 ^ (0xEDB88320 if value & 1 else 0)
+        tables[0, byte] = value
+    for number in range(1, 8):
+        before = tables[number - 1]
+        tables[number] = before >> 8 ^ tables[0, before & 0xFF]
+    return tables
+
+
+TABLES = _crc_tables()
+
+
+@compiled
+def crc_of_words(words: Words, first: Any, end: Any, tables: npt.NDArray[np.uint32]) -> Any:
+    """Return the CRC-32 of words from ``first`` up to ``end``, equal to ``zlib.crc32``'s."""
+    crc = _LOW
+    for index in range(first, end):
+        word = words[index] ^ crc
+        crc = np.uint64(
+            tables[7, word & _BYTE]
+            ^ tables[6, (word >> _S8) & _BYTE]
+            ^ tables[5, (word >> _S16) & _BYTE]
+            ^ tables[4, (word >> _S24) & _BYTE]
+            ^ tables[3, (word >> _S32) & _BYTE]
+            ^ tables[2, (word >> _S40) & _BYTE]
+            ^ tables[1, (word >> _S48) & _BYTE]
+            ^ tables[0, word >> _S56]
+        )
+    return crc ^ _LOW
+
+
+@inlined
+def _mask(widths: Any, word: Any) -> Any:
+    """Return which bits of a word are kept of each command."""
+    width = (widths >> np.uint64(8 * word)) & _BYTE
+    return _ALL if width >= _S8 else (np.uint64(1) << (_S8 * width)) - np.uint64(1)
+
+
+@inlined
+def _row_bytes(widths: Any) -> Any:
+    """Return how long a later command of a batch is; 0 where no batch has such widths."""
+    size: Any = 0
+    for word in range(_WORD_BYTES):
+        width = np.int64((widths >> np.uint64(8 * word)) & _BYTE)
+        if width > _WORD_BYTES or (word == 0 and width == 0) or (word == _KEPT_WORDS and width):
+            return 0
+        size += width
+    return size
+
+
+@inlined
+def _unpack_words(
+    words: Words, data: Bytes, position: Any, known: Any, batch: Any, out: Words, place: Any
+) -> None:
+    """Copy a batch's commands but for the first ``known`` into ``out`` from word ``place`` on."""
+    widths, first = words[position + 3], position + _BATCH_WORDS
+    size = _row_bytes(widths)
+    start = (first + _KEPT_WORDS) * _WORD_BYTES + max(0, known - 1) * size
+    for index in range(known, batch):
+        if index == 0:
+            for word in range(_KEPT_WORDS):
+                out[place + word] = words[first + word]
+        else:
+            at = start
+            for word in range(_KEPT_WORDS):
+                mask = _mask(widths, word)
+                out[place + word] = words[first + word] & ~mask | (load_u64(data, at) & mask)
+                at += np.int64((widths >> np.uint64(8 * word)) & _BYTE)
+            start += size
+        out[place + 7] = words[position + 2]
+        out[place + 8] = out[place + 9] = _NONE
+        place += _COMMAND_WORDS
+
+
+@compiled
+def _scan_words(
+    words: Words,
+    data: Bytes,
+    sequence: Any,
+    after: Any,
+    out: Words,
+    room: int,
+    tables: npt.NDArray[np.uint32],
+) -> Any:
+    """Be ``scan`` in words; ``room`` is how many commands fit into ``out``."""
+    position: Any = 0
+    count: Any = 0
+    timestamp_ns: Any = 0
+    end = len(words)
+    why = MORE
+    while position + _BATCH_WORDS < end:
+        head = words[position]
+        batch = np.int64(head >> _S32)
+        size = _row_bytes(words[position + 3])
+        if (
+            head & _LOW != BEGIN_MARK
+            or batch == 0
+            or batch > MAX_BATCH_COMMANDS
+            or np.int64(words[position + 1]) != sequence + 1
+            or size == 0
+        ):
+            why = BAD
+            break
+        rows = ((batch - 1) * size + _WORD_BYTES - 1) // _WORD_BYTES
+        last = position + _BATCH_WORDS + _KEPT_WORDS + rows
+        if last >= end:
+            break
+        if count + batch > room:
+            why = FULL
+            break
+        if crc_of_words(words, position, last, tables) != words[last] & _LOW:
+            why = BAD
+            break
+        known: Any = min(batch, max(0, after - sequence))
+        _unpack_words(words, data, position, known, batch, out, count * _COMMAND_WORDS)
+        count += batch - known
+        sequence += batch
+        timestamp_ns = np.int64(words[position + 2])
+        position = last + 1
+    return position, count, sequence, timestamp_ns, why
+
+
+def _scan_plain(
+    data: memoryview, sequence: int, after: int, out: Records
+) -> tuple[int, int, int, int, int]:
+    """Be ``scan`` without compiled code."""
+    position = count = timestamp_ns = 0
+    data = data[: len(data) // _WORD_BYTES * _WORD_BYTES]
+    while position + BATCH.itemsize < len(data):
+        mark, batch, first, written_ns, widths = _BEGIN.unpack_from(data, position)
+        if (
+            mark != BEGIN_MARK
+            or not 0 < batch <= MAX_BATCH_COMMANDS
+            or first != sequence + 1
+            or max(widths) > _WORD_BYTES
+            or not widths[0]
+            or widths[_KEPT_WORDS]
+        ):
+            return position, count, sequence, timestamp_ns, BAD
+        start = position + BATCH.itemsize + _KEPT_BYTES
+        stop = start + (batch - 1) * sum(widths)
+        last = -(-stop // _WORD_BYTES) * _WORD_BYTES
+        if last + BATCH_END.itemsize > len(data):
+            break
+        if count + batch > len(out):
+            return position, count, sequence, timestamp_ns, FULL
+        if crc32(data[position:last]) != _END.unpack_from(data, last)[0]:
+            return position, count, sequence, timestamp_ns, BAD
+        known = min(batch, max(0, after - sequence))
+        kept = np.tile(np.frombuffer(data, np.uint8, _KEPT_BYTES, start - _KEPT_BYTES), (batch, 1))
+        rows = np.frombuffer(data[start:stop], np.uint8).reshape(batch - 1, sum(widths))
+        kept[1:, _kept_places(widths)] = rows
+        found = out[count : count + batch - known].view(np.uint64).reshape(-1, _COMMAND_WORDS)
+        found[:, :_KEPT_WORDS] = kept.view(np.uint64)[known:]
+        found[:, _KEPT_WORDS:] = written_ns, 0, 0
+        count += batch - known
+        sequence += batch
+        timestamp_ns = written_ns
+        position = last + BATCH_END.itemsize
+    return position, count, sequence, timestamp_ns, MORE
+
+
+def scan(
+    data: npt.NDArray[np.uint8], sequence: int, after: int, out: Records
+) -> tuple[int, int, int, int, int]:
+    """Check the batches that ``data`` begins with, and copy their commands behind ``after``.
+
+    ``sequence`` is that of the last command before them. Returns how many bytes and commands that
+    were, the last sequence and time stamp (0: no batch), and why it stopped.
+    """
+    if not HAVE_NUMBA:
+        return _scan_plain(data.data, sequence, after, out)
+    words = data[: len(data) // _WORD_BYTES * _WORD_BYTES].view(np.uint64)
+    target = out.view(np.uint64)
+    position, count, sequence, timestamp_ns, why = _scan_words(
+        words, data, sequence, after, target, len(out), TABLES
+    )
+    return position * _WORD_BYTES, count, sequence, timestamp_ns, why

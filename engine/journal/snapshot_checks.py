@@ -1,0 +1,265 @@
+"""What the records of a snapshot may hold: looked at before compiled code is given any of them.
+
+A right checksum says that a file is as it was written, not that a book wrote it. Every field is
+held against its range, every section against its order, and all of them against each other, so that
+what is left is a state that a book can have.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.books.contract import Counters, Records
+from engine.books.rules import MAX_SWEEPS
+from engine.journal.shard_config import ShardConfig
+from ipc.records import SEQUENCE_MASK, make_id
+from ipc.vocabulary import (
+    MAX_PRICE,
+    MAX_QUANTITY,
+    CommandType,
+    Flag,
+    OrderType,
+    OrdStatus,
+    Reason,
+    Side,
+    TimeInForce,
+)
+
+MAX_WORD = 2**63 - 1
+"""Of a number that the wire can carry."""
+_ANY = 2**64 - 1
+_MASS_CANCEL = int(CommandType.MASS_CANCEL)
+_SIDES = (int(Side.BUY), int(Side.SELL))
+_FLAGS = (0, int(Flag.POST_ONLY))
+_STATUSES = [int(status) for status in OrdStatus if status != OrdStatus.REJECTED]
+_TYPES = (int(min(OrderType)), int(max(OrderType)))
+_TIMES = (int(min(TimeInForce)), int(max(TimeInForce)))
+Words: TypeAlias = npt.NDArray[np.uint64]
+Bounds: TypeAlias = Mapping[str, tuple[int, int]]
+
+
+class Wrong(NamedTuple):
+    """The first row of a section that breaks a rule: which, its field, and the rule."""
+
+    row: int
+    field: str
+    rule: str
+
+
+def counters_problem(counters: Counters, timestamp_ns: int, reports: int) -> str:
+    """Return what is wrong with the numbers of a snapshot's head, or nothing."""
+    for name, value in zip(counters._fields, counters, strict=True):
+        if not 0 <= value <= SEQUENCE_MASK:
+            return f"{name} = {value}: must be 0 to {SEQUENCE_MASK}"
+    for name, value in (("timestamp_ns", timestamp_ns), ("reports", reports)):
+        if not 0 <= value <= MAX_WORD:
+            return f"{name} = {value}: must be 0 to {MAX_WORD}"
+    return ""
+
+
+class RowChecks:
+    """The rules that each row of a section keeps by itself, under the configuration of a shard."""
+
+    def __init__(self, shard_config: ShardConfig, counters: Counters) -> None:
+        first, last = (
+            make_id(shard_config.shard, 1),
+            make_id(shard_config.shard, counters.order_sequence),
+        )
+        forgotten = max(0, counters.order_sequence - shard_config.recent_orders)
+        order = {"order_id": (first, last), "client_order_id": (0, MAX_WORD)}
+        amounts = {"cum_qty": (0, MAX_QUANTITY), "side": _SIDES, "flags": _FLAGS}
+        self._bounds: dict[str, Bounds] = {
+            "resting": order
+            | amounts
+            | {"price": (1, MAX_PRICE), "leaves_qty": (1, MAX_QUANTITY), "reserved": (0, 0)},
+            "recent": order
+            | {"order_id": (make_id(shard_config.shard, forgotten + 1), last)}
+            | {"client_order_id": (1, MAX_WORD)},
+            "orders": order
+            | amounts
+            | {
+                "price": (0, MAX_PRICE),
+                "quantity": (1, MAX_QUANTITY),
+                "leaves_qty": (0, MAX_QUANTITY),
+                "reason": (0, int(max(Reason))),
+                "order_type": _TYPES,
+                "time_in_force": _TIMES,
+                "end_number": (0, 2**32 - 1),
+            },
+            "sweeps": {
+                "command_type": (_MASS_CANCEL, _MASS_CANCEL),
+                "order_id": (make_id(shard_config.shard, 0), last),
+                "client_order_id": (0, last),
+                "price": (0, 1),
+                "quantity": (0, SEQUENCE_MASK),
+                "timestamp_ns": (0, 0),
+                "stop_price": (0, 1),
+            },
+            "accounts": {"account": (1, _ANY), "sequence": (0, SEQUENCE_MASK)},
+        }
+        self._listed = np.zeros(1 << 16, np.bool_)
+        self._prices = np.zeros((1 << 16, 2), np.uint64)
+        for instrument in shard_config.instruments:
+            self._listed[instrument.number] = True
+            self._prices[instrument.number] = instrument.min_price, instrument.max_price
+
+    def problem(self, section: str, rows: Records) -> Wrong | None:
+        """Return the first row that breaks a rule."""
+        for field, (low, high) in self._bounds[section].items():
+            values = rows[field]
+            wrong = (values < low) | (values > high)
+            if wrong.any():
+                row = int(wrong.argmax())
+                return Wrong(row, field, f"= {values[row]}: must be {low} to {high}")
+        if "symbol" not in (rows.dtype.names or ()):
+            return None
+        symbols = rows["symbol"].astype(np.uint64)
+        known = (symbols < len(self._listed)) & self._listed[np.minimum(symbols, 0xFFFF)]
+        if section == "sweeps":
+            known |= symbols == 0
+        checks = [("symbol", known, "must be an instrument of the shard")]
+        if section == "resting":
+            band = self._prices[symbols]
+            inside = (rows["price"] >= band[:, 0]) & (rows["price"] <= band[:, 1])
+            checks.append(("price", inside, "must be within the instrument's price band"))
+            total = rows["leaves_qty"] + rows["cum_qty"] <= MAX_QUANTITY
+            checks.append(("cum_qty", total, f"must be at most {MAX_QUANTITY} with leaves_qty"))
+        elif section == "orders":
+            known = np.isin(rows["ord_status"], _STATUSES)
+            checks.append(("ord_status", known, "must be a status of an order"))
+        return next(_failures(checks, rows), None)
+
+
+def state_problem(
+    shard_config: ShardConfig,
+    resting: Records,
+    recent: Records,
+    sweeps: Records,
+    orders: Records,
+    accounts: Records,
+) -> tuple[str, Wrong] | None:
+    """Return which section, and what there, cannot be of one state, though each row is right."""
+    checks = (
+        ("resting", resting, _resting_checks(shard_config, resting)),
+        ("recent", recent, [("order_id", _grows(recent["order_id"]), "must grow")]),
+        ("sweeps", sweeps, _sweep_checks(sweeps, resting)),
+        ("orders", orders, [("order_id", _first_of(orders["order_id"]), "is there twice")]),
+        ("accounts", accounts, [("account", _grows(accounts["account"]), "must grow")]),
+    )
+    for section, rows, rules in checks:
+        for wrong in _failures(rules, rows):
+            return section, wrong
+    return _clash(resting, recent)
+
+
+_Check: TypeAlias = tuple[str, npt.NDArray[np.bool_], str]
+
+
+def _failures(checks: list[_Check], rows: Records) -> Iterator[Wrong]:
+    for field, right, rule in checks:
+        if not right.all():
+            row = int((~right).argmax())
+            yield Wrong(row, field, f"= {rows[field][row]}: {rule}")
+
+
+def _resting_checks(shard_config: ShardConfig, resting: Records) -> list[_Check]:
+    """By symbol, bids then asks, best price; no more than an instrument holds, and none crossed."""
+    symbols, sides = resting["symbol"].astype(np.int64), resting["side"].astype(np.int64)
+    prices = resting["price"].astype(np.int64)
+    ranks = np.where(sides == int(Side.BUY), -prices, prices)
+    books = symbols * 4 + sides
+    in_order = np.ones(len(resting), np.bool_)
+    same = books[1:] == books[:-1]
+    in_order[1:] = (books[1:] > books[:-1]) | (same & (ranks[1:] >= ranks[:-1]))
+    apart = np.ones(len(resting), np.bool_)
+    # Where a symbol's asks begin, its best bid is that of the symbol's first row.
+    starts = np.searchsorted(symbols, symbols) if in_order.all() else np.zeros(0, np.int64)
+    if len(starts):
+        is_ask = sides == int(Side.SELL)
+        with_bids = sides[starts] == int(Side.BUY)
+        apart = ~(is_ask & with_bids) | (prices > prices[starts])
+    room = np.zeros(1 << 16, np.int64)
+    for instrument in shard_config.instruments:
+        room[instrument.number] = instrument.max_resting_orders
+    places = np.arange(len(resting)) - (starts if len(starts) else 0)
+    return [
+        ("price", in_order, "is out of order: by symbol, bids then asks, best price first"),
+        ("price", apart, "must be above the best bid"),
+        ("symbol", places < room[symbols], "has more orders than max_resting_orders"),
+        ("order_id", _first_of(resting["order_id"]), "is there twice"),
+    ]
+
+
+def _sweep_checks(sweeps: Records, resting: Records) -> list[_Check]:
+    """Mass cancels under way: of an account and symbol one, the first alone begun, on an order."""
+    places = np.arange(len(sweeps))
+    alone = np.ones(len(sweeps), np.bool_)
+    alone[np.lexsort((places, sweeps["symbol"], sweeps["account"]))[1:]] = _changes(sweeps)
+    begun = (sweeps["stop_price"] == 1) & (places == 0)
+    cursor = sweeps["client_order_id"]
+    return [
+        ("symbol", places < MAX_SWEEPS, f"is one of more than {MAX_SWEEPS}"),
+        ("account", alone, "is there twice with its symbol"),
+        ("stop_price", begun | (sweeps["stop_price"] == 0), "must be 0 but in the first row"),
+        ("price", begun | (sweeps["price"] == 0), "must be 0 where it has not begun"),
+        (
+            "client_order_id",
+            (cursor == 0) | (begun & np.isin(cursor, resting["order_id"])),
+            "must be an order that rests, of one that has begun",
+        ),
+    ]
+
+
+def _changes(sweeps: Records) -> npt.NDArray[np.bool_]:
+    """Return, by account and symbol, whether each row but the first differs from the one before."""
+    order = np.lexsort((np.arange(len(sweeps)), sweeps["symbol"], sweeps["account"]))
+    accounts, symbols = sweeps["account"][order], sweeps["symbol"][order]
+    changes: npt.NDArray[np.bool_] = accounts[1:] != accounts[:-1]
+    changes |= symbols[1:] != symbols[:-1]
+    return changes
+
+
+def _clash(resting: Records, recent: Records) -> tuple[str, Wrong] | None:
+    """Return a row whose client_order_id is another order's of its account, or whose order has
+    another one elsewhere."""
+    named = np.flatnonzero(resting["client_order_id"])
+    columns = [
+        np.concatenate((recent[name], resting[name][named])).astype(np.uint64)
+        for name in ("account", "symbol", "client_order_id", "order_id")
+    ]
+    row = max(_differing(columns[:3], columns[3:]), _differing(columns[3:], columns[:3]))
+    if row < 0:
+        return None
+    section, rows = ("recent", recent) if row < len(recent) else ("resting", resting)
+    place = row if row < len(recent) else int(named[row - len(recent)])
+    value = rows["client_order_id"][place]
+    return section, Wrong(place, "client_order_id", f"= {value}: is not that of one order alone")
+
+
+def _differing(keys: list[Words], values: list[Words]) -> int:
+    """Return a row of columns whose keys another row has with other values; -1 where none does."""
+    order = np.lexsort((*values, *keys))
+    same = np.ones(max(0, len(order) - 1), np.bool_)
+    for column in keys:
+        same &= column[order[1:]] == column[order[:-1]]
+    other = np.zeros(len(same), np.bool_)
+    for column in values:
+        other |= column[order[1:]] != column[order[:-1]]
+    found = order[1:][same & other]
+    return int(found.max()) if len(found) else -1
+
+
+def _first_of(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Return, by row, whether no row before it has the same value."""
+    first = np.zeros(len(values), np.bool_)
+    first[np.unique(values, return_index=True)[1]] = True
+    return first
+
+
+def _grows(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Return, by row, whether its value is above the one before."""
+    above = np.ones(len(values), np.bool_)
+    above[1:] = values[1:] > values[:-1]
+    return above

@@ -1,0 +1,1 @@
+"""One shard: its matcher, what the matcher writes to, and who recovers or follows it."""

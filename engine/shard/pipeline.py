@@ -1,0 +1,52 @@
+"""A round of a matcher: one batch matched, and shown before anyone is answered.
+
+Every report gets its numbers, is carried out on the order table, goes into the report ring, is
+counted, and becomes a frame in the outbox of each connection that has opened its account; trades go
+into their ring, and the depth of each symbol touched onto the board. For the compiled book all of
+that is one compiled call (``engine.shard.compiled_pipeline``); for one in Python the same parts do
+it one after the other (``engine.shard.plain_pipeline``).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from engine.books.contract import Book, Progress, Records
+from engine.shard.account_sequences import AccountSequences
+from ipc.links.backend import Link
+from ipc.memory.depth_board import BoardWriter
+from ipc.memory.order_table import OrderTableWriter
+from ipc.memory.ring import RingWriter
+from ipc.memory.status import StatusWriter
+
+
+class PipelineParts(NamedTuple):
+    """What a round reads and writes; it is the one writer of all of it."""
+
+    book: Book
+    reports: Records
+    """REPORT: where those of each round lie; room for at least two."""
+    trades: Records
+    """TRADE."""
+    trade_ring: RingWriter
+    report_ring: RingWriter
+    table: OrderTableWriter
+    numbers: AccountSequences
+    board: BoardWriter
+    status: StatusWriter
+
+
+class Pipeline(Protocol):
+    """What matches and shows."""
+
+    def run(self, commands: Records, links: Sequence[Link], timestamp_ns: int) -> Progress:
+        """Match a batch (COMMAND) as far as buffers and trade ring have room, show what came of it,
+        and queue the answers on ``links``.
+
+        Where not all commands were finished call again with the others. Nothing done at all: the
+        trade ring is full. Raises ``TableFullError``; reports before the one in question are shown.
+        """
+        ...
+
+    def show(self, reports: int, links: Sequence[Link], timestamp_ns: int) -> None:
+        """Show the first so many of the parts' reports, as if matching had just given them."""
+        ...

@@ -1,0 +1,248 @@
+"""What a shard's journal comes to: the newest snapshot that may be used, and the commands after it.
+
+Replay is deterministic, so it gives the ids, trades and reports that were given before. Trades that
+are published already are made again and dropped; those after them, which a crash kept from getting
+there, are handed to ``publish``: so the log gets each trade once.
+
+A snapshot can be used only if the log has all trades up to it, for they cannot be made again: one
+that is ahead of the log is passed over in favour of an older one.
+"""
+
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from engine.books.choice import book_limits, make_book
+from engine.books.contract import Book, Counters, Records
+from engine.books.secret import SECRET_BITS
+from engine.journal.format import JournalError
+from engine.journal.reader import End, JournalReader, Segment, read_header, segments_of
+from engine.journal.shard_config import ShardConfig, difference, shard_config_of
+from engine.journal.snapshot import (
+    ACCOUNT,
+    Snapshot,
+    VersionError,
+    read_snapshot,
+    sequence_of_snapshot,
+    snapshots_of,
+)
+from engine.plan import Plan
+from engine.shard.account_sequences import AccountSequences, SequenceState
+from ipc.memory.order_table import OrderTableWriter, create_table
+from ipc.records import REPORT, SEQUENCE_MASK, TRADE
+
+logger = logging.getLogger("shardbook.matcher")
+
+_BATCH_COMMANDS = 2_048
+"""Replayed at a time: what comes of so many stays in a core's cache."""
+
+Publish = Callable[[Records, Records, int], None]
+"""Takes new trades, the reports that belong to them, and the number of the first of all reports."""
+
+
+def publish_nothing(trades: Records, reports: Records, first_report: int) -> None:
+    """Take what replay gives, for nobody."""
+
+
+@dataclass
+class Found:
+    """What a start would begin from."""
+
+    snapshot: Snapshot
+    path: Path | None = None
+    """The snapshot's file; None: the beginning, with nothing."""
+    notes: list[str] = field(default_factory=list)
+    """Why newer snapshots were passed over."""
+
+
+class Shard:
+    """The books, report numbers and order table of a shard, as its commands make them."""
+
+    def __init__(self, plan: Plan, shard: int, snapshot: Snapshot, table_path: Path) -> None:
+        """Begin with a snapshot. The order table is made at ``table_path``, for this one alone."""
+        engine = plan.config.engine
+        instruments = plan.instruments_of(shard)
+        limits = [book_limits(i) for i in instruments]
+        self.book: Book = make_book(
+            engine.book, shard, limits, engine.recent_orders, Counters(0, 0, 0), snapshot.secret
+        )
+        self.book.restore(snapshot.counters, snapshot.resting, snapshot.recent, snapshot.sweeps)
+        self.account_sequences = AccountSequences(shard, snapshot.secret)
+        self.account_sequences.restore(
+            SequenceState(
+                snapshot.reports,
+                np.ascontiguousarray(snapshot.accounts["account"]),
+                np.ascontiguousarray(snapshot.accounts["sequence"]),
+            )
+        )
+        create_table(table_path, shard, plan.table_capacity(shard), engine.ended_orders)
+        self.table = OrderTableWriter(table_path)
+        self.table.adopt(snapshot.orders)
+        self.timestamp_ns = snapshot.timestamp_ns
+        self._secret = snapshot.secret
+        self._reports = np.zeros(4 * _BATCH_COMMANDS, REPORT)
+        self._trades = np.zeros(2 * _BATCH_COMMANDS, TRADE)
+
+    def replay(self, commands: Records, publish: Publish) -> None:
+        """Carry commands out; ``publish`` gets what comes of them, in pieces."""
+        for start in range(0, len(commands), _BATCH_COMMANDS):
+            batch = commands[start : start + _BATCH_COMMANDS]
+            done = 0
+            while done < len(batch):
+                progress = self.book.process(batch[done:], self._reports, self._trades)
+                done += progress.commands
+                reports = self._reports[: progress.reports]
+                first_report = self.account_sequences.number(reports)
+                publish(self._trades[: progress.trades], reports, first_report)
+                self.table.apply(reports)
+        if len(commands):
+            self.timestamp_ns = max(self.timestamp_ns, int(commands["timestamp_ns"].max()))
+
+    def snapshot(self, shard_config: ShardConfig) -> Snapshot:
+        """Return all that there is to keep."""
+        book, numbers = self.book, self.account_sequences.state()
+        accounts = np.zeros(len(numbers.accounts), ACCOUNT)
+        accounts["account"], accounts["sequence"] = numbers.accounts, numbers.sequences
+        return Snapshot(
+            shard_config,
+            book.counters(),
+            self.timestamp_ns,
+            numbers.reports,
+            self._secret,
+            book.resting(),
+            book.recent(),
+            book.sweeps(),
+            self.table.contents(),
+            accounts,
+        )
+
+    def close(self) -> None:
+        """Let go of the table, and remove it."""
+        path = self.table.mapping.path
+        self.table.close()
+        path.unlink(missing_ok=True)
+
+
+def find_start(
+    directory: Path, shard_config: ShardConfig, published: int | None, position: int | None = None
+) -> Found:
+    """Return what to begin from: trades up to sequence ``published`` are known to readers; None
+    where no trade need be made again. Where what came of commands after ``position`` is needed, it
+    begins there or before.
+
+    Raises ``JournalError`` where there is nothing whole to begin from, and ``OSError``.
+    """
+    notes = []
+    for path in snapshots_of(directory):
+        if position is not None and sequence_of_snapshot(path) > position:
+            continue
+        try:
+            snapshot = read_snapshot(path)
+        except VersionError:
+            raise
+        except JournalError as error:
+            notes.append(f"{error}; an older one is used")
+            continue
+        changed = difference(snapshot.shard_config, shard_config)
+        if changed:
+            raise JournalError(f"{path}: was written under another configuration: {changed}")
+        if published is not None and snapshot.counters.trade_sequence > published:
+            notes.append(
+                f"{path}: is ahead of the trade log, which ends with trade {published}; an older "
+                "one is used"
+            )
+            continue
+        return Found(snapshot, path, notes)
+    segments = segments_of(directory)
+    begins = segments[0].first_sequence if segments else 0
+    if position is not None and (begins > 1 or (not segments and position)):
+        there = f"begins with command {begins}" if segments else "is not there"
+        raise JournalError(
+            f"{directory}: the journal {there}, and no snapshot stands for command {position} or "
+            "one before it" + "".join(f"; {note}" for note in notes)
+        )
+    if begins > 1 or (not segments and (notes or published)):
+        there = f"begins with command {begins}" if segments else "is not there"
+        raise JournalError(
+            f"{directory}: no snapshot can be used, the journal {there}, and the trade log ends "
+            f"with trade {published}" + "".join(f"; {note}" for note in notes)
+        )
+    empty = Snapshot(shard_config, Counters(0, 0, 0), 0, secret=_secret_of(segments))
+    return Found(empty, None, notes)
+
+
+def _secret_of(segments: list[Segment]) -> int:
+    """Return the secret of a shard without snapshots; draw it where the shard is new."""
+    with contextlib.suppress(JournalError):  # who reads the segment says what is wrong with it
+        if segments:
+            return read_header(segments[0].path).secret
+    return secrets.randbits(SECRET_BITS)
+
+
+@dataclass
+class Recovered:
+    """A shard brought back."""
+
+    shard: Shard
+    end: End
+    """Where its journal goes on."""
+    found: Found
+    commands: int
+    """How many were replayed."""
+
+
+def recover(
+    plan: Plan,
+    shard: int,
+    published: int,
+    publish: Publish,
+    table_path: Path,
+    progress: Callable[[int], None] = lambda commands: None,
+) -> Recovered:
+    """Bring a shard back.
+
+    ``publish`` gets the trades after sequence ``published``, and all reports; ``progress`` is told
+    how many commands were replayed so far. Reads only. Raises ``JournalError`` and ``OSError``.
+    """
+    shard_config = shard_config_of(plan, shard)
+    directory = plan.journal_dir(shard)
+    found = find_start(directory, shard_config, published)
+    state = Shard(plan, shard, found.snapshot, table_path)
+
+    def publish_new(trades: Records, reports: Records, first_report: int) -> None:
+        last = int(trades["trade_id"][-1]) & SEQUENCE_MASK if len(trades) else 0
+        new = min(len(trades), max(0, last - published))
+        publish(trades[len(trades) - new :], reports, first_report)
+
+    after = found.snapshot.counters.sequence
+    reader = JournalReader(directory, shard_config, after, secret=found.snapshot.secret)
+    try:
+        for commands in reader.chunks():
+            state.replay(commands, publish_new)
+            progress(state.book.counters().sequence - after)
+        _check_end(directory, reader.end, found, state.book.counters(), published)
+    except BaseException:
+        state.close()
+        raise
+    reader.end.timestamp_ns = max(reader.end.timestamp_ns, state.timestamp_ns)
+    return Recovered(state, reader.end, found, state.book.counters().sequence - after)
+
+
+def _check_end(directory: Path, end: End, found: Found, counters: Counters, published: int) -> None:
+    """Raise where the journal ends before what is known to have come after it."""
+    if end.sequence < found.snapshot.counters.sequence or (found.path and end.path is None):
+        raise JournalError(
+            f"{directory}: the journal ends with command {end.sequence if end.path else 0}, before "
+            f"the snapshot {found.path}"
+        )
+    if counters.trade_sequence < published:
+        raise JournalError(
+            f"{directory}: the journal ends with command {end.sequence} and trade "
+            f"{counters.trade_sequence}, but the trade log has trade {published}: the end of the "
+            "journal is lost"
+        )

@@ -1,0 +1,256 @@
+"""A caller's words become wire messages, and the engine's answers become results or errors.
+
+Here stands, once for the blocking and the asynchronous client, which commands and queries there
+are, how decimals and names are written for the wire, and what each answer means. What depends on
+the book or is the engine's to judge is sent and judged there.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Generic, TypeVar
+
+from frontend.client.errors import ClientError, InvalidOrderError, OrderRejectedError, ProtocolError
+from frontend.client.listings import Listings, Number
+from frontend.client.results import BookView, Execution, OrderView, TradeView
+from ipc.decimals import shown
+from ipc.records import shard_of
+from ipc.vocabulary import MAX_CLIENT_ID, RULES, OrderType, Reason, Side, TimeInForce
+from ipc.wire.messages import (
+    CLIENT_COMMANDS,
+    CLIENT_QUERIES,
+    SERVER_MESSAGES,
+    BookQuery,
+    BookSnapshot,
+    Cancel,
+    MassCancel,
+    MassCancelReport,
+    NewOrder,
+    OrderQuery,
+    OrderState,
+    Ping,
+    Pong,
+    Reduce,
+    Reject,
+    Replace,
+    Report,
+    TradeList,
+    TradesQuery,
+)
+
+T_co = TypeVar("T_co", covariant=True)
+M = TypeVar("M")
+E = TypeVar("E", bound=IntEnum)
+
+ServerMessage = SERVER_MESSAGES
+Numbered = CLIENT_COMMANDS | CLIENT_QUERIES | Ping
+"""What a client sends and gets an answer to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[T_co]):
+    """A message to send, and what to make of its first answer (may raise ``ClientError``)."""
+
+    message: Numbered
+    read: Callable[[ServerMessage], T_co]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A new order in a caller's words; decimals as text, int or Decimal.
+
+    Without a ``price`` it is a market order, with one a limit order, unless ``order_type`` says
+    so itself. ``client_order_id`` 0: none, and so no protection against repetition.
+    """
+
+    symbol: str
+    side: Side | str
+    quantity: Number
+    price: Number | None = None
+    order_type: OrderType | str | None = None
+    time_in_force: TimeInForce | str = TimeInForce.GTC
+    post_only: bool = False
+    client_order_id: int = 0
+
+
+class Commands:
+    """Writes requests of one session: ``next_request_id`` numbers them."""
+
+    def __init__(self, listings: Listings, next_request_id: Callable[[], int]) -> None:
+        self.listings = listings
+        self._next_request_id = next_request_id
+
+    def new_order(self, order: Order) -> Request[Execution]:
+        """Enter an order."""
+        listing = self.listings.named(order.symbol)
+        price = 0 if order.price is None else listing.ticks(order.price)
+        kind = order.order_type
+        if kind is None:
+            kind = OrderType.MARKET if order.price is None else OrderType.LIMIT
+        order_type = _code(OrderType, kind, "order_type")
+        if order_type == OrderType.LIMIT and order.price is None:
+            raise InvalidOrderError("price", "must be given for a LIMIT order")
+        message = NewOrder(
+            listing.number,
+            self._next_request_id(),
+            _client_id(order.client_order_id, "client_order_id"),
+            _code(Side, order.side, "side"),
+            order_type,
+            _code(TimeInForce, order.time_in_force, "time_in_force"),
+            price,
+            listing.lots(order.quantity),
+            bool(order.post_only),
+        )
+        return Request(message, self._execution)
+
+    def new_orders(self, orders: Iterable[Order]) -> list[Request[Execution] | ClientError]:
+        """Enter many orders: each is a request, or else the error that keeps it from being one."""
+        found: list[Request[Execution] | ClientError] = []
+        for order in orders:
+            try:
+                found.append(self.new_order(order))
+            except ClientError as error:
+                found.append(error)
+        return found
+
+    def cancel(self, order_id: int, symbol: str | None, client_order_id: int) -> Request[Execution]:
+        """Cancel by order_id, or else by symbol and client_order_id."""
+        number = 0 if symbol is None else self.listings.named(symbol).number
+        ids = _order_ids(order_id, client_order_id, number)
+        return Request(Cancel(number, self._next_request_id(), *ids), self._execution)
+
+    def replace(
+        self,
+        order_id: int,
+        symbol: str,
+        client_order_id: int,
+        price: Number | None,
+        quantity: Number | None,
+        reinsert: bool,
+    ) -> Request[Execution]:
+        """Change price or total quantity of a resting order, or both; None: it stays."""
+        if price is None and quantity is None:
+            raise InvalidOrderError(*RULES[Reason.INVALID_REPLACE])
+        listing = self.listings.named(symbol)
+        message = Replace(
+            listing.number,
+            self._next_request_id(),
+            *_order_ids(order_id, client_order_id, listing.number),
+            None if price is None else listing.ticks(price),
+            None if quantity is None else listing.lots(quantity),
+            bool(reinsert),
+        )
+        return Request(message, self._execution)
+
+    def reduce(
+        self, order_id: int, symbol: str, client_order_id: int, quantity: Number
+    ) -> Request[Execution]:
+        """Take a quantity off what is open."""
+        listing = self.listings.named(symbol)
+        message = Reduce(
+            listing.number,
+            self._next_request_id(),
+            *_order_ids(order_id, client_order_id, listing.number),
+            listing.lots(quantity),
+        )
+        return Request(message, self._execution)
+
+    def cancel_all(self, symbol: str | None) -> Request[int]:
+        """Cancel every order of the account, in one symbol or in all."""
+        number = 0 if symbol is None else self.listings.named(symbol).number
+        return Request(
+            MassCancel(number, self._next_request_id()),
+            lambda answer: _expect(answer, MassCancelReport).canceled_orders,
+        )
+
+    def order(self, order_id: int) -> Request[OrderView]:
+        """Ask for one order of the account."""
+        query = OrderQuery(0, self._next_request_id(), _client_id(order_id, "order_id"))
+
+        def read(answer: ServerMessage) -> OrderView:
+            state = _expect(answer, OrderState)
+            return OrderView(state, self.listings.numbered(state.symbol))
+
+        return Request(query, read)
+
+    def trades(self, symbol: str | None, limit: int) -> Request[list[TradeView]]:
+        """Ask for the last trades of a symbol, or of all."""
+        number = 0 if symbol is None else self.listings.named(symbol).number
+        query = TradesQuery(number, self._next_request_id(), _client_id(limit, "limit"))
+
+        def read(answer: ServerMessage) -> list[TradeView]:
+            trades = _expect(answer, TradeList).trades
+            return [TradeView.of(trade, self.listings.numbered(trade.symbol)) for trade in trades]
+
+        return Request(query, read)
+
+    def book(self, symbol: str, depth: int) -> Request[BookView]:
+        """Ask for the best levels of a symbol."""
+        listing = self.listings.named(symbol)
+        query = BookQuery(listing.number, self._next_request_id(), _client_id(depth, "depth"))
+        return Request(query, lambda answer: BookView.of(_expect(answer, BookSnapshot), listing))
+
+    def ping(self) -> Request[None]:
+        """Ask for a sign of life."""
+
+        def read(answer: ServerMessage) -> None:
+            _expect(answer, Pong)
+
+        return Request(Ping(self._next_request_id()), read)
+
+    def shard_of(self, message: Numbered) -> int | None:
+        """Return the shard that carries out a command; None: it is none, or for every shard."""
+        if not isinstance(message, CLIENT_COMMANDS):
+            return None
+        if message.symbol:
+            return self.listings.numbered(message.symbol).shard
+        return shard_of(message.order_id) if isinstance(message, Cancel) else None
+
+    def execution(self, report: Report) -> Execution:
+        """Return a report with its instrument."""
+        return Execution(report, self.listings.numbered(report.symbol))
+
+    def _execution(self, answer: ServerMessage) -> Execution:
+        return self.execution(_expect(answer, Report))
+
+
+def _expect(answer: ServerMessage, kind: type[M]) -> M:
+    """Return an answer of the kind that a request has; raise what a reject says."""
+    if isinstance(answer, kind):
+        return answer
+    if isinstance(answer, Reject):
+        raise OrderRejectedError(
+            answer.code,
+            answer.code_name,
+            answer.field,
+            answer.text,
+            answer.request_id,
+            answer.order_id,
+            answer.client_order_id,
+        )
+    raise ProtocolError(f"a {type(answer).__name__} where a {kind.__name__} was to come")
+
+
+def _code(kind: type[E], value: E | str | Any, field: str) -> int:
+    """Return the wire's code of a member or of its name in any case."""
+    if isinstance(value, kind):
+        return int(value)
+    if isinstance(value, str) and value.isascii() and value.upper() in kind.__members__:
+        return int(kind[value.upper()])
+    allowed = ", ".join(repr(name.lower()) for name in kind.__members__)
+    raise InvalidOrderError(field, f"{shown(value)} must be one of {allowed}")
+
+
+def _client_id(value: int, field: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_CLIENT_ID:
+        rule = f"must be an integer of 0 to {MAX_CLIENT_ID}"
+        raise InvalidOrderError(field, f"{shown(value)} {rule}")
+    return value
+
+
+def _order_ids(order_id: int, client_order_id: int, symbol: int) -> tuple[int, int]:
+    """Return both ids of an order to be found, at least one of them given."""
+    ids = _client_id(order_id, "order_id"), _client_id(client_order_id, "client_order_id")
+    if not ids[0] and not (ids[1] and symbol):
+        raise InvalidOrderError(*RULES[Reason.INVALID_ORDER_ID])
+    return ids

@@ -1,0 +1,104 @@
+"""An account at this frontend: its sessions, and how far each shard's reports were passed on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from frontend.gateway.client_connection import ClientConnection
+    from ipc.wire.messages import Login
+
+
+class AccountChannel:
+    """One account. ``number`` is what matchers and query workers know it by on this frontend's
+    links; it stays while the frontend lives, unless the account is that of a guest who has gone.
+    The channel is open while the account has a session here, or is about to: only then do matchers
+    send its reports."""
+
+    def __init__(self, number: int, account: int, shards: int, window: int) -> None:
+        self.number = number
+        self.account = account
+        self.is_registered = False
+        """Whether it had an order accepted: see ``frontend.gateway.accounts``."""
+        self.sessions: list[ClientConnection] = []
+        self.positions: list[int | None] = [None] * shards
+        """By shard, the account_sequence of the last report that every session has had; None where
+        the shard has not said yet where the account stands."""
+        self.is_open = False
+        self.unheard: set[int] = set()
+        """The shards that are to say it."""
+        self.overtaken = [0] * shards
+        """By shard, how many such answers are on their way to an opening that is over."""
+        self.opening: set[int] = set()
+        """The shards whose answers logins wait for."""
+        self.waiting: list[tuple[ClientConnection, Login]] = []
+        """Those logins."""
+        self.opening_timer: asyncio.TimerHandle | None = None
+        self.under_way = 0
+        """Commands and queries that are not answered."""
+        self.window = window
+        """How many those may be now: see ``frontend.gateway.fairness``."""
+        self.window_full = False
+        self.was_held = False
+        """Whether it was full since ``frontend.gateway.fairness`` has looked."""
+        self.above_s = [0.0, 0.0]
+        """When it had more of them last than who sends little, and than who sends moderately."""
+        self.noted_s = 0.0
+        """When it was noted last that it sends little."""
+
+    def open(self, shards: set[int]) -> None:
+        """Wait for what these shards say of the account."""
+        self.is_open = True
+        self.unheard, self.opening = set(shards), set(shards)
+
+    def close(self) -> None:
+        """Forget where the account stands: nobody is told of it any more."""
+        self.is_open = False
+        self.positions = [None] * len(self.positions)
+        for shard in self.unheard:
+            self.overtaken[shard] += 1
+        self.unheard.clear()
+        self.stop_waiting()
+
+    def stop_waiting(self) -> None:
+        """Wait for no shard's answer any more."""
+        self.opening.clear()
+        if self.opening_timer is not None:
+            self.opening_timer.cancel()
+            self.opening_timer = None
+
+    def note_position_told(self, shard: int) -> bool:
+        """Take note that a shard says where the account stands; return whether that is still so."""
+        if self.overtaken[shard]:
+            self.overtaken[shard] -= 1
+            return False
+        self.unheard.discard(shard)
+        return True
+
+    def link_lost(self, shard: int) -> None:
+        """A shard's link is gone, and all that was on its way there."""
+        self.overtaken[shard] = 0
+        self.unheard.discard(shard)
+
+    def known_positions(self) -> list[int]:
+        """Return where the account stands, on every shard that has said so."""
+        return [position for position in self.positions if position is not None]
+
+    @property
+    def cancels_on_disconnect(self) -> bool:
+        """Whether a session here asks for the orders to be cancelled when the last such ends."""
+        return any(session.cancel_on_disconnect for session in self.sessions)
+
+    def stop_reading(self) -> None:
+        """Read from no session: the window is full."""
+        if not self.window_full:
+            self.window_full = self.was_held = True
+            for session in self.sessions:
+                session.stop_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self.window_full = False
+        for session in self.sessions:
+            session.resume_reading()

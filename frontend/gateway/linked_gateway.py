@@ -1,0 +1,76 @@
+"""A gateway with links to the matchers: what every process begins with that takes orders."""
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import Iterator
+
+from engine.plan import Plan
+from frontend.gateway.accounts import AccountRegistry
+from frontend.gateway.gateway import MAX_SESSION, Gateway
+from frontend.gateway.keys import Keys
+from frontend.gateway.matcher_links import BackendLink
+from frontend.gateway.report_history import ReportHistory
+from frontend.gateway.router import Router
+from frontend.version import product_version
+from ipc.memory.ring import REPORTS, RingReader
+from ipc.memory.status import StatusWriter
+
+DRAIN_S = 10.0
+"""How long answers may take to arrive and to be read once the product stops."""
+LINK_WAIT_S = 2.0
+"""How long a process that begins waits for a matcher: one that is back in the midst of the day is
+not to wait for a shard that is down before it serves the others."""
+
+
+def session_numbers(index: int, frontends: int) -> Iterator[int]:
+    """Return the numbers of a frontend's sessions, none of which another frontend gives.
+
+    They begin by the clock, so that a restarted frontend does not soon repeat them.
+    """
+    turns = MAX_SESSION // frontends
+    for turn in itertools.count(time.time_ns() >> 26):
+        yield max(1, turn % turns) * frontends - index
+
+
+async def open_hall(plan: Plan, frontend: int, status: StatusWriter, query_workers: int) -> Gateway:
+    """Return the gateway of a frontend (``Plan.frontends`` says which there are), and link it."""
+    config = plan.config.frontend
+    rings = [RingReader(plan.report_ring_path(shard), REPORTS) for shard in plan.shards]
+    gateway = Gateway(
+        config,
+        plan.instruments,
+        AccountRegistry(plan.accounts_path(frontend), config.max_accounts),
+        ReportHistory(rings),
+        status,
+        product_version(),
+        session_numbers(frontend, plan.frontends),
+        Keys(plan.config.keys),
+    )
+    waits, keeps = config.when_busy == "wait", config.when_shard_down == "hold"
+    bound = config.max_queued_bytes
+    matchers = [
+        BackendLink(plan.matcher_address(shard), bound, gateway, shard, waits, keeps)
+        for shard in plan.shards
+    ]
+    workers = [
+        BackendLink(plan.query_address(index), bound, gateway, None, waits)
+        for index in range(query_workers)
+    ]
+    shards = {instrument.number: instrument.shard for instrument in plan.instruments}
+    gateway.router = Router(shards, matchers, workers)
+    gateway.link_found()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINK_WAIT_S):
+            await asyncio.gather(*(link.begin() for link in gateway.router.all()))
+    return gateway
+
+
+async def close_links(gateway: Gateway) -> None:
+    """Send no more commands, and let every answer arrive."""
+    links = gateway.router.all()
+    for link in links:
+        link.finish()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.gather(*(link.closed.wait() for link in links)), DRAIN_S)

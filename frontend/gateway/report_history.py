@@ -1,0 +1,83 @@
+"""What an account was told before: its reports that the shards' report rings still hold."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ipc.memory.ring import RingReader
+from ipc.records import make_id, sequence_of, shard_of
+from ipc.wire.matcher_codec import ReportEncoder
+
+Records = npt.NDArray[np.void]
+
+CHUNK = 4_096
+"""Reports looked at in one go."""
+
+
+class TooOldError(LookupError):
+    """A shard does not have all reports any more that were asked for.
+
+    ``after`` is the account_sequence after which they were, ``oldest`` that of the oldest one
+    that is still there, or what follows the newest where there is none.
+    """
+
+    def __init__(self, after: int, oldest: int) -> None:
+        super().__init__(
+            f"shard {shard_of(after)}: asked for what follows report {sequence_of(after)} of the "
+            f"account, the oldest kept is {sequence_of(oldest)}"
+        )
+        self.after = after
+        self.oldest = oldest
+
+
+class ReportHistory:
+    """Reads the report rings, by shard. The newest reports are found first."""
+
+    def __init__(self, rings: Sequence[RingReader]) -> None:
+        self._rings = rings
+
+    def newest(self, shard: int, account: int) -> int | None:
+        """Return the account_sequence of the newest report to an account, None: there is none."""
+        ring = self._rings[shard]
+        before = ring.published
+        while before >= ring.oldest:
+            mine, before = self._chunk(ring, before, account, make_id(shard, 0))
+            if len(mine):
+                return int(mine["account_sequence"][-1])
+        return None
+
+    def frames(self, account: int, after: int, last: int) -> bytes:
+        """Return the frames of all reports after one account_sequence up to another, oldest first.
+
+        Both are of one shard. Raises ``TooOldError`` where one of them is gone.
+        """
+        missing = sequence_of(last) - sequence_of(after)
+        ring = self._rings[shard_of(after)]
+        before = ring.published
+        oldest = last + 1
+        encoder = ReportEncoder()
+        encoder.open_stream(1, account)
+        found: list[bytes | memoryview] = []
+        while missing > 0 and before >= ring.oldest:
+            mine, before = self._chunk(ring, before, account, after)
+            mine = mine[mine["account_sequence"] <= last]
+            if len(mine):
+                oldest = int(mine["account_sequence"][0])
+                missing -= len(mine)
+                found.append(encoder.encode(mine))
+        if missing > 0:
+            raise TooOldError(after, oldest)
+        return b"".join(found[::-1])
+
+    def _chunk(
+        self, ring: RingReader, before: int, account: int, after: int
+    ) -> tuple[Records, int]:
+        """Return an account's numbered reports after one account_sequence among the ring's up to
+        ``before``, oldest first, and before which of the ring's to look on."""
+        start = max(ring.oldest - 1, before - CHUNK)
+        result = ring.read(start, before - start)
+        # Where the writer came by, the result begins later and must still not pass its end.
+        reports = result.records[: max(0, before - result.first + 1)]
+        mine = reports[(reports["account"] == account) & (reports["account_sequence"] > after)]
+        return np.ascontiguousarray(mine), start

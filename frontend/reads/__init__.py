@@ -1,0 +1,1 @@
+"""Reads over the socket: query workers, and where trades that are past are found."""

@@ -1,0 +1,1 @@
+"""Recorded order flow, sent through an engine, and the fills that it gives."""

@@ -1,0 +1,269 @@
+"""Reads a recorded order flow: a CSV file, plain or gzipped, of what was done to one book.
+
+Columns, found by the header's names; any other column is ignored:
+
+| column | values |
+| --- | --- |
+| seq | the row's own number, which the fills of the flow refer to |
+| ts_ns | time of the row, in nanoseconds |
+| op | N new, L new and crossing, X new immediate-or-cancel, C cancel, R reduce, M replace |
+| id | the order's number, from 1: its client_order_id |
+| side | B or S |
+| price | ticks; 0 for a market order |
+| qty | lots; of R the quantity to take off, of M the new open quantity |
+| tif | GTC, IOC, PO (post-only), MKT (market order), or empty |
+"""
+
+import csv
+import gzip
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+from ipc.decimals import MAX_WHOLE_DIGITS
+from ipc.vocabulary import MAX_CLIENT_ID, MAX_PRICE, MAX_QUANTITY, OrderType, Side, TimeInForce
+from ipc.wire.messages import Cancel, NewOrder, Reduce, Replace
+
+MAX_ROWS = 20_000_000
+"""Of one file: a flow is held in memory, 43 bytes a row."""
+_CHUNK_ROWS = 8_192
+
+
+class Op(IntEnum):
+    """What a row does; the names are those of the file."""
+
+    N = 1
+    L = 2
+    X = 3
+    C = 4
+    R = 5
+    M = 6
+
+
+class Tif(IntEnum):
+    """How an order is entered; the names are those of the file."""
+
+    NONE = 0
+    GTC = 1
+    IOC = 2
+    PO = 3
+    MKT = 4
+
+
+# Plain integers: a member of an enum costs a replay more than all else it does with a row.
+_N, _L, _X, _C, _R, _M = map(int, Op)
+_IOC, _PO, _MKT = int(Tif.IOC), int(Tif.PO), int(Tif.MKT)
+_ENTERING = (_N, _L, _X)
+_MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
+_GOOD_TILL_CANCEL, _IMMEDIATE = int(TimeInForce.GTC), int(TimeInForce.IOC)
+
+FLOW_ROW = np.dtype(
+    [
+        ("seq", "<u8"),
+        ("ts_ns", "<u8"),
+        ("op", "u1"),
+        ("side", "u1"),
+        ("price", "<u8"),
+        ("qty", "<u8"),
+        ("id", "<u8"),
+        ("tif", "u1"),
+    ]
+)
+"""One row of a flow: op is an ``Op``, side a ``Side``, tif a ``Tif``."""
+
+
+class FlowRow(NamedTuple):
+    """One record of FLOW_ROW as Python integers."""
+
+    seq: int
+    ts_ns: int
+    op: int
+    side: int
+    price: int
+    qty: int
+    id: int
+    tif: int
+
+
+assert FlowRow._fields == FLOW_ROW.names
+
+
+class FlowFileError(ValueError):
+    """A file is not an order flow: names the file, and where there is one line, column and rule."""
+
+
+@dataclass(frozen=True)
+class Flow:
+    """An order flow of one symbol.
+
+    ``rows`` is an array of FLOW_ROW in the file's order. ``min_price`` and ``max_price`` span the
+    limit prices of its orders, in ticks; both are 1 where it has none.
+    """
+
+    symbol: str
+    rows: npt.NDArray[np.void]
+    min_price: int
+    max_price: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[FlowRow]:
+        """Yield the rows in order, at the memory of a chunk."""
+        for start in range(0, len(self.rows), _CHUNK_ROWS):
+            chunk = self.rows[start : start + _CHUNK_ROWS]
+            yield from map(FlowRow, *(chunk[name].tolist() for name in FlowRow._fields))
+
+
+def read_flow(path: Path | str, max_rows: int = MAX_ROWS) -> Flow:
+    """Read a flow; its symbol is the file's name up to the first ``_`` (or the first ``.``).
+
+    Raises FlowFileError where the file is not an order flow or has more than ``max_rows`` rows,
+    OSError where it cannot be read.
+    """
+    path = Path(path)
+    try:
+        with _open_text(path) as file:
+            rows = _read_rows(path, csv.reader(file, quoting=csv.QUOTE_NONE), max_rows)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise FlowFileError(f"{path}: must be a whole gzip file: {error}") from error
+    except csv.Error as error:
+        raise FlowFileError(f"{path}: must be lines of plain CSV: {error}") from error
+    limits = rows["price"][(rows["op"] != Op.C) & (rows["op"] != Op.R) & (rows["tif"] != Tif.MKT)]
+    symbol = path.name.split("_")[0].split(".")[0]
+    if len(limits) == 0:
+        return Flow(symbol, rows, 1, 1)
+    return Flow(symbol, rows, int(limits.min()), int(limits.max()))
+
+
+def message_of(
+    row: FlowRow, symbol_number: int, request_id: int
+) -> NewOrder | Cancel | Reduce | Replace:
+    """Return the message that does what a row says, to the order whose client_order_id is its id.
+
+    Raises ValueError where the row's op is not an ``Op``.
+    """
+    _, _, op, side, price, qty, order_id, tif = row
+    if op in _ENTERING:
+        market = tif == _MKT
+        return NewOrder(
+            symbol_number,
+            request_id,
+            order_id,
+            side,
+            _MARKET if market else _LIMIT,
+            _IMMEDIATE if market or op == _X or tif == _IOC else _GOOD_TILL_CANCEL,
+            0 if market else price,
+            qty,
+            tif == _PO,
+        )
+    if op == _C:
+        return Cancel(symbol_number, request_id, 0, order_id)
+    if op == _R:
+        return Reduce(symbol_number, request_id, 0, order_id, qty)
+    if op == _M:
+        return Replace(symbol_number, request_id, 0, order_id, price, qty, True)
+    raise ValueError(f"op: {op}, must be one of {[int(op) for op in Op]}")
+
+
+def _open_text(path: Path) -> TextIO:
+    """Open a file by its first bytes, not by its name; a byte that is no ASCII fits no rule."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    if packed:
+        return gzip.open(path, "rt", encoding="ascii", errors="backslashreplace", newline="")
+    return path.open(encoding="ascii", errors="backslashreplace", newline="")
+
+
+_Parser = Callable[[Sequence[str]], list[int]]
+"""Takes a column's texts to its values; raises ValueError with the rule that one of them breaks."""
+
+
+def _integer(low: int, high: int) -> _Parser:
+    rule = f"must be an integer from {low} to {high}"
+
+    def parse(texts: Sequence[str]) -> list[int]:
+        # As `is_whole`, of all at once: the file has been read as ASCII.
+        if max(map(len, texts)) > MAX_WHOLE_DIGITS or not all(map(str.isdigit, texts)):
+            raise ValueError(rule)
+        values = list(map(int, texts))
+        if min(values) < low or max(values) > high:
+            raise ValueError(rule)
+        return values
+
+    return parse
+
+
+def _word(values: dict[str, int]) -> _Parser:
+    rule = f"must be one of {', '.join(word or '(empty)' for word in values)}"
+
+    def parse(texts: Sequence[str]) -> list[int]:
+        try:
+            return [values[text] for text in texts]
+        except KeyError:
+            raise ValueError(rule) from None
+
+    return parse
+
+
+_PARSERS: dict[str, _Parser] = {
+    "seq": _integer(0, MAX_CLIENT_ID),
+    "ts_ns": _integer(0, MAX_CLIENT_ID),
+    "op": _word({op.name: int(op) for op in Op}),
+    "side": _word({"B": int(Side.BUY), "S": int(Side.SELL)}),
+    "price": _integer(0, MAX_PRICE),
+    "qty": _integer(0, MAX_QUANTITY),
+    "id": _integer(1, MAX_CLIENT_ID),
+    "tif": _word({"": int(Tif.NONE)} | {tif.name: int(tif) for tif in Tif if tif}),
+}
+assert tuple(_PARSERS) == FLOW_ROW.names
+
+
+def _read_rows(path: Path, lines: Iterator[list[str]], max_rows: int) -> npt.NDArray[np.void]:
+    header = next(lines, [])
+    wrong = [name for name in _PARSERS if header.count(name) != 1]
+    if wrong:
+        raise FlowFileError(f"{path}: line 1: {wrong[0]}: must be in the header once")
+    positions = [header.index(name) for name in _PARSERS]
+    chunks = []
+    rows = 0
+    while chunk := list(islice(lines, _CHUNK_ROWS)):
+        for number, line in enumerate(chunk, start=rows + 2):
+            if len(line) != len(header):
+                where = f"{path}: line {number}: {len(line)} columns"
+                raise FlowFileError(f"{where}, must be the header's {len(header)}")
+        columns = list(zip(*chunk, strict=True))
+        chunks.append(_parse(path, rows + 2, [columns[position] for position in positions]))
+        rows += len(chunk)
+        if rows > max_rows:
+            raise FlowFileError(f"{path}: line {max_rows + 2}: must have at most {max_rows} rows")
+    return np.concatenate(chunks) if chunks else np.empty(0, dtype=FLOW_ROW)
+
+
+def _parse(path: Path, first_line: int, columns: Sequence[Sequence[str]]) -> npt.NDArray[np.void]:
+    rows = np.empty(len(columns[0]), dtype=FLOW_ROW)
+    try:
+        for (name, parse), texts in zip(_PARSERS.items(), columns, strict=True):
+            rows[name] = parse(texts)
+    except ValueError:
+        raise _first_fault(path, first_line, columns) from None
+    return rows
+
+
+def _first_fault(path: Path, first_line: int, columns: Sequence[Sequence[str]]) -> FlowFileError:
+    """Return the error of the first line, and in it the first column, that breaks a rule."""
+    for number, line in enumerate(zip(*columns, strict=True), start=first_line):
+        for (name, parse), text in zip(_PARSERS.items(), line, strict=True):
+            try:
+                parse([text])
+            except ValueError as error:
+                shown = text if len(text) <= 40 else f"{text[:40]}..."
+                return FlowFileError(f"{path}: line {number}: {name}: {shown!r}, {error}")
+    raise AssertionError("no line breaks a rule")

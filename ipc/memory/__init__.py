@@ -1,0 +1,1 @@
+"""Shared memory: mappings, and what lies in them for anyone to read."""

@@ -1,0 +1,209 @@
+"""What the writer of an order table does to it, compiled: see ``ipc.memory.order_table`` for the
+layout.
+
+Arrays, all of them shared: ``entries`` (TABLE_ENTRY, slot 0 unused), ``cells``, ``accounts`` and
+``words`` (u64). Slots 1 to ``words[USED]`` are in turn; those below ``reserved`` have memory.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ipc.native.compiled import compiled, inlined
+from ipc.native.kernel_atomics import fence, store_release
+from ipc.native.keyed_kernel import cell_of
+from ipc.native.prefetch import prefetch
+from ipc.vocabulary import ExecType, OrdStatus
+
+Records = npt.NDArray[np.void]
+Words = npt.NDArray[np.uint64]
+
+LIVE, EPOCH, USED, HAND, ENDS, KEPT, FACTOR, CELL_BITS = map(np.uint64, range(8))
+"""The table's own words: how many orders live; a count that is odd while chains are made anew; the
+last slot in turn; the slot given last; how many orders have ended; how many of them stay; what
+cells are keyed with, and how many bits of a number choose one: see ``ipc.native.keyed``."""
+
+_NEW, _CANCELED = int(ExecType.NEW), int(ExecType.CANCELED)
+_REPLACED, _TRADE = int(ExecType.REPLACED), int(ExecType.TRADE)
+_STATUS_FILLED, _STATUS_CANCELED = int(OrdStatus.FILLED), int(OrdStatus.CANCELED)
+LOOK_AHEAD, LOOK_CLOSER = 16, 8
+"""How many reports ahead of its use a cell is asked for, and a slot."""
+_ZERO, _ONE, _HALF = np.uint64(0), np.uint64(1), np.uint64(32)
+_LOW = np.uint64(0xFFFFFFFF)
+
+
+@compiled
+def find(entries: Records, cells: Words, words: Words, order_id: Any) -> Any:
+    """Return the slot of an order, 0 where the table does not have it."""
+    slot = cells[cell_of(order_id, words[FACTOR], words[CELL_BITS])] & _LOW
+    while slot != _ZERO and entries[slot]["order_id"] != order_id:
+        slot = np.uint64(entries[slot]["next"])
+    return slot
+
+
+@compiled
+def link(entries: Records, cells: Words, words: Words, slot: Any) -> None:
+    """Put a slot at the head of its order's chain."""
+    cell = cell_of(entries[slot]["order_id"], words[FACTOR], words[CELL_BITS])
+    word = cells[cell]
+    entries[slot]["next"] = word & _LOW
+    store_release(cells, cell, (word & ~_LOW) | slot)
+
+
+@compiled
+def unlink(entries: Records, cells: Words, words: Words, slot: Any) -> None:
+    """Take a slot out of its order's chain, and say so in the chain's version."""
+    cell = cell_of(entries[slot]["order_id"], words[FACTOR], words[CELL_BITS])
+    word = cells[cell]
+    first = word & _LOW
+    after = np.uint64(entries[slot]["next"])
+    if first == slot:
+        first = after
+    else:
+        before = first
+        while entries[before]["next"] != slot:
+            before = np.uint64(entries[before]["next"])
+        entries[before]["next"] = after
+    store_release(cells, cell, (((word >> _HALF) + _ONE) << _HALF) | first)
+    fence()
+
+
+@compiled
+def is_ended(ord_status: Any) -> Any:
+    """Return whether an order of this status is at its end."""
+    return ord_status in (_STATUS_FILLED, _STATUS_CANCELED)
+
+
+@compiled
+def take(entries: Records, cells: Words, words: Words, reserved: int) -> Any:
+    """Return a slot for an order that enters, 0 where there is none with memory.
+
+    A further slot comes into turn while fewer than a quarter more are ended than stay.
+    """
+    used, kept = words[USED], words[KEPT]
+    ended = used - words[LIVE]
+    if ended <= kept + (kept >> np.uint64(2)) and used + _ONE < np.uint64(len(entries)):
+        if used + _ONE < np.uint64(reserved):
+            words[USED] = used + _ONE
+            return used + _ONE
+        return _ZERO
+    if ended == _ZERO:
+        return _ZERO
+    kept = min(kept, ended - _ONE)
+    slot = words[HAND]
+    while True:  # the order that ended first is old enough
+        slot = slot + _ONE if slot < used else _ONE
+        entry = entries[slot]
+        if entry["order_id"] == _ZERO:
+            break
+        age = (words[ENDS] - np.uint64(entry["end_number"])) & _LOW
+        if is_ended(entry["ord_status"]) and age > kept:
+            unlink(entries, cells, words, slot)
+            break
+    words[HAND] = slot
+    return slot
+
+
+@compiled
+def write(entry: Any, report: Any, entering: Any) -> None:
+    """Put into an entry what a report says; what cannot change only where an order enters."""
+    if entering:
+        entry["order_id"] = report["order_id"]
+        entry["account"] = report["account"]
+        entry["client_order_id"] = report["client_order_id"]
+        entry["created_ns"] = report["timestamp_ns"] if report["exec_type"] == _NEW else _ZERO
+        entry["symbol"] = report["symbol"]
+        entry["side"] = report["side"]
+        entry["order_type"] = report["order_type"]
+        entry["time_in_force"] = report["time_in_force"]
+        entry["flags"] = report["flags"]
+    entry["price"] = report["price"]
+    entry["quantity"] = report["quantity"]
+    entry["cum_qty"] = report["cum_qty"]
+    entry["leaves_qty"] = report["leaves_qty"]
+    entry["updated_ns"] = report["timestamp_ns"]
+    entry["ord_status"] = report["ord_status"]
+    entry["reason"] = report["reason"]
+
+
+@inlined
+def look_ahead(cells: Words, words: Words, report: Any) -> None:
+    """Ask for the cell of the order of a report that will be carried out soon."""
+    prefetch(cells, cell_of(report["order_id"], words[FACTOR], words[CELL_BITS]))
+
+
+@inlined
+def look_closer(entries: Records, cells: Words, words: Words, report: Any) -> None:
+    """Ask for the slot of the order of a report that comes sooner; its cell should be there."""
+    slot = cells[cell_of(report["order_id"], words[FACTOR], words[CELL_BITS])] & _LOW
+    prefetch(entries, slot)
+    prefetch(entries["end_number"], slot)
+
+
+@inlined
+def apply_report(
+    entries: Records, cells: Words, accounts: Words, words: Words, reserved: int, report: Any
+) -> bool:
+    """Carry one report out; return False, with nothing done, where no slot is to be had."""
+    if report["exec_type"] not in (_NEW, _CANCELED, _REPLACED, _TRADE):
+        return True
+    slot = find(entries, cells, words, report["order_id"])
+    known = slot != _ZERO
+    lived = known and not is_ended(entries[slot]["ord_status"])
+    lives = not is_ended(report["ord_status"])
+    if not known:
+        slot = take(entries, cells, words, reserved)
+        if slot == _ZERO:
+            return False
+    versions = entries["version"]
+    version = versions[slot] | np.uint32(1)
+    store_release(versions, slot, version)
+    fence()
+    entering = not known or report["exec_type"] == _NEW
+    write(entries[slot], report, entering)
+    if entering:
+        accounts[slot] = report["account"]
+    store_release(versions, slot, version + np.uint32(1))
+    if not known:
+        link(entries, cells, words, slot)
+    if not lives and (lived or not known):
+        entries[slot]["end_number"] = words[ENDS]
+        words[ENDS] += _ONE
+    words[LIVE] = words[LIVE] + np.uint64(lives) - np.uint64(lived)
+    return True
+
+
+@compiled
+def apply_reports(
+    entries: Records,
+    cells: Words,
+    accounts: Words,
+    words: Words,
+    reserved: int,
+    reports: Records,
+) -> int:
+    """Carry reports out in order; return how many, fewer than all where no slot is to be had."""
+    for position in range(len(reports)):
+        if not apply_report(entries, cells, accounts, words, reserved, reports[position]):
+            return position
+    return len(reports)
+
+
+@compiled
+def rebuild(entries: Records, cells: Words, words: Words) -> None:
+    """Make chains anew from the entries in turn, and count those that live."""
+    words[EPOCH] |= _ONE
+    fence()
+    for cell in range(len(cells)):
+        cells[cell] = ((cells[cell] >> _HALF) + _ONE) << _HALF
+    live = _ZERO
+    for index in range(1, len(entries)):
+        slot = np.uint64(index)
+        if entries[slot]["order_id"] != _ZERO:
+            link(entries, cells, words, slot)
+            if not is_ended(entries[slot]["ord_status"]):
+                live += _ONE
+    words[LIVE] = live
+    fence()
+    words[EPOCH] += _ONE

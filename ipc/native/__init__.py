@@ -1,0 +1,1 @@
+"""What makes compiled code: decorators, its cache, atomics and raw access to memory."""

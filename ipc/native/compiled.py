@@ -1,0 +1,73 @@
+"""Decorators for what runs compiled where numba is installed, and as plain Python where not.
+
+numba keeps machine code by the file, the bytecode and the closure of a function, not by what the
+function calls elsewhere. So each gets a closure over a digest of the files that others' machine
+code is made of: after an upgrade nothing runs as it was.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import CellType, FunctionType
+from typing import Any, TypeVar, cast
+
+from ipc.native.code_cache import kept
+
+try:
+    import numba
+
+    _njit: Any = numba.njit
+    HAVE_NUMBA = True
+except ImportError:
+    HAVE_NUMBA = False
+
+_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
+"""Without numba's runtime, for what allocates nothing: arrays are passed on uncounted."""
+
+_SHARED = (
+    "native/compiled", "native/kernel_atomics", "native/keyed_kernel", "native/prefetch",
+    "native/unaligned", "native/views", "records", "vocabulary", "wire/command_decoder",
+    "wire/frames", "wire/messages", "wire/report_encoder",
+)  # fmt: skip
+"""The modules of this package whose functions and numbers are compiled into those of others."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def digest_of(paths: Iterable[Path]) -> int:
+    """Return a number that changes with any of the files."""
+    digest = hashlib.blake2b(digest_size=7)
+    for path in paths:
+        digest.update(path.read_bytes())
+    return int.from_bytes(digest.digest(), "little")
+
+
+SOURCES = digest_of(Path(__file__).parent.parent / f"{name}.py" for name in _SHARED)
+
+
+def with_closure(function: Callable[..., Any], value: int) -> Callable[..., Any]:
+    """Return the function with a closure over a number, which it does not use."""
+    assert isinstance(function, FunctionType)
+    code = function.__code__.replace(co_freevars=(*function.__code__.co_freevars, "sources"))
+    closure = (*(function.__closure__ or ()), CellType(value))
+    made = FunctionType(
+        code, function.__globals__, function.__name__, function.__defaults__, closure
+    )
+    made.__doc__, made.__module__ = function.__doc__, function.__module__
+    made.__qualname__ = function.__qualname__
+    return made
+
+
+def compiled(function: F) -> F:
+    """Compile ``function`` on its first call, and keep the machine code: see ``code_cache``."""
+    if not HAVE_NUMBA:
+        return function
+    return cast(F, kept(with_closure(function, SOURCES), _OPTIONS))
+
+
+def inlined(function: F) -> F:
+    """Compile ``function`` into each compiled function that calls it, at no cost of a call."""
+    if not HAVE_NUMBA:
+        return function
+    result: Any = _njit(forceinline=True, **_OPTIONS)(function)
+    return cast(F, result)

@@ -1,0 +1,1 @@
+"""Messages, their frames, and the compiled ways between bytes and records."""

@@ -1,0 +1,192 @@
+"""COMMAND records to bytes and bytes to REPORT records: the client's two edges.
+
+msgspec's types in ``ipc.wire.messages`` define the wire. Arrays of commands and plain answers go
+through compiled code (``ipc.wire.command_encoder``, ``ipc.wire.report_decoder``), every other
+frame, and all of them where numba is missing, through msgspec.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from msgspec.structs import astuple
+
+from ipc.native.compiled import HAVE_NUMBA
+from ipc.records import COMMAND, MAX_SHARDS, REPORT
+from ipc.vocabulary import CommandType, ExecType, Flag, OrdStatus
+from ipc.wire.command_encoder import MAX_FRAME, encode_commands
+from ipc.wire.frames import frame
+from ipc.wire.messages import (
+    CLIENT_COMMANDS,
+    Cancel,
+    MassCancel,
+    MassCancelReport,
+    NewOrder,
+    Reduce,
+    Reject,
+    Replace,
+    Report,
+)
+from ipc.wire.report_decoder import DONE, FULL, ODD, read_answers
+
+__all__ = [
+    "DONE",
+    "FULL",
+    "ODD",
+    "AnswerReader",
+    "Read",
+    "command_frames",
+    "command_message",
+    "report_messages",
+    "report_records",
+    "warm",
+]
+
+Records = npt.NDArray[np.void]
+Places = npt.NDArray[np.int64]
+Answered = Report | Reject | MassCancelReport
+"""What can be told as a REPORT."""
+
+OTHERS = 8_192
+"""Reports that ``AnswerReader`` reads at a time."""
+
+_REPORT_FIELDS = Report.__struct_fields__
+_LAST = ("timestamp_ns", "sequence", "account_sequence")
+_NO_ANSWERS = np.zeros(0, REPORT)
+
+
+def command_message(row: tuple[int, ...]) -> CLIENT_COMMANDS:
+    """Return the message of a COMMAND, whose fields are given in the record's order."""
+    (command_type, side, order_type, time_in_force, flags, _, symbol, request_id, _, order_id,
+     client_order_id, price, quantity, *_) = row  # fmt: skip
+    if command_type == CommandType.NEW:
+        return NewOrder(
+            symbol, request_id, client_order_id, side, order_type, time_in_force, price, quantity,
+            bool(flags & Flag.POST_ONLY),
+        )  # fmt: skip
+    if command_type == CommandType.CANCEL:
+        return Cancel(symbol, request_id, order_id, client_order_id)
+    if command_type == CommandType.REPLACE:
+        return Replace(
+            symbol, request_id, order_id, client_order_id,
+            None if flags & Flag.KEEP_PRICE else price,
+            None if flags & Flag.KEEP_QUANTITY else quantity,
+            bool(flags & Flag.REINSERT),
+        )  # fmt: skip
+    if command_type == CommandType.REDUCE:
+        return Reduce(symbol, request_id, order_id, client_order_id, quantity)
+    assert command_type == CommandType.MASS_CANCEL, command_type
+    return MassCancel(symbol, request_id)
+
+
+def command_frames(commands: Records) -> tuple[bytes, Places]:
+    """Return the frames of COMMAND records, in order, and where in the bytes each one ends.
+
+    Each must be of a type that there is; account and time stay behind.
+    """
+    ends = np.zeros(len(commands), np.int64)
+    if HAVE_NUMBA:
+        out = np.empty(len(commands) * MAX_FRAME, np.uint8)
+        size = encode_commands(commands, out, ends)
+        return out[:size].tobytes(), ends
+    frames = [frame(command_message(row)) for row in commands.tolist()]
+    np.cumsum([len(data) for data in frames], out=ends)
+    return b"".join(frames), ends
+
+
+def report_records(messages: list[Answered]) -> Records:
+    """Return messages as REPORT records without account."""
+    records = np.zeros(len(messages), REPORT)
+    for place, message in enumerate(messages):
+        fields = _report_fields(message)
+        for name, value in fields.items():
+            records[name][place] = value
+    return records
+
+
+def report_messages(reports: Records) -> list[Report]:
+    """Return REPORT records that are neither rejects nor mass cancels as messages."""
+    return [Report(*row) for row in reports[list(_REPORT_FIELDS)].tolist()]
+
+
+def _report_fields(message: Answered) -> dict[str, int]:
+    if isinstance(message, Report):
+        return dict(zip(_REPORT_FIELDS, astuple(message), strict=True))
+    if isinstance(message, Reject):
+        names = ("command_type", "symbol", "request_id", "order_id", "client_order_id")
+        return {
+            "exec_type": ExecType.REJECTED,
+            "ord_status": OrdStatus.REJECTED,
+            "reason": message.code,
+            **{name: getattr(message, name) for name in (*names, *_LAST)},
+        }
+    return {
+        "exec_type": ExecType.MASS_CANCELED,
+        "command_type": CommandType.MASS_CANCEL,
+        "quantity": message.canceled_orders,
+        **{name: getattr(message, name) for name in ("symbol", "request_id", *_LAST)},
+    }
+
+
+class Read(NamedTuple):
+    """What ``AnswerReader.read`` did: where it stopped, why, and how many answers it placed."""
+
+    position: int
+    why: int
+    answered: int
+
+
+class AnswerReader:
+    """Reads frames in bulk; see ``ipc.wire.report_decoder.read_answers``.
+
+    Where numba is missing every frame is ODD.
+    """
+
+    def __init__(self, max_body: int) -> None:
+        self.wanted = np.zeros(MAX_SHARDS, np.uint64)
+        """The next account_sequence by shard, 0 where any will do."""
+        self._max_body = max_body
+        self._others = np.zeros(OTHERS if HAVE_NUMBA else 0, REPORT)
+        self._count = 0
+
+    def read(
+        self,
+        data: bytes,
+        position: int,
+        asked: bool,
+        first_request_id: int = 0,
+        answers: Records = _NO_ANSWERS,
+    ) -> Read:
+        """Read whole frames; ``take_others`` has the reports that are no answers then."""
+        if not HAVE_NUMBA:
+            return Read(position, ODD, 0)
+        position, why, answered, self._count = read_answers(
+            np.frombuffer(data, np.uint8),
+            position,
+            self._max_body,
+            np.uint64(first_request_id),
+            answers,
+            self._others,
+            self._count,
+            asked,
+            self.wanted,
+        )
+        return Read(position, why, answered)
+
+    def take_others(self) -> Records:
+        """Return the reports since the last call that answer nothing here, oldest first."""
+        taken: Records = self._others[: self._count].copy()
+        self._count = 0
+        return taken
+
+
+@functools.cache
+def warm() -> None:
+    """Compile or load what writes and reads arrays; the first time on a machine takes seconds."""
+    if HAVE_NUMBA:
+        command = np.zeros(1, COMMAND)
+        command["command_type"] = CommandType.MASS_CANCEL
+        command_frames(command)
+        data = frame(MassCancelReport(0, 1, 0, 0, 0, 0))
+        AnswerReader(len(data)).read(data, 0, False, 1, np.zeros(1, REPORT))

@@ -1,0 +1,324 @@
+"""Bytes to COMMAND records and REPORT records to bytes: the matcher's two edges.
+
+msgspec's types in ``ipc.wire.messages`` define the wire; here they meet the fixed-size records that
+a book takes and gives. Plain frames go through compiled code (``ipc.wire.command_decoder``,
+``ipc.wire.report_encoder``), every other one, and all of them where numba is missing, through
+msgspec.
+"""
+
+import secrets
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import DecodeError, ValidationError
+
+from ipc.native.compiled import HAVE_NUMBA
+from ipc.native.keyed import place_of
+from ipc.native.views import address_of
+from ipc.records import COMMAND
+from ipc.vocabulary import RULES, CommandType, ExecType, Flag, Reason
+from ipc.wire.command_decoder import DONE, ODD, RECEIVED, scan_received
+from ipc.wire.frames import HEADER, HEADER_BYTES, FrameTooLongError, frame
+from ipc.wire.messages import (
+    CLIENT_COMMANDS,
+    Cancel,
+    MassCancel,
+    MassCancelReport,
+    NewOrder,
+    Reduce,
+    Reject,
+    Replace,
+    Report,
+    backend_decoder,
+    encoder,
+)
+from ipc.wire.report_encoder import (
+    MAX_FRAME,
+    REJECT_LENGTHS,
+    REJECT_TEXTS,
+    STREAM_TABLE,
+    encode_reports,
+)
+
+Records = npt.NDArray[np.void]
+
+FRONTEND_STREAM = 1 << 31
+"""Bit of a stream: the frame is for the frontend itself, not for the client as it is.
+
+Towards a matcher it marks a mass cancel over all shards, whose answers the frontend adds up. What
+a matcher sends without it are numbered reports and nothing else.
+"""
+MAX_STREAM = FRONTEND_STREAM - 1
+
+_NEW, _CANCEL = int(CommandType.NEW), int(CommandType.CANCEL)
+_REPLACE, _REDUCE = int(CommandType.REPLACE), int(CommandType.REDUCE)
+_MASS_CANCEL = int(CommandType.MASS_CANCEL)
+_REJECTED, _MASS_CANCELED = int(ExecType.REJECTED), int(ExecType.MASS_CANCELED)
+_POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
+_KEEP_PRICE, _KEEP_QUANTITY = int(Flag.KEEP_PRICE), int(Flag.KEEP_QUANTITY)
+_AGGREGATE = int(Flag.AGGREGATE)
+
+_FEWEST_SLOTS = 64
+_PROBE_LIMIT = 32
+"""Accounts that may be passed over to find one's stream; more, and the table is made anew, keyed
+with another secret."""
+
+_POSITION, _END, _BUFFER, _SIZE, _ACCOUNTS, _STREAMS = range(6)
+"""The words of RECEIVED."""
+
+CommandRow = tuple[int, ...]
+"""The fields of one COMMAND, in the record's order."""
+
+
+def command_row(
+    message: CLIENT_COMMANDS, account: int, timestamp_ns: int, aggregate: bool = False
+) -> CommandRow:
+    """Return the COMMAND fields of one message, in the order of the record."""
+    m = message
+    if isinstance(m, NewOrder):
+        head = (_NEW, m.side, m.order_type, m.time_in_force, _POST_ONLY if m.post_only else 0)
+        ids = (0, m.client_order_id, m.price, m.quantity)
+    elif isinstance(m, Cancel):
+        head = (_CANCEL, 0, 0, 0, 0)
+        ids = (m.order_id, m.client_order_id, 0, 0)
+    elif isinstance(m, Replace):
+        flags = _REINSERT if m.reinsert else 0
+        flags |= _KEEP_PRICE if m.price is None else 0
+        flags |= _KEEP_QUANTITY if m.quantity is None else 0
+        head = (_REPLACE, 0, 0, 0, flags)
+        ids = (m.order_id, m.client_order_id, m.price or 0, m.quantity or 0)
+    elif isinstance(m, Reduce):
+        head = (_REDUCE, 0, 0, 0, 0)
+        ids = (m.order_id, m.client_order_id, 0, m.quantity)
+    else:
+        assert isinstance(m, MassCancel)
+        head = (_MASS_CANCEL, 0, 0, 0, _AGGREGATE if aggregate else 0)
+        ids = (0, 0, 0, 0)
+    return (*head, 0, m.symbol, m.request_id, account, *ids, timestamp_ns, 0, 0)
+
+
+def command_array(rows: Iterable[CommandRow]) -> Records:
+    """Return COMMAND records of rows."""
+    return np.array(list(rows), COMMAND)
+
+
+class CommandDecoder:
+    """One connection's bytes, as commands of the accounts that have been opened on it."""
+
+    def __init__(self, max_body: int) -> None:
+        self._max_body = max_body
+        record = np.zeros(1, RECEIVED)
+        self._address = address_of(record)
+        self._words = record.view(np.uint64).data
+        self._take_accounts(np.zeros(64, np.uint64))
+        self._take_buffer(np.zeros(0, np.uint8))
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes received and not read yet."""
+        return self._words[_END] - self._words[_POSITION]
+
+    def open_stream(self, stream: int, account: int) -> None:
+        """Take frames of ``stream`` as the account's from now on."""
+        if stream >= len(self._accounts):
+            grown = np.zeros(max(stream + 1, 2 * len(self._accounts)), np.uint64)
+            grown[: len(self._accounts)] = self._accounts
+            self._take_accounts(grown)
+        self._accounts[stream] = account
+
+    def account_of(self, stream: int) -> int:
+        """Return the account of a stream, 0 where it is not open."""
+        return int(self._accounts[stream]) if stream < len(self._accounts) else 0
+
+    def room(self, count: int) -> memoryview:
+        """Return where the next ``count`` bytes may be put, for ``received`` to follow."""
+        words = self._words
+        end = words[_END]
+        if words[_SIZE] - end < count:
+            pending = end - words[_POSITION]
+            former = bytes(self._bytes[words[_POSITION] : end])
+            if words[_SIZE] < pending + count:
+                self._take_buffer(np.empty(1 << (pending + count).bit_length(), np.uint8))
+            self._bytes[:pending] = former
+            words[_POSITION], words[_END] = 0, pending
+            end = pending
+        return self._bytes[end : end + count]
+
+    def received(self, count: int) -> None:
+        """Take the first ``count`` bytes of what was put into ``room``."""
+        self._words[_END] += count
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes that lie elsewhere."""
+        self.room(len(data))[:] = data
+        self.received(len(data))
+
+    def read(
+        self, commands: Records, count: int, timestamp_ns: int
+    ) -> tuple[int, tuple[int, bytes] | None]:
+        """Fill ``commands`` from ``count`` on; return how many there are then, and what stopped it.
+
+        That is a frame which is no command of an open stream, ``(stream, body)``; or None: the
+        bytes are used up, or ``commands`` is full. Raises ``FrameTooLongError``.
+        """
+        words = self._words
+        while True:
+            if HAVE_NUMBA:
+                found = scan_received(self._address, commands, count, timestamp_ns)
+                count, why = found >> 2, found & 3
+                if why != ODD:
+                    if words[_POSITION] == words[_END]:
+                        words[_POSITION] = words[_END] = 0
+                    elif why == DONE:
+                        self._check_length()
+                    return count, None
+            elif count >= len(commands):
+                return count, None
+            odd = self._next()
+            if odd is None:
+                return count, None
+            row = self._row(*odd, timestamp_ns)
+            if row is None:
+                return count, odd
+            commands[count] = row
+            count += 1
+
+    def _take_accounts(self, accounts: npt.NDArray[np.uint64]) -> None:
+        self._accounts = accounts
+        self._words[_ACCOUNTS], self._words[_STREAMS] = address_of(accounts), len(accounts)
+
+    def _take_buffer(self, buffer: npt.NDArray[np.uint8]) -> None:
+        self._buffer, self._bytes = buffer, buffer.data
+        self._words[_BUFFER], self._words[_SIZE] = address_of(buffer), len(buffer)
+
+    def _check_length(self) -> None:
+        """Refuse a header that announces more than a body may have."""
+        if self.pending_bytes >= HEADER_BYTES:
+            length, _ = HEADER.unpack_from(self._bytes, self._words[_POSITION])
+            if length > self._max_body:
+                raise FrameTooLongError(length, self._max_body)
+
+    def _next(self) -> tuple[int, bytes] | None:
+        """Take the next frame, if it is whole."""
+        self._check_length()
+        if self.pending_bytes < HEADER_BYTES:
+            return None
+        position = self._words[_POSITION]
+        length, stream = HEADER.unpack_from(self._bytes, position)
+        start = position + HEADER_BYTES
+        if start + length > self._words[_END]:
+            return None
+        self._words[_POSITION] = start + length
+        return stream, bytes(self._bytes[start : start + length])
+
+    def _row(self, stream: int, body: bytes, timestamp_ns: int) -> CommandRow | None:
+        """Decode one body with msgspec; None where it is no command of an open stream."""
+        account = self.account_of(stream & MAX_STREAM)
+        try:
+            message = backend_decoder.decode(body)
+        except (ValidationError, DecodeError, UnicodeDecodeError):
+            return None
+        if not account or not isinstance(message, CLIENT_COMMANDS):
+            return None
+        return command_row(message, account, timestamp_ns, bool(stream & FRONTEND_STREAM))
+
+
+class ReportEncoder:
+    """Reports to frames, for the accounts that have been opened on one connection."""
+
+    def __init__(self) -> None:
+        self._streams: dict[int, int] = {}
+        self.table = np.zeros(1, STREAM_TABLE)
+        """By which compiled code finds the accounts' streams."""
+        self.address = address_of(self.table)
+        self._make_table(_FEWEST_SLOTS)
+
+    def open_stream(self, stream: int, account: int) -> None:
+        """Send the account's reports as ``stream`` from now on."""
+        self._streams[account] = stream
+        passed = self._place(account, stream)
+        while passed > _PROBE_LIMIT or 4 * self._used > len(self._keys):
+            self._make_table(max(_FEWEST_SLOTS, 1 << (8 * len(self._streams) - 1).bit_length()))
+            passed = max(self._place(*known) for known in self._streams.items())
+
+    def close_stream(self, account: int) -> None:
+        """Send the account's reports no more."""
+        if self._streams.pop(account, None) is not None:
+            self._place(account, 0)
+
+    def encode(self, reports: Records) -> bytes | memoryview:
+        """Return the frames of the reports whose account has a stream here, in order."""
+        if not HAVE_NUMBA:
+            return self._encode_plain(reports)
+        out = np.empty(len(reports) * MAX_FRAME, np.uint8)
+        table = (np.uint64(self._factor), self._keys, self._values)
+        size = encode_reports(reports, *table, REJECT_TEXTS, REJECT_LENGTHS, out)
+        # Much is given away as it is; a little does not keep all that room from others.
+        return out.data[:size] if 2 * size > len(out) else out[:size].tobytes()
+
+    def _make_table(self, slots: int) -> None:
+        self._keys = np.zeros(slots, np.uint64)
+        self._values = np.zeros(slots, np.uint64)
+        self._used = 0
+        self._factor = secrets.randbits(64) | 1
+        self.table[0] = (address_of(self._keys), address_of(self._values), slots, self._factor)
+
+    def _place(self, account: int, stream: int) -> int:
+        """Put an account into the open-addressed table; return how many it passes over there.
+
+        The table is at most a quarter full. Stream 0 stands for none: a closed one stays until the
+        table is made anew.
+        """
+        mask = len(self._keys) - 1
+        home = slot = place_of(account, self._factor, len(self._keys))
+        while self._keys[slot] not in (0, account):
+            slot = (slot + 1) & mask
+        self._used += int(self._keys[slot] == 0)
+        self._keys[slot] = account
+        self._values[slot] = stream
+        return (slot - home) & mask
+
+    def _encode_plain(self, reports: Records) -> bytes:
+        out = bytearray()
+        for row in reports.tolist():
+            stream = self._streams.get(row[13])
+            if stream is not None:
+                out += _report_frame(row, stream)
+        return bytes(out)
+
+
+def _report_frame(row: tuple[int, ...], stream: int) -> bytes:
+    """Encode one REPORT row, fields in the record's order."""
+    (exec_type, ord_status, command_type, side, order_type, time_in_force, flags, liquidity,
+     symbol, reason, _, sequence, request_id, _, order_id, client_order_id, price, quantity,
+     cum_qty, leaves_qty, last_price, last_qty, trade_id, timestamp_ns,
+     account_sequence) = row  # fmt: skip
+    if exec_type == _REJECTED:
+        code = Reason(reason)
+        rule = RULES[code]
+        return frame(
+            Reject(
+                command_type, symbol, request_id, order_id, client_order_id,
+                reason, code.name, rule.field, rule.text, timestamp_ns, sequence,
+                account_sequence,
+            ),
+            stream,
+        )  # fmt: skip
+    if exec_type == _MASS_CANCELED:
+        if flags & _AGGREGATE:
+            stream |= FRONTEND_STREAM
+        return frame(
+            MassCancelReport(
+                symbol, request_id, quantity, timestamp_ns, sequence, account_sequence
+            ),
+            stream,
+        )
+    body = encoder.encode(
+        Report(
+            exec_type, ord_status, command_type, symbol, side, order_type, time_in_force, flags,
+            liquidity, reason, request_id, order_id, client_order_id, price, quantity, cum_qty,
+            leaves_qty, last_price, last_qty, trade_id, timestamp_ns, sequence, account_sequence,
+        )
+    )  # fmt: skip
+    return HEADER.pack(len(body), stream) + body

@@ -1,0 +1,397 @@
+"""Every wire message, as the msgspec types that define it: MessagePack arrays led by a tag.
+
+A frame is an 8-byte header, body length (u32, little endian) and stream (u32), then one message.
+Clients send 0 as the stream and ignore it in answers; between frontend and matcher it is the
+frontend's number of the account. Every command is ``[tag, symbol, request_id, ...]``, so that a
+frontend finds the route without decoding. Prices are ticks, quantities lots, symbols the numbers
+that ``Welcome`` lists. Trailing fields with a default may be left out; others may not be added.
+"""
+
+from typing import Annotated, get_args
+
+from msgspec import Meta, Struct
+from msgspec.msgpack import Decoder, Encoder
+
+from ipc.records import MAX_SHARDS, SEQUENCE_BITS, SHARD_BITS
+from ipc.vocabulary import MAX_CLIENT_ID, MAX_PEER_TIMEOUT_S
+
+MAX_COMMAND_BODY = 1024
+"""Bytes of one message from a client."""
+MAX_LOGIN_BODY = 4096
+"""Bytes of a client's first message, which may name a position on every shard."""
+MAX_BODY = 1 << 20
+"""Bytes of one message to a client, or between processes."""
+
+Id = Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)]
+Amount = Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)]
+Code = Annotated[int, Meta(ge=0, le=255)]
+AccountSequence = Annotated[int, Meta(ge=0, lt=1 << (SHARD_BITS + SEQUENCE_BITS))]
+SymbolNumber = Annotated[int, Meta(ge=0, le=65535)]
+UserId = Annotated[str, Meta(min_length=1, max_length=64)]
+PeerTimeout = Annotated[int, Meta(ge=0, le=MAX_PEER_TIMEOUT_S)]
+
+
+class Message(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
+    """Base of all messages: an array, no field unknown."""
+
+
+def tag_of(kind: type[Struct]) -> int:
+    """Return the tag that leads a message of this type."""
+    tag = kind.__struct_config__.tag
+    assert isinstance(tag, int)
+    return tag
+
+
+# What a client sends ---------------------------------------------------------------------------
+
+
+class NewOrder(Message, tag=1):
+    """Enter an order. ``client_order_id`` 0: none, and so no protection against repetition."""
+
+    symbol: SymbolNumber
+    request_id: Id
+    client_order_id: Id
+    side: Code
+    order_type: Code
+    time_in_force: Code
+    price: Amount
+    quantity: Amount
+    post_only: bool = False
+
+
+class Cancel(Message, tag=2):
+    """Cancel by ``order_id`` (symbol may be 0), or where that is 0 by ``client_order_id``."""
+
+    symbol: SymbolNumber
+    request_id: Id
+    order_id: Id
+    client_order_id: Id = 0
+
+
+class Replace(Message, tag=3):
+    """Change price and total quantity (FIX OrderQty: filled lots count) of a resting order.
+
+    A smaller quantity at the same price keeps its place; anything else goes to the back of its
+    queue and may trade. With ``reinsert`` the quantity is the new open quantity, and the order
+    goes to the back whatever the change: a cancel and a new order under the same ids. ``None``
+    (not 0) for price or quantity, not for both: it stays what it is when the command is matched.
+    """
+
+    symbol: SymbolNumber
+    request_id: Id
+    order_id: Id
+    client_order_id: Id
+    price: Amount | None
+    quantity: Amount | None
+    reinsert: bool = False
+
+
+class Reduce(Message, tag=4):
+    """Take ``quantity`` off what is open, keeping the place; all of it or more cancels."""
+
+    symbol: SymbolNumber
+    request_id: Id
+    order_id: Id
+    client_order_id: Id
+    quantity: Amount
+
+
+class MassCancel(Message, tag=5):
+    """Cancel every order of the account in one symbol, or with symbol 0 in all."""
+
+    symbol: SymbolNumber
+    request_id: Id
+
+
+class OrderQuery(Message, tag=6):
+    """Ask for the state of one order of the account, by ``order_id``."""
+
+    symbol: SymbolNumber
+    request_id: Id
+    order_id: Id
+
+
+class TradesQuery(Message, tag=7):
+    """Ask for the last ``limit`` trades of a symbol, or with symbol 0 of all."""
+
+    symbol: SymbolNumber
+    request_id: Id
+    limit: Amount
+
+
+class BookQuery(Message, tag=8):
+    """Ask for the best ``depth`` levels of each side."""
+
+    symbol: SymbolNumber
+    request_id: Id
+    depth: Amount
+
+
+class Login(Message, tag=10):
+    """The first message of a connection: who trades.
+
+    ``resume``: the last ``account_sequence`` that was seen of each shard; what came after them is
+    sent first. ``cancel_on_disconnect``: when the last session of the account that asked for it
+    ends, in whatever way, all orders of the account are cancelled. ``api_key``: proves who it is,
+    where the engine has keys. ``peer_timeout_s``: within which a client that has vanished from the
+    network is noticed, instead of the time that is configured (0: that).
+    """
+
+    user_id: UserId
+    resume: Annotated[list[AccountSequence], Meta(max_length=MAX_SHARDS)] = []
+    cancel_on_disconnect: bool = False
+    api_key: Annotated[str, Meta(max_length=256)] = ""
+    peer_timeout_s: PeerTimeout = 0
+
+
+class Ping(Message, tag=11):
+    """Answered with ``Pong`` by the frontend; keeps an idle connection open."""
+
+    request_id: Id
+
+
+# What a client gets ----------------------------------------------------------------------------
+
+
+class Report(Message, tag=20):
+    """What became of an order of the account; fields as in ``ipc.records.REPORT``.
+
+    ``account_sequence`` numbers what one shard tells one account, here and in the two answers
+    below, without a gap; its high bits are the shard (``ipc.records.make_id``). Answers that come
+    from elsewhere, such as a frontend, have 0 there.
+    """
+
+    exec_type: int
+    ord_status: int
+    command_type: int
+    symbol: int
+    side: int
+    order_type: int
+    time_in_force: int
+    flags: int
+    liquidity: int
+    reason: int
+    request_id: int
+    order_id: int
+    client_order_id: int
+    price: int
+    quantity: int
+    cum_qty: int
+    leaves_qty: int
+    last_price: int
+    last_qty: int
+    trade_id: int
+    timestamp_ns: int
+    sequence: int
+    account_sequence: int
+
+
+class Reject(Message, tag=21):
+    """The command was not carried out: ``field`` breaks the rule in ``text``."""
+
+    command_type: int
+    symbol: int
+    request_id: int
+    order_id: int
+    client_order_id: int
+    code: int
+    code_name: str
+    field: str
+    text: str
+    timestamp_ns: int
+    sequence: int
+    account_sequence: int
+
+
+class MassCancelReport(Message, tag=22):
+    """The answer to ``MassCancel``, after the reports of the orders that it cancelled."""
+
+    symbol: int
+    request_id: int
+    canceled_orders: int
+    timestamp_ns: int
+    sequence: int
+    account_sequence: int
+
+
+class OrderState(Message, tag=23):
+    """The answer to ``OrderQuery``; fields as in ``ipc.records.ORDER``."""
+
+    request_id: int
+    order_id: int
+    client_order_id: int
+    symbol: int
+    side: int
+    order_type: int
+    time_in_force: int
+    flags: int
+    ord_status: int
+    reason: int
+    price: int
+    quantity: int
+    cum_qty: int
+    leaves_qty: int
+    created_ns: int
+    updated_ns: int
+
+
+class Trade(Struct, array_like=True, gc=False):
+    """One trade; fields as in ``ipc.records.TRADE``."""
+
+    trade_id: int
+    symbol: int
+    price: int
+    quantity: int
+    buy_order_id: int
+    sell_order_id: int
+    taker_side: int
+    timestamp_ns: int
+
+
+class TradeList(Message, tag=24):
+    """The answer to ``TradesQuery``, newest first."""
+
+    request_id: int
+    trades: list[Trade]
+
+
+class Level(Struct, array_like=True, gc=False):
+    """One price level."""
+
+    price: int
+    quantity: int
+    order_count: int
+
+
+class BookSnapshot(Message, tag=25):
+    """The answer to ``BookQuery``, best levels first, as of the shard's command ``sequence``."""
+
+    request_id: int
+    symbol: int
+    sequence: int
+    bids: list[Level]
+    asks: list[Level]
+
+
+class InstrumentInfo(Struct, array_like=True):
+    """One instrument: its number, name and shard, and what a tick and a lot are, as decimals."""
+
+    number: int
+    symbol: str
+    tick_size: str
+    lot_size: str
+    min_price: int
+    max_price: int
+    shard: int = 0
+
+
+class Welcome(Message, tag=30):
+    """The answer to ``Login``. ``session`` is unique while the engine runs.
+
+    ``account_sequences``: where the account stands, by shard. Reports up to there that ``resume``
+    asked for follow at once, and after them those that come. A shard that cannot say where it
+    stands is not in the list.
+    """
+
+    session: int
+    user_id: str
+    version: str
+    instruments: list[InstrumentInfo]
+    account_sequences: list[int] = []
+
+
+class Pong(Message, tag=31):
+    """The answer to ``Ping``."""
+
+    request_id: int
+
+
+class Closing(Message, tag=32):
+    """Why the frontend closes the connection, sent last."""
+
+    code: str
+    text: str
+
+
+class ShardRestarted(Message, tag=33):
+    """A shard serves again whose matcher had died: nothing else of its past is still to come.
+
+    ``account_sequence`` is the last report it has for the account. Of the bytes that the session
+    sent, Login included, the first ``sent_bytes`` came before the frontend saw the matcher die:
+    a command among them for this shard that is not answered by now was not carried out.
+    """
+
+    account_sequence: int
+    sent_bytes: int
+
+
+# Between processes of the product -----------------------------------------------------------
+
+
+class OpenStream(Message, tag=40):
+    """Frames of ``stream`` are the account's from now on; a frontend sends it first.
+
+    A matcher cancels all orders of an account when ``cancel_on_disconnect`` ends: by a further
+    OpenStream without it, or with the link; unless another link still has it.
+    """
+
+    stream: int
+    account: int
+    cancel_on_disconnect: bool = False
+
+
+class StreamOpened(Message, tag=41):
+    """A matcher's answer to an OpenStream that opens: the account's last report so far.
+
+    All reports after that one follow on the link.
+    """
+
+    account_sequence: int
+
+
+class CloseStream(Message, tag=42):
+    """A frontend sends no more on ``stream``, and wants no more of its reports from a matcher.
+
+    It may open it again; that is answered like the first time.
+    """
+
+    stream: int
+
+
+class TestRequest(Message, tag=43):
+    """A frontend asks a matcher for a Heartbeat; it belongs to no stream."""
+
+    __test__ = False  # nothing for pytest, though FIX calls it so
+
+
+class Heartbeat(Message, tag=44):
+    """A matcher's answer to a TestRequest: what came before that is matched."""
+
+
+CLIENT_COMMANDS = NewOrder | Cancel | Replace | Reduce | MassCancel
+CLIENT_QUERIES = OrderQuery | TradesQuery | BookQuery
+CLIENT_MESSAGES = CLIENT_COMMANDS | CLIENT_QUERIES | Login | Ping
+BACKEND_MESSAGES = CLIENT_COMMANDS | CLIENT_QUERIES | OpenStream | CloseStream | TestRequest
+SERVER_MESSAGES = (
+    Report
+    | Reject
+    | MassCancelReport
+    | OrderState
+    | TradeList
+    | BookSnapshot
+    | Welcome
+    | Pong
+    | Closing
+    | ShardRestarted
+)
+FRONTEND_MESSAGES = StreamOpened | MassCancelReport | Reject | Heartbeat
+"""What a matcher tells a frontend itself, on ``ipc.wire.matcher_codec.FRONTEND_STREAM``."""
+
+COMMAND_TAGS = frozenset({tag_of(kind) for kind in get_args(CLIENT_COMMANDS)})
+QUERY_TAGS = frozenset({tag_of(kind) for kind in get_args(CLIENT_QUERIES)})
+
+encoder = Encoder()
+client_decoder = Decoder(CLIENT_MESSAGES)
+backend_decoder = Decoder(BACKEND_MESSAGES)
+server_decoder = Decoder(SERVER_MESSAGES)
+frontend_decoder = Decoder(FRONTEND_MESSAGES)
