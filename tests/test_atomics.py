@@ -16,7 +16,7 @@ ELSEWHERE = """
 import platform, sys
 platform.machine = lambda: "aarch64"
 sys.modules.update({modules})
-from ipc import atomics
+from ipc.memory import atomics
 words = memoryview(bytearray(32)).cast("Q")
 atomics.store_before(words, 0, 2**64 - 1)
 atomics.store_release(words, 1, 7)

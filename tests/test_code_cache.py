@@ -101,7 +101,7 @@ def test_a_demo_without_a_directory_for_temporary_files_says_so() -> None:
 
 
 MODULE = """
-from ipc.compiled import compiled
+from ipc.native.compiled import compiled
 
 @compiled
 def twice(number):

@@ -380,7 +380,7 @@ def test_a_function_without_a_place_for_its_code_is_compiled_all_the_same() -> N
 
 _START = """
 import sys
-from engine import ladder
+from engine.books import ladder
 assert ladder.__file__.startswith(sys.argv[1]), ladder.__file__
 ladder.warm(print)
 """

@@ -376,8 +376,8 @@ import sys
 sys.modules["numba"] = None
 import numpy as np
 from pathlib import Path
-from ipc.compiled import HAVE_NUMBA
-from ipc.table import OrderTableWriter, create_table
+from ipc.native.compiled import HAVE_NUMBA
+from ipc.memory.order_table import OrderTableWriter, create_table
 assert not HAVE_NUMBA
 create_table(Path(sys.argv[1]), 2, 50, factor=99)
 OrderTableWriter(Path(sys.argv[1])).apply(np.load(sys.argv[2]))

@@ -9,21 +9,23 @@ import pytest
 from ipc.native.compiled import HAVE_NUMBA
 
 USED = """
-from engine import journal_batches, round_kernel
+from engine.journal import batches
 from engine.warm import warm
-from frontend import frame_sorter
-from ipc import report_encoder, scanner, table_kernel
+from engine.shard import pipeline_kernel
+from frontend.gateway import frame_sorter
+from ipc.memory import order_table_kernel
+from ipc.wire import command_decoder, report_encoder
 
 warm("ladder")
 kernels = [
-    journal_batches._pack_words,
-    journal_batches._scan_words,
-    round_kernel.run_pipeline,
+    batches._pack_words,
+    batches._scan_words,
+    pipeline_kernel.run_pipeline,
     frame_sorter.sort_by_symbol,
     frame_sorter.sort_by_stream,
-    scanner.scan_received,
+    command_decoder.scan_received,
     report_encoder.encode_reports,
-    table_kernel.apply_reports,
+    order_table_kernel.apply_reports,
 ]
 print([kernel.__name__ for kernel in kernels if len(kernel.signatures) != 1])
 """
