@@ -211,7 +211,7 @@ def test_a_trade_is_told_to_both_sides(login: Login) -> None:
 def test_what_does_not_rest_is_cancelled_after_its_fills(login: Login) -> None:
     client = login("alice")
     client.submit("AA", Side.SELL, 4, 50)
-    market = client.submit("AA", Side.BUY, 6)
+    market = client.submit("AA", Side.BUY, 6, order_type="market")
     assert (market.order_type, market.price) == (OrderType.MARKET, 0)
     bought, sold, rest = take(client, 3)
     assert (bought.last_qty, sold.order_id != bought.order_id) == (4, True)

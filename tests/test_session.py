@@ -328,9 +328,11 @@ def test_an_order_needs_an_id_to_be_found() -> None:
     assert commands.cancel(0, "AAPL", 5).message.client_order_id == 5
 
 
-def test_order_type_follows_the_price() -> None:
+def test_a_forgotten_price_makes_no_market_order() -> None:
     commands = logged_in().commands
-    market = commands.new_order(Order("AAPL", Side.SELL, 1)).message
+    with pytest.raises(InvalidOrderError, match=r"price: must be given .* order_type='market'"):
+        commands.new_order(Order("AAPL", Side.SELL, 1))
+    market = commands.new_order(Order("AAPL", Side.SELL, 1, order_type="market")).message
     limit = commands.new_order(Order("AAPL", "SELL", 1, Decimal("0.01"))).message
     assert (market.order_type, market.price) == (1, 0)
     assert (limit.order_type, limit.price) == (2, 1)

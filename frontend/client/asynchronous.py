@@ -9,13 +9,13 @@ Any number of tasks may use one client at once; what they send is pipelined.
 """
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from frontend.client.array_exchange import ArrayExchange, Records
 from frontend.client.asynchronous_wire import AsyncWire
+from frontend.client.base import BaseClient
 from frontend.client.commands import Commands, Order, Request, ServerMessage
 from frontend.client.errors import (
     AnswerTimeoutError,
@@ -25,11 +25,10 @@ from frontend.client.errors import (
     LoginRefusedError,
     ProtocolError,
 )
-from frontend.client.listings import Listings, Number
+from frontend.client.listings import Number
 from frontend.client.positions import RESUME_REFUSALS
 from frontend.client.results import BookView, Execution, OrderView, TradeView
-from frontend.client.session import MAX_REPORTS, RETRY_S, Session, chunks, outcome, outcome_error
-from ipc.links.sockets import Address, parse_address
+from frontend.client.session import RETRY_S, chunks, outcome, outcome_error
 from ipc.vocabulary import OrderType, Side, TimeInForce
 from ipc.wire.frames import frame
 from ipc.wire.messages import CLIENT_MESSAGES
@@ -37,39 +36,18 @@ from ipc.wire.messages import CLIENT_MESSAGES
 T = TypeVar("T")
 
 
-class AsyncClient:
+class AsyncClient(BaseClient):
     """A connection of one user on an event loop.
 
-    Connects on ``connect()`` or on entering ``async with``. The parameters are ``Client``'s, and
-    ``tls`` where the engine's TCP address speaks it.
+    Connects on ``connect()`` or on entering ``async with``. The parameters are ``BaseClient``'s.
     Messages are taken in as they come, whether they are read or not: ``max_reports`` bounds them.
     Without ``auto_reconnect`` an ended connection is told to the calls that wait, or else to the
     next reader of reports; why the engine closed it may be lost where a call is just sending.
     """
 
-    def __init__(
-        self,
-        address: str | Address,
-        user_id: str,
-        timeout_s: float = 10.0,
-        auto_reconnect: bool = False,
-        max_reports: int = MAX_REPORTS,
-        include_answers: bool = False,
-        cancel_on_disconnect: bool = False,
-        api_key: str = "",
-        tls: ssl.SSLContext | None = None,
-        peer_timeout_s: int = 0,
-    ) -> None:
-        self.address = parse_address(address) if isinstance(address, str) else address
-        self.tls = tls
-        self.timeout_s = timeout_s
-        self.auto_reconnect = auto_reconnect
-        self._session = Session(
-            user_id, max_reports, include_answers, cancel_on_disconnect, api_key, peer_timeout_s
-        )
+    def _begin(self) -> None:
         self._coming_back: asyncio.Task[None] | None = None
         self._link: AsyncWire | None = None
-        self._closed = False
         self._loss_untold = False
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._connecting = asyncio.Lock()
@@ -94,21 +72,6 @@ class AsyncClient:
     def connected(self) -> bool:
         """Whether the connection has not ended as far as is known."""
         return self._link is not None
-
-    @property
-    def instruments(self) -> Listings:
-        """The engine's instruments, as told at login."""
-        return self._session.commands.listings
-
-    @property
-    def server_version(self) -> str:
-        """The engine's version, as told at login."""
-        return self._session.version
-
-    @property
-    def missed_reports(self) -> int:
-        """How many messages were dropped so far because nobody read them."""
-        return self._session.missed_reports
 
     async def connect(self) -> None:
         """Connect and log in, once. Raises ``ConnectError``."""
@@ -144,7 +107,7 @@ class AsyncClient:
         side: Side | str,
         quantity: Number,
         price: Number | None = None,
-        order_type: OrderType | str | None = None,
+        order_type: OrderType | str = OrderType.LIMIT,
         time_in_force: TimeInForce | str = TimeInForce.GTC,
         post_only: bool = False,
         client_order_id: int = 0,
@@ -262,10 +225,6 @@ class AsyncClient:
         """Return what ``receive`` would, as REPORT records; see ``Client``."""
         await self._arrived(_deadline(timeout_s))
         return self._session.pop_records()
-
-    def new_request_id(self) -> int:
-        """Return the request_id for a message that ``send`` sends."""
-        return self._session.next_request_id()
 
     # Requests and answers -----------------------------------------------------------------------
 

@@ -12,7 +12,6 @@ orders, come out of ``reports()``. Prices and quantities go in as text, int or D
 as Decimal; floats are refused.
 """
 
-import ssl
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
@@ -20,6 +19,7 @@ from typing import Self, TypeVar
 
 from frontend.client.array_exchange import ArrayExchange, Records
 from frontend.client.asynchronous import AsyncClient
+from frontend.client.base import BaseClient
 from frontend.client.blocking_wire import Wire, deadline_in, is_over
 from frontend.client.commands import Commands, Order, Request, ServerMessage
 from frontend.client.errors import (
@@ -30,19 +30,16 @@ from frontend.client.errors import (
     LoginRefusedError,
     ProtocolError,
 )
-from frontend.client.listings import Listings, Number
+from frontend.client.listings import Number
 from frontend.client.positions import RESUME_REFUSALS
 from frontend.client.results import BookView, Execution, OrderView, TradeView
 from frontend.client.session import (
-    MAX_REPORTS,
     RETRY_S,
     Answer,
-    Session,
     chunks,
     outcome,
     outcome_error,
 )
-from ipc.links.sockets import Address, parse_address
 from ipc.vocabulary import OrderType, Side, TimeInForce
 from ipc.wire.frames import frame
 from ipc.wire.messages import CLIENT_MESSAGES
@@ -52,46 +49,17 @@ __all__ = ["AsyncClient", "Client", "Order"]
 T = TypeVar("T")
 
 
-class Client:
+class Client(BaseClient):
     """A blocking connection of one user; used by one thread at a time.
 
-    Connects when it is made, which raises ``ConnectError``. ``timeout_s`` bounds connecting and
-    the wait for each answer. ``auto_reconnect``: a call that meets an ended connection connects
-    anew, within its time, and goes on; the reports of the meantime come first, and tell what became
-    of commands that were under way. Where they do not, and for queries, the call still raises.
-    ``cancel_on_disconnect``: when the last session of the user that asked for it ends, all orders
-    of the user are cancelled. Interrupting a call (Ctrl-C) leaves its outcome unknown, and may end
-    the connection. ``api_key``: where the engine has keys; ``tls``: where it speaks
-    TLS over TCP, the context to verify it by. ``peer_timeout_s``: within which both ends of a TCP
-    connection notice that the other has vanished from the network; twice that where something was
-    under way (0: 20 s here, at the engine what it has configured). ``max_reports`` and
-    ``include_answers``: see ``frontend.client.session``.
+    Connects when it is made, which raises ``ConnectError``; the parameters are ``BaseClient``'s.
+    Interrupting a call (Ctrl-C) leaves its outcome unknown, and may end the connection.
     """
 
-    def __init__(
-        self,
-        address: str | Address,
-        user_id: str,
-        timeout_s: float = 10.0,
-        auto_reconnect: bool = False,
-        max_reports: int = MAX_REPORTS,
-        include_answers: bool = False,
-        cancel_on_disconnect: bool = False,
-        api_key: str = "",
-        tls: ssl.SSLContext | None = None,
-        peer_timeout_s: int = 0,
-    ) -> None:
-        self.address = parse_address(address) if isinstance(address, str) else address
-        self.tls = tls
-        self.timeout_s = timeout_s
-        self.auto_reconnect = auto_reconnect
-        self._session = Session(
-            user_id, max_reports, include_answers, cancel_on_disconnect, api_key, peer_timeout_s
-        )
+    def _begin(self) -> None:
         self._answers: list[Answer] = []
         self._wire: Wire | None = None
-        self._closed = False
-        self._connect(time.monotonic() + timeout_s)
+        self._connect(time.monotonic() + self.timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -110,21 +78,6 @@ class Client:
     def connected(self) -> bool:
         """Whether the connection has not ended as far as is known."""
         return self._wire is not None
-
-    @property
-    def instruments(self) -> Listings:
-        """The engine's instruments, as told at login."""
-        return self._session.commands.listings
-
-    @property
-    def server_version(self) -> str:
-        """The engine's version, as told at login."""
-        return self._session.version
-
-    @property
-    def missed_reports(self) -> int:
-        """How many messages were dropped so far because nobody read them."""
-        return self._session.missed_reports
 
     def close(self) -> None:
         """End the connection; the account's orders stay."""
@@ -162,7 +115,7 @@ class Client:
         side: Side | str,
         quantity: Number,
         price: Number | None = None,
-        order_type: OrderType | str | None = None,
+        order_type: OrderType | str = OrderType.LIMIT,
         time_in_force: TimeInForce | str = TimeInForce.GTC,
         post_only: bool = False,
         client_order_id: int = 0,
@@ -299,10 +252,6 @@ class Client:
         """Return what ``receive`` would, as REPORT records; what has no such form is left out."""
         self._arrived(deadline_in(timeout_s))
         return self._session.pop_records()
-
-    def new_request_id(self) -> int:
-        """Return the request_id for a message that ``send`` sends."""
-        return self._session.next_request_id()
 
     # Moving bytes -------------------------------------------------------------------------------
 

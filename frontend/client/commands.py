@@ -59,15 +59,16 @@ class Request(Generic[T_co]):
 class Order:
     """A new order in a caller's words; decimals as text, int or Decimal.
 
-    Without a ``price`` it is a market order, with one a limit order, unless ``order_type`` says
-    so itself. ``client_order_id`` 0: none, and so no protection against repetition.
+    A limit order, which needs a ``price``, unless ``order_type`` says otherwise: a price that was
+    forgotten makes no market order. ``client_order_id`` 0: none, and so no protection against
+    repetition.
     """
 
     symbol: str
     side: Side | str
     quantity: Number
     price: Number | None = None
-    order_type: OrderType | str | None = None
+    order_type: OrderType | str = OrderType.LIMIT
     time_in_force: TimeInForce | str = TimeInForce.GTC
     post_only: bool = False
     client_order_id: int = 0
@@ -84,12 +85,11 @@ class Commands:
         """Enter an order."""
         listing = self.listings.named(order.symbol)
         price = 0 if order.price is None else listing.ticks(order.price)
-        kind = order.order_type
-        if kind is None:
-            kind = OrderType.MARKET if order.price is None else OrderType.LIMIT
-        order_type = _code(OrderType, kind, "order_type")
+        order_type = _code(OrderType, order.order_type, "order_type")
         if order_type == OrderType.LIMIT and order.price is None:
-            raise InvalidOrderError("price", "must be given for a LIMIT order")
+            raise InvalidOrderError(
+                "price", "must be given for a LIMIT order; a market order says order_type='market'"
+            )
         message = NewOrder(
             listing.number,
             self._next_request_id(),
