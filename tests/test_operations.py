@@ -87,6 +87,7 @@ def test_the_recipe_of_the_image_is_clean() -> None:
     run(tool("hadolint"), CONFIGS / "docker" / "Dockerfile")
 
 
+@pytest.mark.servers
 def test_prometheus_takes_scrape_and_alerts(tmp_path: Path) -> None:
     promtool = tool("promtool")
     run(promtool, "check", "config", CONFIGS / "prometheus" / "prometheus.yml")
