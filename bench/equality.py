@@ -145,7 +145,7 @@ def compare(profile_name: str, seed: int, commands: int, makers: dict[str, MakeB
     flow = Flow(profile, seed, SHARD)
     pair = Pair(
         {
-            name: make(SHARD, profile.limits, profile.recent_orders, START)
+            name: make(SHARD, profile.limits, profile.recent_orders, START, 0, profile.shares)
             for name, make in makers.items()
         }
     )

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.books.contract import BookLimits, Records
+from engine.books.id_memory import IdShares
 from ipc.records import COMMAND, SEQUENCE_BITS
 from ipc.vocabulary import (
     MAX_CLIENT_ID,
@@ -47,6 +48,8 @@ _ORDERS = np.array(
     np.uint8,
 )
 
+_SHARES = IdShares(100, 400)
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -55,6 +58,7 @@ class Profile:
     limits: tuple[BookLimits, ...]
     prices: Prices
     recent_orders: int = 1000
+    shares: IdShares = _SHARES
     accounts: int = 4
     quantities: tuple[int, int] = (1, 20)  # the lowest and the highest
     # NEW, CANCEL, REPLACE, REDUCE, MASS_CANCEL
@@ -292,7 +296,13 @@ _CALM = (80, 12, 4, 4, 0)
 PROFILES: dict[str, Profile] = {
     "mixed": Profile(_limits(1, 2, 3), near(1000, 20)),
     "tiny": Profile(
-        (BookLimits(1, 9, 15, 4),), near(12, 4), recent_orders=3, accounts=2, reach=8, faults=0.1
+        (BookLimits(1, 9, 15, 4),),
+        near(12, 4),
+        recent_orders=3,
+        accounts=2,
+        reach=8,
+        faults=0.1,
+        shares=IdShares(4, 6),
     ),
     "capacity": Profile(
         (BookLimits(1, 1, MAX_PRICE, 60, 18), BookLimits(2, 1, MAX_PRICE, 60)),
@@ -312,6 +322,7 @@ PROFILES: dict[str, Profile] = {
         _limits(1),
         near(2**40, 30_000),
         recent_orders=1 << 17,
+        shares=IdShares(10, 1 << 18),
         accounts=100_000,
         commands=_CALM,
         orders=(90, 8, 1, 1, 0, 0, 0),
@@ -335,11 +346,26 @@ PROFILES: dict[str, Profile] = {
     ),
     "symbols": Profile(_limits(*range(1, 400), 32768, 65535), near(1000, 10), recent_orders=5000),
     "accounts": Profile(
-        _limits(1, 2), near(1000, 50), accounts=60_000, recent_orders=20_000, reach=20_000
+        _limits(1, 2),
+        near(1000, 50),
+        accounts=60_000,
+        recent_orders=20_000,
+        reach=20_000,
+        shares=IdShares(3, 1 << 16),
     ),
     "duplicates": Profile(
         _limits(1, 2), near(50, 10), recent_orders=16, accounts=2, repeats=0.6, reach=40
     ),
+    "shares": Profile(
+        _limits(1, 2),
+        near(50, 10),
+        recent_orders=64,
+        accounts=12,
+        repeats=0.5,
+        reach=60,
+        shares=IdShares(20, 100),
+    ),
+    "recent_only": Profile(_limits(1), near(50, 10), repeats=0.5, shares=IdShares()),
     "no_memory": Profile(_limits(1, 2), near(50, 10), recent_orders=0, repeats=0.5, reach=60),
     "faulty": Profile(
         (BookLimits(1, 1, MAX_PRICE, 1000), BookLimits(4, 40, 60, 1000)),

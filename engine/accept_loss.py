@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.books.contract import Counters, Records
+from engine.books.id_memory import IdShares, forgotten_before, still_remembered
 from engine.journal.format import JournalError
 from engine.journal.reader import End, JournalReader, segments_of
 from engine.journal.shard_config import shard_config_of
@@ -98,7 +99,8 @@ def _accept(verdict: Verdict, plan: Plan, shard: int, logged: int) -> None:
 def _beyond(plan: Plan, shard: int, snapshot: Snapshot, logged: int) -> Snapshot:
     """Return a snapshot whose numbers go on after all that the log knows.
 
-    client_order_ids of orders that have ended are forgotten by that.
+    Orders that were recent are so no more by that: of their client_order_ids each account keeps its
+    share.
     """
     counters = snapshot.counters
     known = counters.order_sequence
@@ -108,10 +110,10 @@ def _beyond(plan: Plan, shard: int, snapshot: Snapshot, logged: int) -> Snapshot
             known = max(known, *(order_id & SEQUENCE_MASK for order_id in ids))
     last = known + SKIPPED_ORDERS
     beyond = Counters(counters.sequence, last, max(counters.trade_sequence, logged))
-    oldest = last - snapshot.shard_config.recent_orders
-    recent = snapshot.recent[
-        (snapshot.recent["order_id"] & np.uint64(SEQUENCE_MASK)).astype(np.int64) > oldest
-    ]
+    terms = snapshot.shard_config
+    forgotten = forgotten_before(last, terms.recent_orders)
+    shares = IdShares(terms.account_ids, terms.kept_ids).checked(terms.recent_orders)
+    recent = still_remembered(snapshot.recent, forgotten, shares)
     return Snapshot(
         snapshot.shard_config,
         beyond,

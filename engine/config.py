@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
+from engine.books.id_memory import MAX_ACCOUNT_IDS, MAX_KEPT_IDS
 from ipc.decimals import clipped, shown
 from ipc.instruments import Instrument, Scale, ScaleError
 from ipc.links.sockets import (
@@ -53,8 +54,12 @@ class EngineSection(Section, frozen=True):
     book: Literal["ladder", "reference"] = "ladder"
     matchers: Annotated[int, Meta(ge=1, le=MAX_SHARDS)] = 2
     recent_orders: Annotated[int, Meta(ge=0, le=MAX_RECENT_ORDERS)] = 65_536
+    account_ids: Annotated[int, Meta(ge=0, le=MAX_ACCOUNT_IDS)] = 1_024
+    kept_ids: Annotated[int, Meta(ge=0, le=MAX_KEPT_IDS)] = 262_144
     ring_trades: PowerOfTwo = 65_536
     ring_reports: PowerOfTwo = 65_536
+    account_reports: Annotated[int, Meta(ge=1, le=1 << 20)] = 256
+    kept_reports: Annotated[int, Meta(ge=64, le=1 << 26)] = 32_768
     batch_commands: Annotated[int, Meta(ge=1, le=65_536)] = 4_096
     ended_orders: Annotated[int, Meta(ge=1, le=1 << 26)] = 65_536
     depth_levels: Annotated[int, Meta(ge=1, le=1_024)] = 64
@@ -233,7 +238,7 @@ def parse_config(text: str, source: str) -> Config:
 
 def check_config(config: Config) -> None:
     """Verify what no single key shows. Raises ``ConfigError``."""
-    for key in ("ring_trades", "ring_reports"):
+    for key in ("ring_trades", "ring_reports", "kept_reports"):
         ring = getattr(config.engine, key)
         if ring & (ring - 1):
             raise ConfigError(f"engine.{key} = {ring}: must be a power of two")

@@ -92,7 +92,8 @@ def make_run_directory(plan: Plan) -> str:
 def _no_room(plan: Plan, needed: int, found: str) -> PlaceError:
     return PlaceError(
         f"{plan.run_dir}: {needed >> 20} MB of shared memory are needed, {found}; lower "
-        "max_resting_orders, ended_orders, ring_trades or ring_reports"
+        "max_resting_orders, ended_orders, ring_trades, ring_reports "
+        "or kept_reports"
     )
 
 
@@ -107,7 +108,8 @@ def remove_run_directory(plan: Plan) -> None:
 def _needed_bytes(plan: Plan) -> int:
     engine = plan.config.engine
     orders = sum(map(plan.table_capacity, plan.shards))
-    rings = engine.ring_trades * TRADE.itemsize + engine.ring_reports * REPORT.itemsize
+    reports = engine.ring_reports + engine.kept_reports
+    rings = engine.ring_trades * TRADE.itemsize + reports * REPORT.itemsize
     return orders * ORDER_BYTES + rings * len(plan.shards)
 
 

@@ -122,6 +122,10 @@ class Plan:
         """The mapping of a shard's last reports."""
         return self.run_dir / f"reports-{shard}"
 
+    def kept_reports_path(self, shard: int) -> Path:
+        """The mapping of a shard's reports that are kept for their accounts."""
+        return self.run_dir / f"kept-reports-{shard}"
+
     def table_path(self, shard: int) -> Path:
         """The mapping of a shard's order table."""
         return self.run_dir / f"orders-{shard}"

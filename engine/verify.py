@@ -16,6 +16,7 @@ import numpy as np
 
 from engine.books.choice import make_book
 from engine.books.contract import BookLimits, Counters, state_hash
+from engine.books.id_memory import IdShares
 from engine.journal.format import JournalError
 from engine.journal.reader import JournalReader, read_header, segments_of
 from engine.journal.snapshot import read_snapshot, snapshots_of
@@ -90,9 +91,9 @@ def _trades_made(directory: Path) -> int:
         for i in shard_config.instruments
     ]
     start = Counters(0, 0, 0)
-    book = make_book(
-        "ladder", shard_config.shard, limits, shard_config.recent_orders, start, found.secret
-    )
+    shares = IdShares(shard_config.account_ids, shard_config.kept_ids)
+    recent = shard_config.recent_orders
+    book = make_book("ladder", shard_config.shard, limits, recent, start, found.secret, shares)
     book.restore(found.counters, found.resting, found.recent, found.sweeps)
     reports, trades = np.zeros(8_192, REPORT), np.zeros(4_096, TRADE)
     reader = JournalReader(directory, shard_config, found.counters.sequence, live=True)

@@ -16,6 +16,7 @@ from engine.books.choice import make_book
 from engine.books.contract import BookLimits, Counters
 from engine.journal.batches import warm as warm_journal
 from engine.shard.account_sequences import warm as warm_numbering
+from engine.shard.report_shares import warm as warm_keeping
 from engine.shard.summary import Summary
 from ipc.memory.order_table import OrderTableReader, OrderTableWriter, create_table
 from ipc.native.compiled import HAVE_NUMBA
@@ -96,6 +97,7 @@ def _steps(book: str, directory: Path) -> list[Step]:
         ("the journal", warm_journal),
         ("matching", match),
         ("numbering reports", warm_numbering),
+        ("keeping reports", warm_keeping),
         ("writing reports", encode),
         ("the order table", table),
         ("matching and showing", _round(book, directory)),

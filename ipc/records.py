@@ -118,7 +118,7 @@ RECENT = np.dtype(
         ("symbol", "<u8"),
     ]
 )
-"""One remembered client_order_id: of the last orders accepted, whether they still rest or not."""
+"""One remembered client_order_id, whether its order rests or not: ``engine.books.id_memory``."""
 
 ORDER = np.dtype(
     [

@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from engine.books.contract import Book, BookLimits, Counters, Records
+from engine.books.id_memory import IdShares
 from engine.books.reference.book import ReferenceBook
 from ipc.records import COMMAND, LEVEL, REPORT, TRADE, make_id
 from ipc.vocabulary import (
@@ -246,9 +247,11 @@ class World(NamedTuple):
     limits: Sequence[BookLimits] = (BookLimits(2, 3, 12, 8), BookLimits(7, 1, 9, 5, 3))
     recent_orders: int = 6
     start: Counters = Counters(0, 0, 0)
+    shares: IdShares = IdShares(3, 5)
 
     def book(self, make_book: MakeBook) -> Book:
-        return make_book(self.shard, self.limits, self.recent_orders, self.start)
+        given = (self.shard, self.limits, self.recent_orders, self.start)
+        return make_book(*given, 0, self.shares)
 
 
 WORLD = World()

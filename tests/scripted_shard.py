@@ -198,7 +198,8 @@ def staged(config: Config, absent: Sequence[int] = ()) -> Iterator[Stage]:
         stack.callback(shutil.rmtree, plan.run_dir)
         create_status(plan.status_path, [ProcessSlot(m.role, m.index, None) for m in plan.members])
         for shard in plan.shards:
-            create_ring(plan.report_ring_path(shard), shard, 1024, 0, 0, REPORTS)
+            for path in (plan.report_ring_path(shard), plan.kept_reports_path(shard)):
+                create_ring(path, shard, 1024, 0, 0, REPORTS)
         stage = Stage(plan)
         for shard, scripted in enumerate(stage.shards):
             if shard not in absent:

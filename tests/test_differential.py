@@ -26,7 +26,8 @@ from bench.equality import (
 )
 from bench.flows import PROFILES, Flow
 from bench.recorded import RECORDED, recorded_commands, recorded_limits
-from engine.books.contract import Book, BookLimits, Progress, Records
+from engine.books.contract import Book, BookLimits, Counters, Progress, Records
+from engine.books.id_memory import NO_SHARES, IdShares
 from engine.books.reference.book import ReferenceBook
 from engine.books.rules import SWEEP_ORDERS
 from frontend.replay.flow_file import message_of, read_flow
@@ -43,8 +44,9 @@ LIMITS = (BookLimits(1, 1, MAX_PRICE, MAX_RESTING_ORDERS),)
 ROOMY = ROOMS[-1]
 
 
-def pair_of(limits: Sequence[BookLimits], recent_orders: int) -> Pair:
-    return Pair({name: make_book(0, limits, recent_orders) for name, make_book in BOOKS.items()})
+def pair_of(limits: Sequence[BookLimits], recent_orders: int, shares: IdShares = NO_SHARES) -> Pair:
+    given = (0, limits, recent_orders, Counters(0, 0, 0), 0, shares)
+    return Pair({name: make_book(*given) for name, make_book in BOOKS.items()})
 
 
 # Random commands -------------------------------------------------------------------------------
@@ -72,7 +74,7 @@ def test_the_profiles_cover_every_answer_of_a_book() -> None:
 
 def test_the_books_are_equal_on_the_largest_batch() -> None:
     profile = PROFILES["sweeps"]
-    pair = pair_of(profile.limits, profile.recent_orders)
+    pair = pair_of(profile.limits, profile.recent_orders, profile.shares)
     output = pair.process(Flow(profile, SEED).commands(MAX_BATCH), (ROOMY, ROOMY))
     assert len(output.reports) > MAX_BATCH
     pair.check([limits.symbol for limits in profile.limits])

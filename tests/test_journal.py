@@ -219,7 +219,7 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[8] += 1
     path.write_bytes(data)
-    with pytest.raises(JournalError, match="byte 8: has version 5, this program reads 4"):
+    with pytest.raises(JournalError, match="byte 8: has version 6, this program reads 5"):
         read(tmp_path)
 
 

@@ -8,7 +8,7 @@ import pytest
 from bench.drive import Room, run
 from bench.equality import BOOKS
 from bench.flows import PROFILES, Flow
-from engine.books.contract import Book, state_hash
+from engine.books.contract import Book, Counters, state_hash
 from tests.books import MakeBook
 
 ROOM = [Room(4_096, 4_096)]
@@ -26,7 +26,8 @@ def copy_of(book: Book, make_book: MakeBook, *given: object) -> Book:
 def test_a_restored_book_goes_on_as_the_one_it_was_taken_from(
     profile: str, source: str, target: str, seed: int
 ) -> None:
-    given = (PROFILES[profile].limits, PROFILES[profile].recent_orders)
+    market = PROFILES[profile]
+    given = (market.limits, market.recent_orders, Counters(0, 0, 0), 0, market.shares)
     rng = np.random.default_rng(seed)
     flow = Flow(PROFILES[profile], seed)
     cuts = sorted({0, *rng.integers(1, 3_000, 2).tolist(), 3_000})

@@ -172,9 +172,9 @@ def test_a_snapshot_of_another_version_is_not_passed_over(
     plan = plan_of(tmp_path)
     write_journal(plan, commands_for(plan, 100))
     with monkeypatch.context() as patch:
-        patch.setattr("engine.journal.snapshot.VERSION", 3)
+        patch.setattr("engine.journal.snapshot.VERSION", 99)
         take_snapshot(plan, 0)
-    with pytest.raises(JournalError, match="has version 3, this program reads 2"):
+    with pytest.raises(JournalError, match="has version 99, this program reads 3"):
         recovered(plan)
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from engine.books.contract import Book, BookLimits, Counters
+from engine.books.id_memory import NO_SHARES, IdShares
 from engine.books.reference.book import ReferenceBook
 from ipc.instruments import Instrument
 from ipc.native.compiled import HAVE_NUMBA
@@ -26,6 +27,7 @@ def make_book(
     recent_orders: int,
     start: Counters,
     secret: int = 0,
+    shares: IdShares = NO_SHARES,
 ) -> Book:
     """Return an empty book of the kind that ``engine.book`` in the configuration names.
 
@@ -35,7 +37,7 @@ def make_book(
     if name == "ladder" and HAVE_NUMBA:
         from engine.books.ladder import LadderBook
 
-        return LadderBook(shard, limits, recent_orders, start, secret)
+        return LadderBook(shard, limits, recent_orders, start, secret, shares)
     if name == "ladder":
         logger.warning("numba is missing: shard %d is matched by the reference book", shard)
-    return ReferenceBook(shard, limits, recent_orders, start, secret)
+    return ReferenceBook(shard, limits, recent_orders, start, secret, shares)

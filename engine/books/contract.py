@@ -46,6 +46,13 @@ class Counters(NamedTuple):
     trade_sequence: int
 
 
+class KeptIds(NamedTuple):
+    """How many client_order_ids a book keeps beyond its recent orders, and how many went early."""
+
+    kept: int
+    displaced: int
+
+
 class Book(Protocol):
     """All books of one shard. A pure function of its state and of the commands."""
 
@@ -75,8 +82,13 @@ class Book(Protocol):
     def recent(self) -> Records:
         """Return the remembered client_order_ids (RECENT), oldest order first.
 
-        Only those not 0, and only of orders among the last ``recent_orders`` accepted.
+        Only those not 0: of recent orders, and those kept beyond them (``engine.books.id_memory``).
         """
+        ...
+
+    def kept_ids(self) -> KeptIds:
+        """Return how many client_order_ids are kept beyond the recent orders, and how many others
+        were displaced, since this book was made, for want of room."""
         ...
 
     @property

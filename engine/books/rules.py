@@ -15,7 +15,7 @@ that is GTC rests; what is left of any other after matching is cancelled.
 
 ``order_id`` wins over ``client_order_id`` where both are given; a symbol given with an order_id
 must be the order's. A client_order_id is unique per account and symbol among the live orders and
-the last ``recent_orders`` orders accepted by the shard; 0 means none.
+those that ``engine.books.id_memory`` remembers; 0 means none.
 
 **Checks**, in this order; the first that fails rejects the command (a REJECTED report, nothing
 else changes):

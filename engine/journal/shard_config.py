@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from engine.books.id_memory import MAX_ACCOUNT_IDS, MAX_KEPT_IDS
 from engine.config import MAX_RECENT_ORDERS
 from engine.plan import Plan
 from ipc.records import MAX_SHARDS
@@ -37,6 +38,8 @@ class ShardConfig(msgspec.Struct, frozen=True):
     matchers: int
     recent_orders: int
     instruments: list[InstrumentConfig]
+    account_ids: int = 0
+    kept_ids: int = 0
 
 
 def shard_config_of(plan: Plan, shard: int) -> ShardConfig:
@@ -55,7 +58,14 @@ def shard_config_of(plan: Plan, shard: int) -> ShardConfig:
         for i in plan.instruments_of(shard)
     ]
     engine = plan.config.engine
-    return ShardConfig(shard, engine.matchers, engine.recent_orders, instruments)
+    return ShardConfig(
+        shard,
+        engine.matchers,
+        engine.recent_orders,
+        instruments,
+        engine.account_ids,
+        engine.kept_ids,
+    )
 
 
 def shard_config_problem(shard_config: ShardConfig) -> str:
@@ -68,6 +78,9 @@ def shard_config_problem(shard_config: ShardConfig) -> str:
         return f"shard {shard} of {shard_config.matchers}: must be one of at most {MAX_SHARDS}"
     if not 0 <= shard_config.recent_orders <= MAX_RECENT_ORDERS:
         return f"recent_orders = {shard_config.recent_orders}: must be 0 to {MAX_RECENT_ORDERS}"
+    for name, most in (("account_ids", MAX_ACCOUNT_IDS), ("kept_ids", MAX_KEPT_IDS)):
+        if not 0 <= getattr(shard_config, name) <= most:
+            return f"{name} = {getattr(shard_config, name)}: must be 0 to {most}"
     before = 0
     for instrument in shard_config.instruments:
         name = f"instrument {instrument.number}"
@@ -85,7 +98,7 @@ def shard_config_problem(shard_config: ShardConfig) -> str:
 
 def difference(kept: ShardConfig, wanted: ShardConfig) -> str:
     """Say what is not the same, or nothing where everything is."""
-    for name in ("shard", "matchers", "recent_orders"):
+    for name in ("shard", "matchers", "recent_orders", "account_ids", "kept_ids"):
         before, now = getattr(kept, name), getattr(wanted, name)
         if before != now:
             return f"{name} was {before}, is {now}"

@@ -9,9 +9,9 @@ the shard's journal directory::
     CRC-32 of all before                                                      4 bytes
 
 It is written aside, made durable, and renamed, so that a file with the name is whole. Of the book
-it keeps counters, resting orders and remembered client_order_ids, which every kind of book can be
-made from; also the orders that the order table shows, each account's number of reports, and the
-shard's secret.
+it keeps counters, resting orders and remembered client_order_ids (of recent orders, and those that
+are kept beyond), which every kind of book can be made from; also the orders that the order table
+shows, each account's number of reports, and the shard's secret.
 """
 
 import os
@@ -34,7 +34,7 @@ from engine.journal.snapshot_checks import RowChecks, Wrong, counters_problem, s
 from engine.storage import Buffer, Storage, open_regular, read_into
 from ipc.records import COMMAND, ORDER, RECENT, RESTING, fingerprint
 
-VERSION = 2
+VERSION = 3
 MAGIC = b"SBSNAPSH"
 SUFFIX = ".snapshot"
 MAX_HEAD_BYTES = 16 << 20
@@ -203,6 +203,7 @@ class _Reading:
         )
         wrong = state_problem(
             head.shard_config,
+            head.counters,
             found.resting,
             found.recent,
             found.sweeps,

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.books.contract import Counters, Records
+from engine.books.id_memory import IdShares, forgotten_before, places_from_newest
 from engine.books.rules import MAX_SWEEPS
 from engine.journal.shard_config import ShardConfig
 from ipc.records import SEQUENCE_MASK, make_id
@@ -67,16 +68,13 @@ class RowChecks:
             make_id(shard_config.shard, 1),
             make_id(shard_config.shard, counters.order_sequence),
         )
-        forgotten = max(0, counters.order_sequence - shard_config.recent_orders)
         order = {"order_id": (first, last), "client_order_id": (0, MAX_WORD)}
         amounts = {"cum_qty": (0, MAX_QUANTITY), "side": _SIDES, "flags": _FLAGS}
         self._bounds: dict[str, Bounds] = {
             "resting": order
             | amounts
             | {"price": (1, MAX_PRICE), "leaves_qty": (1, MAX_QUANTITY), "reserved": (0, 0)},
-            "recent": order
-            | {"order_id": (make_id(shard_config.shard, forgotten + 1), last)}
-            | {"client_order_id": (1, MAX_WORD)},
+            "recent": order | {"client_order_id": (1, MAX_WORD)},
             "orders": order
             | amounts
             | {
@@ -134,6 +132,7 @@ class RowChecks:
 
 def state_problem(
     shard_config: ShardConfig,
+    counters: Counters,
     resting: Records,
     recent: Records,
     sweeps: Records,
@@ -143,7 +142,7 @@ def state_problem(
     """Return which section, and what there, cannot be of one state, though each row is right."""
     checks = (
         ("resting", resting, _resting_checks(shard_config, resting)),
-        ("recent", recent, [("order_id", _grows(recent["order_id"]), "must grow")]),
+        ("recent", recent, _recent_checks(shard_config, counters, recent)),
         ("sweeps", sweeps, _sweep_checks(sweeps, resting)),
         ("orders", orders, [("order_id", _first_of(orders["order_id"]), "is there twice")]),
         ("accounts", accounts, [("account", _grows(accounts["account"]), "must grow")]),
@@ -162,6 +161,24 @@ def _failures(checks: list[_Check], rows: Records) -> Iterator[Wrong]:
         if not right.all():
             row = int((~right).argmax())
             yield Wrong(row, field, f"= {rows[field][row]}: {rule}")
+
+
+def _recent_checks(shard_config: ShardConfig, counters: Counters, recent: Records) -> list[_Check]:
+    """Oldest first; of those not of recent orders no more than are kept."""
+    forgotten = forgotten_before(counters.order_sequence, shard_config.recent_orders)
+    sequences = recent["order_id"] & np.uint64(SEQUENCE_MASK)
+    kept = int((sequences <= np.uint64(forgotten)).sum())
+    shares = IdShares(shard_config.account_ids, shard_config.kept_ids)
+    shares = shares.checked(shard_config.recent_orders)
+    inside = np.ones(len(recent), np.bool_)
+    inside[: kept - shares.kept_ids] = kept <= shares.kept_ids
+    own = np.ones(len(recent), np.bool_)
+    own[:kept] = places_from_newest(recent["account"][:kept]) < shares.account_ids
+    return [
+        ("order_id", _grows(recent["order_id"]), "must grow"),
+        ("order_id", inside, f"is one of {kept} that are kept, more than {shares.kept_ids}"),
+        ("account", own, f"has more kept than {shares.account_ids}"),
+    ]
 
 
 def _resting_checks(shard_config: ShardConfig, resting: Records) -> list[_Check]:

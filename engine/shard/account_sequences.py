@@ -165,7 +165,7 @@ class AccountSequences:
                 reports,
                 done,
                 self.base,
-                self._factor,
+                self.factor,
                 self.accounts,
                 self.sequences,
                 self.room,
@@ -187,7 +187,7 @@ class AccountSequences:
 
         Where there was none yet it is the shard's id of 0, after which the first one comes.
         """
-        slot = slot_of(np.uint64(account), self._factor, self.accounts)
+        slot = slot_of(np.uint64(account), self.factor, self.accounts)
         return self.base | int(self.sequences[slot])
 
     def state(self) -> SequenceState:
@@ -203,7 +203,7 @@ class AccountSequences:
         while slots // 2 < self.known:
             slots *= 2
         self._take(np.zeros(slots, np.uint64), np.zeros(slots, np.uint64))
-        place_all(state.accounts, state.sequences, self._factor, self.accounts, self.sequences)
+        place_all(state.accounts, state.sequences, self.factor, self.accounts, self.sequences)
 
     def grow(self) -> None:
         """Make room for twice as many accounts where there is none, and let others collide."""
@@ -211,13 +211,13 @@ class AccountSequences:
         self._draw_factor()
         accounts, sequences = np.zeros(slots, np.uint64), np.zeros(slots, np.uint64)
         known = np.flatnonzero(self.accounts)
-        place_all(self.accounts[known], self.sequences[known], self._factor, accounts, sequences)
+        place_all(self.accounts[known], self.sequences[known], self.factor, accounts, sequences)
         self._take(accounts, sequences)
 
     def _draw_factor(self) -> None:
         self.generation += 1
         [factor] = factors(self._secret, b"accounts", self.generation, 1)
-        self._factor = np.uint64(factor)
+        self.factor = np.uint64(factor)
         self._words[_FACTOR] = factor
 
 

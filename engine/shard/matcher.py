@@ -24,6 +24,7 @@ from engine.shard.durability import Durability
 from engine.shard.pipeline import Pipeline, PipelineParts
 from engine.shard.pipeline_choice import make_pipeline
 from engine.shard.plain_pipeline import show_depth
+from engine.shard.report_shares import ReportShares
 from engine.storage import Storage
 from ipc.links.backend import Backend, Link
 from ipc.memory.depth_board import BoardWriter
@@ -80,6 +81,7 @@ class Matcher:
         self._clock, self._wait = clock, wait
         self._ring = RingWriter(plan.ring_path(shard))
         self._report_ring = RingWriter(plan.report_ring_path(shard), REPORTS)
+        kept_ring = RingWriter(plan.kept_reports_path(shard), REPORTS)
         self._commands = np.zeros(engine.batch_commands, COMMAND)
         self._continue = np.zeros(1, COMMAND)
         self._continue["command_type"] = CommandType.MASS_CANCEL
@@ -101,6 +103,7 @@ class Matcher:
         self._account_sequences = recovered.shard.account_sequences
         if self._report_ring.published > self._account_sequences.reports:
             self._report_ring.begin_after(self._account_sequences.reports)  # of a life not kept
+            kept_ring.begin_after(kept_ring.published)
         self._report_ring.publish_new(np.zeros(0, REPORT), self._account_sequences.reports + 1)
         self._clock_ns = recovered.end.timestamp_ns
         self._taken = self._continued_at = self.book.counters().sequence
@@ -119,6 +122,14 @@ class Matcher:
             self._account_sequences,
             BoardWriter(plan.board_path(shard)),
             status,
+        )
+        self._reports = parts.reports
+        self._shares = ReportShares(
+            self._report_ring,
+            kept_ring,
+            self._account_sequences,
+            engine.account_reports,
+            len(parts.reports),
         )
         self._round = pipelines(parts)
         self._round.show(0, [], self._clock_ns)
@@ -249,12 +260,15 @@ class Matcher:
         """Match one batch to its end, showing what comes of it whenever a buffer is full."""
         self._status.add("batches", 1)
         while len(commands):
+            self._shares.make_way()
             progress = self._round.run(commands, links, self._clock_ns)
+            self._shares.take(self._reports[: progress.reports])
             if progress.trades:
                 self._unrung = True
             elif not progress.commands and not progress.reports:
                 self._wait_for_room()
             commands = commands[progress.commands :]
+        self._status.set("displaced_reports", self._shares.displaced)
         self.sweeping = self.book.sweeping
 
     def _publish_left(self, trades: Records, reports: Records, first_report: int) -> None:

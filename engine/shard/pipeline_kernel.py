@@ -115,17 +115,16 @@ _ROW = REPORT.itemsize
 _TRADE_ROW = TRADE.itemsize
 _TRADE_ID_BITS = np.uint64(make_id(1, 0) - 1)
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
-_COMMANDS, _ORDER_SEQUENCE, _TRADE_SEQUENCE, _RESTING_ORDERS, _REPORTS, _TRADES = (
+(
+    _COMMANDS, _ORDER_SEQUENCE, _TRADE_SEQUENCE, _RESTING_ORDERS, _KEPT_IDS, _DISPLACED_IDS,
+    _REPORTS, _TRADES,
+) = (
     counter_place("matcher", name)
     for name in (
-        "commands",
-        "order_sequence",
-        "trade_sequence",
-        "resting_orders",
-        "reports",
-        "trades",
+        "commands", "order_sequence", "trade_sequence", "resting_orders", "kept_ids",
+        "displaced_ids", "reports", "trades",
     )
-)
+)  # fmt: skip
 _REASONS = SLOT_WORDS - FIRST_REJECT
 
 
@@ -275,6 +274,8 @@ def show_counters(c: Any) -> None:
     status_words[_ORDER_SEQUENCE] = np.uint64(state.order_sequence)
     status_words[_TRADE_SEQUENCE] = np.uint64(state.trade_sequence)
     status_words[_RESTING_ORDERS] = words[LIVE]
+    status_words[_KEPT_IDS] = np.uint64(state.kept_count)
+    status_words[_DISPLACED_IDS] = np.uint64(state.displaced_ids)
     status_words[_REPORTS] += c.report_count
     status_words[_TRADES] += c.trade_count
     n = array_at(c.numbering, 1, NUMBERING)[0]

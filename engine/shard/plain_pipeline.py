@@ -47,6 +47,9 @@ class PlainPipeline:
         status.set("order_sequence", order_sequence)
         status.set("trade_sequence", trade_sequence)
         status.set("resting_orders", parts.table.live_orders)
+        kept = parts.book.kept_ids()
+        status.set("kept_ids", kept.kept)
+        status.set("displaced_ids", kept.displaced)
         status.add("reports", reports)
         for reason, count in rejects.items():
             status.add_reject(reason, count)

@@ -19,6 +19,7 @@ import numpy as np
 
 from engine.books.choice import book_limits, make_book
 from engine.books.contract import Book, Counters, Records
+from engine.books.id_memory import IdShares
 from engine.books.secret import SECRET_BITS
 from engine.journal.format import JournalError
 from engine.journal.reader import End, JournalReader, Segment, read_header, segments_of
@@ -69,7 +70,13 @@ class Shard:
         instruments = plan.instruments_of(shard)
         limits = [book_limits(i) for i in instruments]
         self.book: Book = make_book(
-            engine.book, shard, limits, engine.recent_orders, Counters(0, 0, 0), snapshot.secret
+            engine.book,
+            shard,
+            limits,
+            engine.recent_orders,
+            Counters(0, 0, 0),
+            snapshot.secret,
+            IdShares(engine.account_ids, engine.kept_ids),
         )
         self.book.restore(snapshot.counters, snapshot.resting, snapshot.recent, snapshot.sweeps)
         self.account_sequences = AccountSequences(shard, snapshot.secret)

@@ -38,11 +38,12 @@ async def open_hall(plan: Plan, frontend: int, status: StatusWriter, query_worke
     """Return the gateway of a frontend (``Plan.frontends`` says which there are), and link it."""
     config = plan.config.frontend
     rings = [RingReader(plan.report_ring_path(shard), REPORTS) for shard in plan.shards]
+    kept = [RingReader(plan.kept_reports_path(shard), REPORTS) for shard in plan.shards]
     gateway = Gateway(
         config,
         plan.instruments,
         AccountRegistry(plan.accounts_path(frontend), config.max_accounts),
-        ReportHistory(rings),
+        ReportHistory(rings, kept),
         status,
         product_version(),
         session_numbers(frontend, plan.frontends),

@@ -1,4 +1,4 @@
-"""What an account was told before: its reports that the shards' report rings still hold."""
+"""What an account was told before: its reports that the shards' rings still hold."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ipc.memory.ring import RingReader
-from ipc.records import make_id, sequence_of, shard_of
+from ipc.records import REPORT, make_id, sequence_of, shard_of
 from ipc.wire.matcher_codec import ReportEncoder
 
 Records = npt.NDArray[np.void]
@@ -32,10 +32,13 @@ class TooOldError(LookupError):
 
 
 class ReportHistory:
-    """Reads the report rings, by shard. The newest reports are found first."""
+    """Reads the report rings and those of kept reports (``engine.shard.report_shares``), by shard.
 
-    def __init__(self, rings: Sequence[RingReader]) -> None:
-        self._rings = rings
+    The newest reports are found first.
+    """
+
+    def __init__(self, rings: Sequence[RingReader], kept: Sequence[RingReader]) -> None:
+        self._rings, self._kept = rings, kept
 
     def newest(self, shard: int, account: int) -> int | None:
         """Return the account_sequence of the newest report to an account, None: there is none."""
@@ -45,7 +48,8 @@ class ReportHistory:
             mine, before = self._chunk(ring, before, account, make_id(shard, 0))
             if len(mine):
                 return int(mine["account_sequence"][-1])
-        return None
+        kept = self._kept_after(account, make_id(shard, 0))
+        return int(kept["account_sequence"][-1]) if len(kept) else None
 
     def frames(self, account: int, after: int, last: int) -> bytes:
         """Return the frames of all reports after one account_sequence up to another, oldest first.
@@ -67,8 +71,36 @@ class ReportHistory:
                 missing -= len(mine)
                 found.append(encoder.encode(mine))
         if missing > 0:
+            kept = self._kept_after(account, after)
+            kept = kept[kept["account_sequence"] < oldest]
+            gap = oldest - kept["account_sequence"] > np.arange(len(kept), 0, -1)
+            kept = kept[int(np.flatnonzero(gap)[-1]) + 1 if gap.any() else 0 :]
+            oldest -= len(kept)
+            missing -= len(kept)
+            if len(kept):
+                found.append(encoder.encode(kept))
+        if missing > 0:
             raise TooOldError(after, oldest)
         return b"".join(found[::-1])
+
+    def _kept_after(self, account: int, after: int) -> Records:
+        """Return an account's kept reports after one account_sequence, oldest first, each once.
+
+        The ring is read from its oldest on: what is carried on meanwhile comes at its end.
+        """
+        ring = self._kept[shard_of(after)]
+        parts = [np.zeros(0, REPORT)]
+        done = ring.oldest - 1
+        while done < ring.published:
+            result = ring.read(done, CHUNK)
+            done = result.first + len(result.records) - 1
+            reports = result.records
+            wanted = (reports["account"] == account) & (reports["account_sequence"] > after)
+            parts.append(reports[wanted])
+        mine = np.concatenate(parts)
+        _, places = np.unique(mine["account_sequence"], return_index=True)
+        kept: Records = np.ascontiguousarray(mine[places])
+        return kept
 
     def _chunk(
         self, ring: RingReader, before: int, account: int, after: int

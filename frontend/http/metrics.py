@@ -20,6 +20,7 @@ _GAUGES = frozenset(
         ("frontend", "unwritten_accounts"),
         ("frontend", "streams"),
         ("matcher", "resting_orders"),
+        ("matcher", "kept_ids"),
         ("http", "connections"),
         ("http", "sockets"),
         ("http", "subscriptions"),

@@ -1,10 +1,12 @@
 """The compiled book, as the product sees it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from engine.books.contract import NO_SWEEPS, BookLimits, Counters, Progress, Records
+from engine.books.contract import NO_SWEEPS, BookLimits, Counters, KeptIds, Progress, Records
+from engine.books.id_memory import NO_SHARES, IdShares
 from engine.books.ladder import kernel
 from engine.books.ladder.check import check
 from engine.books.ladder.layout import DONE, FINISHED, GROW
@@ -26,8 +28,9 @@ class LadderBook:
         recent_orders: int,
         start: Counters = _START,
         secret: int = 0,
+        shares: IdShares = NO_SHARES,
     ) -> None:
-        """Make empty books. ``recent_orders`` bounds the memory of client_order_ids.
+        """Make empty books. ``recent_orders`` and ``shares`` bound the memory of client_order_ids.
 
         ``start`` holds the last sequence numbers given before. ``secret``, below 2^128, decides
         which ids share a place in the hashes, and nothing that shows. Raises ValueError where a
@@ -42,7 +45,8 @@ class LadderBook:
         symbols = [limit.symbol for limit in limits]
         if len(set(symbols)) != len(symbols) or not all(0 < n < 1 << 16 for n in symbols):
             raise ValueError(f"limits: symbols {symbols}, must be distinct and 1 to 65535")
-        self._tables = Tables(shard, limits, recent_orders, start, secret)
+        shares = shares.checked(recent_orders)
+        self._tables = Tables(shard, limits, recent_orders, start, secret, shares)
         self.address = self._tables.address
         """Where the book's STATE is, for compiled code."""
         self._process = kernel.process
@@ -107,11 +111,10 @@ class LadderBook:
         return orders
 
     def recent(self) -> Records:
-        """Return the client_order_ids of the last orders accepted, oldest first."""
+        """Return the client_order_ids that are remembered, the oldest order's first."""
         tables = self._tables
-        last = int(tables.state["order_sequence"][0])
-        recent_orders = int(tables.state["recent_orders"][0])
-        sequences = np.arange(max(0, last - recent_orders) + 1, last + 1)
+        last, forgotten = tables.state["order_sequence"][0], tables.state["forgotten"][0]
+        sequences = np.arange(int(forgotten) + 1, int(last) + 1)
         rows = tables.recent[sequences & (len(tables.recent) - 1)]
         known = rows["client_order_id"] != 0
         remembered = np.zeros(int(known.sum()), RECENT)
@@ -119,7 +122,24 @@ class LadderBook:
         remembered["account"] = rows["account"][known]
         remembered["client_order_id"] = rows["client_order_id"][known]
         remembered["symbol"] = tables.instruments["symbol"][rows["instrument"][known]]
-        return remembered
+        return np.concatenate((self._kept(), remembered))
+
+    def _kept(self) -> Records:
+        """Return those that are kept beyond the recent orders, the oldest order's first."""
+        tables = self._tables
+        rows = tables.kept[1 : tables.state["fresh_kept"][0]]
+        rows = rows[rows["order_id"] != 0]
+        rows = rows[np.argsort(rows["order_id"])]
+        kept = np.zeros(len(rows), RECENT)
+        for name in ("order_id", "account", "client_order_id"):
+            kept[name] = rows[name]
+        kept["symbol"] = tables.instruments["symbol"][rows["instrument"]]
+        return kept
+
+    def kept_ids(self) -> KeptIds:
+        """Return how many ids are kept beyond the recent orders: see ``Book.kept_ids``."""
+        state: Any = self._tables.state[0]
+        return KeptIds(int(state["kept_count"]), int(state["displaced_ids"]))
 
     @property
     def sweeping(self) -> bool:

@@ -1,11 +1,13 @@
 """Every structural invariant of the compiled book, checked in plain Python."""
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from engine.books.ladder import layout, order_index
+from engine.books.ladder.check_kept import check_kept
 from engine.books.ladder.layout import (
     COUNTING,
     FINISHED,
@@ -58,6 +60,7 @@ def check(tables: Tables) -> None:
     _check_recent(tables)
     _check_sweeps(tables, orders_seen)
     _check_holdings(tables, orders_seen)
+    check_kept(tables, partial(_hash_client_id, tables))
 
 
 # Levels ------------------------------------------------------------------------------------------

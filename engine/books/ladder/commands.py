@@ -11,7 +11,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from engine.books import rules
-from engine.books.ladder import cursor, holdings, matching, order_index, reports
+from engine.books.ladder import cursor, holdings, kept_ids, matching, order_index, reports
 from engine.books.ladder.layout import FINISHED, MATCHING
 from engine.books.ladder.mass_cancel import mass_cancel
 from engine.books.ladder.memory import (
@@ -122,7 +122,10 @@ def first_order_id(book: Book, hash32: Int, command: Row, instrument: Int) -> In
     account, client_order_id = command.account, command.client_order_id
     if client_order_id == _ZERO:
         return 0
-    return order_index.known_order_id(book, hash32, account, instrument, client_order_id)
+    order_id = order_index.known_order_id(book, hash32, account, instrument, client_order_id)
+    if unlikely(order_id != 0):
+        return order_id
+    return kept_ids.kept_order_id(book, hash32, account, instrument, client_order_id)
 
 
 @inlined
@@ -177,6 +180,8 @@ def accept(book: Book, command: Row, instrument: Int, hash32: Int, kind_bits: In
     """Make a NEW command an order with an order_id; return its slot."""
     state = state_at(book.state)
     slot = matching.take_order(book)
+    if unlikely(state.order_sequence & state.block_mask == 0):
+        kept_ids.begin_block(book.state)
     state.order_sequence += 1
     order = order_at(book, slot)
     order.account = command.account
@@ -332,6 +337,7 @@ def look_ahead(book: Book, command: Row, place: Int) -> None:
     hash32 = order_index.client_id_hash(book, command.account, symbol, command.client_order_id)
     hash_at(book, place).hash32 = hash32
     prefetch_write(bucket_at(book, hash32 >> book.bucket_shift))
+    kept_ids.ask_for_head(book, hash32)
     if state_at(book.state).old_orders != 0:
         prefetch_write(client_id_at(book, order_index.home_of(hash32, book.client_id_entries)))
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.books import rules
 from engine.books.ladder import commands as book_commands
-from engine.books.ladder import cursor, holdings, order_index, prices, reports
+from engine.books.ladder import cursor, holdings, kept_ids, order_index, prices, reports
 from engine.books.ladder.layout import (
     DONE,
     FINISHED,
@@ -172,6 +172,7 @@ def _make_rebuild(source: int) -> Any:
                     symbol = instrument_at(book, recent.instrument).symbol
                     ids = (recent.account, symbol, recent.client_order_id)
                     order_index.chain(book, order_index.client_id_hash(book, *ids), sequence)
+            kept_ids.relink(address)
         if state_at(book.state).counted_instruments != 0:
             holdings.recount(address)
         return len(client_ids)

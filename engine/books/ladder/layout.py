@@ -108,6 +108,35 @@ BUCKET = np.dtype([("newest", "<u4"), ("signature", "<u4")])
 """The newest recent order of one hash value (low 32 bits of its sequence), and which of 32 finer
 hash values its chain may hold."""
 
+KEPT_ID = np.dtype(
+    [
+        ("account", "<u8"),
+        ("client_order_id", "<u8"),
+        ("order_id", "<i8"),  # 0: the row is free
+        ("instrument", "<u4"),
+        ("chain", "<u4"),  # the next one of the same hash, or next free row
+        ("newer", "<u4"),  # of all
+        ("older", "<u4"),
+        ("newer_of_account", "<u4"),
+        ("reserved", "<u4"),
+    ]
+)
+"""A client_order_id that is kept beyond the recent orders: see ``engine.books.id_memory``."""
+
+HEAD = np.dtype([("row", "<u4")])
+"""The first kept id of a hash."""
+
+HOLDER = np.dtype(
+    [
+        ("account", "<u8"),
+        ("recent", "<u4"),  # its ids among the recent orders, in whole blocks
+        ("kept", "<u4"),
+        ("oldest", "<u4"),
+        ("newest", "<u4"),
+    ]
+)
+"""An account that has ids to be counted, in an open-addressed hash. Free where it has none."""
+
 CLIENT_ID = np.dtype([("entry", "<u8")])
 """An entry of the hash of old orders by client_order_id: hash in the high 32 bits, slot in the low.
 """
@@ -186,6 +215,21 @@ STATE = np.dtype(
         ("recent_orders", "<i8"),
         ("buckets", "<u8"),
         ("bucket_shift", "<u8"),
+        ("block_mask", "<i8"),  # see engine.books.id_memory
+        ("forgotten", "<i8"),  # sequence of the last order that is not recent any more
+        ("kept", "<u8"),
+        ("heads", "<u8"),
+        ("head_shift", "<u8"),
+        ("holders", "<u8"),
+        ("holder_entries", "<u8"),
+        ("account_ids", "<i8"),
+        ("kept_ids", "<i8"),
+        ("kept_count", "<i8"),
+        ("displaced_ids", "<i8"),  # that went for want of room
+        ("oldest_kept", "<u4"),
+        ("newest_kept", "<u4"),
+        ("free_kept", "<u4"),
+        ("fresh_kept", "<u4"),
         ("hashes", "<u8"),
         ("sweeps", "<u8"),
         ("shard_bits", "<i8"),  # make_id(shard, 0)

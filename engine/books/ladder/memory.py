@@ -88,6 +88,14 @@ class Book(NamedTuple):
     duplicates: Bool
 
 
+class Kept(NamedTuple):
+    """The tables of kept client_order_ids, by address."""
+
+    kept: Int
+    heads: Int
+    holders: Int
+
+
 class Output(NamedTuple):
     """Where a call writes, by address, and how many records fit."""
 
@@ -134,6 +142,9 @@ symbol_at = _rows("symbols", layout.SYMBOL)
 recent_at = _rows("recent", layout.RECENT_ORDER)
 bucket_at = _rows("buckets", layout.BUCKET)
 hash_at = _rows("hashes", layout.HASH)
+kept_at = _rows("kept", layout.KEPT_ID)
+head_at = _rows("heads", layout.HEAD)
+holder_at = _rows("holders", layout.HOLDER)
 holding_at = _rows("holdings", layout.HOLDING)
 sweep_at = _rows("sweeps", layout.COMMAND_WORDS)
 report_at = _rows("reports", layout.REPORT_WORDS)

@@ -320,8 +320,7 @@ def known_order_id(
     state = state_at(book.state)
     sequence = find_recent(book, hash32, account, instrument, client_order_id)
     if unlikely(sequence != 0):
-        recent = state.order_sequence - sequence < state.recent_orders
-        if recent or live_slot(book, sequence) != 0:
+        if sequence > state.forgotten or live_slot(book, sequence) != 0:
             return state.shard_bits | sequence
         return 0
     if state.old_orders == 0:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from engine.books.contract import Counters, Records
-from engine.books.ladder import matching, order_index
+from engine.books.ladder import kept_ids, matching, order_index
 from engine.books.ladder.kernel import SOURCE
 from engine.books.ladder.layout import SWEEPING
 from engine.books.ladder.memory import entry as entry_point
@@ -32,10 +32,11 @@ RING_ENTRY = np.dtype(
 
 
 def _make_restore(source: int) -> Any:
-    def restore(address: int, orders: Any, slots: Any, entries: Any, last: int) -> int:
+    def restore(address: int, orders: Any, slots: Any, entries: Any, last: int, whole: bool) -> int:
         """Enter resting orders, filling their ``slots``, or, where there are none, ring entries.
 
-        Both are in order; ``last`` is the last order sequence.
+        Both are in order; ``last`` is the last order sequence. ``whole``: the ring is then as it
+        should be, and what is kept beyond it can be entered.
         """
         book = open_book(address, True, True)
         state = state_at(book.state)
@@ -68,6 +69,8 @@ def _make_restore(source: int) -> Any:
             state.order_sequence = entry.sequence
             order_index.remember(book, hash32, account, instrument, client_order_id, entry.slot)
         state.order_sequence = last
+        if whole:
+            kept_ids.relink(address)
         return len(orders)
 
     return entry_point(restore)
@@ -84,13 +87,17 @@ def restore(
     ``sweeps``: the mass cancels that are under way, see ``Book.sweeps``.
     """
     tables.reserve(len(resting))
+    tables.begin_after(counters)
+    ids = recent["order_id"] & np.uint64(SEQUENCE_MASK)
+    forgotten = ids <= np.uint64(tables.state["forgotten"][0])
+    tables.keep(recent[forgotten])
+    recent = recent[~forgotten]
     state: Any = tables.state[0]
-    state["sequence"], state["order_sequence"], state["trade_sequence"] = counters
     last = counters.order_sequence
     slots = np.zeros(len(resting), np.uint32)
-    kernel(tables.address, resting, slots, np.zeros(0, RING_ENTRY), last)
+    kernel(tables.address, resting, slots, np.zeros(0, RING_ENTRY), last, False)
     entries = _ring_entries(resting, slots, recent, last - len(tables.recent))
-    kernel(tables.address, resting[:0], slots, entries, last)
+    kernel(tables.address, resting[:0], slots, entries, last, True)
     tables.sweeps[: len(sweeps)] = sweeps
     state["sweep_count"] = len(sweeps)
     if len(sweeps):

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.books.contract import BookLimits, Counters
+from engine.books.contract import BookLimits, Counters, Records
+from engine.books.id_memory import IdShares, block_of, forgotten_before
 from engine.books.ladder import layout
 from engine.books.ladder.kernel import rebuild
 from engine.books.rules import MAX_SWEEPS
@@ -21,7 +22,7 @@ _OWN = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _HUGE_PAGE = 1 << 21
 _FIXED = (
     "sides", "summaries", "words", "near", "instruments", "symbols", "recent", "buckets", "hashes",
-    "sweeps",
+    "sweeps", "kept", "heads", "holders",
 )  # fmt: skip
 _ROWS = ("orders", "levels", "forks")
 _HASHES = ("client_ids", "order_ids")
@@ -74,6 +75,7 @@ class Tables:
         recent_orders: int,
         start: Counters,
         secret: int,
+        shares: IdShares,
     ) -> None:
         self._secret = secret
         self.generation = 0
@@ -87,6 +89,7 @@ class Tables:
         """How many mass cancels are under way."""
         self.limits = sorted(limits)
         self._make_fixed(recent_orders)
+        self._make_kept(shares)
         self._make_sides()
         state = self.state[0]
         state["instrument_count"] = len(self.limits)
@@ -94,7 +97,8 @@ class Tables:
         state["recent_orders"] = recent_orders
         state["bucket_shift"] = 33 - len(self.buckets).bit_length()
         state["shard_bits"] = make_id(shard, 0)
-        state["sequence"], state["order_sequence"], state["trade_sequence"] = start
+        state["block_mask"] = block_of(recent_orders) - 1
+        self.begin_after(start)
         self._take_factors()
         state["fresh_order"] = state["fresh_level"] = state["fresh_fork"] = 1
         self._note_addresses(_FIXED)
@@ -116,6 +120,42 @@ class Tables:
         self.hashes = np.zeros(layout.HASHES, layout.HASH)
         self.sweeps = np.zeros(MAX_SWEEPS + 1, COMMAND)
         self.symbols["instrument"][self.instruments["symbol"]] = np.arange(1, count + 1)
+
+    def _make_kept(self, shares: IdShares) -> None:
+        """Make the tables of kept ids, for as many as there may be: memory is used as they come."""
+        state: Any = self.state[0]
+        most = shares.kept_ids
+        self.kept = _zeros(most + 1, layout.KEPT_ID)
+        self.heads = _zeros(_power_of_two(most), layout.HEAD)
+        self.holders = _zeros(2 * (most + len(self.recent)) if most else 0, layout.HOLDER)
+        state["account_ids"], state["kept_ids"] = shares
+        state["fresh_kept"] = 1
+        state["head_shift"] = 33 - len(self.heads).bit_length()
+        state["holder_entries"] = len(self.holders)
+
+    def begin_after(self, counters: Counters) -> None:
+        """Go on after these numbers."""
+        state: Any = self.state[0]
+        state["sequence"], state["order_sequence"], state["trade_sequence"] = counters
+        state["forgotten"] = forgotten_before(counters.order_sequence, int(state["recent_orders"]))
+
+    def keep(self, rows: Records) -> None:
+        """Enter client_order_ids (RECENT, oldest first) that are kept, all there are so far.
+
+        They can be found once the ring is whole: see ``kept_ids.relink``.
+        """
+        state: Any = self.state[0]
+        count = len(rows)
+        kept = self.kept[1 : count + 1]
+        for name in ("account", "client_order_id", "order_id"):
+            kept[name] = rows[name]
+        kept["instrument"] = self.symbols["instrument"][rows["symbol"]] - 1
+        kept["older"] = np.arange(count)
+        kept["newer"] = np.arange(2, count + 2)
+        kept["newer"][-1:] = 0
+        state["kept_count"] = state["newest_kept"] = count
+        state["oldest_kept"] = min(count, 1)
+        state["fresh_kept"] = count + 1
 
     def _make_sides(self) -> None:
         self.sides["best_key"] = self.sides["far_key"] = layout.NO_KEY
@@ -181,6 +221,8 @@ class Tables:
         self.generation += 1
         self._take_factors()
         self.buckets[:] = np.zeros(1, layout.BUCKET)
+        self.heads[:] = np.zeros(1, layout.HEAD)
+        self.holders[:] = np.zeros(1, layout.HOLDER)
         self._make_hashes(int(self.state[0]["old_capacity"]))
         rebuild(self.address, client_ids, order_ids, True)
 

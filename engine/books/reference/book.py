@@ -9,14 +9,14 @@ goes on from there in the next call.
 """
 
 import sys
-from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from struct import Struct
 
 import numpy as np
 
-from engine.books.contract import NO_SWEEPS, BookLimits, Counters, Progress, Records
+from engine.books.contract import NO_SWEEPS, BookLimits, Counters, KeptIds, Progress, Records
+from engine.books.id_memory import NO_SHARES, IdShares
+from engine.books.reference.ids import IdMemory
 from engine.books.reference.levels import BUY, PriceLevels
 from engine.books.reference.mass_cancels import Sweep, Sweeps
 from engine.books.reference.records import (
@@ -41,7 +41,7 @@ from engine.books.rules import (
     check_quantity,
     check_replace,
 )
-from ipc.records import MAX_SHARDS, RECENT, RESTING, make_id, sequence_of
+from ipc.records import MAX_SHARDS, RESTING, make_id, sequence_of
 from ipc.vocabulary import (
     MAX_QUANTITY,
     MAX_RESTING_ORDERS,
@@ -76,7 +76,6 @@ _UNKNOWN_ORDER = int(Reason.UNKNOWN_ORDER)
 _UNKNOWN_SYMBOL = int(Reason.UNKNOWN_SYMBOL)
 _START = Counters(0, 0, 0)
 _FINISHED = object()
-_ID_KEY = Struct("<QQQ")
 
 _Steps = Iterator[None] | None
 """What is left to do of a command, as far as there is room; None: nothing."""
@@ -92,8 +91,9 @@ class ReferenceBook:
         recent_orders: int,
         start: Counters = _START,
         secret: int = 0,
+        shares: IdShares = NO_SHARES,
     ) -> None:
-        """Make empty books. ``recent_orders`` bounds the memory of client_order_ids.
+        """Make empty books. ``recent_orders`` and ``shares`` bound the memory of client_order_ids.
 
         ``start`` holds the last sequence numbers given before; for ``secret`` there is no use here,
         since Python's own hash of bytes has one. Raises ValueError where a number is out of its
@@ -107,13 +107,11 @@ class ReferenceBook:
         if len(set(symbols)) != len(symbols) or not all(0 < n < 1 << 16 for n in symbols):
             raise ValueError(f"limits: symbols {symbols}, must be distinct and 1 to 65535")
         self._shard = shard
-        self._recent_orders = recent_orders
         self._sequence, self._order_sequence, self._trade_sequence = start
         self._books = {limit.symbol: PriceLevels(limit) for limit in sorted(limits)}
         self._sweeps = Sweeps(self._books)
         self._orders: dict[int, Order] = {}  # the live ones, by order_id
-        self._client_ids: dict[bytes, int] = {}  # order_ids by ``_id_key``
-        self._recent: deque[Row] = deque()  # RECENT, oldest first
+        self._ids = IdMemory(recent_orders, shares, self._orders, start.order_sequence)
         self._unfinished: _Steps = None
         self._unfinished_row: Row = ()
         self._reports: list[Row] = []
@@ -188,7 +186,8 @@ class ReferenceBook:
             command.price,
             command.quantity,
         )
-        self._remember(order)
+        self._orders[order.order_id] = order
+        self._ids.remember(order)
         self._answer(command, order, NEW)
         if order.time_in_force == _FOK and not book.can_fill(order):
             return self._cancel(command, order, _FOK_UNFILLED, command.request_id)
@@ -410,29 +409,12 @@ class ReferenceBook:
 
     def _first_order_id(self, command: Command) -> int:
         """Return the order_id remembered for a command's client_order_id, or 0."""
-        key = _id_key(command.account, command.symbol, command.client_order_id)
-        return self._client_ids.get(key, 0)
-
-    def _remember(self, order: Order) -> None:
-        """Take an accepted order in; forget those that are now too old to be recent."""
-        order_id, account, client_order_id = order.order_id, order.account, order.client_order_id
-        self._orders[order_id] = order
-        if client_order_id:
-            self._client_ids[_id_key(account, order.symbol, client_order_id)] = order_id
-            self._recent.append((order_id, account, client_order_id, order.symbol))
-        while self._recent and not self._is_recent(self._recent[0][0]):
-            order_id, account, client_order_id, symbol = self._recent.popleft()
-            if order_id not in self._orders:
-                del self._client_ids[_id_key(account, symbol, client_order_id)]
+        return self._ids.order_id(command.account, command.symbol, command.client_order_id)
 
     def _end(self, order: Order) -> None:
-        """Let go of a filled or cancelled order; while recent its client_order_id stays known."""
+        """Let go of a filled or cancelled order."""
         del self._orders[order.order_id]
-        if order.client_order_id and not self._is_recent(order.order_id):
-            del self._client_ids[_id_key(order.account, order.symbol, order.client_order_id)]
-
-    def _is_recent(self, order_id: int) -> bool:
-        return sequence_of(order_id) > self._order_sequence - self._recent_orders
+        self._ids.end(order)
 
     # What stands in the books --------------------------------------------------------------------
 
@@ -470,8 +452,12 @@ class ReferenceBook:
         return np.array(rows, dtype=RESTING)
 
     def recent(self) -> Records:
-        """Return the client_order_ids of the last orders accepted, oldest first."""
-        return np.array(list(self._recent), dtype=RECENT)
+        """Return the client_order_ids that are remembered, the oldest order's first."""
+        return self._ids.rows()
+
+    def kept_ids(self) -> KeptIds:
+        """Return how many ids are kept beyond the recent orders: see ``Book.kept_ids``."""
+        return self._ids.counts()
 
     @property
     def sweeping(self) -> bool:
@@ -487,10 +473,6 @@ class ReferenceBook:
     ) -> None:
         """Take over the state of another book; this one must be new."""
         self._sequence, self._order_sequence, self._trade_sequence = counters
-        for row in recent.tolist():
-            order_id, account, client_order_id, symbol = row
-            self._recent.append(row)
-            self._client_ids[_id_key(account, symbol, client_order_id)] = order_id
         for row in resting.tolist():
             order_id, account, client_order_id, price, leaves_qty, cum_qty, symbol, side, *rest = (
                 row
@@ -500,8 +482,7 @@ class ReferenceBook:
             order = Order(*ids, symbol, side, _LIMIT, _GTC, flags, price, leaves_qty, cum_qty)
             self._orders[order_id] = order
             self._books[symbol].add(order)
-            if client_order_id:
-                self._client_ids[_id_key(account, symbol, client_order_id)] = order_id
+        self._ids.restore(self._order_sequence, recent, self._orders.values())
         self._sweeps.restore(sweeps, self._orders)
 
     def check(self) -> None:
@@ -517,25 +498,7 @@ class ReferenceBook:
         assert 0 <= in_no_level <= (not between_commands), "a live order rests nowhere"
         sequences = [sequence_of(order_id) for order_id in self._orders]
         assert all(0 < n <= self._order_sequence for n in sequences), "an order_id not given yet"
-        self._check_client_ids()
-
-    def _check_client_ids(self) -> None:
-        order_ids = [row[0] for row in self._recent]
-        assert order_ids == sorted(set(order_ids)), "recent orders: not oldest first"
-        assert all(map(self._is_recent, order_ids)), "recent orders: too old"
-        known = {
-            _id_key(account, symbol, client_order_id): order_id
-            for order_id, account, client_order_id, symbol in self._recent
-        }
-        for order in self._orders.values():
-            if order.client_order_id:
-                known[_id_key(order.account, order.symbol, order.client_order_id)] = order.order_id
-        assert known == self._client_ids, "client_order_ids: not those of live and recent orders"
-
-
-def _id_key(account: int, symbol: int, client_order_id: int) -> bytes:
-    """Return what a client_order_id is found by: numbers as bytes, whose hash nobody can aim at."""
-    return _ID_KEY.pack(account, symbol, client_order_id)
+        self._ids.check(self._order_sequence)
 
 
 def _rests(order_type: int, time_in_force: int) -> bool:
