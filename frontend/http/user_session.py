@@ -85,7 +85,7 @@ class UserSession(ClientConnection):
             link = gateway.router.matchers[exchange.sent_to]
             refusal = link.refusal()
             if refusal is None:
-                link.write(HEADER.pack(len(body), self.stream) + body)
+                link.write_soon(HEADER.pack(len(body), self.stream) + body)
                 gateway.forwarded(self, 1)
             else:
                 self._refuse(body, refusal)
