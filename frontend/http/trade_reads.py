@@ -96,7 +96,7 @@ class TradeReads:
         page = self._begin(query, market)
         asked = query, market, page, limit, quoted
         found = api.searches.run(request.user_id, self._page(request, published, *asked))
-        return _whole(found) if asyncio.iscoroutine(found) else found
+        return found if isinstance(found, WrittenTrades) else _whole(found)
 
     def _page(
         self,
