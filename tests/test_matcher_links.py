@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from frontend.backends import BackendLink
-from ipc.frames import frame
-from ipc.messages import Cancel, OpenStream
-from ipc.sockets import Address, listen
+from frontend.gateway.matcher_links import BackendLink
+from ipc.links.sockets import Address, listen
+from ipc.wire.frames import frame
+from ipc.wire.messages import Cancel, OpenStream
 from tests.product import UNTIL_S
 
 FRAMES = [frame(Cancel(1, number, number), number) for number in range(1, 5)]
@@ -23,16 +23,16 @@ OPENED = frame(OpenStream(1, 7, False))
 class Accounts:
     """One account, open on stream 1; nobody is told anything."""
 
-    def introduce(self, *_: object) -> list[tuple[int, int, bool]]:
+    def channels_to_open(self, *_: object) -> list[tuple[int, int, bool]]:
         return [(1, 7, True)]
 
     def deliver(self, *_: object) -> None: ...
 
-    def told(self, *_: object) -> None: ...
+    def take_from_matcher(self, *_: object) -> None: ...
 
-    def found_link(self) -> None: ...
+    def link_found(self) -> None: ...
 
-    def lost_link(self, _: int | None) -> None: ...
+    def link_lost(self, _: int | None) -> None: ...
 
 
 @contextmanager
