@@ -239,6 +239,18 @@ def test_a_ring_is_searched_in_pieces(tmp_path: Path) -> None:
     assert pieces >= 30_000 // CHUNK_TRADES
 
 
+def test_what_the_newest_trades_of_a_ring_have_is_found_in_one_piece(tmp_path: Path) -> None:
+    create_ring(tmp_path / "ring", 0, 1 << 10, 0, 0)
+    writer, reader = RingWriter(tmp_path / "ring"), RingReader(tmp_path / "ring")
+    trades = np.zeros(300, TRADE)
+    trades["trade_id"], trades["symbol"] = np.arange(1, 301), 1
+    writer.publish(trades)
+    market = Markets(make_config(1, 2).listed(), "").named("AA")
+    with pytest.raises(StopIteration) as found:
+        next(from_ring(reader, market, TradesQuery(), 1 << 60, 100))
+    assert found.value.value["trade_id"].tolist() == list(range(300, 200, -1))
+
+
 ASKERS = 30
 
 

@@ -9,6 +9,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,11 @@ from ipc.wire.messages import NewOrder, Report
 from tests.product import WAIT_S, Wire, config_text, until
 
 COMMAND = (sys.executable, "-m", "frontend", "serve")
+OWN_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
+"""Makes its standard input the terminal of its session, then becomes the command it is given."""
 
 
 class Marked:
@@ -228,6 +234,18 @@ def test_its_standard_streams_may_be_closed(directory: Path) -> None:
     command = ("/bin/sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', *COMMAND)
     with starting(directory, command) as served:
         go_on_unheard(served, lost=False)
+
+
+def test_a_terminal_that_stops_who_writes_unasked_does_not_stop_it(directory: Path) -> None:
+    terminal, ours = os.openpty()
+    settings = termios.tcgetattr(ours)
+    settings[3] |= termios.TOSTOP
+    termios.tcsetattr(ours, termios.TCSANOW, settings)
+    command = (sys.executable, "-c", OWN_TERMINAL, *COMMAND)
+    with starting(directory, command, stdin=ours, stdout=ours, stderr=ours) as served:
+        os.close(ours)
+        go_on_unheard(served, lost=False)
+    os.close(terminal)
 
 
 def go_on_unheard(served: Marked, lost: bool = True) -> None:

@@ -94,6 +94,7 @@ class BackendLink(asyncio.BufferedProtocol):
         self._accounts = accounts
         self._transport: asyncio.WriteTransport | None = None
         self._held: list[Callable[[], None]] = []
+        self._soon: list[bytes] = []
         self._sorter = StreamSorter()
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._filled = 0
@@ -125,8 +126,26 @@ class BackendLink(asyncio.BufferedProtocol):
             return Reason.BUSY
         return None
 
+    def write_soon(self, data: bytes) -> None:
+        """Do what ``write`` does, at once with what else is to be sent before the loop waits again.
+
+        One system call for all of it, and one waking of the other side.
+        """
+        if self._transport is None:
+            self.write(data)
+            return
+        if not self._soon:
+            asyncio.get_running_loop().call_soon(self._write_now)
+        self._soon.append(data)
+
+    def _write_now(self) -> None:
+        if self._soon:
+            data, self._soon = b"".join(self._soon), []
+            self.write(data)
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send whole frames; ``refusal`` has said that they can be taken."""
+        self._write_now()
         if self._closing:
             return  # the other side has been told that nothing more comes
         if self._transport is not None:
@@ -172,6 +191,7 @@ class BackendLink(asyncio.BufferedProtocol):
 
     def finish(self) -> None:
         """Send what is queued and no more; the other side answers what it has, and closes."""
+        self._write_now()
         self._closing = True
         if self._transport is not None and self.connected:
             self._transport.write_eof()
@@ -285,6 +305,7 @@ class BackendLink(asyncio.BufferedProtocol):
         """Try again, unless the frontend is on its way out."""
         self.connected = False
         self._transport = None
+        self._soon.clear()
         self._filled = 0
         self._known = set(self._flagged)
         self._end_test(False)

@@ -43,6 +43,8 @@ class Access:
         # Where keys are needed a page is none the wiser for reaching the product by another name.
         self._any_host = ANY in hosts or (not hosts and not is_loopback(address))
         self._hosts = {host.encode() for host in (*hosts, *LOOPBACK_HOSTS, address.host.lower())}
+        self._last_host = b""
+        """One that was taken: most requests name the same."""
         self._any_origin = ANY in settings.allowed_origins
         self._origins = {origin.lower().encode() for origin in settings.allowed_origins}
         self._scheme = b"https://" if encrypted else b"http://"
@@ -57,8 +59,9 @@ class Access:
                 origin = _once(origin, value, "Origin").lower()
             elif name == b"content-type":
                 media = _once(media, value, "Content-Type")
-        if host is not None:
+        if host is not None and host != self._last_host:
             self._check_host(host)
+            self._last_host = host
         grant = b""
         if origin is not None and origin != self._scheme + (host or b""):
             if not self._any_origin and origin not in self._origins:

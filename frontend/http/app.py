@@ -8,7 +8,6 @@ generality costs more than the work of a read (``bench.http`` has the figures).
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -68,10 +67,8 @@ class App:
                 user_id = self._api.authenticate(call.headers)
                 if call.place is not None:
                     call.place.show()
-            conclude = partial(self._conclude, reply)
-            result: Any = route.handler(
-                Request(self._api, call.query, call.body, user_id, order_id, conclude)
-            )
+            request = Request(self._api, call.query, call.body, user_id, order_id, self, reply)
+            result: Any = route.handler(request)
             if result is None:
                 return
             if asyncio.iscoroutine(result):
@@ -84,7 +81,7 @@ class App:
             answer = self._bad(error)
         reply(answer)
 
-    def _conclude(self, reply: Reply, make: Callable[[Outcome], Result], found: Outcome) -> None:
+    def conclude(self, reply: Reply, make: Callable[[Outcome], Result], found: Outcome) -> None:
         """Answer with what is made of an outcome."""
         try:
             answer = self._good(make(found))

@@ -35,7 +35,7 @@ _HEAD_END = b"\r\n\r\n"
 Header = tuple[bytes, bytes]
 
 
-class Call(msgspec.Struct):
+class Call(msgspec.Struct, frozen=True):
     """One whole request."""
 
     method: str
@@ -82,12 +82,9 @@ class Bounds(NamedTuple):
 class Head(NamedTuple):
     """What is known of a request by its head alone; so many bytes of body follow it."""
 
-    method: str
-    path: str
-    query: bytes
-    headers: list[Header]
+    call: Call
+    """That request, where it has no body."""
     body_bytes: int
-    grant: bytes
 
 
 class HeadersTooLargeError(Exception):
@@ -171,9 +168,12 @@ class Connection(HttpToolsProtocol, Entrant):
         stop = data.find(_HEAD_END) + len(_HEAD_END)
         head = self.heads.get(data[:stop]) if self._between else None
         if head is not None and len(data) - stop == head.body_bytes:
-            method, path, query, headers, _, grant = head
+            call, body_bytes = head
+            if body_bytes:
+                known = (call.method, call.path, call.query, call.headers)
+                call = Call(*known, data[stop:], True, None, call.grant)
             self._waits_since = 0.0
-            self._calls.append(Call(method, path, query, headers, data[stop:], True, None, grant))
+            self._calls.append(call)
         else:
             self._parse(data, stop)
         if self._calls:
@@ -199,9 +199,8 @@ class Connection(HttpToolsProtocol, Entrant):
             if plain and call.body == data[stop:]:  # so all of the piece is this request
                 if len(self.heads) >= REMEMBERED_HEADS:
                     self.heads.clear()
-                self.heads[data[:stop]] = Head(
-                    call.method, call.path, call.query, call.headers, len(call.body), call.grant
-                )
+                known_call = msgspec.structs.replace(call, body=b"")
+                self.heads[data[:stop]] = Head(known_call, len(call.body))
 
     def _rest_bytes(self, data: bytes) -> int:
         """Return how much of a piece belongs to the head that begins in it, and is not whole.
@@ -336,7 +335,8 @@ class Connection(HttpToolsProtocol, Entrant):
         while self._calls and self._current is None and not self.flow.write_paused:
             self._current = self._calls.popleft()
             if self.place is not None and self.place.strange:
-                self._current.place = self.place
+                # Not in place: other connections may have the same call.
+                self._current = msgspec.structs.replace(self._current, place=self.place)
             self.serve(self._current, self._reply)
         self._serving = False
         if self._calls:
@@ -351,7 +351,9 @@ class Connection(HttpToolsProtocol, Entrant):
         call, self._current = self._current, None
         if self._lost or call is None:
             return
-        head = STATUS_LINE[answer.status] + call.grant
+        head = STATUS_LINE[answer.status]
+        if call.grant:
+            head += call.grant
         for name, value in answer.headers:
             head += b"%b: %b\r\n" % (name, value)
         closing = self._stopping or not call.keep_alive

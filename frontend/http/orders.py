@@ -69,13 +69,15 @@ class Entering(msgspec.Struct):
 
 def _enter(request: Request, entering: Entering) -> Awaitable[Result] | None:
     """Enter a command now where its user's session is open, or else once it is."""
-    assert request.conclude is not None
+    assert request.app is not None
+    assert request.reply is not None
     entry = request.api.entry
     session = entry.open_session_of(entering.user)
     if session is None:
         return entering.carry_out()
     entry.check_room(session)
-    entry.send(session, entering.command, partial(request.conclude, entering.result))
+    done = partial(request.app.conclude, request.reply, entering.result)
+    entry.send(session, entering.command, done)
     return None
 
 

@@ -1,8 +1,7 @@
 """One HTTP request as the handlers see it."""
 
-from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -12,11 +11,11 @@ from frontend.http.models import Query, lowered
 from ipc.decimals import is_whole
 
 if TYPE_CHECKING:
-    from frontend.http.api import Api  # which uses this module
+    from frontend.http.api import Api  # which use this module
+    from frontend.http.app import App
+    from frontend.http.connection import Reply
 
 Q = TypeVar("Q", bound=Query)
-Conclude = Callable[[Callable[[Any], Any], Any], None]
-"""Answers a request with what the function makes of the outcome of a command."""
 MAX_QUERY_FIELDS = 32
 REMEMBERED_QUERIES = 1_024
 
@@ -24,7 +23,8 @@ REMEMBERED_QUERIES = 1_024
 class Request(msgspec.Struct):
     """``order_id`` is the one in the path; ``user_id`` the key's owner, None without keys.
 
-    A handler that returns None sees to it that ``conclude`` is called.
+    A handler that returns None sees to it that ``app.conclude`` is called with ``reply``, what
+    makes the answer of a command's outcome, and the outcome.
     """
 
     api: "Api"
@@ -32,7 +32,8 @@ class Request(msgspec.Struct):
     body: bytes
     user_id: str | None
     order_id: int = 0
-    conclude: Conclude | None = None
+    app: "App | None" = None
+    reply: "Reply | None" = None
 
     def user(self, named: str | msgspec.UnsetType | None) -> str:
         """Return the user whose orders are meant. Raises ``ApiError``.

@@ -22,7 +22,7 @@ class Content(NamedTuple):
 
 Result = msgspec.Struct | Content
 Handler = Callable[[Request], Result | Awaitable[Result] | None]
-"""What it returns is the answer; None: ``Request.conclude`` gives it later."""
+"""What it returns is the answer; None: ``App.conclude`` gives it later."""
 
 
 class Route(NamedTuple):

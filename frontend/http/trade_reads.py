@@ -96,7 +96,7 @@ class TradeReads:
         page = self._begin(query, market)
         asked = query, market, page, limit, quoted
         found = api.searches.run(request.user_id, self._page(request, published, *asked))
-        return _whole(found) if asyncio.iscoroutine(found) else found
+        return found if isinstance(found, WrittenTrades) else _whole(found)
 
     def _page(
         self,
@@ -198,8 +198,10 @@ class TradeReads:
         self, query: TradesQuery, market: Market | None, below: dict[int, int], limit: int
     ) -> Work[Records]:
         """Return what the rings have of a page, newest first."""
-        found = []
+        found: list[Records] = []
         for shard, first in below.items():
+            if found:
+                yield
             ring = self._api.rings[shard]
             found.append((yield from from_ring(ring, market, query, first, limit)))
         if len(found) == 1:

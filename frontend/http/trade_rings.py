@@ -1,6 +1,7 @@
 """Searching the trade rings backwards: the newest trades that are wanted, and where a time is."""
 
 import numpy as np
+import numpy.typing as npt
 
 from frontend.http.api import Records
 from frontend.http.market import Market
@@ -17,18 +18,20 @@ def from_ring(
     ring: RingReader, market: Market | None, query: TradesQuery, below: int, limit: int
 ) -> Work[Records]:
     """Return a ring's newest trades below a sequence that are wanted, newest first."""
-    found = [np.empty(0, TRADE)]
+    found: list[Records] = []
     missing, stop = limit, min(below, ring.published + 1)
     step = limit
     while missing > 0 and stop > ring.oldest:
+        if found:
+            yield  # but what the first step has, as most often, waits for nobody
         after = max(ring.oldest - 1, stop - 1 - step)
         step = max(limit, min(4 * step, CHUNK_TRADES))
         result = ring.read(after, stop - 1 - after)
         trades = result.records[: max(0, stop - result.first)]
         if market is not None:
-            trades = trades[trades["symbol"] == market.number]
+            trades = _where(trades, trades["symbol"] == market.number)
         if query.to is not None:
-            trades = trades[trades["timestamp_ns"] < query.to]
+            trades = _where(trades, trades["timestamp_ns"] < query.to)
         if query.from_ is not None:
             early = len(trades) and int(trades["timestamp_ns"][0]) < query.from_
             trades = trades[trades["timestamp_ns"] >= query.from_]
@@ -37,8 +40,12 @@ def from_ring(
         found.append(trades[max(0, len(trades) - missing) :][::-1])
         missing -= len(found[-1])
         stop = after + 1
-        yield
-    return np.concatenate(found)
+    return found[0] if len(found) == 1 else np.concatenate([np.empty(0, TRADE), *found])
+
+
+def _where(trades: Records, wanted: npt.NDArray[np.bool_]) -> Records:
+    """Return the trades that are wanted; all of them, as most often, are not copied."""
+    return trades if wanted.all() else trades[wanted]
 
 
 def first_at(ring: RingReader, when_ns: int) -> int:

@@ -85,7 +85,7 @@ class UserSession(ClientConnection):
             link = gateway.router.matchers[exchange.sent_to]
             refusal = link.refusal()
             if refusal is None:
-                link.write(HEADER.pack(len(body), self.stream) + body)
+                link.write_soon(HEADER.pack(len(body), self.stream) + body)
                 gateway.forwarded(self, 1)
             else:
                 self._refuse(body, refusal)
@@ -140,12 +140,12 @@ class UserSession(ClientConnection):
         """Take whole frames, then see which commands are done."""
         if not self.pending and not self.listeners:
             return  # of orders that come by other ways
+        data = bytes(data)
         position, end = 0, len(data)
-        view = memoryview(data)
         while position < end:
             start = position + HEADER_BYTES
             position = start + HEADER.unpack_from(data, position)[0]
-            message = _decode(view[start:position])
+            message = _decode(data[start:position])
             if type(message) is Report:
                 self._take_report(message)
             elif isinstance(message, Reject | MassCancelReport):
