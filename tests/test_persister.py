@@ -17,8 +17,9 @@ from engine.children import FINISH
 from engine.config import parse_config
 from engine.plan import Plan
 from engine.process import ring_doorbell, run_member
+from engine.trade_log import persister
 from engine.trade_log.lines import trade_id_of
-from engine.trade_log.log import LogTail, TradeLog, TradeLogError, persister
+from engine.trade_log.log import LogTail, TradeLog, TradeLogError
 from engine.trade_log.persister import (
     BATCH_TRADES,
     IDLE_WAIT_S,
