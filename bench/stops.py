@@ -59,6 +59,8 @@ COLD_S = 8.0
 SERVING_S = 1.5
 """Half of the others come within this time of its being ready, the rest before."""
 PATIENCE_S = 90.0
+RUNS_ON = 1000
+"""In place of the exit code of a process that its signal has not ended."""
 POLL_S = 0.005
 FIRST_INSTANTS = 0.1
 """A quarter of the signals comes within this part of that time."""
@@ -192,7 +194,7 @@ class Stops:
             self._await(ending, process, output)
             with suppress(ProcessLookupError):  # it has ended by itself, and that is wrong
                 (os.killpg if ending.whole_group else os.kill)(process.pid, ending.number)
-            code = process.wait(PATIENCE_S)
+            code = _waited_for(process)
             left = self._left(mark, PATIENCE_S if ending.number == signal.SIGKILL else 0.0)
         finally:
             process.kill()
@@ -233,7 +235,9 @@ class Stops:
         if number == signal.SIGINT and "KeyboardInterrupt" in output and not _is_ours(output):
             return "Python itself starts", []  # its words, before there is any code of ours
         wrong = []
-        if code not in (0, -number, 128 + number):
+        if code == RUNS_ON:
+            wrong.append(f"it ran on for {PATIENCE_S:.0f} s; its output:\n{output}")
+        elif code not in (0, -number, 128 + number):
             wrong.append(f"exit code {code}")
         wrong += [f"{word} in its output:\n{output}" for word in UNWANTED if word in output]
         if not self._plan.run_dir.exists():
@@ -276,6 +280,15 @@ def marked(mark: str) -> list[str]:
     return found
 
 
+def _waited_for(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit code of a process, having ended it after some time."""
+    try:
+        return process.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return RUNS_ON
+
+
 def _is_ours(traceback: str) -> bool:
     return any(f"/{package}/" in traceback for package in ("engine", "frontend", "ipc"))
 
@@ -286,6 +299,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
     options = parser.parse_args()
+    for number in SIGNALS[:-1]:  # a shell has what it starts in the background ignore some
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     print(f"repeat: python -m bench.stops --rounds {options.rounds} --seed {options.seed}")
     with TemporaryDirectory(prefix="sb-") as directory:
         stops = Stops(Path(directory), options.seed)

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any
 
 ENDING = (
@@ -30,6 +31,12 @@ _PR_SET_PDEATHSIG = 1
 
 SUPERVISOR_VARIABLE = "SHARDBOOK_SUPERVISOR"
 """Environment variable of the fork server: the process that it belongs to."""
+
+PROGRESS_VARIABLE = "SHARDBOOK_WARM_PROGRESS"
+"""Environment variable of the fork server: the file in which it says what it compiles."""
+
+BOOK_VARIABLE = "SHARDBOOK_WARM_BOOK"
+"""Environment variable of the fork server: the book that will match."""
 
 SAFE_PATH = "PYTHONSAFEPATH"
 """Environment variable: a process does not look for modules in the directory where it starts."""
@@ -79,3 +86,12 @@ def die_with_parent() -> None:
     """Have this process killed when the one that made it ends, where the system can do that."""
     with suppress(AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+def has_ended(pid: int) -> bool:
+    """Return whether a process has ended, whoever its parent is."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return status.rpartition(")")[2].split()[0] in "ZX"

@@ -11,8 +11,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from engine.children import SUPERVISOR_VARIABLE, starting
-from engine.warm import BOOK_VARIABLE, PROGRESS_VARIABLE
+from engine.children import BOOK_VARIABLE, PROGRESS_VARIABLE, SUPERVISOR_VARIABLE, starting
 
 SLOW_WARM_S = 4.0
 """Loading compiled code takes less; what takes longer compiles, and says so."""
@@ -110,15 +109,6 @@ class _Nothing:
 
     def _bootstrap(self, _parent: int) -> int:
         return 0
-
-
-def has_ended(pid: int) -> bool:
-    """Return whether a process has ended, whoever its parent is."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return status.rpartition(")")[2].split()[0] in "ZX"
 
 
 def _server() -> Any:

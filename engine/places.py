@@ -48,6 +48,22 @@ def make_directories(plan: Plan) -> None:
             ) from None
 
 
+def check_owner(plan: Plan) -> None:
+    """Refuse to write into the data directory of another user's product, which root could.
+
+    That product could neither read nor remove what it finds there. Raises ``PlaceError``.
+    """
+    try:
+        owner = plan.lock_path.stat().st_uid
+    except OSError:
+        return  # no product has run there, or this user may not look
+    if owner != os.geteuid():
+        raise PlaceError(
+            f"data directory {plan.data_dir}: the product in it is of user {owner}, who could not "
+            f"use what user {os.geteuid()} writes there; run this as user {owner}"
+        )
+
+
 def _reason(path: Path, error: OSError) -> str:
     """Return why a directory cannot be made, with the path that is in its way."""
     for part in (path, *path.parents):

@@ -4,8 +4,9 @@ import gc
 import importlib
 import os
 
+from engine.children import BOOK_VARIABLE
 from engine.process import ENTRIES
-from engine.warm import BOOK_VARIABLE, warm
+from engine.warm import warm
 
 for _entry in ENTRIES.values():
     importlib.import_module(_entry.partition(":")[0])

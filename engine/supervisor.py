@@ -18,23 +18,18 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from engine.children import FINISH, heeded, take
+from engine.children import FINISH, has_ended, heeded, take
 from engine.config import Config
-from engine.fork_server import ForkServer, ForkServerError, has_ended
-from engine.journal.format import JournalError
-from engine.journal.shard_config import shard_config_of
+from engine.errand import ErrandError, run_errand
+from engine.fork_server import ForkServer, ForkServerError
 from engine.outlet import count_lost_lines
 from engine.places import PlaceError, make_directories, make_run_directory, remove_run_directory
 from engine.plan import Member, Plan
 from engine.ports import PortError, reserve_ports
 from engine.process import HALTED, run_member
 from engine.running import leave_config
-from engine.shard.recovery import find_start
-from engine.shard.snapshotter import Schedule
+from engine.shard.snapshot_schedule import Schedule
 from engine.shared import create_shared, left_reports
-from engine.storage import Storage
-from engine.trade_log.log import TradeLogBusyError, TradeLogError
-from engine.trade_log.repair import correct_seal, repaired_log
 from ipc.links.sockets import MAX_PATH_BYTES
 from ipc.links.tls import TlsError, server_context
 from ipc.memory.mapping import MappingError, check_run_directory
@@ -43,8 +38,6 @@ from ipc.memory.status import ProcessStatus, StatusReader, StatusWriter
 START_S = 120.0
 """How long processes may take to be ready, compiling for the first time included; as long again
 after each sign that a matcher's replay of its journal goes on."""
-LOG_WAIT_S = 60.0
-"""How long a killed product's persister may take to end."""
 MOST_DEATHS = 5
 """So many times in a row a process may die before it serves; then it is given up."""
 DRAIN_S = 30.0
@@ -285,39 +278,20 @@ class Supervisor:
         self._status.ready()
 
     def _last_logged(self) -> dict[int, int]:
-        """Return the last trade of every shard in the log: those after it are made again."""
-        settings = self.plan.config.persister
-        deadline = time.monotonic() + LOG_WAIT_S
-        refill = self.plan.config.journal.durability != "off"
-        while True:
-            try:
-                log_dir = self.plan.log_dir
-                notes = correct_seal(log_dir, self._can_be_made, Storage()) if refill else []
-                repaired = repaired_log(log_dir, settings.segment_bytes, refill=refill)
-                break
-            except TradeLogBusyError as error:
-                self._go_on()
-                if time.monotonic() > deadline:
-                    raise ServeError(f"trade log: {error}") from None
-                time.sleep(RETURN_S)
-            except (OSError, TradeLogError) as error:
-                raise ServeError(f"trade log: {error}") from None
-        for note in [*notes, *repaired.notes]:
-            self._announce(f"trade log: {note}")
-        return {shard: repaired.last_sequences.get(shard, 0) for shard in self.plan.shards}
-
-    def _can_be_made(self, logged: dict[int, int]) -> bool:
-        """Return whether the journals make again what comes after a trade of each shard."""
+        """Return the last trade of every shard in the log, which is put right."""
+        found: tuple[dict[int, int], list[str], str]
         try:
-            for shard in self.plan.shards:
-                directory, shard_config = (
-                    self.plan.journal_dir(shard),
-                    shard_config_of(self.plan, shard),
-                )
-                find_start(directory, shard_config, logged.get(shard, 0))
-        except (JournalError, OSError):
-            return False
-        return True
+            # The compiled code that reads log and journals would stay here for ever.
+            found = run_errand("engine.log_start:log_start", (self.plan,), self._told)
+        except ErrandError as died:
+            raise ServeError(f"trade log: {died}") from None
+        self._go_on()
+        logged, notes, error = found
+        if error:
+            raise ServeError(f"trade log: {error}")
+        for note in notes:
+            self._announce(f"trade log: {note}")
+        return logged
 
     def _count(self, name: str) -> None:
         if self._status is not None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from engine.books.choice import make_book
 from engine.books.contract import BookLimits, Counters
+from engine.children import PROGRESS_VARIABLE
 from engine.journal.batches import warm as warm_journal
 from engine.shard.account_sequences import warm as warm_numbering
 from engine.shard.report_shares import warm as warm_keeping
@@ -24,12 +25,6 @@ from ipc.records import COMMAND, REPORT, TRADE
 from ipc.wire.frames import frame
 from ipc.wire.matcher_codec import CommandDecoder, ReportEncoder
 from ipc.wire.messages import MAX_BODY, NewOrder
-
-PROGRESS_VARIABLE = "SHARDBOOK_WARM_PROGRESS"
-"""Environment variable: the file in which ``warm`` says what it is at."""
-
-BOOK_VARIABLE = "SHARDBOOK_WARM_BOOK"
-"""Environment variable: the book that will match."""
 
 OTHERS = (
     ("routing", "frontend.gateway.frame_sorter:warm"),

@@ -4,7 +4,9 @@ Python would raise ``KeyboardInterrupt`` wherever it is. Those who have somethin
 signals themselves, once they have what it takes.
 """
 
-import signal
+# What ``signal`` is made of, and always there: to import that takes long enough to be met by a
+# Ctrl-C.
+import _signal  # type: ignore[import-not-found]
 
-if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)

@@ -86,6 +86,7 @@ def _expected(error: Exception) -> int:
     """Return the exit code of an error that is told in a line; 0: it is a defect of ours."""
     from engine.config import ConfigError
     from engine.journal.format import JournalError
+    from engine.places import PlaceError
     from engine.supervisor import ServeError
     from engine.trade_log.log import TradeLogError
     from frontend.client.errors import ClientError
@@ -99,9 +100,9 @@ def _expected(error: Exception) -> int:
         error, ConfigError | AddressError | FlowFileError | ReplayError | UnknownSymbolError
     ):
         return USAGE
-    if isinstance(
-        error, JournalError | ServeError | DemoError | ClientError | ReadError | TradeLogError
-    ):
+    if isinstance(error, DemoError | ClientError | ReadError):
+        return FAILURE
+    if isinstance(error, JournalError | PlaceError | ServeError | TradeLogError):
         return FAILURE
     if isinstance(error, FileNotFoundError):  # such as a directory for temporary files
         return FAILURE
@@ -217,10 +218,13 @@ def _status(options: argparse.Namespace) -> int:
 def _snapshot(options: argparse.Namespace) -> int:
     config = _config(options)
     data_dir = _place(options, config)
-    from engine.shard.snapshotter import step_back, take_snapshot
+    from engine.places import check_owner
+    from engine.shard.snapshot_schedule import step_back
+    from engine.shard.snapshotter import take_snapshot
     from frontend.reading import running_plan
 
     plan = running_plan(config, data_dir)
+    check_owner(plan)
     step_back(plan, late=True)  # somebody waits for it
     os.umask(plan.config.file_mask())
     with _unwinding():
@@ -245,6 +249,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _recover(options: argparse.Namespace) -> int:
     from engine.accept_loss import accept_loss
+    from engine.places import check_owner
     from engine.plan import Plan
     from engine.verify import dry_run
 
@@ -253,6 +258,7 @@ def _recover(options: argparse.Namespace) -> int:
     with _unwinding():
         if options.dry_run:
             return _judge(dry_run(plan), "a start would go on from here")
+        check_owner(plan)
         for line in accept_loss(plan).lines:
             _say(line)
     return 0

@@ -10,7 +10,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from engine.warm import BOOK_VARIABLE
+from engine.children import BOOK_VARIABLE
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -5,6 +5,7 @@ import random
 import resource
 import shutil
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
@@ -52,7 +53,8 @@ class Engine:
             text += f'tick_size = "{listed.tick.text(1)}"\nlot_size = "{listed.lot.text(1)}"\n'
         self.plan = Plan(parse_config(text, "test"), data_dir)
         self.plan.run_dir.mkdir(parents=True, mode=0o700)
-        create_status(self.plan.status_path, [ProcessSlot("persister", 0, None)])
+        slots = [ProcessSlot("persister", 0, None), ProcessSlot("matcher", 0, None)]
+        create_status(self.plan.status_path, slots)
         for shard in self.plan.shards:
             create_ring(self.plan.ring_path(shard), shard, capacity, last_sequence)
         self.rings = {shard: RingWriter(self.plan.ring_path(shard)) for shard in self.plan.shards}
@@ -427,6 +429,24 @@ class TestProcess:
                 ring_doorbell(bell, engine.plan.doorbell_path)
             until(engine.drained)
         finish(process)
+        assert process.exitcode == 0
+        engine.check_log()
+
+    def test_it_does_not_end_before_the_matchers(self, engine: Engine) -> None:
+        """As where the supervisor is dead: all its processes find that out at once."""
+        process = engine.process()
+        matcher = subprocess.Popen(["sleep", "1000"])
+        try:
+            StatusWriter(engine.plan.status_path, "matcher", 0).start(matcher.pid, 1)
+            assert process.pid is not None
+            os.kill(process.pid, FINISH)
+            for count in (1, 20, 30):
+                engine.publish(0, count)
+                until(engine.drained)
+        finally:
+            matcher.kill()
+            matcher.wait()
+        process.join()
         assert process.exitcode == 0
         engine.check_log()
 

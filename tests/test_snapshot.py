@@ -12,7 +12,8 @@ from engine.journal.format import JournalError
 from engine.journal.reader import segments_of
 from engine.journal.snapshot import read_snapshot, snapshots_of
 from engine.plan import Plan
-from engine.shard.snapshotter import PATIENCE_S, Schedule, take_snapshot
+from engine.shard.snapshot_schedule import PATIENCE_S, Schedule
+from engine.shard.snapshotter import take_snapshot
 from engine.storage import Storage
 from engine.trade_log.lines import LineFormatter
 from engine.trade_log.log import TradeLog

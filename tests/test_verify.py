@@ -15,13 +15,13 @@ from engine.plan import Plan
 from engine.shard.snapshotter import take_snapshot
 from engine.trade_log.lines import trade_id_of
 from engine.trade_log.log import read_trades
-from engine.trade_log.segments import ACTIVE, closed_segments, plain_path
+from engine.trade_log.segments import ACTIVE, closed_segments, plain_path, read_seal
 from engine.verify import dry_run, verify
 from frontend.cli import main
 from frontend.client import Client
 from ipc.records import SEQUENCE_MASK
 from tests.kept import commands_for, plan_of, recovered, write_journal
-from tests.product import config_text, make_config, running
+from tests.product import config_text, make_config, running, until
 from tests.test_snapshot import log_trades
 
 
@@ -116,6 +116,9 @@ def logged_product(directory: Path, segment_bytes: int = 8_192) -> tuple[Plan, b
             for _ in range(60):
                 client.submit(symbol, "buy", 1, "10.00")
                 client.submit(symbol, "sell", 1, "10.00")
+        until(lambda: len(lines(plan).splitlines()) == 120)
+        # Without a seal that knows it, a segment that is gone would not be missed.
+        until(lambda: read_seal(plan.log_dir).segment == closed_segments(plan.log_dir)[-1] > 1)
     return plan, lines(plan)
 
 

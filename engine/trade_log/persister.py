@@ -11,15 +11,17 @@ knows each shard's last trade, and what it holds is skipped.
 import logging
 import sys
 import time
+from collections.abc import Callable
 from typing import Protocol
 
+from engine.children import has_ended
 from engine.plan import Plan
 from engine.printable import printable
 from engine.storage import Storage
 from engine.trade_log.lines import LineFormatter
 from engine.trade_log.log import TradeLog, TradeLogError
 from ipc.memory.ring import GatingReader
-from ipc.memory.status import StatusWriter
+from ipc.memory.status import StatusReader, StatusWriter
 
 logger = logging.getLogger("shardbook.persister")
 
@@ -34,6 +36,9 @@ the frontend runs on."""
 RETRY_S = 0.05
 STOP_RETRIES = 100
 """How often a failing write is tried again once the process is to stop: 5 seconds."""
+WRITERS_S = 30.0
+"""How long matchers may trade on after the word to stop. A supervisor gives it when they have
+ended; where it is dead, all its processes find that out at once."""
 
 
 class Wakeup(Protocol):
@@ -111,8 +116,9 @@ class Persister:
         """Return how many trades wait in the rings."""
         return sum(ring.available() for ring in self._rings.values())
 
-    def run(self, wakeup: Wakeup) -> None:
-        """Log trades until told to stop and every ring is empty.
+    def run(self, wakeup: Wakeup, writing: Callable[[], bool] = lambda: False) -> None:
+        """Log trades until told to stop and every ring is empty, for good: while ``writing`` more
+        may come.
 
         Raises ``TradeLogError`` where the log cannot be written for ``STOP_RETRIES`` tries after
         the word to stop; what is not logged then is still in the rings.
@@ -132,8 +138,11 @@ class Persister:
                 time.sleep(RETRY_S)  # not cut short: a matcher with a full ring rings all the time
             elif not self.available():
                 if stopping:
-                    return
-                if logged:
+                    # In this order: one that has ended since has published before.
+                    if not writing() and not self.available():
+                        return
+                    wakeup.wait(SOON_S)
+                elif logged:
                     wakeup.wait(SOON_S if logged >= TRICKLE_TRADES else TRICKLE_WAIT_S)
                 else:
                     self._sleep(wakeup)
@@ -199,8 +208,23 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
         persister = Persister(plan, status)
         status.ready()
         try:
-            persister.run(wakeup)
+            persister.run(wakeup, _writing(plan))
         finally:
             persister.close()
     except (OSError, TradeLogError) as error:
         sys.exit(f"persister: {printable(str(error))}")
+
+
+def _writing(plan: Plan) -> Callable[[], bool]:
+    """Return what tells whether a matcher is still there, for ``WRITERS_S`` from its first call."""
+    page = StatusReader(plan.status_path)
+    deadline_s = 0.0
+
+    def writing() -> bool:
+        nonlocal deadline_s
+        deadline_s = deadline_s or time.monotonic() + WRITERS_S
+        matchers = [process for process in page.processes() if process.role == "matcher"]
+        alive = any(process.pid and not has_ended(process.pid) for process in matchers)
+        return alive and time.monotonic() < deadline_s
+
+    return writing

@@ -1,6 +1,8 @@
 """The bytes of a blocking client: one stream socket, with TLS or without, and a deadline."""
 
+import os
 import select
+import socket
 import ssl
 import time
 
@@ -40,6 +42,8 @@ class Wire:
         except BaseException:
             self._socket.close()
             raise
+        self._failure = 0
+        """Why the connection has ended, as the system says, which tells it once."""
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
@@ -63,7 +67,11 @@ class Wire:
         """Wait until something can be read or sent, or the deadline; return whether to read."""
         self._poll.modify(self._socket, select.POLLIN | (select.POLLOUT if self.unsent else 0))
         wait_ms = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-        return any(events & ~select.POLLOUT for _, events in self._poll.poll(wait_ms))
+        ready = self._poll.poll(wait_ms)
+        if any(events & select.POLLERR for _, events in ready):
+            # TLS would make of it that the engine has closed.
+            self._failure = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return any(events & ~select.POLLOUT for _, events in ready)
 
     def read(self) -> bytes | None:
         """Return what has come, None where there is nothing yet; empty: the engine has closed."""
@@ -74,6 +82,8 @@ class Wire:
                 count += more
                 if not more or not self._tls:  # TLS gives its records one by one
                     break
+            if not count and self._failure:
+                raise OSError(self._failure, os.strerror(self._failure))
         except _LATER:
             if not count:
                 return None

@@ -26,6 +26,8 @@ _NUMBER_STARTS = [b"%d" % digit for digit in range(10)] + [b"-"]
 class Steps(dict[bytes, int]):
     """Decimals of one scale as steps, of ``field``, by how they were written: ``steps.of(raw)``."""
 
+    __slots__ = ("_field", "_most", "_reason", "_scale")
+
     def __init__(self, scale: Scale, field: str, most: int, reason: Reason) -> None:
         super().__init__()
         self._scale = scale
@@ -77,6 +79,8 @@ def _text_of(data: bytes) -> str:
 
 class Decimals(dict[int, Raw]):
     """Steps of one scale as JSON: ``decimals[steps]``."""
+
+    __slots__ = ("_quoted", "_scale")
 
     def __init__(self, scale: Scale, quoted: bool) -> None:
         super().__init__()
