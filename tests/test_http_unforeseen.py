@@ -29,7 +29,7 @@ class Bare(Api):
         )
         self.keys: Any = None
         self.feeds: Any = None
-        self.markets: Any = None
+        self.state: Any = SimpleNamespace(markets=None)
         self.meter: Any = SimpleNamespace(orders=lambda *_: None)
         self.entry: Any = None
 

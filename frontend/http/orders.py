@@ -26,7 +26,8 @@ from frontend.http.models import (
 from frontend.http.order_entry import Outcome
 from frontend.http.order_requests import Entry, decode, read_order
 from frontend.http.order_views import STATUSES, order_result, outcome
-from frontend.http.request import Request, read_query
+from frontend.http.queries import read_query
+from frontend.http.request import Request
 from frontend.http.user_session import UserSession
 from ipc.vocabulary import OrdStatus
 from ipc.wire.messages import CLIENT_COMMANDS, Cancel, MassCancel, MassCancelReport, Replace
@@ -94,7 +95,7 @@ class _NewOrder(Entering):
 
     def result(self, found: Outcome) -> OrderResult:
         self.api.meter.orders(1, time.perf_counter_ns() - self.begun_ns)
-        return order_result(self.api, found, self.market, self.quoted, self.client_order_id)
+        return order_result(self.api.state, found, self.market, self.quoted, self.client_order_id)
 
 
 def begin_order(request: Request) -> Entering:
@@ -102,7 +103,7 @@ def begin_order(request: Request) -> Entering:
     begun_ns = time.perf_counter_ns()
     api = request.api
     quoted = read_query(Query, request.query).numbers == "string"
-    order = read_order(request.body, api.markets, api.entry.next_id())
+    order = read_order(request.body, api.state.markets, api.entry.next_id())
     user, command, market = request.user(order.user_id), order.command, order.market
     return _NewOrder(api, user, command, begun_ns, quoted, market, command.client_order_id)
 
@@ -120,7 +121,7 @@ async def create_orders(request: Request) -> BatchResult:
     waiting = []
     for index, data in enumerate(orders):
         try:
-            entry = read_order(data, api.markets, api.entry.next_id())
+            entry = read_order(data, api.state.markets, api.entry.next_id())
             session = await api.entry.session_of(request.user(entry.user_id))
             api.entry.check_room(session)
         except Exception as error:
@@ -141,7 +142,7 @@ def _batch_item(
 ) -> BatchItem:
     try:
         result = order_result(
-            request.api, found, entry.market, quoted, entry.command.client_order_id
+            request.api.state, found, entry.market, quoted, entry.command.client_order_id
         )
     except Exception as error:
         return _failed(request.api, index, error)
@@ -179,7 +180,9 @@ class _OrderChange(Entering):
 class _Replace(_OrderChange):
     def result(self, found: Outcome) -> OrderResult:
         try:
-            return order_result(self.api, found, self.market, self.quoted, self.client_order_id)
+            return order_result(
+                self.api.state, found, self.market, self.quoted, self.client_order_id
+            )
         except ApiError as error:
             raise _explained(self.request, error) from None
 
@@ -249,7 +252,7 @@ class _CancelAll(Entering):
 def begin_cancel_all(request: Request, named: str | None, symbol: str | None) -> Entering:
     """Cancel every order of the user who is named, in one symbol or in all."""
     api = request.api
-    number = 0 if symbol is None else api.markets.named(symbol).number
+    number = 0 if symbol is None else api.state.markets.named(symbol).number
     return _CancelAll(api, request.user(named), MassCancel(number, api.entry.next_id()))
 
 
@@ -259,16 +262,16 @@ def _find(request: Request, named: str | None) -> tuple[Market, str, int]:
     Of an order these never change, so it does not matter that commands may be under way.
     """
     api = request.api
-    order = api.order(request.order_id, api.account(request, named))
-    market = api.markets.by_number[int(order["symbol"])]
-    return market, api.names.text(int(order["account"])), int(order["client_order_id"])
+    order = api.state.order(request.order_id, request.account(named))
+    market = api.state.markets.by_number[int(order["symbol"])]
+    return market, api.state.names.text(int(order["account"])), int(order["client_order_id"])
 
 
 def _explained(request: Request, error: ApiError) -> ApiError:
     """Return what to say of an order that does not rest: that it ended, where that is known."""
     if error.code != "ORDER_NOT_FOUND":
         return error
-    status = int(request.api.order(request.order_id, None)["ord_status"])
+    status = int(request.api.state.order(request.order_id, None)["ord_status"])
     if status not in _ENDED:
         return error
     return ApiError(
