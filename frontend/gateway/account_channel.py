@@ -101,7 +101,9 @@ class AccountChannel:
                 link.write_soon(frames)
             else:
                 link.write(frames)
-            self.forwarded(commands)
+            self.under_way += commands  # as ``forwarded`` does: this is run for every order
+            if self.under_way >= self.window:
+                self.stop_reading()
         return refusal
 
     def forwarded(self, commands: int) -> None:

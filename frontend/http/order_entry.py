@@ -78,8 +78,7 @@ class OrderEntry:
             await asyncio.shield(opening)
         return session
 
-    def next_id(self) -> int:
-        """Return the request_id of the next command."""
+    def _next_id(self) -> int:
         self._counter = self._counter % MAX_COUNTER + 1
         return self._base | self._counter
 
@@ -96,7 +95,11 @@ class OrderEntry:
     def send(
         self, session: UserSession, command: CLIENT_COMMANDS, done: Callable[[Outcome], None]
     ) -> None:
-        """Send a command of a user; ``done`` gets all that came of it, or the error, once."""
+        """Send a command of a user, under a request_id that it gets here.
+
+        ``done`` gets all that came of it, or the error, once.
+        """
+        command.request_id = self._next_id()
         deadline = self._loop.time() + self._timeout_s
         sent_to = self._shards.get(command.symbol)
         session.send(command, Exchange(command.request_id, deadline, done, sent_to))

@@ -191,8 +191,9 @@ class UserSession(Session):
     def _settle(self) -> None:
         """Finish every command that was taken and that nothing more can come of."""
         waiting = False
-        for order_id, exchange in list(self._taken.items()):
-            table = self._tables[shard_of(order_id)]
+        for exchange in list(self._taken.values()):
+            assert exchange.sent_to is not None  # a report answers it: it went to one shard
+            table = self._tables[exchange.sent_to]
             if exchange.is_settled(table):
                 self._finish(exchange)
             elif table.completed < exchange.sequence:
