@@ -277,8 +277,9 @@ class ClientConnection(asyncio.BufferedProtocol, Session):
 
     def _forward(self, link: BackendLink, frames: bytes | memoryview, commands: int = 1) -> None:
         """Send frames to ``link``, or refuse every one of them."""
-        assert self._account is not None
-        refusal = self._account.forward(link, frames, commands)
+        account = self._account
+        assert account is not None
+        refusal = account.forward(link, frames, commands)
         if refusal is None:
             if link.full and link.waits:
                 self._wait_for(link)

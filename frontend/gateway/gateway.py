@@ -133,12 +133,9 @@ class Gateway:
             self.status.add("undelivered_bytes", len(frames))
         for session in [*known.sessions]:
             session.deliver(frames)
-        self._answered(known, answers)
-
-    def _answered(self, channel: AccountChannel, answers: int) -> None:
-        channel.answered(answers)
-        if not channel.sessions:
-            self._channels.close_unused(channel)
+        known.answered(answers)
+        if not known.sessions:
+            self._channels.close_unused(known)
 
     def take_from_matcher(self, shard: int | None, stream: int, message: FRONTEND_MESSAGES) -> None:
         """Take what a matcher says to the frontend itself."""
@@ -153,7 +150,9 @@ class Gateway:
         if answer is not None and shard not in known.unheard:
             for session in list(known.sessions):
                 session.deliver(frame(answer))
-            self._answered(known, 1)
+            known.answered(1)
+            if not known.sessions:
+                self._channels.close_unused(known)
 
     def _opened(self, channel: AccountChannel, shard: int, last: int) -> None:
         """A shard says where an account stands: what follows comes over its link.
