@@ -100,10 +100,6 @@ def read_order(data: bytes | Raw, markets: Markets) -> Entry:
 
 
 def _price(market: Market, price: Raw | UnsetType, order_type: int) -> int:
-    if order_type != _MARKET and not isinstance(price, UnsetType):
-        known = market.ticks.get(bytes(price))
-        if known is not None:
-            return known
     price = given(price)
     if order_type == _MARKET:
         if not isinstance(price, UnsetType) and not market.ticks.is_zero(price):
