@@ -4,14 +4,12 @@ import random
 import zlib
 from decimal import Decimal
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from engine.config import load_config
-from frontend.http.api import Api
 from frontend.http.depth import applied
 from frontend.http.feeds import DepthFeed, Feed
 from frontend.http.market import Market
@@ -63,7 +61,7 @@ def test_the_rebuilt_book_equals_the_board_after_each_of_many_changes(
     path = tmp_path / "depth"
     create_board(path, 0, [instrument.number], LEVELS)
     writer, reader = BoardWriter(path), BoardReader(path)
-    feed = DepthFeed(cast(Api, SimpleNamespace(boards=[reader])), Market(instrument))
+    feed = DepthFeed(Market(instrument), reader)
     client = Client()
     feed.subscribers.add(client)
     feed.refresh()

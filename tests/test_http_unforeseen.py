@@ -29,7 +29,7 @@ class Bare(Api):
         )
         self.keys: Any = None
         self.feeds: Any = None
-        self.markets: Any = None
+        self.state: Any = SimpleNamespace(markets=None)
         self.meter: Any = SimpleNamespace(orders=lambda *_: None)
         self.entry: Any = None
 
@@ -121,9 +121,7 @@ def test_the_rest_of_a_batch_is_told_what_became_of_it(
 
     monkeypatch.setattr(orders, "read_order", read)
     monkeypatch.setattr(orders, "order_result", result)
-    api.entry = SimpleNamespace(
-        next_id=lambda: 1, session_of=session_of, check_room=check_room, ask=ask
-    )
+    api.entry = SimpleNamespace(session_of=session_of, check_room=check_room, ask=ask)
     request = Request(api, b"", b'{"orders": [0, 1, 2]}', None)
     with caplog.at_level(logging.ERROR):
         found = asyncio.run(orders.create_orders(request))

@@ -48,8 +48,8 @@ def run(test: Callable[[BackendLink, socket.socket, socket.socket], Awaitable[No
 
     async def body() -> None:
         with listening() as (server, address):
-            link = BackendLink(address, 1 << 20, Accounts(), 0)
-            await link.begin()
+            link = BackendLink(address, 1 << 20, 0)
+            await link.begin(Accounts())
             with await accepted(server) as end:
                 await test(link, end, server)
                 link.finish()

@@ -173,7 +173,11 @@ def test_candles_are_made_of_what_is_there_where_segments_were_moved_away(market
         path.unlink()
     markets = Markets(market.plan.instruments, "")
     rings = [RingReader(market.plan.ring_path(shard)) for shard in market.plan.shards]
-    candles = Candles(SimpleNamespace(plan=market.plan, markets=markets, rings=rings))  # type: ignore[arg-type]
+    plan = market.plan
+    state = SimpleNamespace(
+        markets=markets, rings=rings, shards=plan.shards, instruments=plan.instruments
+    )
+    candles = Candles(state, plan.log_dir, 30.0)  # type: ignore[arg-type]
     catching_up = threading.Thread(target=candles.catch_up, daemon=True)
     catching_up.start()
     catching_up.join(30)

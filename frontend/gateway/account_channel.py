@@ -1,13 +1,11 @@
 """An account at this frontend: its sessions, and how far each shard's reports were passed on."""
 
-from __future__ import annotations
-
 import asyncio
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from frontend.gateway.client_connection import ClientConnection
-    from ipc.wire.messages import Login
+from frontend.gateway.matcher_links import BackendLink
+from frontend.gateway.session import Session
+from ipc.vocabulary import Reason
+from ipc.wire.messages import Login
 
 
 class AccountChannel:
@@ -21,7 +19,7 @@ class AccountChannel:
         self.account = account
         self.is_registered = False
         """Whether it had an order accepted: see ``frontend.gateway.accounts``."""
-        self.sessions: list[ClientConnection] = []
+        self.sessions: list[Session] = []
         self.positions: list[int | None] = [None] * shards
         """By shard, the account_sequence of the last report that every session has had; None where
         the shard has not said yet where the account stands."""
@@ -32,7 +30,7 @@ class AccountChannel:
         """By shard, how many such answers are on their way to an opening that is over."""
         self.opening: set[int] = set()
         """The shards whose answers logins wait for."""
-        self.waiting: list[tuple[ClientConnection, Login]] = []
+        self.waiting: list[tuple[Session, Login]] = []
         """Those logins."""
         self.opening_timer: asyncio.TimerHandle | None = None
         self.under_way = 0
@@ -89,6 +87,37 @@ class AccountChannel:
     def cancels_on_disconnect(self) -> bool:
         """Whether a session here asks for the orders to be cancelled when the last such ends."""
         return any(session.cancel_on_disconnect for session in self.sessions)
+
+    def forward(
+        self, link: BackendLink, frames: bytes | memoryview, commands: int, soon: bool = False
+    ) -> Reason | None:
+        """Send so many whole frames of the account; return why, where they cannot be taken.
+
+        ``soon``: at once with what else is sent in this turn of the event loop.
+        """
+        refusal = link.refusal()
+        if refusal is None:
+            if soon:
+                link.write_soon(frames)
+            else:
+                link.write(frames)
+            self.under_way += commands  # as ``forwarded`` does: this is run for every order
+            if self.under_way >= self.window:
+                self.stop_reading()
+        return refusal
+
+    def forwarded(self, commands: int) -> None:
+        """Count what is under way; where that fills the window the sessions are held back."""
+        self.under_way += commands
+        if self.under_way >= self.window:
+            self.stop_reading()
+
+    def answered(self, answers: int) -> None:
+        """Count what is under way no more."""
+        left = self.under_way - answers
+        self.under_way = left if left > 0 else 0
+        if self.window_full and self.under_way <= self.window // 2:
+            self.resume_reading()
 
     def stop_reading(self) -> None:
         """Read from no session: the window is full."""

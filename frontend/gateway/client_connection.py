@@ -5,18 +5,19 @@ at tag and symbol and decodes nothing, unless something is odd about a message. 
 to answer precisely.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from msgspec import DecodeError, ValidationError
 
+from frontend.gateway.account_channel import AccountChannel
 from frontend.gateway.fairness import NOTE_S
 from frontend.gateway.frame_sorter import DONE, FEW_BYTES, FULL, ODD
+from frontend.gateway.gateway import Gateway
 from frontend.gateway.matcher_links import BackendLink
+from frontend.gateway.session import Session
 from ipc.links.sockets import notice_vanished, widen
 from ipc.native.compiled import HAVE_NUMBA
 from ipc.vocabulary import Reason
@@ -41,11 +42,6 @@ from ipc.wire.messages import (
 )
 from ipc.wire.rejects import explain, reject, request_of
 
-if TYPE_CHECKING:
-    from frontend.gateway.account_channel import AccountChannel
-    from frontend.gateway.gateway import Gateway
-
-
 CLOSE_S = 5.0
 """How long a client may take to read what is left for it once its connection is to end."""
 
@@ -54,7 +50,7 @@ ODD_A_TURN, ODD_BYTES = 16, 64
 others have their turn; one that is longer counts for as many as it is times as long."""
 
 
-class ClientConnection(asyncio.BufferedProtocol):
+class ClientConnection(asyncio.BufferedProtocol, Session):
     """A connection from accept to close. The ``Gateway`` is what all connections share."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -84,7 +80,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         status = self.gateway.status
         self._frames_in, self._bytes_in = status.word("frames_in"), status.word("bytes_in")
         self.last_seen_s = loop.time()
-        if not self.gateway.admit(self):
+        if not self.gateway.connections.admit(self):
             self.close("TOO_MANY_SESSIONS", "the frontend has its max_sessions; try again later")
             return
         seconds = self.gateway.config.login_timeout_s
@@ -95,7 +91,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         """Leave; the account's orders stay."""
         self._stop_timer()
         self.transport = None
-        self.gateway.leave(self)
+        self.gateway.connections.leave(self)
+        self.gateway.sessions.leave(self)
 
     def get_buffer(self, _: int) -> memoryview:
         """Return where the next bytes go: what all connections use, until ``buffer_updated``."""
@@ -195,6 +192,11 @@ class ClientConnection(asyncio.BufferedProtocol):
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_later(CLOSE_S, self._close_overdue)
 
+    def abort(self) -> None:
+        """Close at once."""
+        if self.transport is not None:
+            self.transport.abort()
+
     def _close_overdue(self) -> None:
         if self.transport is not None:
             self.gateway.status.add("closed_slow_reader", 1)
@@ -228,8 +230,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         position, frames, odd = 0, 0, 0
         while self._open() and not self._holds:
             why = ODD
-            if HAVE_NUMBA and self.session:
-                limit = self._allowed()
+            if HAVE_NUMBA and self._account is not None:
+                limit = self._allowed(self._account)
                 if not limit:
                     break
                 position, why, count, pieces = router.sorter.sort(
@@ -251,16 +253,15 @@ class ClientConnection(asyncio.BufferedProtocol):
                 if odd >= ODD_A_TURN:
                     self._give_way()
         self.gateway.status.add("frames_in", frames)
-        if self.session and not self._holds:
-            self.gateway.windows.passed(self.gateway.channel_of(self), self.last_seen_s)
+        if self._account is not None and not self._holds:
+            self.gateway.windows.passed(self._account, self.last_seen_s)
         return position
 
-    def _allowed(self) -> int:
+    def _allowed(self, account: AccountChannel) -> int:
         """Return how many commands may pass now; if none, the account is held."""
-        stream = self.gateway.channel_of(self)
-        room = self.gateway.windows.room(stream, self.last_seen_s)
+        room = self.gateway.windows.room(account, self.last_seen_s)
         if not room:
-            stream.stop_reading()
+            account.stop_reading()
         return room
 
     def _next(self, data: bytes | memoryview, position: int) -> bytes | None:
@@ -276,10 +277,10 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _forward(self, link: BackendLink, frames: bytes | memoryview, commands: int = 1) -> None:
         """Send frames to ``link``, or refuse every one of them."""
-        refusal = link.refusal()
+        account = self._account
+        assert account is not None
+        refusal = account.forward(link, frames, commands)
         if refusal is None:
-            link.write(frames)
-            self.gateway.forwarded(self, commands)
             if link.full and link.waits:
                 self._wait_for(link)
             return
@@ -354,7 +355,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             return
         if login.peer_timeout_s and self.transport is not None:
             notice_vanished(self.transport.get_extra_info("socket"), login.peer_timeout_s)
-        self.gateway.log_in(self, login)
+        self.gateway.sessions.log_in(self, login)
         if not self.session and self._open():
             self._held_for_login = True  # what comes behind it waits with it
             self._pause()

@@ -8,12 +8,7 @@ or one by itself, have their whole windows: a deep queue at the matcher is what 
 sends little passes at once, as the sparse flows of FQ-CoDel do (RFC 8290).
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from frontend.gateway.account_channel import AccountChannel
+from frontend.gateway.account_channel import AccountChannel
 
 LIGHT_COMMANDS, NARROW_WINDOW, CROWDED_S = 32, 192, 10.0
 """An account with fewer commands under way than this sends little, and narrows the windows of those

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 
 from engine.plan import Plan
 from frontend.gateway.accounts import AccountRegistry
-from frontend.gateway.gateway import MAX_SESSION, Gateway
+from frontend.gateway.gateway import Gateway
 from frontend.gateway.keys import Keys
 from frontend.gateway.matcher_links import BackendLink
 from frontend.gateway.report_history import ReportHistory
 from frontend.gateway.router import Router
+from frontend.gateway.sessions import MAX_SESSION
 from frontend.version import product_version
 from ipc.memory.ring import REPORTS, RingReader
 from ipc.memory.status import StatusWriter
@@ -39,32 +40,31 @@ async def open_hall(plan: Plan, frontend: int, status: StatusWriter, query_worke
     config = plan.config.frontend
     rings = [RingReader(plan.report_ring_path(shard), REPORTS) for shard in plan.shards]
     kept = [RingReader(plan.kept_reports_path(shard), REPORTS) for shard in plan.shards]
+    waits, keeps = config.when_busy == "wait", config.when_shard_down == "hold"
+    bound = config.max_queued_bytes
+    matchers = [
+        BackendLink(plan.matcher_address(shard), bound, shard, waits, keeps)
+        for shard in plan.shards
+    ]
+    workers = [
+        BackendLink(plan.query_address(index), bound, None, waits) for index in range(query_workers)
+    ]
+    shards = {instrument.number: instrument.shard for instrument in plan.instruments}
     gateway = Gateway(
         config,
         plan.instruments,
         AccountRegistry(plan.accounts_path(frontend), config.max_accounts),
         ReportHistory(rings, kept),
+        Router(shards, matchers, workers),
         status,
         product_version(),
         session_numbers(frontend, plan.frontends),
         Keys(plan.config.keys),
     )
-    waits, keeps = config.when_busy == "wait", config.when_shard_down == "hold"
-    bound = config.max_queued_bytes
-    matchers = [
-        BackendLink(plan.matcher_address(shard), bound, gateway, shard, waits, keeps)
-        for shard in plan.shards
-    ]
-    workers = [
-        BackendLink(plan.query_address(index), bound, gateway, None, waits)
-        for index in range(query_workers)
-    ]
-    shards = {instrument.number: instrument.shard for instrument in plan.instruments}
-    gateway.router = Router(shards, matchers, workers)
     gateway.link_found()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINK_WAIT_S):
-            await asyncio.gather(*(link.begin() for link in gateway.router.all()))
+            await asyncio.gather(*(link.begin(gateway) for link in gateway.router.all()))
     return gateway
 
 

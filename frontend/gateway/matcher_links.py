@@ -73,7 +73,6 @@ class BackendLink(asyncio.BufferedProtocol):
         self,
         address: Address,
         max_queued_bytes: int,
-        accounts: Accounts,
         shard: int | None = None,
         waits: bool = False,
         keeps: bool = False,
@@ -91,10 +90,9 @@ class BackendLink(asyncio.BufferedProtocol):
         self.closed = asyncio.Event()
         self._address = address
         self._max_queued_bytes = max_queued_bytes
-        self._accounts = accounts
         self._transport: asyncio.WriteTransport | None = None
         self._held: list[Callable[[], None]] = []
-        self._soon: list[bytes] = []
+        self._soon: list[bytes | memoryview] = []
         self._sorter = StreamSorter()
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._filled = 0
@@ -102,8 +100,9 @@ class BackendLink(asyncio.BufferedProtocol):
         self._test: asyncio.Future[bool] | None = None
         self._retry: asyncio.Task[None] | None = None
 
-    async def begin(self) -> None:
-        """Connect; who waits for that no longer leaves the link trying."""
+    async def begin(self, accounts: Accounts) -> None:
+        """Connect, for these accounts; who waits for that no longer leaves the link trying."""
+        self._accounts = accounts
         self._retry = asyncio.get_running_loop().create_task(self._connect())
         await asyncio.shield(self._retry)
 
@@ -126,7 +125,7 @@ class BackendLink(asyncio.BufferedProtocol):
             return Reason.BUSY
         return None
 
-    def write_soon(self, data: bytes) -> None:
+    def write_soon(self, data: bytes | memoryview) -> None:
         """Do what ``write`` does, at once with what else is to be sent before the loop waits again.
 
         One system call for all of it, and one waking of the other side.

@@ -72,7 +72,7 @@ async def _until_stopped(gateway: Gateway, wakeup: Wakeup) -> None:
             await asyncio.wait_for(woken.wait(), 1.0)
         woken.clear()
         wakeup.wait(0)
-        gateway.close_silent(loop.time())
+        gateway.connections.close_silent(loop.time())
     loop.remove_reader(wakeup.fileno())
 
 
@@ -88,5 +88,4 @@ async def _drain(gateway: Gateway) -> None:
     while gateway.connections and loop.time() < deadline:
         await asyncio.sleep(0.01)
     for connection in gateway.connections:
-        if connection.transport is not None:
-            connection.transport.abort()
+        connection.abort()

@@ -84,7 +84,8 @@ class App:
     def conclude(self, reply: Reply, make: Callable[[Outcome], Result], found: Outcome) -> None:
         """Answer with what is made of an outcome."""
         try:
-            answer = self._good(make(found))
+            answer = Answer(200, _encode(make(found)))
+            self._api.meter.answered(200)
         except Exception as error:
             answer = self._bad(error)
         reply(answer)

@@ -10,14 +10,15 @@ import contextlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from engine.trade_log.lines import to_records
 from engine.trade_log.reader import LogTail, Position
-from frontend.http.api import Api, Records
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.market import Market
 from frontend.http.models import Candle, CandlesAnswer, CandlesQuery, lowered
-from frontend.http.request import Request, read_query
+from frontend.http.product_state import ProductState, Records
+from frontend.http.queries import read_query
 from ipc.records import sequence_of, shard_of
 
 INTERVALS = {
@@ -43,17 +44,19 @@ Minute = list[int]
 class Candles:
     """The minutes of every symbol, up to a sequence of each shard. Not safe for two threads."""
 
-    def __init__(self, api: Api) -> None:
-        self._api = api
-        self._minutes: dict[int, dict[int, Minute]] = {m.number: {} for m in api.markets.all}
-        self._seen = dict.fromkeys(api.plan.shards, 0)
+    def __init__(self, state: ProductState, log_dir: Path, timeout_s: float) -> None:
+        self._state = state
+        self._log_dir = log_dir
+        self._timeout_s = timeout_s
+        self._minutes: dict[int, dict[int, Minute]] = {m.number: {} for m in state.markets.all}
+        self._seen = dict.fromkeys(state.shards, 0)
         self._position = Position(0, 0)
         self._stopping = threading.Event()
         self._thread = ThreadPoolExecutor(1, "candles")
 
     def catch_up(self) -> None:
         """Take in all trades that there are, from the log where the rings have lost some."""
-        for shard, ring in enumerate(self._api.rings):
+        for shard, ring in enumerate(self._state.rings):
             while not self._stopping.is_set():
                 result = ring.read(self._seen[shard], BATCH_TRADES)
                 if result.lost_records:
@@ -85,11 +88,13 @@ class Candles:
                 _prepend(found[start], known[minute])
         return found
 
-    async def candles(self, request: Request) -> CandlesAnswer:
-        """Show candles of the intervals that had trades, oldest first."""
-        api = self._api
-        query = read_query(CandlesQuery, request.query)
-        market = api.markets.named(query.symbol)
+    async def candles(self, asked_for: bytes) -> CandlesAnswer:
+        """Return candles of the intervals that had trades, oldest first, as a query string asks.
+
+        Raises ``ApiError``.
+        """
+        query = read_query(CandlesQuery, asked_for)
+        market = self._state.markets.named(query.symbol)
         interval = lowered(query.interval)
         minutes = INTERVALS.get(interval)
         if minutes is None:
@@ -97,7 +102,7 @@ class Candles:
         loop = asyncio.get_running_loop()
         reading = loop.run_in_executor(self._thread, self.catch_up)
         try:
-            async with asyncio.timeout(api.config.answer_timeout_s):
+            async with asyncio.timeout(self._timeout_s):
                 await asyncio.shield(reading)
         except TimeoutError:
             raise ApiError("BUSY", "candles are still being made from the log") from None
@@ -122,8 +127,8 @@ class Candles:
 
     def _read_log(self) -> None:
         """Take in what the log has more than is known."""
-        instruments = self._api.plan.instruments
-        with contextlib.closing(LogTail(self._api.plan.log_dir, self._position)) as tail:
+        instruments = self._state.instruments
+        with contextlib.closing(LogTail(self._log_dir, self._position)) as tail:
             while not self._stopping.is_set() and (trades := tail.read()):
                 wanted = [
                     trade

@@ -8,19 +8,19 @@ something to tell, less often when it is quiet, not at all while nobody listens.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 import msgspec
-import numpy as np
 
 from engine.trade_log.segments import TradeLogError
-from frontend.http.api import Api
 from frontend.http.depth import BookState, Level, changes, checksum
 from frontend.http.market import Market
 from frontend.http.models import TopLevel, TradeView
+from frontend.http.product_state import ProductState, Records
 from frontend.http.socket_models import DepthMessage, TickerMessage, TradesMessage
-from ipc.memory.depth_board import BoardBusyError
+from ipc.memory.depth_board import BoardBusyError, BoardReader
+from ipc.memory.ring import RingReader
 from ipc.vocabulary import Side
 
 LOOK_S = 0.001
@@ -35,6 +35,10 @@ MOST_READ_TRADES = 16 * BATCH_TRADES
 logger = logging.getLogger("shardbook.http")
 _encode = msgspec.json.Encoder().encode
 _BUY = int(Side.BUY)
+
+
+LastTrade = Callable[[Market], Awaitable[Records]]
+"""Finds the last trade (TRADE) of a symbol, or none, as ``TradeReads.last`` does."""
 
 
 class Subscriber(Protocol):
@@ -55,8 +59,7 @@ class Feed:
     channel = ""
     conflated = False
 
-    def __init__(self, api: Api, market: Market) -> None:
-        self.api = api
+    def __init__(self, market: Market) -> None:
         self.market = market
         self.subscribers: set[Subscriber] = set()
 
@@ -84,9 +87,9 @@ class DepthFeed(Feed):
     channel = "depth"
     conflated = True
 
-    def __init__(self, api: Api, market: Market) -> None:
-        super().__init__(api, market)
-        self._board = api.boards[market.shard]
+    def __init__(self, market: Market, board: BoardReader) -> None:
+        super().__init__(market)
+        self._board = board
         self._version = -1
         self._state = BookState(0, 0, [], [])
 
@@ -140,9 +143,9 @@ class TradesFeed(Feed):
 
     channel = "trades"
 
-    def __init__(self, api: Api, market: Market) -> None:
-        super().__init__(api, market)
-        self._ring = api.rings[market.shard]
+    def __init__(self, market: Market, ring: RingReader) -> None:
+        super().__init__(market)
+        self._ring = ring
         self._seen = 0
         self._last = 0
 
@@ -169,7 +172,7 @@ class TradesFeed(Feed):
     def first(self) -> None:
         """Trades have no state to begin with."""
 
-    def _message(self, trades: "np.typing.NDArray[np.void]") -> TradesMessage:
+    def _message(self, trades: Records) -> TradesMessage:
         market = self.market
         prices, quantities = market.prices[0], market.quantities[0]
         views = [
@@ -199,10 +202,13 @@ class TickerFeed(Feed):
     channel = "ticker"
     conflated = True
 
-    def __init__(self, api: Api, market: Market) -> None:
-        super().__init__(api, market)
-        self._board = api.boards[market.shard]
-        self._ring = api.rings[market.shard]
+    def __init__(
+        self, market: Market, board: BoardReader, ring: RingReader, last: LastTrade
+    ) -> None:
+        super().__init__(market)
+        self._board = board
+        self._ring = ring
+        self._find_last = last
         self._version = -1
         self._seen = 0
         self._state: tuple[Any, ...] = ()
@@ -263,10 +269,10 @@ class TickerFeed(Feed):
 
     async def _search(self) -> None:
         """Find the last trade in ring and log, and tell it."""
-        found: np.typing.NDArray[np.void] | None = None
+        found: Records | None = None
         while found is None:
             try:
-                found = await self.api.trade_reads.last(self.market)
+                found = await self._find_last(self.market)
             except TimeoutError:
                 self._tell_tried()  # of a long log, a part at a time
             except (TradeLogError, OSError) as error:
@@ -298,18 +304,15 @@ class TickerFeed(Feed):
         )
 
 
-FEEDS: dict[str, Callable[[Api, Market], Feed]] = {
-    "depth": DepthFeed,
-    "trades": TradesFeed,
-    "ticker": TickerFeed,
-}
+CHANNELS = (DepthFeed.channel, TradesFeed.channel, TickerFeed.channel)
 
 
 class Feeds:
     """All streams of a worker; one task watches those that have subscribers."""
 
-    def __init__(self, api: Api) -> None:
-        self._api = api
+    def __init__(self, state: ProductState, last: LastTrade) -> None:
+        self._state = state
+        self._find_last = last
         self._feeds: dict[tuple[str, int], Feed] = {}
         self._active: set[Feed] = set()
         self._watching: asyncio.Task[None] | None = None
@@ -319,7 +322,7 @@ class Feeds:
         key = channel, market.number
         feed = self._feeds.get(key)
         if feed is None:
-            feed = self._feeds[key] = FEEDS[channel](self._api, market)
+            feed = self._feeds[key] = self._make(channel, market)
         if feed in self._active:
             feed.look()  # so that the newcomer's snapshot is what the others have been told of
         else:
@@ -332,6 +335,14 @@ class Feeds:
         if self._watching is None:
             self._watching = asyncio.get_running_loop().create_task(self._watch())
         return feed
+
+    def _make(self, channel: str, market: Market) -> Feed:
+        board, ring = self._state.boards[market.shard], self._state.rings[market.shard]
+        if channel == DepthFeed.channel:
+            return DepthFeed(market, board)
+        if channel == TradesFeed.channel:
+            return TradesFeed(market, ring)
+        return TickerFeed(market, board, ring, self._find_last)
 
     def unsubscribe(self, feed: Feed, subscriber: Subscriber) -> None:
         """End a stream for a subscriber."""

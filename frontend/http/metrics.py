@@ -7,7 +7,7 @@ keeps metrics of its own process, and here is none to keep.
 
 from collections.abc import Iterable
 
-from frontend.http.api import Api
+from frontend.http.product_state import ProductState
 from ipc.memory.status import COUNTERS, ORDER_LATENCY_US, ProcessStatus
 from ipc.vocabulary import Reason
 
@@ -37,9 +37,9 @@ Sample = tuple[str, str, int | float]
 """Suffix of the name, labels, value."""
 
 
-def metrics(api: Api) -> bytes:
+def metrics(state: ProductState) -> bytes:
     """Return every figure."""
-    processes = api.page.processes()
+    processes = state.page.processes()
     lines: list[str] = []
     _family(
         lines,
@@ -70,7 +70,7 @@ def metrics(api: Api) -> bytes:
             for code, count in p.rejects.items()
         ],
     )
-    _rings(lines, api)
+    _rings(lines, state)
     _latency(lines, [process for process in processes if process.role == "http"])
     return ("\n".join(lines) + "\n").encode()
 
@@ -91,9 +91,9 @@ def _role(
         )
 
 
-def _rings(lines: list[str], api: Api) -> None:
+def _rings(lines: list[str], state: ProductState) -> None:
     """The queues between matchers and what reads them."""
-    rings = list(enumerate(api.rings))
+    rings = list(enumerate(state.rings))
     _family(
         lines,
         "shardbook_ring_published_trades_total",
@@ -124,7 +124,7 @@ def _rings(lines: list[str], api: Api) -> None:
         "shardbook_live_orders",
         "gauge",
         "Orders of a shard that have not ended.",
-        [("", f'shard="{shard}"', table.live_orders) for shard, table in enumerate(api.tables)],
+        [("", f'shard="{shard}"', table.live_orders) for shard, table in enumerate(state.tables)],
     )
 
 

@@ -45,7 +45,7 @@ class OrderEntry:
         self._max_pending = max_pending
         self._loop = asyncio.get_running_loop()
         # Of all sessions of an account none has request ids on this number but this worker's.
-        self._base = (gateway.next_session() & ((1 << SESSION_BITS) - 1)) << COUNTER_BITS
+        self._base = (gateway.sessions.next_number() & ((1 << SESSION_BITS) - 1)) << COUNTER_BITS
         self._counter = 0
         self._sessions: dict[str, UserSession] = {}
         self._opening: dict[str, asyncio.Future[None]] = {}
@@ -68,18 +68,17 @@ class OrderEntry:
         while (session := self.open_session_of(user_id)) is None:
             opening = self._opening.get(user_id)
             if opening is None:
-                if not self._gateway.has_place(user_id):
+                if not self._gateway.sessions.has_place(user_id):
                     self._end_unused(0.0)
                 opening = self._opening[user_id] = self._loop.create_future()
                 session = UserSession(
                     self._gateway, user_id, self._tables, self._opened, self._ended
                 )
-                self._gateway.log_in(session, Login(user_id))
+                self._gateway.sessions.log_in(session, Login(user_id))
             await asyncio.shield(opening)
         return session
 
-    def next_id(self) -> int:
-        """Return the request_id of the next command."""
+    def _next_id(self) -> int:
         self._counter = self._counter % MAX_COUNTER + 1
         return self._base | self._counter
 
@@ -96,7 +95,11 @@ class OrderEntry:
     def send(
         self, session: UserSession, command: CLIENT_COMMANDS, done: Callable[[Outcome], None]
     ) -> None:
-        """Send a command of a user; ``done`` gets all that came of it, or the error, once."""
+        """Send a command of a user, under a request_id that it gets here.
+
+        ``done`` gets all that came of it, or the error, once.
+        """
+        command.request_id = self._next_id()
         deadline = self._loop.time() + self._timeout_s
         sent_to = self._shards.get(command.symbol)
         session.send(command, Exchange(command.request_id, deadline, done, sent_to))
@@ -169,4 +172,4 @@ class OrderEntry:
         for session in list(self._sessions.values()):
             if not (session.pending or session.listeners) and session.used_s <= now_s - after_s:
                 del self._sessions[session.user_id]
-                self._gateway.leave(session)
+                self._gateway.sessions.leave(session)

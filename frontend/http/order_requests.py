@@ -16,6 +16,8 @@ T = TypeVar("T")
 E = TypeVar("E", bound=IntEnum)
 
 _order_decoder = msgspec.json.Decoder(NewOrder)
+NO_REQUEST_ID = 0
+"""What a command has before ``OrderEntry.send`` gives it one."""
 _MARKET, _GTC, _IOC = int(OrderType.MARKET), int(TimeInForce.GTC), int(TimeInForce.IOC)
 
 
@@ -67,7 +69,7 @@ def decode(decoder: "msgspec.json.Decoder[T]", data: bytes | Raw) -> T:
         raise ApiError("INVALID_REQUEST", "the body must not be nested as deep") from None
 
 
-def read_order(data: bytes | Raw, markets: Markets, request_id: int) -> Entry:
+def read_order(data: bytes | Raw, markets: Markets) -> Entry:
     """Return one new order. Raises ``ApiError``."""
     order = decode(_order_decoder, data)
     market = markets.named(None if order.symbol is UNSET else order.symbol)
@@ -76,31 +78,28 @@ def read_order(data: bytes | Raw, markets: Markets, request_id: int) -> Entry:
     if isinstance(order.quantity, UnsetType):
         raise broken_rule("quantity", "must be given", "INVALID_REQUEST")
     lots = market.lots.of(order.quantity)
+    if isinstance(order.time_in_force, UnsetType):
+        time_in_force = _IOC if order_type == _MARKET else _GTC
+    else:
+        time_in_force = TIMES_IN_FORCE[order.time_in_force]
+    known = None  # a price that came before, as most do, needs no further look
+    if order_type != _MARKET and not isinstance(order.price, UnsetType):
+        known = market.ticks.get(bytes(order.price))
     command = NewOrderCommand(
         market.number,
-        request_id,
+        NO_REQUEST_ID,
         order.client_order_id,
         side,
         order_type,
-        _time_in_force(order, order_type),
-        _price(market, order.price, order_type),
+        time_in_force,
+        known or _price(market, order.price, order_type),
         lots,
         order.post_only,
     )
     return Entry(market, order.user_id, command)
 
 
-def _time_in_force(order: NewOrder, order_type: int) -> int:
-    if isinstance(order.time_in_force, UnsetType):
-        return _IOC if order_type == _MARKET else _GTC
-    return TIMES_IN_FORCE[order.time_in_force]
-
-
 def _price(market: Market, price: Raw | UnsetType, order_type: int) -> int:
-    if order_type != _MARKET and not isinstance(price, UnsetType):
-        known = market.ticks.get(bytes(price))
-        if known is not None:
-            return known
     price = given(price)
     if order_type == _MARKET:
         if not isinstance(price, UnsetType) and not market.ticks.is_zero(price):

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec import UNSET
 
-from frontend.http.api import Api, Records
 from frontend.http.errors import ApiError, of_reject
 from frontend.http.exchange import Exchange
 from frontend.http.market import Market
 from frontend.http.models import OrderResult, OrderTrade, OrderView, Side, Status, TimeInForce
 from frontend.http.models import OrderType as OrderTypeWord
 from frontend.http.order_entry import Outcome
+from frontend.http.product_state import ProductState, Records
 from frontend.http.socket_models import OrderEvent
 from ipc.vocabulary import ExecType, Flag, OrdStatus
 from ipc.wire.messages import Reject, Report
@@ -47,7 +47,7 @@ def outcome(found: Outcome) -> Exchange:
 
 
 def order_result(
-    api: Api, found: Outcome, market: Market, quoted: bool, client_order_id: int
+    state: ProductState, found: Outcome, market: Market, quoted: bool, client_order_id: int
 ) -> OrderResult:
     """Return what became of an order at once. Raises ``ApiError``, as ``outcome`` does."""
     exchange = outcome(found)
@@ -60,23 +60,25 @@ def order_result(
         status=STATUSES[last.ord_status],
         filled_quantity=quantities[last.cum_qty],
         remaining_quantity=quantities[last.leaves_qty],
-        trades=_trades(api, exchange, market, quoted) if exchange.trade_count else [],
+        trades=_trades(state, exchange, market, quoted) if exchange.trade_count else [],
         client_order_id=client_order_id or UNSET,
     )
 
 
-def _trades(api: Api, exchange: Exchange, market: Market, quoted: bool) -> list[OrderTrade]:
+def _trades(
+    state: ProductState, exchange: Exchange, market: Market, quoted: bool
+) -> list[OrderTrade]:
     prices, quantities = market.prices[quoted], market.quantities[quoted]
-    made = api.made_trades(exchange.first_trade_id, exchange.trade_count)
+    made = state.made_trades(exchange.first_trade_id, exchange.trade_count)
     return [
         OrderTrade(trade_id, buy, sell, prices[price], quantities[quantity], time_ns)
         for trade_id, _, time_ns, price, quantity, buy, sell, _ in made
     ]
 
 
-def order_event(api: Api, report: Report, user_id: str) -> OrderEvent:
+def order_event(state: ProductState, report: Report, user_id: str) -> OrderEvent:
     """Return what a report tells its user."""
-    market = api.markets.by_number[report.symbol]
+    market = state.markets.by_number[report.symbol]
     prices, quantities = market.prices[0], market.quantities[0]
     traded = report.trade_id or None
     return OrderEvent(
@@ -100,12 +102,14 @@ def order_event(api: Api, report: Report, user_id: str) -> OrderEvent:
     )
 
 
-def order_views(api: Api, orders: Records | Sequence[np.void], quoted: bool) -> list[OrderView]:
+def order_views(
+    state: ProductState, orders: Records | Sequence[np.void], quoted: bool
+) -> list[OrderView]:
     """Return orders (ORDER) as clients see them."""
-    return [order_view(api, order, quoted) for order in orders]
+    return [order_view(state, order, quoted) for order in orders]
 
 
-def order_view(api: Api, order: np.void, quoted: bool) -> OrderView:
+def order_view(state: ProductState, order: np.void, quoted: bool) -> OrderView:
     """Return one order (ORDER) as clients see it."""
     (
         order_id,
@@ -126,11 +130,11 @@ def order_view(api: Api, order: np.void, quoted: bool) -> OrderView:
         ord_status,
         *_,
     ) = order.item()
-    market = api.markets.by_number[symbol]
+    market = state.markets.by_number[symbol]
     quantities = market.quantities[quoted]
     return OrderView(
         order_id,
-        api.names.text(account),
+        state.names.text(account),
         market.symbol,
         SIDE_WORDS[side],
         _TYPES[order_type],

@@ -1,8 +1,9 @@
 """Order entry over REST: new orders one by one and in batches, replacement, cancellation."""
 
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Concatenate, ParamSpec
 
 import msgspec
 from msgspec import UNSET
@@ -24,9 +25,10 @@ from frontend.http.models import (
     Replacement,
 )
 from frontend.http.order_entry import Outcome
-from frontend.http.order_requests import Entry, decode, read_order
+from frontend.http.order_requests import NO_REQUEST_ID, Entry, decode, read_order
 from frontend.http.order_views import STATUSES, order_result, outcome
-from frontend.http.request import Request, read_query
+from frontend.http.queries import read_query
+from frontend.http.request import Request
 from frontend.http.user_session import UserSession
 from ipc.vocabulary import OrdStatus
 from ipc.wire.messages import CLIENT_COMMANDS, Cancel, MassCancel, MassCancelReport, Replace
@@ -35,6 +37,7 @@ _batch_decoder = msgspec.json.Decoder(Batch)
 _replacement_decoder = msgspec.json.Decoder(Replacement)
 _ENDED = (int(OrdStatus.FILLED), int(OrdStatus.CANCELED))
 
+P = ParamSpec("P")
 Result = OrderResult | CancelAnswer | CancelAllAnswer
 
 
@@ -67,10 +70,16 @@ class Entering(msgspec.Struct):
         return self.result(await self.api.entry.ask(session, self.command))
 
 
-def _enter(request: Request, entering: Entering) -> Awaitable[Result] | None:
-    """Enter a command now where its user's session is open, or else once it is."""
+def _enter(
+    request: Request,
+    begin: Callable[Concatenate[Request, P], Entering],
+    *more: P.args,
+    **named: P.kwargs,
+) -> Awaitable[Result] | None:
+    """Read a command, and enter it now where its user's session is open, or else once it is."""
     assert request.app is not None
     assert request.reply is not None
+    entering = begin(request, *more, **named)
     entry = request.api.entry
     session = entry.open_session_of(entering.user)
     if session is None:
@@ -83,7 +92,7 @@ def _enter(request: Request, entering: Entering) -> Awaitable[Result] | None:
 
 def create_order(request: Request) -> Awaitable[Result] | None:
     """Enter an order; the answer tells what became of it at once."""
-    return _enter(request, begin_order(request))
+    return _enter(request, begin_order)
 
 
 class _NewOrder(Entering):
@@ -93,8 +102,11 @@ class _NewOrder(Entering):
     client_order_id: int
 
     def result(self, found: Outcome) -> OrderResult:
-        self.api.meter.orders(1, time.perf_counter_ns() - self.begun_ns)
-        return order_result(self.api, found, self.market, self.quoted, self.client_order_id)
+        api = self.api
+        try:
+            return order_result(api.state, found, self.market, self.quoted, self.client_order_id)
+        finally:
+            api.meter.orders(1, time.perf_counter_ns() - self.begun_ns)
 
 
 def begin_order(request: Request) -> Entering:
@@ -102,7 +114,7 @@ def begin_order(request: Request) -> Entering:
     begun_ns = time.perf_counter_ns()
     api = request.api
     quoted = read_query(Query, request.query).numbers == "string"
-    order = read_order(request.body, api.markets, api.entry.next_id())
+    order = read_order(request.body, api.state.markets)
     user, command, market = request.user(order.user_id), order.command, order.market
     return _NewOrder(api, user, command, begun_ns, quoted, market, command.client_order_id)
 
@@ -120,7 +132,7 @@ async def create_orders(request: Request) -> BatchResult:
     waiting = []
     for index, data in enumerate(orders):
         try:
-            entry = read_order(data, api.markets, api.entry.next_id())
+            entry = read_order(data, api.state.markets)
             session = await api.entry.session_of(request.user(entry.user_id))
             api.entry.check_room(session)
         except Exception as error:
@@ -141,7 +153,7 @@ def _batch_item(
 ) -> BatchItem:
     try:
         result = order_result(
-            request.api, found, entry.market, quoted, entry.command.client_order_id
+            request.api.state, found, entry.market, quoted, entry.command.client_order_id
         )
     except Exception as error:
         return _failed(request.api, index, error)
@@ -164,7 +176,7 @@ def _failed(api: Api, index: int, error: Exception) -> BatchItem:
 def replace_order(request: Request) -> Awaitable[Result] | None:
     """Change price or total quantity of a resting order; it may trade like a new one."""
     query = read_query(OrderQuery, request.query)
-    return _enter(request, begin_replace(request, query.user_id, query.numbers == "string"))
+    return _enter(request, begin_replace, query.user_id, query.numbers == "string")
 
 
 class _OrderChange(Entering):
@@ -179,7 +191,9 @@ class _OrderChange(Entering):
 class _Replace(_OrderChange):
     def result(self, found: Outcome) -> OrderResult:
         try:
-            return order_result(self.api, found, self.market, self.quoted, self.client_order_id)
+            return order_result(
+                self.api.state, found, self.market, self.quoted, self.client_order_id
+            )
         except ApiError as error:
             raise _explained(self.request, error) from None
 
@@ -198,14 +212,14 @@ def begin_replace(request: Request, named: str | None, quoted: bool = False) -> 
         raise broken_rule("", "price or quantity must be given", "INVALID_REQUEST")
     price = None if change.price is UNSET else market.ticks.of(change.price)
     quantity = None if change.quantity is UNSET else market.lots.of(change.quantity)
-    command = Replace(market.number, api.entry.next_id(), request.order_id, 0, price, quantity)
+    command = Replace(market.number, NO_REQUEST_ID, request.order_id, 0, price, quantity)
     return _Replace(api, user, command, request, market, quoted, client_order_id)
 
 
 def cancel_order(request: Request) -> Awaitable[Result] | None:
     """Cancel a resting order."""
     query = read_query(OrderQuery, request.query)
-    return _enter(request, begin_cancel(request, query.user_id, query.numbers == "string"))
+    return _enter(request, begin_cancel, query.user_id, query.numbers == "string")
 
 
 class _Cancel(_OrderChange):
@@ -229,14 +243,14 @@ def begin_cancel(request: Request, named: str | None, quoted: bool = False) -> E
     """Cancel the order of a request, of the user who is named where one is."""
     api = request.api
     market, user, client_order_id = _find(request, named)
-    command = Cancel(market.number, api.entry.next_id(), request.order_id)
+    command = Cancel(market.number, NO_REQUEST_ID, request.order_id)
     return _Cancel(api, user, command, request, market, quoted, client_order_id)
 
 
 def cancel_orders(request: Request) -> Awaitable[Result] | None:
     """Cancel every order of a user, in one symbol or in all."""
     query = read_query(CancelQuery, request.query)
-    return _enter(request, begin_cancel_all(request, query.user_id, query.symbol))
+    return _enter(request, begin_cancel_all, query.user_id, query.symbol)
 
 
 class _CancelAll(Entering):
@@ -249,8 +263,8 @@ class _CancelAll(Entering):
 def begin_cancel_all(request: Request, named: str | None, symbol: str | None) -> Entering:
     """Cancel every order of the user who is named, in one symbol or in all."""
     api = request.api
-    number = 0 if symbol is None else api.markets.named(symbol).number
-    return _CancelAll(api, request.user(named), MassCancel(number, api.entry.next_id()))
+    number = 0 if symbol is None else api.state.markets.named(symbol).number
+    return _CancelAll(api, request.user(named), MassCancel(number, NO_REQUEST_ID))
 
 
 def _find(request: Request, named: str | None) -> tuple[Market, str, int]:
@@ -259,16 +273,16 @@ def _find(request: Request, named: str | None) -> tuple[Market, str, int]:
     Of an order these never change, so it does not matter that commands may be under way.
     """
     api = request.api
-    order = api.order(request.order_id, api.account(request, named))
-    market = api.markets.by_number[int(order["symbol"])]
-    return market, api.names.text(int(order["account"])), int(order["client_order_id"])
+    order = api.state.order(request.order_id, request.account(named))
+    market = api.state.markets.by_number[int(order["symbol"])]
+    return market, api.state.names.text(int(order["account"])), int(order["client_order_id"])
 
 
 def _explained(request: Request, error: ApiError) -> ApiError:
     """Return what to say of an order that does not rest: that it ended, where that is known."""
     if error.code != "ORDER_NOT_FOUND":
         return error
-    status = int(request.api.order(request.order_id, None)["ord_status"])
+    status = int(request.api.state.order(request.order_id, None)["ord_status"])
     if status not in _ENDED:
         return error
     return ApiError(

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Sequence
 import numpy as np
 from msgspec import Raw
 
-from frontend.http.api import Api, Records
+from frontend.http.api import Api
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.market import Market
 from frontend.http.models import (
@@ -29,7 +29,9 @@ from frontend.http.models import (
 )
 from frontend.http.order_requests import SIDES
 from frontend.http.order_views import STATUSES, order_view, order_views
-from frontend.http.request import Request, read_query
+from frontend.http.product_state import ProductState, Records, newest_first
+from frontend.http.queries import limited, read_query
+from frontend.http.request import Request
 from frontend.http.searches import Work
 from ipc.memory.status import ProcessStatus
 from ipc.records import ORDER
@@ -51,10 +53,10 @@ _STATUS_RULE = "must be one of " + ", ".join(_CODES)
 
 def order(request: Request) -> OrderAnswer:
     """Show one order, live or ended not long ago."""
-    api = request.api
+    state = request.api.state
     query = read_query(OrderQuery, request.query)
-    found = api.order(request.order_id, api.account(request, query.user_id))
-    view = order_view(api, found, query.numbers == "string")
+    found = state.order(request.order_id, request.account(query.user_id))
+    view = order_view(state, found, query.numbers == "string")
     return OrderAnswer(timestamp=time.time_ns(), order=view)
 
 
@@ -63,8 +65,8 @@ def orders(request: Request) -> OrdersAnswer | Awaitable[OrdersAnswer]:
     api = request.api
     query = read_query(OrdersQuery, request.query)
     limit = limited(query.limit, api.config.default_order_limit, api.config.max_order_limit)
-    account = api.account(request, query.user_id)
-    market = None if query.symbol is None else api.markets.named(query.symbol)
+    account = request.account(query.user_id)
+    market = None if query.symbol is None else api.state.markets.named(query.symbol)
     side = 0 if query.side is None else SIDES[query.side]
     status = None
     if query.status is not None:
@@ -73,15 +75,15 @@ def orders(request: Request) -> OrdersAnswer | Awaitable[OrdersAnswer]:
             raise broken_rule("status", _STATUS_RULE)
     searches = [
         table.search(account, 0 if market is None else market.number, side, status, limit)
-        for shard, table in enumerate(api.tables)
+        for shard, table in enumerate(api.state.tables)
         if market is None or market.shard == shard
     ]
-    search = _newest_orders(api, searches, limit, query.numbers == "string")
+    search = _newest_orders(api.state, searches, limit, query.numbers == "string")
     return api.searches.run(request.user_id, search)
 
 
 def _newest_orders(
-    api: Api, searches: Sequence[Work[Records]], limit: int, quoted: bool
+    state: ProductState, searches: Sequence[Work[Records]], limit: int, quoted: bool
 ) -> Work[OrdersAnswer]:
     """Return the newest orders that searches of tables find, in pieces of a search."""
     found = [np.empty(0, ORDER)]
@@ -90,7 +92,7 @@ def _newest_orders(
     newest = newest_first(np.concatenate(found), "created_ns")[:limit]
     views: list[OrderView] = []
     for first in range(0, len(newest), VIEWS_AT_ONCE):
-        views += order_views(api, newest[first : first + VIEWS_AT_ONCE], quoted)
+        views += order_views(state, newest[first : first + VIEWS_AT_ONCE], quoted)
         yield
     return OrdersAnswer(timestamp=time.time_ns(), orders=views, count=len(views))
 
@@ -101,8 +103,8 @@ def book(request: Request) -> BookAnswer:
     query = read_query(BookQuery, request.query)
     depth = limited(query.depth, api.config.default_depth, api.config.max_depth, "depth")
     quoted = query.numbers == "string"
-    market = api.markets.named(query.symbol)
-    view = api.boards[market.shard].read(market.number)
+    market = api.state.markets.named(query.symbol)
+    view = api.state.boards[market.shard].read(market.number)
     prices, quantities = market.prices[quoted], market.quantities[quoted]
     bids, asks = view.bids[:depth].tolist(), view.asks[:depth].tolist()
     spread, middle = _between(market, bids, asks, quoted)
@@ -122,8 +124,8 @@ def top(request: Request) -> TopAnswer:
     api = request.api
     query = read_query(TopQuery, request.query)
     quoted = query.numbers == "string"
-    market = api.markets.named(query.symbol)
-    view = api.boards[market.shard].read(market.number)
+    market = api.state.markets.named(query.symbol)
+    view = api.state.boards[market.shard].read(market.number)
     prices, quantities = market.prices[quoted], market.quantities[quoted]
     bids, asks = view.bids[:1].tolist(), view.asks[:1].tolist()
     spread, middle = _between(market, bids, asks, quoted)
@@ -141,7 +143,7 @@ def top(request: Request) -> TopAnswer:
 def symbols(request: Request) -> SymbolsAnswer:
     """Show what is traded here."""
     quoted = read_query(Query, request.query).numbers == "string"
-    markets = request.api.markets
+    markets = request.api.state.markets
     views = [_symbol(market, quoted) for market in markets.all]
     return SymbolsAnswer(
         timestamp=time.time_ns(), symbols=views, default_symbol=markets.default_symbol
@@ -164,12 +166,12 @@ async def ready(request: Request) -> ReadyAnswer:
     silent = await api.entry.not_taking(READY_WAIT_S)
     down = [
         f"{process.role} {process.number}: {process.state}"
-        for process in api.page.processes()
+        for process in api.state.page.processes()
         if process.role in _NEEDED and process.state != "ready"
     ]
     down += [
         f"frontend {process.number}: reaches not every shard"
-        for process in api.page.processes()
+        for process in api.state.page.processes()
         if process.role == "frontend" and process.counters["shards_down"]
     ]
     for process in _matchers(api):
@@ -181,34 +183,16 @@ async def ready(request: Request) -> ReadyAnswer:
         ]
         if shard in silent and process.state == "ready":
             down.append(f"matcher {shard}: {', '.join([silent[shard], *why])}")
-        ring = api.rings[shard]
+        ring = api.state.rings[shard]
         if ring.gating_readers and ring.published - ring.cursor_of(0) >= ring.capacity:
             down.append(f"matcher {shard}: {_WAITS['ring_full_waits']}")
     if down:
         raise ApiError("NOT_READY", f"not ready: {', '.join(down)}", down=down)
-    return ReadyAnswer(timestamp=time.time_ns(), status="ready", shards=len(api.plan.shards))
+    return ReadyAnswer(timestamp=time.time_ns(), status="ready", shards=len(api.state.shards))
 
 
 def _matchers(api: Api) -> list[ProcessStatus]:
-    return [process for process in api.page.processes() if process.role == "matcher"]
-
-
-def limited(asked: int | None, default: int, most: int, field: str = "limit") -> int:
-    """Return how many are wanted. Raises ``ApiError`` where that is more than is given."""
-    if asked is None:
-        return default
-    if asked > most:
-        raise broken_rule(field, f"must be at most {most}")
-    return asked
-
-
-def newest_first(records: Records, time: str) -> Records:
-    """Return records of several shards by a time, the latest first.
-
-    Each shard's come newest first, and those of one time, of one command, stay in that order.
-    """
-    ordered: Records = records[np.argsort(-records[time].astype(np.int64), kind="stable")]
-    return ordered
+    return [process for process in api.state.page.processes() if process.role == "matcher"]
 
 
 def _between(

@@ -72,17 +72,17 @@ _CHANGED = ("ORDER_NOT_OPEN",)
 
 def trades(request: Request) -> m.WrittenTrades | Awaitable[m.WrittenTrades]:
     """Show trades, newest first."""
-    return request.api.trade_reads.trades(request)
+    return request.api.trade_reads.trades(request.query, request.user_id)
 
 
 async def candles(request: Request) -> m.CandlesAnswer:
     """Show candles of the intervals that had trades, oldest first."""
-    return await request.api.candles.candles(request)
+    return await request.api.candles.candles(request.query)
 
 
 def show_metrics(request: Request) -> Content:
     """Show every figure of the product, as Prometheus reads them."""
-    return Content(metrics(request.api), CONTENT_TYPE)
+    return Content(metrics(request.api.state), CONTENT_TYPE)
 
 
 def docs(request: Request) -> Content:

@@ -25,7 +25,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from frontend.http import orders
 from frontend.http.api import Api
 from frontend.http.errors import ApiError, broken_rule, of_validation
-from frontend.http.feeds import FEEDS, Feed
+from frontend.http.feeds import CHANNELS, Feed
 from frontend.http.market import Market
 from frontend.http.order_entry import Outcome
 from frontend.http.order_views import order_event
@@ -47,7 +47,7 @@ GOING_AWAY, POLICY, TRY_AGAIN = 1001, 1008, 1013
 _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Op)
 _tag_decoder = msgspec.json.Decoder(Tag)
-_CHANNELS = "must be one of " + ", ".join([*FEEDS, "orders"])
+_CHANNELS = "must be one of " + ", ".join([*CHANNELS, "orders"])
 _OPS = "must be one of subscribe, unsubscribe, login, order, replace, cancel, cancel_all, ping"
 
 
@@ -321,14 +321,14 @@ class Socket:
         return self._request(b"").user(op.user_id)
 
     def _market(self, op: Op) -> Market:
-        if op.channel not in FEEDS:
+        if op.channel not in CHANNELS:
             raise broken_rule("channel", _CHANNELS, "INVALID_REQUEST")
-        return self._api.markets.named(op.symbol)
+        return self._api.state.markets.named(op.symbol)
 
     # The user's orders --------------------------------------------------------------------------
 
     def _order_report(self, user_id: str, report: Report) -> None:
-        self._put(_encode(order_event(self._api, report, user_id)).decode())
+        self._put(_encode(order_event(self._api.state, report, user_id)).decode())
 
     def _orders_lost(self) -> None:
         self.cut_off("ORDERS_INTERRUPTED", "reports may be missing: connect anew and query")

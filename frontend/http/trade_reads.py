@@ -12,23 +12,24 @@ import re
 import time
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from msgspec import Raw
 
+from engine.config import HttpSection
 from engine.trade_log.history import BackwardLog, trades_of
 from engine.trade_log.lines import LineFormatter, LoggedTrade
 from engine.trade_log.reader import Position
 from engine.trade_log.segments import TradeLogError
-from frontend.http.api import Api, Records
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.market import Market
 from frontend.http.models import TradesQuery, TradeView, WrittenTrades
-from frontend.http.reads import limited, newest_first
-from frontend.http.request import Request, read_query
-from frontend.http.searches import ThreadedSearches, Work
+from frontend.http.product_state import ProductState, Records, newest_first
+from frontend.http.queries import limited, read_query
+from frontend.http.searches import Searches, ThreadedSearches, Work
 from frontend.http.trade_rings import first_at, from_ring
 from frontend.past_trades import PastTrades
 from ipc.memory.ring import RingReader
@@ -73,34 +74,42 @@ class TradeReads:
     """One worker's access to trades. The log is read in threads of its own: pages by turns, a block
     each."""
 
-    def __init__(self, api: Api) -> None:
-        self._api = api
-        self._log = BackwardLog(api.plan.log_dir)
-        self._past = PastTrades(api.rings, api.plan.instruments, api.plan.log_dir)
+    def __init__(
+        self, state: ProductState, searches: Searches, log_dir: Path, config: HttpSection
+    ) -> None:
+        self._state = state
+        self._searches = searches
+        self._config = config
+        self._log = BackwardLog(log_dir)
+        self._past = PastTrades(state.rings, state.instruments, log_dir)
         self._thread = ThreadPoolExecutor(1, "last")
-        self._pages = ThreadedSearches("log", api.config.answer_timeout_s)
-        self._lines = LineFormatter(api.plan.instruments)
+        self._pages = ThreadedSearches("log", config.answer_timeout_s)
+        self._lines = LineFormatter(state.instruments)
         self._newest: dict[bytes, _Written] = {}
 
-    def trades(self, request: Request) -> WrittenTrades | Awaitable[WrittenTrades]:
-        """Show trades, newest first."""
-        api = self._api
-        published = [ring.published for ring in api.rings]
-        known = self._newest.get(request.query)
+    def trades(self, asked_for: bytes, who: str | None) -> WrittenTrades | Awaitable[WrittenTrades]:
+        """Return trades, newest first, as a query string asks; ``who`` asks, if that is known.
+
+        Raises ``ApiError``.
+        """
+        state, config = self._state, self._config
+        published = [ring.published for ring in state.rings]
+        known = self._newest.get(asked_for)
         if known is not None and known.published == published:
             return known.answer()
-        query = read_query(TradesQuery, request.query)
-        limit = limited(query.limit, api.config.default_trade_limit, api.config.max_trade_limit)
-        market = None if query.symbol is None else api.markets.named(query.symbol)
+        query = read_query(TradesQuery, asked_for)
+        limit = limited(query.limit, config.default_trade_limit, config.max_trade_limit)
+        market = None if query.symbol is None else state.markets.named(query.symbol)
         quoted = query.numbers == "string"
         page = self._begin(query, market)
         asked = query, market, page, limit, quoted
-        found = api.searches.run(request.user_id, self._page(request, published, *asked))
+        found = self._searches.run(who, self._page(asked_for, who, published, *asked))
         return found if isinstance(found, WrittenTrades) else _whole(found)
 
     def _page(
         self,
-        request: Request,
+        asked_for: bytes,
+        who: str | None,
         published: list[int],
         query: TradesQuery,
         market: Market | None,
@@ -120,10 +129,10 @@ class TradeReads:
             if not self._nothing_older(query, below):
                 rest = query, market, _Page(below, page.position), limit - count, quoted
                 search = self._older(*rest)
-                return self._with_older(written, count, search, request.user_id)
+                return self._with_older(written, count, search, who)
             cursor = None
         found = _Written(published, _joined(written), count, cursor)
-        self._remember(request.query, found)
+        self._remember(asked_for, found)
         return found.answer()
 
     async def _with_older(
@@ -172,7 +181,7 @@ class TradeReads:
         self._past.close()
 
     def _begin(self, query: TradesQuery, market: Market | None) -> _Page:
-        shards = self._api.plan.shards if market is None else [market.shard]
+        shards = self._state.shards if market is None else [market.shard]
         if query.cursor is not None:
             return _read_cursor(query.cursor, shards)
         below = dict.fromkeys(shards, 1 << 60)
@@ -183,13 +192,13 @@ class TradeReads:
             raise broken_rule("before", "must be the id of a trade of the symbol")
         if market is None and len(shards) > 1:
             # Other shards' trades are older where their time is.
-            found = self._api.rings[shard].read(sequence - 1, 1).records
+            found = self._state.rings[shard].read(sequence - 1, 1).records
             if not len(found) or found["trade_id"][0] != query.before:
                 raise broken_rule(
                     "before", "must come with a symbol where the trade is as old as that"
                 )
             when = int(found["timestamp_ns"][0])
-            for other, ring in enumerate(self._api.rings):
+            for other, ring in enumerate(self._state.rings):
                 below[other] = first_at(ring, when)
         below[shard] = sequence
         return _Page(below, None)
@@ -202,13 +211,13 @@ class TradeReads:
         for shard, first in below.items():
             if found:
                 yield
-            ring = self._api.rings[shard]
+            ring = self._state.rings[shard]
             found.append((yield from from_ring(ring, market, query, first, limit)))
         if len(found) == 1:
             return found[0]
         # A ring that gave up trades knows none before its oldest: what others have from before that
         # is read from the log, where the trades of all shards are in order.
-        rings = [self._api.rings[shard] for shard in below]
+        rings = [self._state.rings[shard] for shard in below]
         ends = [
             _end(ring, query) for ring, part in zip(rings, found, strict=True) if len(part) < limit
         ]
@@ -218,7 +227,7 @@ class TradeReads:
 
     def _nothing_older(self, query: TradesQuery, below: dict[int, int]) -> bool:
         """Return whether the rings had all that a page may have."""
-        rings = self._api.rings
+        rings = self._state.rings
         if all(rings[shard].oldest == 1 for shard in below):
             return True
         if query.from_ is None:
@@ -264,7 +273,7 @@ class TradeReads:
         return views, None
 
     def _ring_views(self, trades: Records) -> list[TradeView]:
-        by_number = self._api.markets.by_number
+        by_number = self._state.markets.by_number
         views = []
         for trade_id, _, time_ns, price, quantity, buy, sell, symbol, side, _ in trades.tolist():
             market = by_number[symbol]
@@ -283,7 +292,7 @@ class TradeReads:
         return views
 
     def _log_view(self, trade: LoggedTrade, quoted: bool) -> TradeView:
-        market = self._api.markets.named(trade.symbol)
+        market = self._state.markets.named(trade.symbol)
         return TradeView(
             trade.trade_id,
             trade.symbol,

@@ -3,9 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-from frontend.http.api import Records
 from frontend.http.market import Market
 from frontend.http.models import TradesQuery
+from frontend.http.product_state import Records
 from frontend.http.searches import Work
 from ipc.memory.ring import RingReader
 from ipc.records import TRADE

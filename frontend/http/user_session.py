@@ -1,16 +1,17 @@
 """One user of an HTTP worker, as a session of the worker's gateway: commands out, outcomes back.
 
-To the gateway it is a session like that of any client, but for what a connection has: nothing
-comes in by bytes, and it is never held back. A user whose window is full has commands refused as
-BUSY instead, for others wait behind them on the same connections.
+To the gateway it is a session like that of any client, but it is never held back. A user whose
+window is full has commands refused as BUSY instead, for others wait behind them on the same
+connections.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
 
-from frontend.gateway.client_connection import ClientConnection
+from frontend.gateway.account_channel import AccountChannel
 from frontend.gateway.gateway import Gateway
+from frontend.gateway.session import Session
 from frontend.http.errors import ApiError
 from frontend.http.exchange import Exchange
 from ipc.memory.order_table import OrderTableReader
@@ -41,7 +42,7 @@ Listener = Callable[[Report], None]
 Ended = Callable[["UserSession"], None]
 
 
-class UserSession(ClientConnection):
+class UserSession(Session):
     """``opened`` is called when it is open, or where it could not be, with ``session`` still 0;
     ``ended`` where it ends otherwise than by ``leave``."""
 
@@ -53,7 +54,10 @@ class UserSession(ClientConnection):
         opened: Ended,
         ended: Ended,
     ) -> None:
-        super().__init__(gateway)
+        self.gateway = gateway
+        self.session = self.stream = self.routed_bytes = 0
+        self.cancel_on_disconnect = False
+        self.sent_bytes_at_loss: dict[int, int] = {}
         self.user_id = user_id
         self.refusal = ""
         """Why it could not be opened."""
@@ -63,6 +67,7 @@ class UserSession(ClientConnection):
         """Commands under way by request_id, the oldest first."""
         self.listeners: dict[Listener, Callable[[], None]] = {}
         """Who hears of every report, and what is called where there will be no more."""
+        self._account: AccountChannel | None = None
         self._tables = tables
         self._opened, self._ended = opened, ended
         self._taken: dict[int, Exchange] = {}
@@ -83,11 +88,9 @@ class UserSession(ClientConnection):
             self._refuse(body, Reason.BUSY)
         elif exchange.sent_to is not None:
             link = gateway.router.matchers[exchange.sent_to]
-            refusal = link.refusal()
-            if refusal is None:
-                link.write_soon(HEADER.pack(len(body), self.stream) + body)
-                gateway.forwarded(self, 1)
-            else:
+            data = HEADER.pack(len(body), self.stream) + body
+            refusal = self._account.forward(link, data, 1, soon=True)
+            if refusal is not None:
                 self._refuse(body, refusal)
         else:
             assert isinstance(command, MassCancel)
@@ -119,7 +122,7 @@ class UserSession(ClientConnection):
             self.refusal = text
             self._opened(self)
             return
-        self.gateway.leave(self)
+        self.gateway.sessions.leave(self)
         for exchange in list(self.pending.values()):
             self._fail(exchange)
         self._ended(self)
@@ -188,8 +191,9 @@ class UserSession(ClientConnection):
     def _settle(self) -> None:
         """Finish every command that was taken and that nothing more can come of."""
         waiting = False
-        for order_id, exchange in list(self._taken.items()):
-            table = self._tables[shard_of(order_id)]
+        for exchange in list(self._taken.values()):
+            assert exchange.sent_to is not None  # a report answers it: it went to one shard
+            table = self._tables[exchange.sent_to]
             if exchange.is_settled(table):
                 self._finish(exchange)
             elif table.completed < exchange.sequence:
@@ -217,6 +221,3 @@ class UserSession(ClientConnection):
         del self.pending[exchange.request_id]
         if exchange.first is not None:
             self._taken.pop(exchange.first.order_id, None)
-
-    def _open(self) -> bool:
-        return True

@@ -13,26 +13,24 @@ import uvicorn
 import uvloop
 
 from engine.children import FINISH
+from engine.config import HttpSection
 from engine.plan import Plan
 from engine.process import Wakeup
 from frontend.gateway.linked_gateway import open_hall
 from frontend.http.access import Access
 from frontend.http.api import Api
 from frontend.http.app import App
-from frontend.http.candles import Candles
-from frontend.http.connection import PLACE, Bounds, connections
+from frontend.http.connection import PLACE, Bounds, Connection, connections
 from frontend.http.docs import page
 from frontend.http.door import Door, Limits, accept
-from frontend.http.feeds import Feeds
 from frontend.http.log_limits import limit_logs
 from frontend.http.openapi import describe
 from frontend.http.order_entry import OrderEntry
-from frontend.http.searches import Searches
+from frontend.http.product_state import ProductState
 from frontend.http.socket_protocol import Farewells, SocketProtocol
 from frontend.http.sockets import MAX_MESSAGE_BYTES
-from frontend.http.trade_reads import TradeReads
 from frontend.version import product_version
-from ipc.links.sockets import listen, notice_vanished
+from ipc.links.sockets import Address, listen, notice_vanished
 from ipc.links.tls import server_context
 from ipc.memory.status import StatusWriter
 
@@ -69,59 +67,16 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
 
 
 async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
-    address = plan.http_address
-    assert address is not None
-    settings = plan.config.http
-    api = Api(plan, status, product_version())
-    gateway = await open_hall(plan, plan.frontend_of_http(index), status, query_workers=0)
-    api.entry = OrderEntry(
-        gateway,
-        api.tables,
-        {market.number: market.shard for market in api.markets.all},
-        settings.answer_timeout_s,
-        settings.max_pending_orders,
-    )
-    api.searches = Searches(settings.answer_timeout_s)
-    api.trade_reads, api.candles, api.feeds = TradeReads(api), Candles(api), Feeds(api)
-    symbols = [market.symbol for market in api.markets.all]
-    description = describe(api.version, symbols, api.markets.default_symbol)
-    api.openapi, api.docs_page = msgspec.json.encode(description), page(description)
-    try:
-        sock = listen(address, shared=True)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        notice_vanished(sock, plan.config.frontend.peer_timeout_s)
-    except OSError as error:
-        sys.exit(f"http {index}: cannot listen on {address}: {error.strerror}")
-    access = Access(settings, address, encrypted=bool(plan.config.tls.certificate))
+    settings, tls = plan.config.http, plan.config.tls
+    api = await _open(plan, index, status)
+    address, sock = _listen(plan, index)
+    access = Access(settings, address, encrypted=bool(tls.certificate))
     app = App(api, access.admit)
-    bounds = Bounds(
-        settings.max_header_bytes,
-        settings.max_body_bytes,
-        settings.keep_alive_s,
-    )
+    bounds = Bounds(settings.max_header_bytes, settings.max_body_bytes, settings.keep_alive_s)
     door = Door(Limits.of(settings), bool(plan.config.keys), status)
     kind = connections(bounds, app.serve, access.admit, door)
-    server = Server(
-        uvicorn.Config(
-            app,
-            http=kind,
-            ws=SocketConnection,
-            ws_max_size=MAX_MESSAGE_BYTES,
-            ws_ping_interval=settings.heartbeat_s,
-            ws_ping_timeout=settings.heartbeat_s,
-            ws_per_message_deflate=False,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=settings.keep_alive_s,
-            timeout_graceful_shutdown=settings.answer_timeout_s,
-            backlog=1024,
-        )
-    )
-    context = server_context(plan.config.tls.certificate, plan.config.tls.key)
+    server = Server(_server_config(app, kind, settings))
+    context = server_context(tls.certificate, tls.key)
     serving = asyncio.ensure_future(server.serve([sock] if context is None else []))
     while not server.started and not serving.done():
         await asyncio.sleep(0.001)
@@ -141,9 +96,60 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
         sock.close()
     server.should_exit = True
     await serving
-    await api.entry.close()
-    api.trade_reads.close()
-    api.candles.close()
+    await api.close()
+
+
+async def _open(plan: Plan, index: int, status: StatusWriter) -> Api:
+    """Return what handlers use, linked to the matchers."""
+    settings, version = plan.config.http, product_version()
+    state = ProductState(plan)
+    markets = state.markets
+    entry = OrderEntry(
+        await open_hall(plan, plan.frontend_of_http(index), status, query_workers=0),
+        state.tables,
+        {market.number: market.shard for market in markets.all},
+        settings.answer_timeout_s,
+        settings.max_pending_orders,
+    )
+    symbols = [market.symbol for market in markets.all]
+    description = describe(version, symbols, markets.default_symbol)
+    return Api(
+        plan, status, version, state, entry, msgspec.json.encode(description), page(description)
+    )
+
+
+def _listen(plan: Plan, index: int) -> tuple[Address, socket.socket]:
+    """Return the address that all workers share, and this one's socket there."""
+    address = plan.http_address
+    assert address is not None
+    try:
+        sock = listen(address, shared=True)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        notice_vanished(sock, plan.config.frontend.peer_timeout_s)
+    except OSError as error:
+        sys.exit(f"http {index}: cannot listen on {address}: {error.strerror}")
+    return address, sock
+
+
+def _server_config(app: App, kind: type[Connection], settings: HttpSection) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=kind,
+        ws=SocketConnection,
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_ping_interval=settings.heartbeat_s,
+        ws_ping_timeout=settings.heartbeat_s,
+        ws_per_message_deflate=False,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=settings.answer_timeout_s,
+        backlog=1024,
+    )
 
 
 async def _until_stopped(server: Server, door: Door, status: StatusWriter, wakeup: Wakeup) -> None:

@@ -1,0 +1,57 @@
+"""What a worker sees of the product: its instruments, its users' names, and its shared memory."""
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.plan import Plan
+from frontend.http.errors import ApiError
+from frontend.http.market import Markets
+from frontend.http.names import AccountNames
+from ipc.memory.depth_board import BoardReader
+from ipc.memory.order_table import OrderTableReader
+from ipc.memory.ring import RingReader
+from ipc.memory.status import StatusReader
+from ipc.records import sequence_of, shard_of
+
+Records = npt.NDArray[np.void]
+
+
+class ProductState:
+    """One worker's readers. Nothing here is written."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.instruments = plan.instruments
+        self.shards = plan.shards
+        self.markets = Markets(plan.instruments, plan.config.http.default_symbol)
+        self.names = AccountNames(plan.accounts_paths)
+        self.page = StatusReader(plan.status_path)
+        self.rings = [RingReader(plan.ring_path(shard)) for shard in plan.shards]
+        self.tables = [OrderTableReader(plan.table_path(shard)) for shard in plan.shards]
+        self.boards = [BoardReader(plan.board_path(shard)) for shard in plan.shards]
+
+    def order(self, order_id: int, account: int | None) -> np.void:
+        """Return an order (ORDER), of ``account`` where one is given. Raises ``ApiError``."""
+        shard = shard_of(order_id)
+        found = self.tables[shard].get(order_id) if shard < len(self.tables) else None
+        if found is None or (account is not None and found["account"] != account):
+            raise ApiError(
+                "ORDER_NOT_FOUND",
+                f"order_id: no order {order_id} is known",
+                field="order_id",
+                rule="must be that of an order, live or ended not long ago",
+            )
+        return found
+
+    def made_trades(self, first_trade_id: int, count: int) -> list[list[int]]:
+        """Return the words of trades (TRADE) of one command, as many as the ring still has."""
+        first = sequence_of(first_trade_id)
+        return self.rings[shard_of(first_trade_id)].read_words(first - 1, count)
+
+
+def newest_first(records: Records, time: str) -> Records:
+    """Return records of several shards by a time, the latest first.
+
+    Each shard's come newest first, and those of one time, of one command, stay in that order.
+    """
+    ordered: Records = records[np.argsort(-records[time].astype(np.int64), kind="stable")]
+    return ordered

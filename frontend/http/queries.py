@@ -1,0 +1,63 @@
+"""What a query string asks for."""
+
+from functools import cache, lru_cache
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from frontend.http.errors import ApiError, broken_rule, of_validation
+from frontend.http.models import Query, lowered
+from ipc.decimals import is_whole
+
+Q = TypeVar("Q", bound=Query)
+MAX_QUERY_FIELDS = 32
+REMEMBERED_QUERIES = 1_024
+
+
+@cache
+def _whole_numbers(kind: type[Query]) -> frozenset[str]:
+    """Return the parameters of a query that are whole numbers."""
+    properties = msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"]
+    return frozenset(
+        name
+        for name, shape in properties.items()
+        if any(option.get("type") == "integer" for option in shape.get("anyOf", [shape]))
+    )
+
+
+@lru_cache(REMEMBERED_QUERIES)
+def read_query(kind: type[Q], text: bytes) -> Q:
+    """Return a query string as its type. Raises ``ApiError``."""
+    try:
+        pairs = parse_qsl(
+            text.decode(),
+            keep_blank_values=True,
+            strict_parsing=bool(text),
+            errors="strict",
+            max_num_fields=MAX_QUERY_FIELDS,
+        )
+    except ValueError:
+        raise ApiError("INVALID_REQUEST", "the query string must be name=value pairs") from None
+    fields: dict[str, str | int] = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ApiError("INVALID_REQUEST", "the query string must name each parameter once")
+    for name in _whole_numbers(kind) & fields.keys():
+        value = str(fields[name])
+        if is_whole(value):
+            fields[name] = int(value)
+    if "numbers" in fields:
+        fields["numbers"] = lowered(str(fields["numbers"]))
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        raise of_validation(error) from None
+
+
+def limited(asked: int | None, default: int, most: int, field: str = "limit") -> int:
+    """Return how many are wanted. Raises ``ApiError`` where that is more than is given."""
+    if asked is None:
+        return default
+    if asked > most:
+        raise broken_rule(field, f"must be at most {most}")
+    return asked
