@@ -17,6 +17,7 @@ from engine.children import FINISH
 from engine.config import parse_config
 from engine.plan import Plan
 from engine.process import ring_doorbell, run_member
+from engine.roles import MATCHER, PERSISTER, Member
 from engine.trade_log import persister
 from engine.trade_log.lines import trade_id_of
 from engine.trade_log.log import LogTail, TradeLog, TradeLogError
@@ -53,7 +54,7 @@ class Engine:
             text += f'tick_size = "{listed.tick.text(1)}"\nlot_size = "{listed.lot.text(1)}"\n'
         self.plan = Plan(parse_config(text, "test"), data_dir)
         self.plan.run_dir.mkdir(parents=True, mode=0o700)
-        slots = [ProcessSlot("persister", 0, None), ProcessSlot("matcher", 0, None)]
+        slots = [ProcessSlot(PERSISTER, 0, None, 0), ProcessSlot(MATCHER, 0, None)]
         create_status(self.plan.status_path, slots)
         for shard in self.plan.shards:
             create_ring(self.plan.ring_path(shard), shard, capacity, last_sequence)
@@ -93,7 +94,7 @@ class Engine:
 
     def process(self) -> BaseProcess:
         """Start a persister in a process of its own; return once it serves or has ended."""
-        arguments = (self.plan.config, str(self.plan.data_dir), "persister", 0)
+        arguments = (self.plan, Member(PERSISTER, 0, None, 0))
         process = shared_fork_server().Process(target=run_member, args=arguments, daemon=True)
         process.start()
         page = StatusReader(self.plan.status_path)
@@ -123,6 +124,7 @@ class Bell:
 
     def __init__(self, *script: Callable[[], object]) -> None:
         self.stopping = False
+        self.reader = 0
         self.timeouts: list[float | None] = []
         self._script = list(script)
 
@@ -159,7 +161,7 @@ def engine(make_engine: MakeEngine) -> Engine:
 
 class TestSteps:
     def test_a_step_logs_what_the_rings_hold(self, engine: Engine) -> None:
-        writer = engine.trade_log.persister()
+        writer = engine.persister()
         assert writer.step() == 0
         engine.publish(0, 5)
         engine.publish(1, 3)
@@ -176,7 +178,7 @@ class TestSteps:
         writer.close()
 
     def test_around_the_end_of_the_ring(self, engine: Engine) -> None:
-        writer = engine.trade_log.persister()
+        writer = engine.persister()
         for count in (40, 50, 64, 1, 63, 64):
             engine.publish(0, count)
             while writer.available():
@@ -186,7 +188,7 @@ class TestSteps:
 
     def test_batches_are_bounded(self, make_engine: MakeEngine) -> None:
         engine = make_engine(capacity=4 * BATCH_TRADES)
-        writer = engine.trade_log.persister()
+        writer = engine.persister()
         engine.publish(0, 2 * BATCH_TRADES + 7)
         engine.publish(1, 3)
         assert [writer.step() for _ in range(3)] == [BATCH_TRADES + 3, BATCH_TRADES, 7]
@@ -199,7 +201,7 @@ class TestSteps:
         log = TradeLog(engine.plan.log_dir, 1 << 20)
         log.append(make_lines(1, 1, held))  # and killed before the cursor moved
         log.close()
-        writer = engine.trade_log.persister()
+        writer = engine.persister()
         assert writer.step() == 10 - held
         assert engine.cursor(1) == 10
         engine.publish(1, 5)
@@ -214,7 +216,7 @@ class TestSteps:
         log = TradeLog(engine.plan.log_dir, 1 << 20)
         log.append(make_lines(1, 1, 98))
         log.close()
-        writer = engine.trade_log.persister()
+        writer = engine.persister()
         assert engine.counters()["missing_trades"] == 100 + 2
         engine.publish(1, 5)
         assert writer.step() == 5
@@ -224,13 +226,13 @@ class TestSteps:
     def test_a_torn_line_is_shown(self, engine: Engine) -> None:
         engine.plan.log_dir.mkdir()
         (engine.plan.log_dir / ACTIVE).write_bytes(make_lines(0, 1, 1)[:-1])
-        writer = engine.trade_log.persister()
+        writer = engine.persister()
         assert engine.counters()["torn_bytes_cut"] == len(make_lines(0, 1, 1)) - 1
         writer.close()
 
     def test_segments_are_shown(self, make_engine: MakeEngine) -> None:
         engine = make_engine(settings="segment_bytes = 4096")
-        writer = engine.trade_log.persister()
+        writer = engine.persister()
         engine.publish(0, 60)
         writer.step()
         closed = len(closed_segments(engine.plan.log_dir))
@@ -250,7 +252,7 @@ class TestOrderOfSteps:
         self, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, fsync: bool, call: str
     ) -> None:
         engine = make_engine(settings=f"fsync = {str(fsync).lower()}")
-        writer = engine.trade_log.persister()
+        writer = engine.persister()
         engine.publish(0, 5)
         engine.publish(1, 5)
         real = getattr(os, call)
@@ -287,7 +289,7 @@ class TestOrderOfSteps:
             seen.append((engine.drained(), wakeups))
 
         bell = Bell(look, look)
-        writer = engine.trade_log.persister()
+        writer = engine.persister()
         writer.run(bell)
         assert published
         assert bell.timeouts == [TRICKLE_WAIT_S, IDLE_WAIT_S]
@@ -310,7 +312,7 @@ class TestOrderOfSteps:
             engine.publish(0, trades)
 
         bell = Bell(look, trade, look, look)
-        writer = engine.trade_log.persister()
+        writer = engine.persister()
         writer.run(bell)
         assert bell.timeouts == [IDLE_WAIT_S, IDLE_WAIT_S, pause_s, IDLE_WAIT_S]
         assert asked == [[[0], [0]], [[0], [0]], [[], []], [[0], [0]]]
@@ -318,7 +320,7 @@ class TestOrderOfSteps:
 
     def test_all_is_logged_before_it_stops(self, make_engine: MakeEngine) -> None:
         engine = make_engine(capacity=4 * BATCH_TRADES)
-        writer = engine.trade_log.persister()
+        writer = engine.persister()
         engine.publish(0, 3 * BATCH_TRADES)
         bell = Bell()
         bell.stopping = True
@@ -333,7 +335,7 @@ class TestFailingDisk:
     @pytest.mark.parametrize("room", [0, 1, 200, 1000, 3000])
     def test_no_room(self, disk: Disk, make_engine: MakeEngine, room: int, fsync: bool) -> None:
         engine = make_engine(settings=f"fsync = {str(fsync).lower()}")
-        writer = engine.trade_log.persister()
+        writer = engine.persister()
         engine.publish(0, 10)
         engine.publish(1, 10)
         disk.room = room
@@ -358,7 +360,7 @@ class TestFailingDisk:
         self, disk: Disk, make_engine: MakeEngine
     ) -> None:
         engine = make_engine(settings="fsync = true\nsegment_bytes = 4096")
-        writer = engine.trade_log.persister()
+        writer = engine.persister()
         engine.publish(0, 10)
         assert writer.step() == 10
         disk.sync_errors = 1
@@ -380,7 +382,7 @@ class TestFailingDisk:
         self, disk: Disk, engine: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(persister, "RETRY_S", 0)
-        writer = engine.trade_log.persister()
+        writer = engine.persister()
         engine.publish(0, 10)
         disk.room = 0
         bell = Bell()
@@ -401,7 +403,7 @@ class TestFailingDisk:
 
         monkeypatch.setattr(persister, "STOP_RETRIES", 2)
         monkeypatch.setattr(time, "sleep", one_line_more)
-        writer = engine.trade_log.persister()
+        writer = engine.persister()
         engine.publish(1, 20)
         disk.room = 0
         bell = Bell()
@@ -426,7 +428,7 @@ class TestProcess:
             until(lambda: bool(engine.rings[0].wakeups()))
             engine.publish(0, count)
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
-                ring_doorbell(bell, engine.plan.doorbell_path)
+                ring_doorbell(bell, engine.plan.doorbell_path(0))
             until(engine.drained)
         finish(process)
         assert process.exitcode == 0

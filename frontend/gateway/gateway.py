@@ -13,7 +13,7 @@ between two deliveries, so it ends just where the next one begins.
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 from engine.config import FrontendSection
 from frontend.gateway.account_channel import AccountChannel
@@ -135,7 +135,7 @@ class Gateway:
         """
         if channel.is_open and not (channel.sessions or channel.waiting or channel.under_way):
             channel.close()
-            for link in self.router.matchers:
+            for link in self.router.matchers.values():
                 link.close_stream(channel.number)
             if not channel.is_registered:
                 self._registry.dismiss(channel.account)
@@ -162,7 +162,7 @@ class Gateway:
             self._admit_waiting(channel)
 
     def _add(self, account: int) -> AccountChannel:
-        shards = len(self.router.matchers)
+        shards = list(self.router.matchers)
         former = self._take_retired()
         number = len(self._channels) + 1 if former is None else former.number
         channel = AccountChannel(number, account, shards, self.config.window)
@@ -199,7 +199,7 @@ class Gateway:
     def _open(self, channel: AccountChannel) -> None:
         matchers = self.router.matchers
         self._retired.pop(channel.number, None)
-        channel.open({shard for shard, link in enumerate(matchers) if link.connected})
+        channel.open({shard for shard, link in matchers.items() if link.connected})
         for link in self.router.all():
             link.open_stream(channel.number, channel.account, False)
         if channel.opening:
@@ -241,7 +241,7 @@ class Gateway:
 
     def _tell_matchers(self, channel: AccountChannel) -> None:
         """Say to the matchers whether a session of the account asks for cancel on disconnect."""
-        for link in self.router.matchers:
+        for link in self.router.matchers.values():
             link.open_stream(channel.number, channel.account, channel.cancels_on_disconnect)
 
     def close_silent(self, now_s: float) -> None:
@@ -324,7 +324,7 @@ class Gateway:
 
     def link_found(self) -> None:
         """Show how many matchers cannot be reached."""
-        down = sum(not link.connected for link in self.router.matchers)
+        down = sum(not link.connected for link in self.router.matchers.values())
         self.status.set("shards_down", down)
 
     def link_lost(self, shard: int | None) -> None:
@@ -377,8 +377,8 @@ class Gateway:
 
         Refused whole where one matcher cannot take it.
         """
-        matchers: Sequence[BackendLink] = self.router.matchers
-        for link in matchers:
+        matchers: Mapping[int, BackendLink] = self.router.matchers
+        for link in matchers.values():
             refusal = link.refusal()
             if refusal is not None:
                 self.status.add_reject(refusal)
@@ -386,9 +386,9 @@ class Gateway:
                 connection.deliver(frame(reject(request, refusal, time.time_ns())))
                 return
         self.forwarded(connection, 1)
-        self._mass_cancels.begin(connection.stream, message, range(len(matchers)))
+        self._mass_cancels.begin(connection.stream, message, matchers)
         data = frame(message, connection.stream | FRONTEND_STREAM)
-        for link in matchers:
+        for link in matchers.values():
             link.write(data)
 
     def channels_to_open(

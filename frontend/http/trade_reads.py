@@ -85,7 +85,7 @@ class TradeReads:
     def trades(self, request: Request) -> WrittenTrades | Awaitable[WrittenTrades]:
         """Show trades, newest first."""
         api = self._api
-        published = [ring.published for ring in api.rings]
+        published = [ring.published for ring in api.rings.values()]
         known = self._newest.get(request.query)
         if known is not None and known.published == published:
             return known.answer()
@@ -189,7 +189,7 @@ class TradeReads:
                     "before", "must come with a symbol where the trade is as old as that"
                 )
             when = int(found["timestamp_ns"][0])
-            for other, ring in enumerate(self._api.rings):
+            for other, ring in self._api.rings.items():
                 below[other] = first_at(ring, when)
         below[shard] = sequence
         return _Page(below, None)

@@ -7,12 +7,13 @@ BUSY instead, for others wait behind them on the same connections.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from frontend.gateway.client_connection import ClientConnection
 from frontend.gateway.gateway import Gateway
 from frontend.http.errors import ApiError
 from frontend.http.exchange import Exchange
+from frontend.roles import HTTP
 from ipc.memory.order_table import OrderTableReader
 from ipc.memory.status import counter_place
 from ipc.records import shard_of
@@ -33,7 +34,7 @@ from ipc.wire.rejects import reject, request_of
 SETTLE_S = 0.0005
 """How soon a command that has not had all its effects is looked at again."""
 
-_COMMANDS = counter_place("http", "commands")
+_COMMANDS = counter_place(HTTP, "commands")
 _REDUCE = int(CommandType.REDUCE)
 _decode = server_decoder.decode
 
@@ -49,7 +50,7 @@ class UserSession(ClientConnection):
         self,
         gateway: Gateway,
         user_id: str,
-        tables: list[OrderTableReader],
+        tables: Mapping[int, OrderTableReader],
         opened: Ended,
         ended: Ended,
     ) -> None:
