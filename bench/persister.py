@@ -20,6 +20,7 @@ from bench.measure import Contenders, interleaved, machine, table, versions
 from engine.books.contract import Records
 from engine.config import Config, InstrumentSection, PersisterSection
 from engine.plan import Plan
+from engine.roles import PERSISTER
 from engine.trade_log.lines import LineFormatter, parse_lines
 from engine.trade_log.persister import BATCH_TRADES, Persister
 from ipc.memory.ring import RingWriter, create_ring
@@ -115,7 +116,7 @@ class Bench:
         self.clear()
         plan = plan_of(self.directory, fsync)
         plan.run_dir.mkdir(parents=True, mode=0o700)
-        create_status(plan.status_path, [ProcessSlot("persister", 0, None)])
+        create_status(plan.status_path, [ProcessSlot(PERSISTER, 0, None, 0)])
         for shard in plan.shards:
             create_ring(plan.ring_path(shard), shard, 1 << (len(self.trades) - 1).bit_length(), 0)
         RingWriter(plan.ring_path(SHARD)).publish(self.trades)

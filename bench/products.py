@@ -19,6 +19,7 @@ from bench.traffic import Traffic
 from engine.config import Config
 from engine.plan import Plan
 from frontend.launch import running_engine
+from frontend.roles import ROLES
 from ipc.memory.ring import RingReader
 from ipc.memory.status import StatusReader
 
@@ -168,7 +169,7 @@ def bare_product(
 ) -> Iterator[tuple[Target, dict[str, list[int]]]]:
     """Run a bare chain with as many matchers as a product, and on the same cores."""
     cores: dict[str, Sequence[int | None]] = {
-        role: [member.core for member in plan.members if member.role == role]
+        role: [member.core for member in ROLES.members(plan) if member.role.name == role]
         for role in ("frontend", "matcher")
     }
     matchers, tcp = plan.config.engine.matchers, bool(plan.config.frontend.tcp)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.measure import interleaved, machine, table, versions
+from engine.roles import MATCHER
 from ipc.memory.depth_board import BoardReader, BoardWriter, create_board
 from ipc.memory.mapping import SHARED_MEMORY
 from ipc.memory.order_table import OrderTableReader, OrderTableWriter, create_table
@@ -140,7 +141,7 @@ def reading(directory: Path) -> dict[str, Operation]:
     create_board(directory / "board", 0, [1], LEVELS)
     writer, board = BoardWriter(directory / "board"), BoardReader(directory / "board")
     levels = np.ones(LEVELS, LEVEL)
-    create_status(directory / "status", [ProcessSlot("matcher", 0, None)])
+    create_status(directory / "status", [ProcessSlot(MATCHER, 0, None)])
     status = StatusWriter(directory / "status", "matcher", 0)
     mine = len(orders.of_account(7, limit=ENDED))
     return {

@@ -35,6 +35,7 @@ from engine.trade_log.lines import to_records
 from engine.trade_log.log import read_trades
 from engine.trade_log.persister import Persister
 from engine.trade_log.repair import repaired_log
+from frontend.roles import ROLES
 from ipc.memory.order_table import OrderTableWriter, create_table
 from ipc.memory.ring import REPORTS, RingReader
 from ipc.memory.status import StatusWriter
@@ -252,7 +253,7 @@ class Simulation:
             )
             shutil.rmtree(plan.run_dir, ignore_errors=True)
             plan.run_dir.mkdir(parents=True, mode=0o700)
-            create_shared(plan, repaired.last_sequences)
+            create_shared(plan, ROLES.members(plan), repaired.last_sequences)
             self._start_persister()
         except CrashError:
             self._die()

@@ -16,7 +16,9 @@ import numpy.typing as npt
 
 from engine.config import Config
 from engine.plan import Plan
+from engine.roles import PERSISTER
 from engine.trade_log.persister import Persister
+from frontend.roles import QUERY, ROLES
 from ipc.memory.ring import RingReader, RingWriter, create_ring
 from ipc.memory.status import ProcessSlot, StatusWriter, create_status
 from ipc.records import TRADE, make_id
@@ -59,7 +61,7 @@ def persister_alone(config: Config, seed: int, parent: Path | None = None) -> Wo
         plan = Plan(config, Path(path))
         plan.run_dir.mkdir(parents=True, mode=0o700)
         stack.callback(_remove, plan)
-        create_status(plan.status_path, [ProcessSlot("persister", 0, None)])
+        create_status(plan.status_path, [ProcessSlot(PERSISTER, 0, None, 0)])
         for shard in plan.shards:
             create_ring(plan.ring_path(shard), shard, TRADES, 0)
         RingWriter(plan.ring_path(0)).publish(_trades(plan, seed))
@@ -131,7 +133,7 @@ def reader(plan: Plan, ring: Path) -> Iterator[Reader]:
     """Run a reader of a ring, on the core of the product's query worker."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    core = plan.member("query", 0).core
+    core = next(m.core for m in ROLES.members(plan) if m.role == QUERY)
     process = context.Process(target=_read, args=(ring, core, theirs), daemon=True)
     process.start()
     theirs.close()

@@ -35,8 +35,8 @@ SUPERVISOR_VARIABLE = "SHARDBOOK_SUPERVISOR"
 PROGRESS_VARIABLE = "SHARDBOOK_WARM_PROGRESS"
 """Environment variable of the fork server: the file in which it says what it compiles."""
 
-BOOK_VARIABLE = "SHARDBOOK_WARM_BOOK"
-"""Environment variable of the fork server: the book that will match."""
+PRELOAD_VARIABLE = "SHARDBOOK_PRELOAD"
+"""Environment variable of the fork server: what it is to load, see ``engine.roles.Preload``."""
 
 SAFE_PATH = "PYTHONSAFEPATH"
 """Environment variable: a process does not look for modules in the directory where it starts."""

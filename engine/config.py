@@ -8,7 +8,7 @@ import re
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -184,6 +184,8 @@ class Config(Section, frozen=True):
     http: HttpSection = HttpSection()
     tls: TlsSection = TlsSection()
     keys: Annotated[list[KeySection], Meta(max_length=100_000)] = []
+    roles: dict[str, dict[str, Any]] = {}
+    """``[roles.NAME]``: the settings of roles that are not named above, by their rows."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     umask: Annotated[str, Meta(pattern="^[0-7]{3}$")] = "077"
 
@@ -234,6 +236,18 @@ def parse_config(text: str, source: str) -> Config:
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
     return config
+
+
+S = TypeVar("S", bound=Section)
+
+
+def role_section(config: Config, name: str, kind: type[S]) -> S:
+    """Return the section ``[roles.NAME]`` as what its role says it is. Raises ``ConfigError``."""
+    tree = config.roles.get(name, {})
+    try:
+        return msgspec.convert(tree, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"roles.{clipped(name)}.{_explain(str(error), tree, kind)}") from None
 
 
 def check_config(config: Config) -> None:
@@ -346,13 +360,12 @@ def _instrument(position: int, section: InstrumentSection, matchers: int) -> Ins
     return Instrument(position + 1, section.symbol, tick, lot, low, high, room, shard, own)
 
 
-def _explain(error: str, tree: dict[str, Any]) -> str:
+def _explain(error: str, tree: dict[str, Any], kind: Any = Config) -> str:
     """Turn msgspec's "... - at `$.engine.book`" into key, value and what is allowed."""
     problem, _, where = error.partition(" - at `$")
     keys = where.rstrip("`").replace("[", ".[").strip(".").split(".") if where else []
     keys = [key for key in keys if key]
     value: Any = tree
-    kind: Any = Config
     for key in keys:
         if key == "[...]":
             return _explain_item(error, tree, keys)

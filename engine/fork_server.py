@@ -11,7 +11,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from engine.children import BOOK_VARIABLE, PROGRESS_VARIABLE, SUPERVISOR_VARIABLE, starting
+from engine.children import PRELOAD_VARIABLE, PROGRESS_VARIABLE, SUPERVISOR_VARIABLE, starting
+from engine.roles import Preload
 
 SLOW_WARM_S = 4.0
 """Loading compiled code takes less; what takes longer compiles, and says so."""
@@ -32,7 +33,7 @@ class ForkServer:
     A supervisor that was itself made by a fork server shares that one, which others end.
     """
 
-    def __init__(self, book: str, progress: Path) -> None:
+    def __init__(self, preload: Preload, progress: Path) -> None:
         self.context = multiprocessing.get_context("forkserver")
         self._started = False
         # It looks for what to import before it learns this process's sys.path.
@@ -42,7 +43,7 @@ class ForkServer:
         self._environment = {
             "PYTHONPATH": os.pathsep.join([here, *filter(None, known)]),
             SUPERVISOR_VARIABLE: str(os.getpid()),
-            BOOK_VARIABLE: book,
+            PRELOAD_VARIABLE: preload.text(),
             PROGRESS_VARIABLE: str(progress),
         }
 

@@ -1,9 +1,8 @@
-"""What one running product consists of: its processes, their cores, and every path they share."""
+"""What the processes of one running product share: its configuration, cores, and every path."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
 from engine.config import Config
 from ipc.instruments import Instrument
@@ -11,36 +10,36 @@ from ipc.links.sockets import Address, parse_address
 from ipc.memory.mapping import run_directory
 
 LOCK_FILE = "lock"
-Role = Literal["supervisor", "frontend", "matcher", "persister", "query", "http"]
-
-
-@dataclass(frozen=True)
-class Member:
-    """One process: what it does, which of its kind it is, and the core it is pinned to."""
-
-    role: Role
-    index: int
-    core: int | None
 
 
 class Plan:
-    """The configuration as it is carried out in one data directory."""
+    """The configuration as it is carried out in one data directory: by ``shards`` of all that there
+    are, or by each of them. A shard's number is its name, and no place in a list."""
 
-    def __init__(self, config: Config, data_dir: Path | None = None) -> None:
+    def __init__(
+        self, config: Config, data_dir: Path | None = None, shards: Iterable[int] | None = None
+    ) -> None:
         self.config = config
         self.data_dir = (data_dir or Path(config.data_dir)).absolute()
         self.run_dir = run_directory(self.data_dir)
-        self.instruments = config.listed()
-        self.shards = list(range(config.engine.matchers))
-        self.members = _members(config)
+        self.shards = sorted(range(config.engine.matchers) if shards is None else set(shards))
+        held = set(self.shards)
+        self.instruments = [i for i in config.listed() if i.shard in held]
+        self.cores: list[int | None] = [None]
+        if config.engine.pin:
+            self.cores = [*sorted(os.sched_getaffinity(0))]
+
+    def __reduce__(self) -> tuple[type["Plan"], tuple[Config, Path, list[int]]]:
+        """Go to another process as what it is made of."""
+        return Plan, (self.config, self.data_dir, self.shards)
+
+    def with_config(self, config: Config) -> "Plan":
+        """Return what another configuration makes of the same shards in the same directory."""
+        return Plan(config, self.data_dir, self.shards)
 
     def instruments_of(self, shard: int) -> list[Instrument]:
         """Return the instruments that a shard holds, by number."""
         return [instrument for instrument in self.instruments if instrument.shard == shard]
-
-    def member(self, role: Role, index: int) -> Member:
-        """Return one process of the plan."""
-        return next(m for m in self.members if m.role == role and m.index == index)
 
     def addresses_of(self, frontend: int) -> list[Address]:
         """Return where one frontend listens: its Unix socket, and TCP where it is configured."""
@@ -59,7 +58,7 @@ class Plan:
         inner = [self.matcher_address(shard) for shard in self.shards]
         inner += [self.query_address(index) for index in range(self.config.query.workers)]
         paths = [address.path for address in [*self.addresses(), *inner] if address.path]
-        return [*paths, str(self.doorbell_path)]
+        return [*paths, str(self.doorbell_path(0))]
 
     @property
     def frontends(self) -> int:
@@ -109,10 +108,9 @@ class Plan:
         """The mapping where every process shows its state."""
         return self.run_dir / "status"
 
-    @property
-    def doorbell_path(self) -> Path:
-        """The datagram socket on which matchers wake the persister."""
-        return self.run_dir / "persister.bell"
+    def doorbell_path(self, reader: int) -> Path:
+        """The datagram socket on which matchers wake a gating reader of their trade rings."""
+        return self.run_dir / f"reader-{reader}.bell"
 
     def ring_path(self, shard: int) -> Path:
         """The mapping of a shard's trade ring."""
@@ -158,33 +156,3 @@ class Plan:
     def query_address(self, index: int) -> Address:
         """Where a query worker listens for frontends."""
         return Address(path=str(self.run_dir / f"query-{index}.sock"))
-
-
-def _members(config: Config) -> list[Member]:
-    """Deal processes to cores: matchers own theirs, all else shares what is left.
-
-    With two cores the first serves frontend, persister and queries, the second the matchers; with
-    one everything shares it; with more each matcher has one of its own while there are enough.
-    """
-    cores: list[int | None] = [None]
-    if config.engine.pin:
-        cores = []
-        cores += sorted(os.sched_getaffinity(0))
-    matchers = config.engine.matchers
-    own = min(matchers, max(1, len(cores) - 1))
-    matcher_cores = cores[-own:]
-    shared = cores[:-own] or cores
-    side: list[tuple[Role, int]] = [("supervisor", 0)]
-    side += [("frontend", index) for index in range(config.frontend.processes)]
-    side += [("persister", 0)]
-    side += [("query", index) for index in range(config.query.workers)]
-    if config.http.address:
-        side += [("http", index) for index in range(config.http.workers)]
-    members = [
-        Member(role, index, shared[place % len(shared)]) for place, (role, index) in enumerate(side)
-    ]
-    members += [
-        Member("matcher", shard, matcher_cores[shard % len(matcher_cores)])
-        for shard in range(matchers)
-    ]
-    return members

@@ -2,14 +2,13 @@
 
 import gc
 import importlib
-import os
 
-from engine.children import BOOK_VARIABLE
-from engine.process import ENTRIES
+from engine.roles import told_to_load
 from engine.warm import warm
 
-for _entry in ENTRIES.values():
-    importlib.import_module(_entry.partition(":")[0])
-warm(os.environ.get(BOOK_VARIABLE, "reference"))
+_told = told_to_load()
+for _module in _told.modules:
+    importlib.import_module(_module)
+warm(_told.book, _told.steps)
 gc.collect()
 gc.freeze()  # shared with all processes made from here: a collection would copy what it looks at

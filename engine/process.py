@@ -1,7 +1,7 @@
 """The life of one process: pinned, stopped by signal, never outliving its parent.
 
 The supervisor starts every process through ``run_member``; what the process does is the function
-that ``ENTRIES`` names for its role, called with a ``Wakeup``.
+that its role's row names, called with a ``Wakeup``.
 """
 
 import contextlib
@@ -18,20 +18,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from engine.children import ENDING, FINISH, take
-from engine.config import Config
 from engine.outlet import count_lost_lines, open_outlets
-from engine.plan import Plan, Role
+from engine.plan import Plan
+from engine.roles import Member
 from ipc.memory.status import StatusWriter
-
-ENTRIES: dict[Role, str] = {
-    "frontend": "frontend.gateway.server:run",
-    "matcher": "engine.shard.matcher:run",
-    "persister": "engine.trade_log.persister:run",
-    "query": "frontend.reads.query_worker:run",
-    "http": "frontend.http.worker:run",
-}
-"""Where each role's work begins: ``module:function``, taking (plan, index, status, wakeup)."""
-
 
 HALTED = 3
 """Exit code of a process that can keep nothing: starting it again would not help."""
@@ -39,10 +29,14 @@ _NOT_OURS = object()
 
 
 class Wakeup:
-    """What a process waits on beside its own sockets: ``FINISH``, its parent, a doorbell."""
+    """What a process waits on beside its own sockets: ``FINISH``, its parent, a doorbell.
 
-    def __init__(self, doorbell: Path | None = None) -> None:
+    ``reader``: which of the gating readers of trade rings it is, if any, and the doorbell is for.
+    """
+
+    def __init__(self, doorbell: Path | None = None, reader: int | None = None) -> None:
         self.stopping = False
+        self.reader = reader
         self._selector = selectors.DefaultSelector()
         self._signal_reader, self._signal_writer = socket.socketpair()
         for end in (self._signal_reader, self._signal_writer):
@@ -92,21 +86,20 @@ def ring_doorbell(bell: socket.socket, path: Path) -> None:
         bell.sendto(b"\0", str(path))
 
 
-def run_member(config: Config, data_dir: str, role: Role, index: int) -> NoReturn:
+def run_member(plan: Plan, member: Member) -> NoReturn:
     """Be one process of the product, from its start to its exit."""
-    os.umask(config.file_mask())
-    plan = Plan(config, Path(data_dir))
-    member = plan.member(role, index)
+    os.umask(plan.config.file_mask())
     if member.core is not None:
         os.sched_setaffinity(0, {member.core})
-    wakeup = Wakeup(plan.doorbell_path if role == "persister" else None)
+    reader = member.reader
+    wakeup = Wakeup(None if reader is None else plan.doorbell_path(reader), reader)
     open_outlets()
-    logging.basicConfig(level=config.log_level)
-    status = StatusWriter(plan.status_path, role, index)
+    logging.basicConfig(level=plan.config.log_level)
+    status = StatusWriter(plan.status_path, member.role.name, member.index)
     status.start(os.getpid(), time.time_ns())
     count_lost_lines(lambda: status.add("lost_lines", 1))
-    module, _, function = ENTRIES[role].partition(":")
-    getattr(importlib.import_module(module), function)(plan, index, status, wakeup)
+    module, _, function = member.role.entry.partition(":")
+    getattr(importlib.import_module(module), function)(plan, member.index, status, wakeup)
     status.stop()
     sys.exit(0)
 

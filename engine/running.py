@@ -11,19 +11,26 @@ from engine.config import Config
 from engine.plan import Plan
 
 
+class _Left(msgspec.Struct, forbid_unknown_fields=True):
+    config: Config
+    shards: list[int]
+
+
 def leave_config(plan: Plan) -> None:
     """Leave a product's configuration, in the place of an earlier one. Raises OSError."""
     aside = plan.config_path.with_suffix(".new")
     aside.unlink(missing_ok=True)
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(plan.config))
+        file.write(msgspec.json.encode(_Left(plan.config, plan.shards)))
     aside.rename(plan.config_path)
 
 
-def left_config(plan: Plan) -> Config | None:
-    """Return the configuration that was left; None where none is. Raises ``MsgspecError``."""
+def left_plan(plan: Plan) -> Plan | None:
+    """Return the plan by the configuration that was left; None where none is. Raises
+    ``MsgspecError``."""
     try:
-        return msgspec.json.decode(plan.config_path.read_bytes(), type=Config)
+        left = msgspec.json.decode(plan.config_path.read_bytes(), type=_Left)
     except FileNotFoundError:
         return None
+    return Plan(left.config, plan.data_dir, left.shards)

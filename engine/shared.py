@@ -1,17 +1,18 @@
 """The shared memory of a product, laid out anew at its start."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from engine.books.contract import Records
 from engine.plan import Plan
+from engine.roles import Member, slots
 from ipc.memory.depth_board import create_board
 from ipc.memory.mapping import MappingError
 from ipc.memory.order_table import create_table
 from ipc.memory.ring import REPORTS, RingReader, RingWriter, create_ring
-from ipc.memory.status import ProcessSlot, create_status
+from ipc.memory.status import create_status
 from ipc.records import REPORT
 
 
@@ -46,16 +47,20 @@ def left_reports(plan: Plan) -> dict[int, LeftReports]:
 
 
 def create_shared(
-    plan: Plan, logged: Mapping[int, int], left: Mapping[int, LeftReports] | None = None
+    plan: Plan,
+    members: Sequence[Member],
+    logged: Mapping[int, int],
+    left: Mapping[int, LeftReports] | None = None,
 ) -> None:
-    """Make every mapping. Trade rings are empty and go on after each shard's last trade in the log;
-    report rings hold what was ``left``.
+    """Make every mapping, for the ``members`` of a product. Trade rings are empty and go on after
+    each shard's last trade in the log; report rings hold what was ``left``.
 
     Raises ``MappingError``.
     """
     engine = plan.config.engine
+    readers = sum(member.reader is not None for member in members)
     for shard in plan.shards:
-        create_ring(plan.ring_path(shard), shard, engine.ring_trades, logged.get(shard, 0))
+        create_ring(plan.ring_path(shard), shard, engine.ring_trades, logged.get(shard, 0), readers)
         create_ring(plan.report_ring_path(shard), shard, engine.ring_reports, 0, 0, REPORTS)
         create_ring(plan.kept_reports_path(shard), shard, engine.kept_reports, 0, 0, REPORTS)
         create_table(plan.table_path(shard), shard, plan.table_capacity(shard), engine.ended_orders)
@@ -68,4 +73,4 @@ def create_shared(
         path, first = plan.report_ring_path(shard), last - len(reports) + 1
         create_ring(path, shard, engine.ring_reports, first - 1, 0, REPORTS)
         RingWriter(path, REPORTS).publish_new(reports, first)
-    create_status(plan.status_path, [ProcessSlot(m.role, m.index, m.core) for m in plan.members])
+    create_status(plan.status_path, slots(members))

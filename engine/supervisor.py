@@ -13,20 +13,20 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from engine.children import FINISH, has_ended, heeded, take
-from engine.config import Config
 from engine.errand import ErrandError, run_errand
 from engine.fork_server import ForkServer, ForkServerError
 from engine.outlet import count_lost_lines
 from engine.places import PlaceError, make_directories, make_run_directory, remove_run_directory
-from engine.plan import Member, Plan
+from engine.plan import Plan
 from engine.ports import PortError, reserve_ports
 from engine.process import HALTED, run_member
+from engine.roles import MATCHER, SUPERVISOR, Member, Preload, Role, RoleTable
 from engine.running import leave_config
 from engine.shard.snapshot_schedule import Schedule
 from engine.shared import create_shared, left_reports
@@ -69,8 +69,10 @@ class StoppedError(RuntimeError):
 class Supervisor:
     """One running product. Use ``start``, ``watch``, ``stop``, in this order."""
 
-    def __init__(self, plan: Plan, announce: Announce) -> None:
+    def __init__(self, plan: Plan, announce: Announce, roles: RoleTable) -> None:
         self.plan = plan
+        self.roles = roles
+        self.members = roles.members(plan)
         self.stopping = False
         self._told, self._teller = os.pipe()
         os.set_blocking(self._teller, False)
@@ -81,7 +83,8 @@ class Supervisor:
         self._processes: dict[Member, BaseProcess] = {}
         self._returning: dict[Member, int] = {}
         """Processes started again that do not serve yet, and how often they have died so far."""
-        self._fork_server = ForkServer(plan.config.engine.book, plan.run_dir / "warming")
+        preload = Preload(plan.config.engine.book, roles.modules, roles.warm)
+        self._fork_server = ForkServer(preload, plan.run_dir / "warming")
         self._lock = -1
         self._made = False
         """Whether the run directory is this product's."""
@@ -103,8 +106,8 @@ class Supervisor:
             self._fork_server.start(self._announce, lambda: self.stopping)
         except ForkServerError as error:
             raise ServeError(str(error)) from None
-        for role in ("matcher", "query", "persister", "frontend", "http"):
-            for member in self.plan.members:
+        for role in self.roles.started():
+            for member in self.members:
                 if member.role == role:
                     self._go_on()
                     self._start(member)
@@ -148,24 +151,25 @@ class Supervisor:
 
     def _replace(self, member: Member, exit_code: int) -> None:
         """Start a process that died again, or give it up."""
-        name = f"{member.role} {member.index}"
+        name = member.name
         if exit_code == UNKNOWN and not has_ended(self._processes[member].pid or 0):
             raise ServeError(_NO_FORK_SERVER)
         self._processes.pop(member).close()
         deaths = self._returning.pop(member, 0) + 1
-        if deaths > MOST_DEATHS and member.role != "matcher":
+        if deaths > MOST_DEATHS and not member.role.halts:
             raise ServeError(f"{name} died {deaths} times in a row (exit code {exit_code})")
         if exit_code == HALTED or deaths > MOST_DEATHS:
             self.clean = False
-            StatusWriter(self.plan.status_path, member.role, member.index).halt()
+            self._slot(member).halt()
             self._announce(
-                f"{name} has halted (exit code {exit_code}): its shard is down until the product "
-                "is started again; its error is above"
+                f"{name} has halted (exit code {exit_code}): "
+                f"{member.role.halts or 'it is missing'} until the product is started again; "
+                "its error is above"
             )
             return
         self._announce(f"{name} died (exit code {exit_code}); restarting it")
         self._count("restarts")
-        StatusWriter(self.plan.status_path, member.role, member.index).forget()
+        self._slot(member).forget()
         self._start(member)
         self._returning[member] = deaths
 
@@ -173,18 +177,18 @@ class Supervisor:
         """Say which processes serve again."""
         if not self._returning:
             return
-        for process in StatusReader(self.plan.status_path).processes():
-            member = self.plan.member(process.role, process.number)  # type: ignore[arg-type]
+        processes = StatusReader(self.plan.status_path).processes()
+        for member, process in zip(self.members, processes, strict=True):
             if process.state == "ready" and self._returning.pop(member, None) is not None:
                 self._announce_replay(process)
-                self._announce(f"{member.role} {member.index} is back")
+                self._announce(f"{member.name} is back")
 
     def _take_snapshots(self) -> None:
         """Have the snapshots taken that are due."""
         if self._snapshots is None:
             return
         processes = StatusReader(self.plan.status_path).processes()
-        sequences = {p.number: p.counters["commands"] for p in processes if p.role == "matcher"}
+        sequences = {p.number: p.counters["commands"] for p in processes if p.role == MATCHER.name}
         self._snapshots.step(sequences, self._note_snapshot)
 
     def _note_snapshot(self, shard: int, taken: bool) -> None:
@@ -205,7 +209,7 @@ class Supervisor:
             self._status.drain()
         if self._snapshots is not None:
             self._snapshots.stop()
-        for role in ("http", "frontend", "matcher", "query", "persister"):
+        for role in self.roles.stopped():
             self._stop_all(role)
         self._fork_server.stop()
         if self._status is not None:
@@ -252,7 +256,7 @@ class Supervisor:
             config, self._ports = reserve_ports(self.plan.config)
         except (TlsError, PortError) as error:
             raise ServeError(str(error)) from None
-        self.plan = Plan(config, self.plan.data_dir)
+        self.plan = self.plan.with_config(config)
 
     def _make_shared(self) -> None:
         """Make every mapping anew; what a killed product left is replaced.
@@ -268,11 +272,11 @@ class Supervisor:
             note = make_run_directory(plan)
             if note:
                 self._announce(note)
-            create_shared(plan, logged, left)
+            create_shared(plan, self.members, logged, left)
             leave_config(plan)
         except (MappingError, PlaceError, OSError) as error:
             raise ServeError(str(error)) from None
-        self._status = StatusWriter(plan.status_path, "supervisor", 0)
+        self._status = StatusWriter(plan.status_path, SUPERVISOR.name, 0)
         self._status.start(os.getpid(), time.time_ns())
         count_lost_lines(lambda: self._count("lost_lines"))
         self._status.ready()
@@ -297,11 +301,14 @@ class Supervisor:
         if self._status is not None:
             self._status.add(name, 1)
 
+    def _slot(self, member: Member) -> StatusWriter:
+        return StatusWriter(self.plan.status_path, member.role.name, member.index)
+
     def _start(self, member: Member) -> None:
         process = self._fork_server.context.Process(
             target=run_member,
-            args=(self.plan.config, str(self.plan.data_dir), member.role, member.index),
-            name=f"shardbook-{member.role}-{member.index}",
+            args=(self.plan, member),
+            name=f"shardbook-{member.role.name}-{member.index}",
         )
         process.start()
         self._processes[member] = process
@@ -320,7 +327,7 @@ class Supervisor:
             for member, process in self._processes.items():
                 if process.exitcode is not None:
                     raise ServeError(
-                        f"{member.role} {member.index} did not start "
+                        f"{member.name} did not start "
                         f"(exit code {process.exitcode}); its error is above"
                     )
             if time.monotonic() > deadline:
@@ -329,7 +336,7 @@ class Supervisor:
         for status in reader.processes():
             self._announce_replay(status)
 
-    def _stop_all(self, role: str) -> None:
+    def _stop_all(self, role: Role) -> None:
         """Tell every process of a role to finish, and wait; kill what does not."""
         members = [m for m in self._processes if m.role == role]
         for member in members:
@@ -340,12 +347,12 @@ class Supervisor:
             if not _ended(process, deadline):
                 if self._served:
                     self.clean = False
-                    self._announce(f"{role} {member.index} did not finish; killing it")
+                    self._announce(f"{member.name} did not finish; killing it")
                 _send(process, signal.SIGKILL)
                 _ended(process, math.inf)
             elif process.exitcode:
                 self.clean = False
-                self._announce(f"{role} {member.index} ended with exit code {process.exitcode}")
+                self._announce(f"{member.name} ended with exit code {process.exitcode}")
             process.close()
 
 
@@ -381,17 +388,18 @@ def _make_temporary_place(directory: Path) -> None:
         tempfile.tempdir = str(directory)
 
 
-def serve(config: Config, data_dir: Path | None, announce: Announce) -> int:
-    """Run the product until a signal asks it to end; return the exit code.
+def serve(plan: Plan, announce: Announce, roles: RoleTable) -> int:
+    """Run the product, of these roles, until a signal asks it to end; return the exit code.
 
-    What ``announce`` raises ends it. Raises ``ServeError``.
+    What ``announce`` raises ends it. Raises ``ServeError`` and ``ConfigError``.
     """
-    supervisor = Supervisor(Plan(config, data_dir), announce)
+    roles.check(plan.config)
+    supervisor = Supervisor(plan, announce, roles)
     take(heeded(), supervisor.end)
-    os.umask(config.file_mask())
+    os.umask(plan.config.file_mask())
     try:
         supervisor.start()
-        for line in describe(supervisor.plan):
+        for line in describe(supervisor.plan, supervisor.members):
             announce(line)
         announce("ready")
         supervisor.watch()
@@ -404,16 +412,16 @@ def serve(config: Config, data_dir: Path | None, announce: Announce) -> int:
     return 0 if supervisor.clean else 1
 
 
-def describe(plan: Plan) -> list[str]:
+def describe(plan: Plan, members: Sequence[Member]) -> list[str]:
     """Return the plan in lines: processes, cores, symbols, addresses, directories."""
     lines = [f"data directory {plan.data_dir}"]
-    for member in plan.members:
+    for member in members:
         core = "any core" if member.core is None else f"core {member.core}"
         symbols = ""
-        if member.role == "matcher":
+        if member.role == MATCHER:
             names = (instrument.symbol for instrument in plan.instruments_of(member.index))
             symbols = f": {', '.join(names) or 'no symbols'}"
-        lines.append(f"{member.role} {member.index} on {core}{symbols}")
+        lines.append(f"{member.name} on {core}{symbols}")
     lines += [f"listening on {address}" for address in plan.addresses()]
     if plan.http_address is not None:
         scheme = "https" if plan.config.tls.certificate else "http"

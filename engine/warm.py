@@ -6,7 +6,7 @@ the machine code. The first time on a machine this compiles, later it loads from
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,20 +26,21 @@ from ipc.wire.frames import frame
 from ipc.wire.matcher_codec import CommandDecoder, ReportEncoder
 from ipc.wire.messages import MAX_BODY, NewOrder
 
-OTHERS = (
-    ("routing", "frontend.gateway.frame_sorter:warm"),
-    ("the trade log", "engine.trade_log.lines:warm"),
-)
-"""What is compiled in rooms that this one does not import."""
 CLIENTS = ("arrays of clients", "ipc.wire.client_codec:warm")
 """What only programs that trade need."""
 
 Step = tuple[str, Callable[[], object]]
 
 
-def warm(book: str, clients: bool = False, tell: Callable[[str], object] | None = None) -> None:
+def warm(
+    book: str,
+    others: Sequence[tuple[str, str]],
+    clients: bool = False,
+    tell: Callable[[str], object] | None = None,
+) -> None:
     """Compile or load everything, telling ``tell``, or the progress file, about each step.
 
+    ``others``: what the roles of a product have beside the shard, see ``RoleTable.warm``;
     ``clients``: also what no process of a product needs.
     """
     if not HAVE_NUMBA:
@@ -48,6 +49,7 @@ def warm(book: str, clients: bool = False, tell: Callable[[str], object] | None 
     place = Path(progress).parent if progress else None  # TMPDIR may be closed to this user
     with TemporaryDirectory(prefix="shardbook-", dir=place) as directory:
         steps = _steps(book, Path(directory))
+        steps += [(name, _other(entry)) for name, entry in others]
         if clients:
             steps.append((CLIENTS[0], _other(CLIENTS[1])))
         for number, (name, step) in enumerate(steps, 1):
@@ -96,7 +98,6 @@ def _steps(book: str, directory: Path) -> list[Step]:
         ("writing reports", encode),
         ("the order table", table),
         ("matching and showing", _round(book, directory)),
-        *((name, _other(entry)) for name, entry in OTHERS),
     ]
 
 

@@ -122,10 +122,12 @@ def _serve(options: argparse.Namespace) -> int:
     os.umask(config.file_mask())
     with suppress(OSError):  # which the start tells of
         data_dir.mkdir(parents=True, exist_ok=True)
+    from engine.plan import Plan
     from engine.supervisor import serve
+    from frontend.roles import ROLES
 
     open_outlets()
-    return serve(config, data_dir, _say)
+    return serve(Plan(config, data_dir), _say, ROLES)
 
 
 def _warm(options: argparse.Namespace) -> int:
@@ -137,12 +139,13 @@ def _warm(options: argparse.Namespace) -> int:
             print(f"shardbook: {options.cache}: {problem}", file=sys.stderr)
             return FAILURE
     from engine.warm import warm
+    from frontend.roles import ROLES
     from ipc.native.compiled import HAVE_NUMBA
 
     if not HAVE_NUMBA:
         _say("numba is missing: there is nothing to compile")
         return 0
-    warm("ladder", clients=True, tell=lambda text: _say(f"compiling {text}"))
+    warm("ladder", ROLES.warm, clients=True, tell=lambda text: _say(f"compiling {text}"))
     if options.cache is not None:
         _say(f"done; with {code_cache.VARIABLE}={options.cache.absolute()} all commands find it")
     return 0

@@ -2,18 +2,20 @@
 
 import multiprocessing
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
 from engine.children import starting
-from engine.config import Config
+from engine.config import Config, ConfigError
 from engine.outlet import open_outlets
 from engine.plan import Plan
+from engine.roles import RoleTable
 from engine.supervisor import ServeError, serve
 from frontend.reading import running_plan
+from frontend.roles import ROLES
 
 STOP_S = 60.0
 
@@ -24,16 +26,19 @@ def running_engine(
     data_dir: Path,
     announce: Callable[[str], None] | None = None,
     context: BaseContext | None = None,
+    roles: RoleTable = ROLES,
+    shards: Iterable[int] | None = None,
 ) -> Iterator[Plan]:
     """Start the product and give its plan once it is ready; drain it at the end.
 
+    It consists of ``roles``, and has ``shards`` of those that the configuration names, or each.
     What it announces goes to ``announce``. ``context`` makes its process, and spawns it where none
     is given. Raises ``ServeError`` where it does not start, or does not end well.
     """
     context = context or multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(  # type: ignore[attr-defined]
-        target=_serve, args=(config, data_dir, theirs), name="shardbook"
+        target=_serve, args=(Plan(config, data_dir, shards), theirs, roles), name="shardbook"
     )
     with starting():
         process.start()
@@ -59,7 +64,7 @@ def running_engine(
             raise ServeError(text) from failure
 
 
-def _serve(config: Config, data_dir: Path, lines: Connection) -> None:
+def _serve(plan: Plan, lines: Connection, roles: RoleTable) -> None:
     """Run in the process of its own; every announcement that finds room goes through the pipe."""
     open_outlets()
 
@@ -69,8 +74,8 @@ def _serve(config: Config, data_dir: Path, lines: Connection) -> None:
                 lines.send(line)
 
     try:
-        code = serve(config, data_dir, announce)
-    except ServeError as error:
+        code = serve(plan, announce, roles)
+    except (ServeError, ConfigError) as error:
         announce(f"error: {error}")
         code = 1
     raise SystemExit(code)

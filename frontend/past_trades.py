@@ -5,7 +5,7 @@ What the log knows every reader knows, whatever the rings have given up or a res
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +25,10 @@ BATCH_TRADES = 4_096
 
 
 class PastTrades:
-    """What rings and log hold of the past. One thread at a time may ask."""
+    """What rings, by shard, and the log hold of the past. One thread at a time may ask."""
 
     def __init__(
-        self, rings: Sequence[RingReader], instruments: Sequence[Instrument], log_dir: Path
+        self, rings: Mapping[int, RingReader], instruments: Sequence[Instrument], log_dir: Path
     ) -> None:
         self._rings = rings
         self._instruments = instruments
@@ -69,7 +69,7 @@ class PastTrades:
         self._log.close()
 
     def _shards(self, instrument: Instrument | None) -> Sequence[int]:
-        return range(len(self._rings)) if instrument is None else [instrument.shard]
+        return list(self._rings) if instrument is None else [instrument.shard]
 
     def _of_ring(self, shard: int, instrument: Instrument | None, limit: int) -> Records:
         """Return a ring's newest trades that are wanted, oldest first."""

@@ -21,7 +21,8 @@ import numpy.typing as npt
 
 from engine.config import Config
 from engine.plan import Plan
-from engine.running import left_config
+from engine.roles import SUPERVISOR
+from engine.running import left_plan
 from engine.trade_log.segments import TradeLogError
 from frontend.past_trades import BATCH_TRADES, PastTrades
 from ipc.decimals import shown
@@ -99,9 +100,9 @@ class Reader:
         self.plan = plan
         self.instruments = {instrument.number: instrument for instrument in plan.instruments}
         self._by_symbol = {instrument.symbol: instrument for instrument in plan.instruments}
-        self._rings: list[RingReader] = []
-        self._tables: list[OrderTableReader] = []
-        self._boards: list[BoardReader] = []
+        self._rings: dict[int, RingReader] = {}
+        self._tables: dict[int, OrderTableReader] = {}
+        self._boards: dict[int, BoardReader] = {}
         self._open()
 
     def __enter__(self) -> Self:
@@ -155,15 +156,15 @@ class Reader:
         self._refresh()
         return self._rings[shard].last(limit)
 
-    def positions(self) -> list[int]:
-        """Return the sequence of the newest trade of each shard, for ``follow``."""
+    def positions(self) -> dict[int, int]:
+        """Return, by shard, the sequence of its newest trade, for ``follow``."""
         self._refresh()
-        return [ring.published for ring in self._rings]
+        return {shard: ring.published for shard, ring in self._rings.items()}
 
     def follow(
         self,
         symbol: str | None = None,
-        after: Sequence[int] | None = None,
+        after: Mapping[int, int] | None = None,
         while_idle: Callable[[], None] | None = None,
     ) -> Iterator[Followed]:
         """Yield trades as they appear, for ever; of one symbol or of all.
@@ -175,7 +176,7 @@ class Reader:
         product has stopped.
         """
         number = None if symbol is None else self.instrument(symbol).number
-        known = list(self.positions() if after is None else after)
+        known = dict(self.positions() if after is None else after)
         shards = [shard for shard in self.plan.shards if self._is_wanted(shard, number)]
         while True:
             self._refresh()
@@ -227,7 +228,7 @@ class Reader:
 
     def _order(self, order_id: int) -> np.void | None:
         shard = shard_of(order_id)
-        if shard >= len(self._tables):
+        if shard not in self._tables:
             return None
         return patiently(lambda: self._tables[shard].get(order_id))
 
@@ -236,14 +237,16 @@ class Reader:
         plan = self.plan
         try:
             self._status = StatusReader(plan.status_path)
-            self._rings = [RingReader(plan.ring_path(shard)) for shard in plan.shards]
-            self._tables = [OrderTableReader(plan.table_path(shard)) for shard in plan.shards]
-            self._boards = [BoardReader(plan.board_path(shard)) for shard in plan.shards]
+            self._rings = {shard: RingReader(plan.ring_path(shard)) for shard in plan.shards}
+            self._tables = {
+                shard: OrderTableReader(plan.table_path(shard)) for shard in plan.shards
+            }
+            self._boards = {shard: BoardReader(plan.board_path(shard)) for shard in plan.shards}
         except MappingError as error:
             if plan.status_path.exists():
                 raise ReadError(str(error)) from error
             raise self._not_running() from error
-        supervisors = [p.pid for p in self._status.processes() if p.role == "supervisor"]
+        supervisors = [p.pid for p in self._status.processes() if p.role == SUPERVISOR.name]
         self._supervisor_pid = supervisors[0]
         self._verify_alive()
 
@@ -266,9 +269,12 @@ class Reader:
         alive = is_alive(process.pid)
         lost = not alive and process.state in ("starting", "ready", "draining")
         lag_trades = {}
-        if process.role == "persister":
-            gated = [ring for ring in self._rings if ring.gating_readers]
-            lag_trades = {ring.shard: ring.published - ring.cursor_of(0) for ring in gated}
+        if process.reader is not None:
+            lag_trades = {
+                shard: ring.published - ring.cursor_of(process.reader)
+                for shard, ring in self._rings.items()
+                if process.reader < ring.gating_readers
+            }
         return ProcessView(
             process.role,
             process.number,
@@ -292,7 +298,7 @@ def running_plan(config: Config, data_dir: Path | None = None) -> Plan:
     plan.run_dir, user = _run_directory(plan)
     try:
         check_run_directory(plan.run_dir)
-        own = left_config(plan)
+        own = left_plan(plan)
     except MappingError as error:
         raise ReadError(str(error)) from None
     except PermissionError:
@@ -303,9 +309,8 @@ def running_plan(config: Config, data_dir: Path | None = None) -> Plan:
         raise ReadError(f"{plan.config_path}: {error}") from error
     if own is None:
         return plan
-    found = Plan(own, plan.data_dir)
-    found.run_dir = plan.run_dir
-    return found
+    own.run_dir = plan.run_dir
+    return own
 
 
 def _run_directory(plan: Plan) -> tuple[Path, str]:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from engine.warm import warm
+from frontend.roles import ROLES
 from ipc.memory.mapping import run_directory
 from tests.books import BOOKS, WIDE, Desk, MakeBook
 
@@ -28,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Compile what numba's cache does not have, before several workers would at once."""
     config.option.loadscopereorder = False  # the order is that of ``LONG``
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
-        warm("ladder")
+        warm("ladder", ROLES.warm)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Load, or compile, before a test's time counts."""
     if session.items and not session.config.option.collectonly:
-        warm("ladder")
+        warm("ladder", ROLES.warm)
 
 
 @pytest.fixture(scope="session", autouse=True)

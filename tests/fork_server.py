@@ -10,7 +10,9 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from engine.children import BOOK_VARIABLE
+from engine.children import PRELOAD_VARIABLE
+from engine.roles import Preload
+from frontend.roles import ROLES
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,7 +42,11 @@ class SharedForkServer(ForkServerContext):
             self.set_forkserver_preload(["pytest", "tests.fork_server", "engine.preload"])
             before = dict(os.environ)
             known = [str(ROOT), *filter(None, [before.get("PYTHONPATH")])]
-            os.environ |= {"PYTHONPATH": os.pathsep.join(known), BOOK_VARIABLE: "ladder"}
+            preload = Preload("ladder", ROLES.modules, ROLES.warm)
+            os.environ |= {
+                "PYTHONPATH": os.pathsep.join(known),
+                PRELOAD_VARIABLE: preload.text(),
+            }
             try:
                 forkserver.ensure_running()
             finally:

@@ -19,10 +19,12 @@ from engine.books.contract import BookLimits, Counters
 from engine.config import Config
 from engine.plan import Plan
 from engine.process import run_member
+from engine.roles import Member, slots
 from engine.shard.account_sequences import AccountSequences
+from frontend.roles import FRONTEND, ROLES
 from ipc.links.backend import Backend, Link
 from ipc.memory.ring import REPORTS, RingWriter, create_ring
-from ipc.memory.status import ProcessSlot, StatusReader, create_status
+from ipc.memory.status import StatusReader, create_status
 from ipc.records import COMMAND, REPORT, TRADE
 from ipc.wire.frames import frame
 from ipc.wire.matcher_codec import FRONTEND_STREAM, command_row
@@ -196,7 +198,8 @@ def staged(config: Config, absent: Sequence[int] = ()) -> Iterator[Stage]:
         plan = Plan(config, directory)
         plan.run_dir.mkdir(parents=True, mode=0o700)
         stack.callback(shutil.rmtree, plan.run_dir)
-        create_status(plan.status_path, [ProcessSlot(m.role, m.index, None) for m in plan.members])
+        members = ROLES.members(plan)
+        create_status(plan.status_path, slots(members))
         for shard in plan.shards:
             for path in (plan.report_ring_path(shard), plan.kept_reports_path(shard)):
                 create_ring(path, shard, 1024, 0, 0, REPORTS)
@@ -205,7 +208,7 @@ def staged(config: Config, absent: Sequence[int] = ()) -> Iterator[Stage]:
             if shard not in absent:
                 scripted.start()
         process = shared_fork_server().Process(
-            target=run_member, args=(config, str(directory), "frontend", 0)
+            target=run_member, args=(plan, Member(FRONTEND, 0, None))
         )
         process.start()
         stack.callback(process.join)

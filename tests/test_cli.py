@@ -14,6 +14,7 @@ from engine.plan import Plan
 from frontend.cli import FAILURE, USAGE, main
 from frontend.client import Client
 from frontend.reading import ProcessView, Reader
+from frontend.roles import ROLES
 from ipc.records import account_of, make_id
 from tests.product import config_text, until
 
@@ -220,7 +221,7 @@ def test_status(
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split() == ["process", "pid", "core", "state", "uptime", "counters"]
     names = [" ".join(row.split()[:2]) for row in rows]
-    assert names == [f"{member.role} {member.index}" for member in product.members]
+    assert names == [member.name for member in ROLES.members(product)]
     assert {row.split()[4] for row in rows} == {"ready"}
     matcher = next(row for row in rows if row.startswith("matcher 1"))
     assert "commands=4 order_sequence=4 trade_sequence=1" in matcher

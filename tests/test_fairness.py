@@ -95,7 +95,7 @@ def test_a_flood_by_itself_is_held_to_its_window_alone() -> None:
 
 def test_accounts_that_have_come_to_send_much_narrow_nobody() -> None:
     windows = Windows(COUNT)
-    first, second = (AccountChannel(number, number, 1, COUNT) for number in (1, 2))
+    first, second = (AccountChannel(number, number, [0], COUNT) for number in (1, 2))
     windows.passed(first, 100.0)
     second.under_way = LIGHT_COMMANDS
     assert windows.room(second, 100.0) == NARROW_WINDOW - LIGHT_COMMANDS
@@ -117,7 +117,7 @@ def window_of(windows: Windows, stream: AccountChannel, under_way: int, now_s: f
 
 def test_who_sends_moderately_narrows_floods_to_a_moderate_window() -> None:
     windows = Windows(8_192)
-    flood, moderate, light = (AccountChannel(number, number, 1, 8_192) for number in (1, 2, 3))
+    flood, moderate, light = (AccountChannel(number, number, [0], 8_192) for number in (1, 2, 3))
     assert window_of(windows, flood, MODERATE_COMMANDS, 100.0) == 8_192
     assert window_of(windows, moderate, MODERATE_COMMANDS - 1, 100.0) == 8_192
     windows.passed(moderate, 100.0)
@@ -133,7 +133,7 @@ def test_who_sends_moderately_narrows_floods_to_a_moderate_window() -> None:
 
 def test_a_flood_with_little_under_way_for_a_moment_does_not_send_moderately() -> None:
     windows = Windows(8_192)
-    first, second = (AccountChannel(number, number, 1, 8_192) for number in (1, 2))
+    first, second = (AccountChannel(number, number, [0], 8_192) for number in (1, 2))
     for stream in (first, second):
         assert window_of(windows, stream, MODERATE_COMMANDS, 100.0) == 8_192
     first.under_way = LIGHT_COMMANDS
@@ -147,7 +147,7 @@ def test_a_flood_with_little_under_way_for_a_moment_does_not_send_moderately() -
 
 def test_who_is_held_to_a_window_is_a_flood_however_narrow_that_is() -> None:
     windows = Windows(8_192)
-    first, second = (AccountChannel(number, number, 1, 8_192) for number in (1, 2))
+    first, second = (AccountChannel(number, number, [0], 8_192) for number in (1, 2))
     for stream in (first, second):
         stream.stop_reading()
         assert window_of(windows, stream, MODERATE_WINDOW, 100.0) == 8_192
@@ -161,7 +161,7 @@ def test_who_is_held_to_a_window_is_a_flood_however_narrow_that_is() -> None:
 
 def test_many_floods_share_what_a_few_are_held_to() -> None:
     windows = Windows(8_192)
-    light, *floods = (AccountChannel(number, number, 1, 8_192) for number in range(41))
+    light, *floods = (AccountChannel(number, number, [0], 8_192) for number in range(41))
     windows.passed(light, 100.0)
     for count, flood in enumerate(floods, 1):
         share = max(LIGHT_COMMANDS, FEW * NARROW_WINDOW // max(FEW, count))

@@ -17,10 +17,12 @@ from bench.truth import Told
 from engine.journal.format import JournalError
 from engine.journal.reader import segments_of
 from engine.plan import Plan
+from engine.roles import MATCHER, PERSISTER, Member
 from engine.shard.durability import Durability
 from engine.shard.matcher import Matcher
 from engine.shared import create_shared
 from engine.storage import Storage
+from frontend.roles import ROLES
 from ipc.memory.ring import GatingReader
 from ipc.memory.status import StatusWriter
 from ipc.vocabulary import Reason
@@ -193,10 +195,11 @@ def matcher(
     storage: Storage | None = None,
     clock: Iterator[int] | None = None,
     stopping: bool = False,
+    members: list[Member] | None = None,
 ) -> Iterator[Matcher]:
     """Start a matcher of shard 0 with shared memory of its own."""
     plan.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    create_shared(plan, {})
+    create_shared(plan, ROLES.members(plan) if members is None else members, {})
     status = StatusWriter(plan.status_path, "matcher", 0)
     durability = Durability(plan, 0, status, storage, lambda: stopping)
     times = clock or iter(range(1, 1_000))
@@ -232,17 +235,57 @@ def test_the_persister_is_woken_once_and_after_the_answers(tmp_path: Path) -> No
             told.decoder.feed(frame(NewOrder(1, 1, 0, stream, 2, 1, 100, 5), stream))
             one.handle([told], [told])
         assert [len(told.frames), rung(bell)] == [4, 0]
-        one.wake_persister()
+        one.wake_readers()
         one.tick()
-        one.wake_persister()
+        one.wake_readers()
         assert rung(bell) == 1
 
 
+def test_each_gating_reader_has_a_doorbell_of_its_own(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, engine="ring_trades = 16")
+    readers = [Member(PERSISTER, number, None, number) for number in range(2)]
+    members = [*ROLES.members(plan)[:1], Member(MATCHER, 0, None), *readers]
+    told = Told()
+    told.open_stream(1, 7)
+    told.open_stream(2, 8)
+    clock = itertools.count(10**9, 10**9)
+    with (
+        matcher(plan, clock=clock, members=members) as one,
+        bell_of(plan, 0) as first,
+        bell_of(plan, 1) as second,
+    ):
+
+        def trade() -> None:
+            for stream in (1, 2):
+                told.decoder.feed(frame(NewOrder(1, 1, 0, stream, 2, 1, 100, 5), stream))
+                one.handle([told], [told])
+            one.wake_readers()
+
+        gates = [GatingReader(plan.ring_path(0), reader) for reader in range(2)]
+        gates[1].set_waiting(True)
+        trade()
+        assert [rung(first), rung(second)] == [0, 1]
+        gates[0].set_waiting(True)
+        trade()
+        assert [rung(first), rung(second)] == [1, 1]
+        gates[1].set_waiting(False)
+        gates[1].advance(2)
+        trade()
+        assert [rung(first), rung(second)] == [1, 0]
+        gates[0].set_waiting(False)
+        one.wait = lambda: gates[0].advance(gates[0].available())  # the ring is full
+        for _ in range(16):
+            gates[1].advance(gates[1].available())
+            trade()
+        assert rung(first) >= 1
+        assert rung(second) == 0
+
+
 @contextlib.contextmanager
-def bell_of(plan: Plan) -> Iterator[socket.socket]:
-    """Bind the persister's doorbell."""
+def bell_of(plan: Plan, reader: int = 0) -> Iterator[socket.socket]:
+    """Bind the doorbell of a gating reader of trade rings; the persister is 0."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
-        bell.bind(str(plan.doorbell_path))
+        bell.bind(str(plan.doorbell_path(reader)))
         bell.setblocking(False)
         yield bell
 

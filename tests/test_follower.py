@@ -21,13 +21,15 @@ from engine.journal.shard_config import shard_config_of
 from engine.journal.snapshot import sequence_of_snapshot, snapshots_of
 from engine.journal.writer import JournalWriter
 from engine.plan import Plan
+from engine.roles import slots
 from engine.shard.follower import BATCH_COMMANDS, Followed, Follower
 from engine.shard.holds import held_positions, hold, release
 from engine.shard.recovery import recover
 from engine.shard.snapshotter import take_snapshot
 from frontend.client import Client
+from frontend.roles import ROLES
 from ipc.memory.ring import RingReader
-from ipc.memory.status import ProcessSlot, StatusWriter, create_status
+from ipc.memory.status import StatusWriter, create_status
 from ipc.records import COMMAND, TRADE
 from ipc.vocabulary import CommandType, OrderType, Side, TimeInForce
 from tests.following import opened, position_of
@@ -152,7 +154,7 @@ def test_it_sees_of_a_running_product_what_the_matcher_has_shown(tmp_path: Path)
     write_journal(plan, commands_for(plan, 1_000))
     plan.run_dir.mkdir(parents=True, mode=0o700)
     try:
-        create_status(plan.status_path, [ProcessSlot(m.role, m.index, None) for m in plan.members])
+        create_status(plan.status_path, slots(ROLES.members(plan)))
         matcher = StatusWriter(plan.status_path, "matcher", 0)
         StatusWriter(plan.status_path, "supervisor", 0).start(os.getpid(), 1)
         with following(plan) as follower:

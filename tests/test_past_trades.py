@@ -65,7 +65,7 @@ class Market:
         return [one for one, of, _ in reversed(self.every) if symbol in (0, of)][:limit]
 
     def past(self) -> PastTrades:
-        rings = [RingReader(self.plan.ring_path(shard)) for shard in self.plan.shards]
+        rings = {shard: RingReader(self.plan.ring_path(shard)) for shard in self.plan.shards}
         return PastTrades(rings, self.plan.instruments, self.plan.log_dir)
 
     def found(self, symbol: int, limit: int, past: PastTrades | None = None) -> list[int]:
@@ -172,7 +172,7 @@ def test_candles_are_made_of_what_is_there_where_segments_were_moved_away(market
     for path in market.plan.log_dir.glob("trades*"):
         path.unlink()
     markets = Markets(market.plan.instruments, "")
-    rings = [RingReader(market.plan.ring_path(shard)) for shard in market.plan.shards]
+    rings = {shard: RingReader(market.plan.ring_path(shard)) for shard in market.plan.shards}
     plan = market.plan
     state = SimpleNamespace(
         markets=markets, rings=rings, shards=plan.shards, instruments=plan.instruments
@@ -195,7 +195,7 @@ def test_trades_of_what_is_no_longer_listed_are_passed_over(tmp_path: Path) -> N
     for symbol in (1, 3, 1):
         market.command(symbol, 2)
     market.restart()
-    rings = [RingReader(plan.ring_path(shard)) for shard in plan.shards]
+    rings = {shard: RingReader(plan.ring_path(shard)) for shard in plan.shards}
     (first, *_) = plan.instruments
     past = PastTrades(rings, [first], plan.log_dir)
     assert past.newest(None, 10)["trade_id"].tolist() == market.newest(1, 10)

@@ -17,6 +17,7 @@ from engine.children import FINISH
 from engine.config import parse_config
 from engine.plan import Plan
 from engine.process import ring_doorbell, run_member
+from engine.roles import MATCHER, PERSISTER, Member
 from engine.trade_log import persister
 from engine.trade_log.lines import trade_id_of
 from engine.trade_log.log import LogTail, TradeLog, TradeLogError
@@ -53,7 +54,7 @@ class Engine:
             text += f'tick_size = "{listed.tick.text(1)}"\nlot_size = "{listed.lot.text(1)}"\n'
         self.plan = Plan(parse_config(text, "test"), data_dir)
         self.plan.run_dir.mkdir(parents=True, mode=0o700)
-        slots = [ProcessSlot("persister", 0, None), ProcessSlot("matcher", 0, None)]
+        slots = [ProcessSlot(PERSISTER, 0, None, 0), ProcessSlot(MATCHER, 0, None)]
         create_status(self.plan.status_path, slots)
         for shard in self.plan.shards:
             create_ring(self.plan.ring_path(shard), shard, capacity, last_sequence)
@@ -93,7 +94,7 @@ class Engine:
 
     def process(self) -> BaseProcess:
         """Start a persister in a process of its own; return once it serves or has ended."""
-        arguments = (self.plan.config, str(self.plan.data_dir), "persister", 0)
+        arguments = (self.plan, Member(PERSISTER, 0, None, 0))
         process = shared_fork_server().Process(target=run_member, args=arguments, daemon=True)
         process.start()
         page = StatusReader(self.plan.status_path)
@@ -123,6 +124,7 @@ class Bell:
 
     def __init__(self, *script: Callable[[], object]) -> None:
         self.stopping = False
+        self.reader = 0
         self.timeouts: list[float | None] = []
         self._script = list(script)
 
@@ -426,7 +428,7 @@ class TestProcess:
             until(lambda: bool(engine.rings[0].wakeups()))
             engine.publish(0, count)
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
-                ring_doorbell(bell, engine.plan.doorbell_path)
+                ring_doorbell(bell, engine.plan.doorbell_path(0))
             until(engine.drained)
         finish(process)
         assert process.exitcode == 0

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bench.flows import Flow, Profile, near
 from engine.books.choice import make_book
 from engine.books.contract import Book, BookLimits, Counters, Progress, Records
+from engine.roles import MATCHER
 from engine.shard.account_sequences import AccountSequences
 from engine.shard.pipeline import Pipeline, PipelineParts
 from engine.shard.pipeline_choice import make_pipeline
@@ -69,7 +70,7 @@ class Shown:
         create_ring(directory / "reports", SHARD, RING, 0, 0, REPORTS)
         create_ring(directory / "trades", SHARD, TRADE_RING, 0)
         create_board(directory / "board", SHARD, SYMBOLS, DEPTH)
-        create_status(directory / "status", [ProcessSlot("matcher", SHARD, None)])
+        create_status(directory / "status", [ProcessSlot(MATCHER, SHARD, None)])
         bounds = [limit._replace(max_resting_orders=limits) for limit in LIMITS]
         self.book: Book = make_book(book, SHARD, bounds, 16, Counters(0, 0, 0))
         self.reports = np.zeros(reports, REPORT)

@@ -20,6 +20,7 @@ from engine.shard.snapshotter import take_snapshot
 from engine.supervisor import ServeError, Supervisor
 from frontend.cli import FAILURE, main
 from frontend.reading import ReadError, running_plan
+from frontend.roles import ROLES
 from ipc.memory.mapping import MappingError, check_run_directory, create_mapping, open_mapping
 from tests.kept import commands_for, plan_of, write_journal
 from tests.product import Wire, make_config, running
@@ -95,7 +96,7 @@ def test_what_is_planted_is_refused_by_name(
         running_plan(plan.config, plan.data_dir)
     with pytest.raises(JournalError, match=refusal):
         take_snapshot(plan, 0)
-    supervisor = Supervisor(plan, print)
+    supervisor = Supervisor(plan, print, ROLES)
     with pytest.raises(ServeError, match=refusal):
         supervisor.start()
     supervisor.stop()

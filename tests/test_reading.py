@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 
 from engine.plan import Plan
+from engine.roles import MATCHER, PERSISTER, SUPERVISOR
+from engine.running import leave_config
 from frontend.past_trades import BATCH_TRADES, last_of_symbol
 from frontend.reading import (
     NotRunningError,
@@ -30,7 +31,12 @@ from ipc.vocabulary import ExecType, OrdStatus, Reason
 from tests.product import make_config
 
 RING = 8_192
-MEMBERS = [("supervisor", 0), ("matcher", 0), ("matcher", 1), ("persister", 0)]
+MEMBERS = [
+    ProcessSlot(SUPERVISOR, 0, None),
+    ProcessSlot(MATCHER, 0, None),
+    ProcessSlot(MATCHER, 1, None),
+    ProcessSlot(PERSISTER, 0, None, 0),
+]
 
 
 class Publisher:
@@ -49,10 +55,11 @@ class Publisher:
             create_ring(plan.ring_path(shard), shard, RING, last_sequence, gating_readers)
             create_table(plan.table_path(shard), shard, 16)
             create_board(plan.board_path(shard), shard, numbers, 4)
-        slots = [ProcessSlot(role, number, None) for role, number in MEMBERS]
-        create_status(plan.status_path, slots)
+        create_status(plan.status_path, MEMBERS)
         self.rings = [RingWriter(plan.ring_path(shard)) for shard in plan.shards]
-        self.statuses = [StatusWriter(plan.status_path, *member) for member in MEMBERS]
+        self.statuses = [
+            StatusWriter(plan.status_path, slot.role.name, slot.number) for slot in MEMBERS
+        ]
         for status in self.statuses:
             status.start(os.getpid(), 1)
             status.ready()
@@ -122,9 +129,9 @@ def test_a_product_that_ends_meanwhile_is_noticed(plan: Plan, publisher: Publish
 def test_a_product_started_anew_is_read_from_there(plan: Plan, publisher: Publisher) -> None:
     publisher.trade(0, 1, count=3)
     with Reader(plan) as reader:
-        assert reader.positions() == [3, 0]
+        assert reader.positions() == {0: 3, 1: 0}
         anew = Publisher(plan, last_sequence=10)
-        assert reader.positions() == [10, 10]
+        assert reader.positions() == {0: 10, 1: 10}
         (new,) = anew.trade(0, 1)
         assert ids(reader.trades(None, 5)) == [new]
 
@@ -142,7 +149,7 @@ def test_a_product_is_read_with_its_own_configuration(tmp_path: Path) -> None:
     assert len(running_plan(other, tmp_path).instruments) == 4
     plan.run_dir.mkdir(mode=0o700)
     try:
-        plan.config_path.write_bytes(msgspec.json.encode(own))
+        leave_config(plan)
         found = running_plan(other, tmp_path)
         assert (found.config, found.data_dir) == (own, tmp_path)
         plan.config_path.write_bytes(b"{}")

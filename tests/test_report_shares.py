@@ -80,7 +80,7 @@ class Rings:
         self.ring, self.kept = (RingWriter(path, REPORTS) for path in paths)
         self.numbers = AccountSequences(0)
         self.shares = ReportShares(self.ring, self.kept, self.numbers, share, most)
-        self.history = ReportHistory(*([RingReader(path, REPORTS)] for path in paths))
+        self.history = ReportHistory(*({0: RingReader(path, REPORTS)} for path in paths))
 
     def tell(self, *accounts: int) -> None:
         """Publish a report to each of these accounts, as one round."""

@@ -16,6 +16,7 @@ from engine.config import load_config
 from engine.plan import Plan
 from engine.supervisor import ServeError, Supervisor
 from engine.trade_log.log import read_trades
+from frontend.roles import ROLES
 from ipc.memory.status import ProcessStatus, StatusReader
 from ipc.records import sequence_of
 from ipc.vocabulary import ExecType, Reason
@@ -188,7 +189,7 @@ def test_trades_that_were_not_logged_are_by_the_next_start(directory: Path) -> N
 def test_too_little_shared_memory_is_said(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.places.available_bytes", lambda: 1 << 20)
     plan = Plan(make_config(), directory)
-    supervisor = Supervisor(plan, print)
+    supervisor = Supervisor(plan, print, ROLES)
     with pytest.raises(ServeError, match="MB of shared memory are needed, 1 MB are free"):
         supervisor.start()
     supervisor.stop()
@@ -196,7 +197,7 @@ def test_too_little_shared_memory_is_said(directory: Path, monkeypatch: pytest.M
 
 
 def test_a_signal_is_heeded_at_once(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    supervisor = Supervisor(Plan(make_config(), directory), print)
+    supervisor = Supervisor(Plan(make_config(), directory), print, ROLES)
 
     def told_meanwhile(ends: list[int], _: float) -> list[object]:
         supervisor.end()

@@ -6,19 +6,23 @@ from typing import Any
 
 import pytest
 
-from ipc.memory.status import COUNTERS, ProcessSlot, StatusReader, StatusWriter, create_status
+from engine.roles import MATCHER, PERSISTER, SUPERVISOR
+from frontend.roles import FRONTEND, HTTP, QUERY, ROLES
+from ipc.memory.status import ProcessSlot, StatusReader, StatusWriter, create_status
 from ipc.vocabulary import Reason
 from tests.shared_memory import until, working
 
 SLOTS = [
-    ProcessSlot("supervisor", 0, None),
-    ProcessSlot("frontend", 0, 0),
-    ProcessSlot("matcher", 0, 1),
-    ProcessSlot("matcher", 1, 2),
-    ProcessSlot("persister", 0, 0),
-    ProcessSlot("query", 0, None),
-    ProcessSlot("http", 0, None),
+    ProcessSlot(SUPERVISOR, 0, None),
+    ProcessSlot(FRONTEND, 0, 0),
+    ProcessSlot(MATCHER, 0, 1),
+    ProcessSlot(MATCHER, 1, 2),
+    ProcessSlot(PERSISTER, 0, 0),
+    ProcessSlot(QUERY, 0, None),
+    ProcessSlot(HTTP, 0, None),
 ]
+
+COUNTERS = {row.name: row.counters for row in ROLES.rows}
 
 
 @pytest.fixture
@@ -30,7 +34,9 @@ def page(tmp_path: Path) -> Path:
 
 def test_a_new_page_names_all_processes_absent(page: Path) -> None:
     processes = StatusReader(page).processes()
-    assert [ProcessSlot(p.role, p.number, p.core) for p in processes] == SLOTS
+    assert [(p.role, p.number, p.core, p.reader) for p in processes] == [
+        (slot.role.name, slot.number, slot.core, slot.reader) for slot in SLOTS
+    ]
     for process in processes:
         assert (process.state, process.pid, process.started_ns) == ("absent", 0, 0)
         assert process.counters == dict.fromkeys(COUNTERS[process.role], 0)

@@ -10,13 +10,14 @@ from ipc.native.compiled import HAVE_NUMBA
 
 USED = """
 from engine.journal import batches
-from engine.warm import warm
 from engine.shard import pipeline_kernel
+from engine.warm import warm
 from frontend.gateway import frame_sorter
+from frontend.roles import ROLES
 from ipc.memory import order_table_kernel
 from ipc.wire import command_decoder, report_encoder
 
-warm("ladder")
+warm("ladder", ROLES.warm)
 kernels = [
     batches._pack_words,
     batches._scan_words,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from engine.books.contract import BookLimits, Progress, Records
 from engine.books.ladder import LadderBook
+from engine.roles import MATCHER
 from engine.shard.account_sequences import AccountSequences
 from engine.shard.pipeline import PipelineParts
 from engine.shard.pipeline_kernel import (
@@ -150,7 +151,7 @@ def warm(directory: Path) -> None:
     create_ring(paths[1], 0, 4, 0, 0, REPORTS)
     create_table(paths[2], 0, 4)
     create_board(paths[3], 0, [1], 1)
-    create_status(paths[4], [ProcessSlot("matcher", 0, None)])
+    create_status(paths[4], [ProcessSlot(MATCHER, 0, None)])
     CompiledPipeline(
         PipelineParts(
             LadderBook(0, [BookLimits(1, 1, 100, 2)], 4),

@@ -25,6 +25,7 @@ from engine.journal.snapshot import snapshots_of
 from engine.journal.syncer import Syncer
 from engine.journal.writer import JournalWriter, make_durable
 from engine.plan import Plan
+from engine.roles import MATCHER
 from engine.shard.recovery import Publish, Recovered, recover
 from engine.storage import LockedError, Storage, lock_directory
 from ipc.memory.status import StatusWriter, counter_place
@@ -35,7 +36,7 @@ logger = logging.getLogger("shardbook.matcher")
 LOCK_WAIT_S = 60.0
 """How long a predecessor may take to end: one whose supervisor was killed drains first."""
 RETRY_S = 0.05
-_JOURNAL_BYTES = counter_place("matcher", "journal_bytes")
+_JOURNAL_BYTES = counter_place(MATCHER, "journal_bytes")
 MOST_WAITING = 65_536
 """Commands that wait for the disk before no more are read."""
 
@@ -186,7 +187,7 @@ class Durability:
             wait_for_room=self._wait_for_room,
             closer=SegmentCloser(
                 self._storage,
-                self._plan.member("supervisor", 0).core,
+                self._plan.cores[0],
                 background=self._background,
             ),
         )

@@ -25,6 +25,7 @@ from engine.journal.format import JournalError
 from engine.journal.reader import JournalReader, segments_of
 from engine.journal.shard_config import shard_config_of
 from engine.plan import Plan
+from engine.roles import MATCHER
 from engine.shard.recovery import Shard, find_start, publish_nothing
 from engine.storage import Storage
 from ipc.memory.mapping import MappingError
@@ -35,7 +36,7 @@ BATCH_COMMANDS = 2_048
 """Carried out at a time: what comes of so many stays in a core's cache."""
 _ALL_COMMANDS = 1 << 62
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.016
-_COMMANDS = counter_place("matcher", "commands")
+_COMMANDS = counter_place(MATCHER, "commands")
 
 
 class Followed(NamedTuple):

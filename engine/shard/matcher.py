@@ -20,6 +20,7 @@ from engine.journal.format import JournalError
 from engine.plan import Plan
 from engine.printable import printable
 from engine.process import HALTED, Wakeup, ring_doorbell
+from engine.roles import MATCHER
 from engine.shard.durability import Durability
 from engine.shard.pipeline import Pipeline, PipelineParts
 from engine.shard.pipeline_choice import make_pipeline
@@ -53,9 +54,9 @@ BATCH_BETWEEN = 512
 """Commands at most between two parts of a mass cancel: fewer than the orders it looks at in each,
 so that nobody holds it up by entering orders before it."""
 RING_EVERY_NS = 2_000_000
-"""Waking the persister costs more than matching an order, and takes it a while."""
+"""Waking a reader of trades costs more than matching an order, and takes it a while."""
 _HEARTBEAT = frame(Heartbeat(), FRONTEND_STREAM)
-_SLEEPS, _CUT_OFF = (counter_place("matcher", name) for name in ("sleeps", "links_cut_off"))
+_SLEEPS, _CUT_OFF = (counter_place(MATCHER, name) for name in ("sleeps", "links_cut_off"))
 
 
 class Matcher:
@@ -78,7 +79,7 @@ class Matcher:
         engine = plan.config.engine
         self._status = status
         self._durability = durability
-        self._clock, self._wait = clock, wait
+        self._clock, self.wait = clock, wait
         self._ring = RingWriter(plan.ring_path(shard))
         self._report_ring = RingWriter(plan.report_ring_path(shard), REPORTS)
         kept_ring = RingWriter(plan.kept_reports_path(shard), REPORTS)
@@ -89,10 +90,11 @@ class Matcher:
         self.flush: Callable[[], None] = lambda: None
         """Called where answers are queued and more is to be matched: sent now, they are still near
         the processor."""
-        self._doorbell = plan.doorbell_path
         self._bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._bell.setblocking(False)
-        self._rung_ns = 0
+        readers = range(self._ring.gating_readers)
+        self._doorbells = [plan.doorbell_path(reader) for reader in readers]
+        self._rung_ns = [0 for _ in readers]
         self._unrung = False
         self._tests: deque[tuple[int, Link]] = deque()
         """Who waits for a Heartbeat, each behind a command."""
@@ -281,23 +283,27 @@ class Matcher:
             if len(trades):
                 self._wait_for_room()
 
-    def wake_persister(self) -> None:
-        """Ring the doorbell if the persister sleeps, but not again while it is waking up.
+    def wake_readers(self) -> None:
+        """Ring the doorbells of the gating readers that sleep, but not again while they wake up.
 
         For the end of a round: the answers are on their way first.
         """
         if not self._unrung:
             return
         self._unrung = False
-        if self._clock_ns - self._rung_ns > RING_EVERY_NS and self._ring.wakeups():
-            self._rung_ns = self._clock_ns
-            ring_doorbell(self._bell, self._doorbell)
+        if self._clock_ns - min(self._rung_ns, default=self._clock_ns) <= RING_EVERY_NS:
+            return
+        for reader in self._ring.wakeups():
+            if self._clock_ns - self._rung_ns[reader] > RING_EVERY_NS:
+                self._rung_ns[reader] = self._clock_ns
+                ring_doorbell(self._bell, self._doorbells[reader])
 
     def _wait_for_room(self) -> None:
-        """The ring is full of trades that are not logged yet: wait for the persister."""
+        """The ring is full of trades that a gating reader is not done with: wait for it."""
         self._status.add("ring_full_waits", 1)
-        ring_doorbell(self._bell, self._doorbell)
-        self._wait()
+        for reader in self._ring.slowest():
+            ring_doorbell(self._bell, self._doorbells[reader])
+        self.wait()
 
     def close(self) -> None:
         """Let go of the journal."""
@@ -346,7 +352,7 @@ def _serve(
             matcher.go_on(backend.links)
         matcher.settle(backend.links)
         backend.flush()
-        matcher.wake_persister()
+        matcher.wake_readers()
         status.words[_SLEEPS], status.words[_CUT_OFF] = backend.sleeps, backend.cut_off
     matcher.settle_all([])
     backend.close()

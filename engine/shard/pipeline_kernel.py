@@ -14,6 +14,7 @@ import numpy as np
 from engine.books.ladder import kernel
 from engine.books.ladder.layout import FINISHED, GROW
 from engine.books.ladder.memory import entry, open_book, state_at, symbol_at
+from engine.roles import MATCHER
 from engine.shard import account_sequences, summary
 from engine.shard.account_sequences import NUMBERING, number_report
 from engine.shard.summary import summarise_report
@@ -115,16 +116,23 @@ _ROW = REPORT.itemsize
 _TRADE_ROW = TRADE.itemsize
 _TRADE_ID_BITS = np.uint64(make_id(1, 0) - 1)
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
+_PLACES = tuple(
+    counter_place(MATCHER, name)
+    for name in (
+        "commands",
+        "order_sequence",
+        "trade_sequence",
+        "resting_orders",
+        "kept_ids",
+        "displaced_ids",
+        "reports",
+        "trades",
+    )
+)
 (
     _COMMANDS, _ORDER_SEQUENCE, _TRADE_SEQUENCE, _RESTING_ORDERS, _KEPT_IDS, _DISPLACED_IDS,
     _REPORTS, _TRADES,
-) = (
-    counter_place("matcher", name)
-    for name in (
-        "commands", "order_sequence", "trade_sequence", "resting_orders", "kept_ids",
-        "displaced_ids", "reports", "trades",
-    )
-)  # fmt: skip
+) = _PLACES  # fmt: skip
 _REASONS = SLOT_WORDS - FIRST_REJECT
 
 
@@ -341,4 +349,5 @@ _MODULES = (
     ring, ring_kernel, status, summary,
 )  # fmt: skip
 _FILES = [Path(module.__file__ or "") for module in _MODULES]
-run_pipeline = make_pipeline(digest_of(_FILES) ^ SOURCES ^ kernel.SOURCE)
+_NUMBERS = hash(_PLACES) & (1 << 56) - 1  # of the role table, which has much else in it
+run_pipeline = make_pipeline(digest_of(_FILES) ^ SOURCES ^ kernel.SOURCE ^ _NUMBERS)

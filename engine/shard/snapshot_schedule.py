@@ -9,11 +9,9 @@ import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import NoReturn
 
 from engine.children import ENDING, die_with_parent, take
-from engine.config import Config
 from engine.journal.format import JournalError
 from engine.journal.snapshot import sequence_of_snapshot, snapshots_of
 from engine.outlet import open_outlets
@@ -87,7 +85,7 @@ class Schedule:
         self._late_s = math.inf if late else self._clock_s() + PATIENCE_S
         process = self._context.Process(
             target=_run,
-            args=(self._plan.config, str(self._plan.data_dir), shard, late),
+            args=(self._plan, shard, late),
             name=f"shardbook-snapshot-{shard}",
             daemon=True,
         )
@@ -112,12 +110,12 @@ def step_back(plan: Plan, pid: int = 0, late: bool = False) -> None:
         os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
     else:
         os.setpriority(os.PRIO_PROCESS, pid, _NICENESS)
-    core = plan.member("supervisor", 0).core
+    core = plan.cores[0]
     if core is not None:
         os.sched_setaffinity(pid, {core})
 
 
-def _run(config: Config, data_dir: str, shard: int, late: bool) -> NoReturn:
+def _run(plan: Plan, shard: int, late: bool) -> NoReturn:
     """Be the process that takes one snapshot."""
     from engine.shard.snapshotter import (
         take_snapshot,  # compiled code, which a Schedule has no use for
@@ -126,8 +124,7 @@ def _run(config: Config, data_dir: str, shard: int, late: bool) -> NoReturn:
     die_with_parent()  # what is not finished counts for nothing
     take(ENDING, signal.SIG_IGN)
     open_outlets()
-    os.umask(config.file_mask())
-    plan = Plan(config, Path(data_dir))
+    os.umask(plan.config.file_mask())
     step_back(plan, late=late)
     try:
         take_snapshot(plan, shard)

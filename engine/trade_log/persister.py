@@ -17,6 +17,7 @@ from typing import Protocol
 from engine.children import has_ended
 from engine.plan import Plan
 from engine.printable import printable
+from engine.process import Wakeup
 from engine.storage import Storage
 from engine.trade_log.lines import LineFormatter
 from engine.trade_log.log import TradeLog, TradeLogError
@@ -41,7 +42,7 @@ WRITERS_S = 30.0
 ended; where it is dead, all its processes find that out at once."""
 
 
-class Wakeup(Protocol):
+class Waiting(Protocol):
     """What the persister waits on between batches: a doorbell, and the word to stop."""
 
     stopping: bool
@@ -60,7 +61,9 @@ class Persister:
         storage: Storage | None = None,
         *,
         background: bool = True,
+        reader: int = 0,
     ) -> None:
+        """``reader``: which of the gating readers of the rings it is."""
         settings = plan.config.persister
         self._status = status
         self._log = TradeLog(
@@ -72,7 +75,7 @@ class Persister:
             background=background,
         )
         self._formatter = LineFormatter(plan.instruments)
-        self._rings = {shard: GatingReader(plan.ring_path(shard)) for shard in plan.shards}
+        self._rings = {shard: GatingReader(plan.ring_path(shard), reader) for shard in plan.shards}
         self._failure: OSError | None = None
         status.set("torn_bytes_cut", self._log.torn_bytes_cut)
         for shard, ring in self._rings.items():
@@ -116,7 +119,7 @@ class Persister:
         """Return how many trades wait in the rings."""
         return sum(ring.available() for ring in self._rings.values())
 
-    def run(self, wakeup: Wakeup, writing: Callable[[], bool] = lambda: False) -> None:
+    def run(self, wakeup: Waiting, writing: Callable[[], bool] = lambda: False) -> None:
         """Log trades until told to stop and every ring is empty, for good: while ``writing`` more
         may come.
 
@@ -176,7 +179,7 @@ class Persister:
             return error
         return None
 
-    def _sleep(self, wakeup: Wakeup) -> None:
+    def _sleep(self, wakeup: Waiting) -> None:
         """Wait for a trade: ask for the doorbell first, and look once more before sleeping."""
         for ring in self._rings.values():
             ring.set_waiting(True)
@@ -205,7 +208,7 @@ class Persister:
 def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
     """Be the persister of a product until told to stop; ``index`` is 0, there is one."""
     try:
-        persister = Persister(plan, status)
+        persister = Persister(plan, status, reader=wakeup.reader or 0)
         status.ready()
         try:
             persister.run(wakeup, _writing(plan))

@@ -1,6 +1,7 @@
 """An account at this frontend: its sessions, and how far each shard's reports were passed on."""
 
 import asyncio
+from collections.abc import Iterable
 
 from frontend.gateway.matcher_links import BackendLink
 from frontend.gateway.session import Session
@@ -14,19 +15,19 @@ class AccountChannel:
     The channel is open while the account has a session here, or is about to: only then do matchers
     send its reports."""
 
-    def __init__(self, number: int, account: int, shards: int, window: int) -> None:
+    def __init__(self, number: int, account: int, shards: Iterable[int], window: int) -> None:
         self.number = number
         self.account = account
         self.is_registered = False
         """Whether it had an order accepted: see ``frontend.gateway.accounts``."""
         self.sessions: list[Session] = []
-        self.positions: list[int | None] = [None] * shards
+        self.positions: dict[int, int | None] = dict.fromkeys(shards)
         """By shard, the account_sequence of the last report that every session has had; None where
         the shard has not said yet where the account stands."""
         self.is_open = False
         self.unheard: set[int] = set()
         """The shards that are to say it."""
-        self.overtaken = [0] * shards
+        self.overtaken = dict.fromkeys(self.positions, 0)
         """By shard, how many such answers are on their way to an opening that is over."""
         self.opening: set[int] = set()
         """The shards whose answers logins wait for."""
@@ -53,7 +54,7 @@ class AccountChannel:
     def close(self) -> None:
         """Forget where the account stands: nobody is told of it any more."""
         self.is_open = False
-        self.positions = [None] * len(self.positions)
+        self.positions = dict.fromkeys(self.positions)
         for shard in self.unheard:
             self.overtaken[shard] += 1
         self.unheard.clear()
@@ -81,7 +82,7 @@ class AccountChannel:
 
     def known_positions(self) -> list[int]:
         """Return where the account stands, on every shard that has said so."""
-        return [position for position in self.positions if position is not None]
+        return [position for position in self.positions.values() if position is not None]
 
     @property
     def cancels_on_disconnect(self) -> bool:

@@ -45,7 +45,7 @@ class Channels:
         return self._of_account.get(account) or self._add(account)
 
     def _add(self, account: int) -> AccountChannel:
-        shards = len(self._router.matchers)
+        shards = list(self._router.matchers)
         former = self._take_retired()
         number = len(self.by_number) + 1 if former is None else former.number
         channel = AccountChannel(number, account, shards, self._window)
@@ -76,13 +76,13 @@ class Channels:
         """Make an account known to matchers and query workers."""
         matchers = self._router.matchers
         self._retired.pop(channel.number, None)
-        channel.open({shard for shard, link in enumerate(matchers) if link.connected})
+        channel.open({shard for shard, link in matchers.items() if link.connected})
         for link in self._router.all():
             link.open_stream(channel.number, channel.account, False)
 
     def tell_matchers(self, channel: AccountChannel) -> None:
         """Say to the matchers whether a session of the account asks for cancel on disconnect."""
-        for link in self._router.matchers:
+        for link in self._router.matchers.values():
             link.open_stream(channel.number, channel.account, channel.cancels_on_disconnect)
 
     def close_unused(self, channel: AccountChannel) -> None:
@@ -92,7 +92,7 @@ class Channels:
         """
         if channel.is_open and not (channel.sessions or channel.waiting or channel.under_way):
             channel.close()
-            for link in self._router.matchers:
+            for link in self._router.matchers.values():
                 link.close_stream(channel.number)
             if not channel.is_registered:
                 self._registry.dismiss(channel.account)

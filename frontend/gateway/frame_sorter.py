@@ -205,18 +205,18 @@ _STREAM = Struct("<I")
 
 
 class SymbolSorter:
-    """Sorts what clients send by link: matchers by their shard, then one query worker."""
+    """Sorts what clients send by link: so many matchers, then one query worker."""
 
-    def __init__(self, shard_of_symbol: dict[int, int], shards: int, max_body: int) -> None:
+    def __init__(self, link_of_symbol: dict[int, int], matchers: int, max_body: int) -> None:
         self._max_body = max_body
-        self._query_link = shards
-        self._link_of_symbol = np.full(max(shard_of_symbol, default=0) + 1, -1, np.int64)
-        for symbol, shard in shard_of_symbol.items():
-            self._link_of_symbol[symbol] = shard
-        self._link_of_byte = [shard_of_symbol.get(symbol, -1) for symbol in range(_FIXINT_END)]
+        self._query_link = matchers
+        self._link_of_symbol = np.full(max(link_of_symbol, default=0) + 1, -1, np.int64)
+        for symbol, link in link_of_symbol.items():
+            self._link_of_symbol[symbol] = link
+        self._link_of_byte = [link_of_symbol.get(symbol, -1) for symbol in range(_FIXINT_END)]
         self._link_of_byte += [-1] * (256 - _FIXINT_END)
         self._frames = np.zeros((MAX_FRAMES, 3), np.int64)
-        self._ends = np.zeros((shards + 1, 2), np.int64)
+        self._ends = np.zeros((matchers + 1, 2), np.int64)
 
     def sort(
         self, data: bytes | memoryview, position: int, stream: int, limit: int = MAX_FRAMES

@@ -98,7 +98,7 @@ class Gateway:
         Refused whole where one matcher cannot take it.
         """
         matchers = self.router.matchers
-        for link in matchers:
+        for link in matchers.values():
             refusal = link.refusal()
             if refusal is not None:
                 self.status.add_reject(refusal)
@@ -106,9 +106,9 @@ class Gateway:
                 session.deliver(frame(reject(request, refusal, time.time_ns())))
                 return
         self._by_number[session.stream].forwarded(1)
-        self._mass_cancels.begin(session.stream, message, range(len(matchers)))
+        self._mass_cancels.begin(session.stream, message, matchers)
         data = frame(message, session.stream | FRONTEND_STREAM)
-        for link in matchers:
+        for link in matchers.values():
             link.write(data)
 
     # What matchers and query workers say --------------------------------------------------------
@@ -197,7 +197,7 @@ class Gateway:
 
     def link_found(self) -> None:
         """Show how many matchers cannot be reached."""
-        down = sum(not link.connected for link in self.router.matchers)
+        down = sum(not link.connected for link in self.router.matchers.values())
         self.status.set("shards_down", down)
 
     def link_lost(self, shard: int | None) -> None:

@@ -38,14 +38,14 @@ def session_numbers(index: int, frontends: int) -> Iterator[int]:
 async def open_hall(plan: Plan, frontend: int, status: StatusWriter, query_workers: int) -> Gateway:
     """Return the gateway of a frontend (``Plan.frontends`` says which there are), and link it."""
     config = plan.config.frontend
-    rings = [RingReader(plan.report_ring_path(shard), REPORTS) for shard in plan.shards]
-    kept = [RingReader(plan.kept_reports_path(shard), REPORTS) for shard in plan.shards]
+    rings = {shard: RingReader(plan.report_ring_path(shard), REPORTS) for shard in plan.shards}
+    kept = {shard: RingReader(plan.kept_reports_path(shard), REPORTS) for shard in plan.shards}
     waits, keeps = config.when_busy == "wait", config.when_shard_down == "hold"
     bound = config.max_queued_bytes
-    matchers = [
-        BackendLink(plan.matcher_address(shard), bound, shard, waits, keeps)
+    matchers = {
+        shard: BackendLink(plan.matcher_address(shard), bound, shard, waits, keeps)
         for shard in plan.shards
-    ]
+    }
     workers = [
         BackendLink(plan.query_address(index), bound, None, waits) for index in range(query_workers)
     ]

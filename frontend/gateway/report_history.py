@@ -1,6 +1,6 @@
 """What an account was told before: its reports that the shards' rings still hold."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,7 @@ class ReportHistory:
     The newest reports are found first.
     """
 
-    def __init__(self, rings: Sequence[RingReader], kept: Sequence[RingReader]) -> None:
+    def __init__(self, rings: Mapping[int, RingReader], kept: Mapping[int, RingReader]) -> None:
         self._rings, self._kept = rings, kept
 
     def newest(self, shard: int, account: int) -> int | None:

@@ -1,6 +1,6 @@
 """What a session has missed: of the account's reports, those after the last ones that it saw."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from frontend.gateway.account_channel import AccountChannel
 from frontend.gateway.report_history import ReportHistory, TooOldError
@@ -16,6 +16,14 @@ class ResumeError(ValueError):
         self.code = code
 
 
+def named_shards(shards: Collection[int]) -> str:
+    """Return numbers of shards as they stand in a sentence."""
+    first, last = min(shards), max(shards)
+    if last - first < len(shards):
+        return f"shards {first} to {last}"
+    return f"shards {', '.join(map(str, sorted(shards)))}"
+
+
 class Resume:
     """Finds missed reports in the history, up to where the live ones begin."""
 
@@ -29,10 +37,10 @@ class Resume:
         Raises ``ResumeError``.
         """
         asked = {shard_of(position): position for position in resume}
-        if len(asked) < len(resume) or max(asked, default=0) >= len(channel.positions):
-            shards = f"shards 0 to {len(channel.positions) - 1}"
+        if len(asked) < len(resume) or not asked.keys() <= channel.positions.keys():
+            shards = named_shards(channel.positions)
             raise ResumeError("RESUME_UNKNOWN", f"must name each shard once at most, of {shards}")
-        for shard, position in enumerate(channel.positions):
+        for shard, position in channel.positions.items():
             if position is None:  # it does not answer: go by what it said before
                 newest = self._history.newest(shard, channel.account)
                 channel.positions[shard] = asked.get(shard) if newest is None else newest

@@ -1,6 +1,6 @@
 """Where a message goes: commands to the matcher of their symbol, queries to a query worker."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from frontend.gateway.frame_sorter import SymbolSorter
 from frontend.gateway.matcher_links import BackendLink
@@ -14,17 +14,21 @@ class Router:
     def __init__(
         self,
         shard_of_symbol: dict[int, int],
-        matchers: Sequence[BackendLink],
+        matchers: Mapping[int, BackendLink],
         workers: Sequence[BackendLink],
     ) -> None:
         self.matchers = matchers
+        """By shard."""
         self.workers = workers
-        self.sorter = SymbolSorter(shard_of_symbol, len(matchers), MAX_COMMAND_BODY)
+        self._links = list(matchers.values())
+        place_of = {shard: place for place, shard in enumerate(matchers)}
+        places = {symbol: place_of[shard] for symbol, shard in shard_of_symbol.items()}
+        self.sorter = SymbolSorter(places, len(matchers), MAX_COMMAND_BODY)
         self._by_symbol = {symbol: matchers[shard] for symbol, shard in shard_of_symbol.items()}
 
     def link(self, number: int, session: int) -> BackendLink:
         """Return what the sorter's link number means for a session."""
-        return self.matchers[number] if number < len(self.matchers) else self.worker(session)
+        return self._links[number] if number < len(self._links) else self.worker(session)
 
     def by_symbol(self, symbol: int) -> BackendLink | None:
         """Return the link of the matcher that holds a symbol."""
@@ -32,8 +36,7 @@ class Router:
 
     def by_order(self, order_id: int) -> BackendLink | None:
         """Return the link of the matcher that gave an order its id."""
-        shard = shard_of(order_id)
-        return self.matchers[shard] if shard < len(self.matchers) else None
+        return self.matchers.get(shard_of(order_id))
 
     def worker(self, session: int) -> BackendLink:
         """Return the link of the query worker that serves a session."""
@@ -41,4 +44,4 @@ class Router:
 
     def all(self) -> list[BackendLink]:
         """Return every link."""
-        return [*self.matchers, *self.workers]
+        return [*self._links, *self.workers]

@@ -56,7 +56,7 @@ class Candles:
 
     def catch_up(self) -> None:
         """Take in all trades that there are, from the log where the rings have lost some."""
-        for shard, ring in enumerate(self._state.rings):
+        for shard, ring in self._state.rings.items():
             while not self._stopping.is_set():
                 result = ring.read(self._seen[shard], BATCH_TRADES)
                 if result.lost_records:

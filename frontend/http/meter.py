@@ -2,14 +2,15 @@
 
 from bisect import bisect_left
 
-from ipc.memory.status import ORDER_LATENCY_US, StatusWriter, counter_place
+from frontend.roles import HTTP, ORDER_LATENCY_US
+from ipc.memory.status import StatusWriter, counter_place
 
 _BUCKETS = [
-    counter_place("http", name)
+    counter_place(HTTP, name)
     for name in (*(f"order_under_us_{bound}" for bound in ORDER_LATENCY_US), "order_over")
 ]
 _REQUESTS, _ORDERS, _SECONDS, _BAD, _OURS = (
-    counter_place("http", name)
+    counter_place(HTTP, name)
     for name in ("requests", "orders", "order_seconds_ns", "errors_client", "errors_server")
 )
 _BOUNDS_NS = [bound * 1_000 for bound in ORDER_LATENCY_US]

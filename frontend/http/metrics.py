@@ -5,34 +5,13 @@ the workers is scraped: each tells the figures of all. Written by hand because p
 keeps metrics of its own process, and here is none to keep.
 """
 
-from collections.abc import Iterable
-
+from engine.roles import MATCHER
 from frontend.http.product_state import ProductState
-from ipc.memory.status import COUNTERS, ORDER_LATENCY_US, ProcessStatus
+from frontend.roles import HTTP, ORDER_LATENCY_US
+from ipc.memory.status import ProcessStatus, ShownRole
 from ipc.vocabulary import Reason
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-_GAUGES = frozenset(
-    {
-        ("frontend", "connections"),
-        ("frontend", "sessions"),
-        ("frontend", "accounts"),
-        ("frontend", "unwritten_accounts"),
-        ("frontend", "streams"),
-        ("matcher", "resting_orders"),
-        ("matcher", "kept_ids"),
-        ("http", "connections"),
-        ("http", "sockets"),
-        ("http", "subscriptions"),
-        ("http", "sessions"),
-        ("http", "accounts"),
-        ("http", "unwritten_accounts"),
-        ("http", "streams"),
-        ("http", "shards_down"),
-        ("frontend", "shards_down"),
-    }
-)
-
 Sample = tuple[str, str, int | float]
 """Suffix of the name, labels, value."""
 
@@ -55,10 +34,8 @@ def metrics(state: ProductState) -> bytes:
         "When a process began.",
         [("", _labels(p), p.started_ns / 1e9) for p in processes if p.started_ns],
     )
-    for role, names in COUNTERS.items():
-        mine = [process for process in processes if process.role == role]
-        if mine:
-            _role(lines, role, names, mine)
+    for role in state.page.roles:
+        _role(lines, role, [process for process in processes if process.role == role.name])
     _family(
         lines,
         "shardbook_rejects_total",
@@ -70,30 +47,28 @@ def metrics(state: ProductState) -> bytes:
             for code, count in p.rejects.items()
         ],
     )
-    _rings(lines, state)
-    _latency(lines, [process for process in processes if process.role == "http"])
+    _rings(lines, state, processes)
+    _latency(lines, [process for process in processes if process.role == HTTP.name])
     return ("\n".join(lines) + "\n").encode()
 
 
-def _role(
-    lines: list[str], role: str, names: Iterable[str], processes: list[ProcessStatus]
-) -> None:
-    for name in names:
+def _role(lines: list[str], role: ShownRole, processes: list[ProcessStatus]) -> None:
+    for name in role.counters:
         if name.startswith("order_under_us_") or name in ("order_over", "order_seconds_ns"):
             continue
-        gauge = (role, name) in _GAUGES or name.endswith("_sequence")
+        gauge = name in role.gauges
         _family(
             lines,
-            f"shardbook_{role}_{name}" + ("" if gauge else "_total"),
+            f"shardbook_{role.name}_{name}" + ("" if gauge else "_total"),
             "gauge" if gauge else "counter",
-            f"{name.replace('_', ' ')} of each {role}.",
+            f"{name.replace('_', ' ')} of each {role.name}.",
             [("", _labels(p), p.counters[name]) for p in processes],
         )
 
 
-def _rings(lines: list[str], state: ProductState) -> None:
+def _rings(lines: list[str], state: ProductState, processes: list[ProcessStatus]) -> None:
     """The queues between matchers and what reads them."""
-    rings = list(enumerate(state.rings))
+    rings = state.rings.items()
     _family(
         lines,
         "shardbook_ring_published_trades_total",
@@ -101,17 +76,18 @@ def _rings(lines: list[str], state: ProductState) -> None:
         "Trades of a shard since its first.",
         [("", f'shard="{shard}"', ring.published) for shard, ring in rings],
     )
-    _family(
-        lines,
-        "shardbook_persister_lag_trades",
-        "gauge",
-        "Trades of a shard that wait to be logged.",
-        [
-            ("", f'shard="{shard}"', ring.published - ring.cursor_of(0))
-            for shard, ring in rings
-            if ring.gating_readers
-        ],
-    )
+    for process in processes:
+        if process.reader is not None:
+            _family(
+                lines,
+                f"shardbook_{process.role}_lag_trades",
+                "gauge",
+                f"Trades of a shard that a {process.role} is not done with.",
+                [
+                    ("", f'shard="{shard}"', ring.published - ring.cursor_of(process.reader))
+                    for shard, ring in rings
+                ],
+            )
     _family(
         lines,
         "shardbook_ring_capacity_trades",
@@ -124,7 +100,7 @@ def _rings(lines: list[str], state: ProductState) -> None:
         "shardbook_live_orders",
         "gauge",
         "Orders of a shard that have not ended.",
-        [("", f'shard="{shard}"', table.live_orders) for shard, table in enumerate(state.tables)],
+        [("", f'shard="{shard}"', table.live_orders) for shard, table in state.tables.items()],
     )
 
 
@@ -150,7 +126,7 @@ def _latency(lines: list[str], workers: list[ProcessStatus]) -> None:
 
 
 def _labels(process: ProcessStatus) -> str:
-    kind = "shard" if process.role == "matcher" else "number"
+    kind = "shard" if process.role == MATCHER.name else "number"
     return f'role="{process.role}",{kind}="{process.number}"'
 
 

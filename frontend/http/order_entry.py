@@ -33,7 +33,7 @@ class OrderEntry:
     def __init__(
         self,
         gateway: Gateway,
-        tables: list[OrderTableReader],
+        tables: Mapping[int, OrderTableReader],
         shards: Mapping[int, int],
         answer_timeout_s: float,
         max_pending: int,
@@ -122,7 +122,7 @@ class OrderEntry:
         """
         found = {}
         tests = {}
-        for shard, link in enumerate(self._gateway.router.matchers):
+        for shard, link in self._gateway.router.matchers.items():
             refusal = link.refusal()
             if not link.connected or refusal is not None:
                 found[shard] = (refusal or Reason.SHARD_DOWN).name

@@ -25,14 +25,14 @@ class ProductState:
         self.markets = Markets(plan.instruments, plan.config.http.default_symbol)
         self.names = AccountNames(plan.accounts_paths)
         self.page = StatusReader(plan.status_path)
-        self.rings = [RingReader(plan.ring_path(shard)) for shard in plan.shards]
-        self.tables = [OrderTableReader(plan.table_path(shard)) for shard in plan.shards]
-        self.boards = [BoardReader(plan.board_path(shard)) for shard in plan.shards]
+        self.rings = {shard: RingReader(plan.ring_path(shard)) for shard in plan.shards}
+        self.tables = {shard: OrderTableReader(plan.table_path(shard)) for shard in plan.shards}
+        self.boards = {shard: BoardReader(plan.board_path(shard)) for shard in plan.shards}
 
     def order(self, order_id: int, account: int | None) -> np.void:
         """Return an order (ORDER), of ``account`` where one is given. Raises ``ApiError``."""
         shard = shard_of(order_id)
-        found = self.tables[shard].get(order_id) if shard < len(self.tables) else None
+        found = self.tables[shard].get(order_id) if shard in self.tables else None
         if found is None or (account is not None and found["account"] != account):
             raise ApiError(
                 "ORDER_NOT_FOUND",

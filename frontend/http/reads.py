@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Sequence
 import numpy as np
 from msgspec import Raw
 
+from engine.roles import MATCHER
 from frontend.http.api import Api
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.market import Market
@@ -33,13 +34,13 @@ from frontend.http.product_state import ProductState, Records, newest_first
 from frontend.http.queries import limited, read_query
 from frontend.http.request import Request
 from frontend.http.searches import Work
+from frontend.roles import FRONTEND
 from ipc.memory.status import ProcessStatus
 from ipc.records import ORDER
 from ipc.vocabulary import MAX_QUANTITY
 
 READY_WAIT_S = 1.0
 """How long a matcher that is asked whether it takes orders may take to answer."""
-_NEEDED = ("supervisor", "matcher", "frontend", "persister")
 _WAITS = {
     "journal_waits": "its journal waits for room on the disk",
     "ring_full_waits": "its trades wait to be logged",
@@ -75,7 +76,7 @@ def orders(request: Request) -> OrdersAnswer | Awaitable[OrdersAnswer]:
             raise broken_rule("status", _STATUS_RULE)
     searches = [
         table.search(account, 0 if market is None else market.number, side, status, limit)
-        for shard, table in enumerate(api.state.tables)
+        for shard, table in api.state.tables.items()
         if market is None or market.shard == shard
     ]
     search = _newest_orders(api.state, searches, limit, query.numbers == "string")
@@ -164,15 +165,16 @@ async def ready(request: Request) -> ReadyAnswer:
     api = request.api
     before = {process.number: process.counters for process in _matchers(api)}
     silent = await api.entry.not_taking(READY_WAIT_S)
+    needed = {role.name for role in api.state.page.roles if role.needed}
     down = [
         f"{process.role} {process.number}: {process.state}"
         for process in api.state.page.processes()
-        if process.role in _NEEDED and process.state != "ready"
+        if process.role in needed and process.state != "ready"
     ]
     down += [
         f"frontend {process.number}: reaches not every shard"
         for process in api.state.page.processes()
-        if process.role == "frontend" and process.counters["shards_down"]
+        if process.role == FRONTEND.name and process.counters["shards_down"]
     ]
     for process in _matchers(api):
         shard = process.number
@@ -184,7 +186,7 @@ async def ready(request: Request) -> ReadyAnswer:
         if shard in silent and process.state == "ready":
             down.append(f"matcher {shard}: {', '.join([silent[shard], *why])}")
         ring = api.state.rings[shard]
-        if ring.gating_readers and ring.published - ring.cursor_of(0) >= ring.capacity:
+        if any(ring.published - cursor >= ring.capacity for cursor in ring.cursors()):
             down.append(f"matcher {shard}: {_WAITS['ring_full_waits']}")
     if down:
         raise ApiError("NOT_READY", f"not ready: {', '.join(down)}", down=down)
@@ -192,7 +194,7 @@ async def ready(request: Request) -> ReadyAnswer:
 
 
 def _matchers(api: Api) -> list[ProcessStatus]:
-    return [process for process in api.state.page.processes() if process.role == "matcher"]
+    return [process for process in api.state.page.processes() if process.role == MATCHER.name]
 
 
 def _between(

@@ -93,7 +93,7 @@ class TradeReads:
         Raises ``ApiError``.
         """
         state, config = self._state, self._config
-        published = [ring.published for ring in state.rings]
+        published = [ring.published for ring in state.rings.values()]
         known = self._newest.get(asked_for)
         if known is not None and known.published == published:
             return known.answer()
@@ -198,7 +198,7 @@ class TradeReads:
                     "before", "must come with a symbol where the trade is as old as that"
                 )
             when = int(found["timestamp_ns"][0])
-            for other, ring in enumerate(self._state.rings):
+            for other, ring in self._state.rings.items():
                 below[other] = first_at(ring, when)
         below[shard] = sequence
         return _Page(below, None)

@@ -7,13 +7,14 @@ connections.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from frontend.gateway.account_channel import AccountChannel
 from frontend.gateway.gateway import Gateway
 from frontend.gateway.session import Session
 from frontend.http.errors import ApiError
 from frontend.http.exchange import Exchange
+from frontend.roles import HTTP
 from ipc.memory.order_table import OrderTableReader
 from ipc.memory.status import counter_place
 from ipc.records import shard_of
@@ -34,7 +35,7 @@ from ipc.wire.rejects import reject, request_of
 SETTLE_S = 0.0005
 """How soon a command that has not had all its effects is looked at again."""
 
-_COMMANDS = counter_place("http", "commands")
+_COMMANDS = counter_place(HTTP, "commands")
 _REDUCE = int(CommandType.REDUCE)
 _decode = server_decoder.decode
 
@@ -50,7 +51,7 @@ class UserSession(Session):
         self,
         gateway: Gateway,
         user_id: str,
-        tables: list[OrderTableReader],
+        tables: Mapping[int, OrderTableReader],
         opened: Ended,
         ended: Ended,
     ) -> None:

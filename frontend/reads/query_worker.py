@@ -52,9 +52,9 @@ class QueryWorker:
         self._max_trades = plan.config.query.max_trades
         self._no_commands = np.zeros(1, COMMAND)
         self._instruments = {i.number: i for i in plan.instruments}
-        self._rings = [RingReader(plan.ring_path(shard)) for shard in plan.shards]
-        self._tables = [OrderTableReader(plan.table_path(shard)) for shard in plan.shards]
-        self._boards = [BoardReader(plan.board_path(shard)) for shard in plan.shards]
+        self._rings = {shard: RingReader(plan.ring_path(shard)) for shard in plan.shards}
+        self._tables = {shard: OrderTableReader(plan.table_path(shard)) for shard in plan.shards}
+        self._boards = {shard: BoardReader(plan.board_path(shard)) for shard in plan.shards}
         self._past = PastTrades(self._rings, plan.instruments, plan.log_dir)
         self.searches = LogSearches(self._past)
 
@@ -103,7 +103,7 @@ class QueryWorker:
     def _order(self, query: OrderQuery, account: int) -> Struct:
         shard = shard_of(query.order_id)
         found = None
-        if shard < len(self._tables):
+        if shard in self._tables:
             found = patiently(lambda: self._tables[shard].get(query.order_id))
         if found is None or int(found["account"]) != account:
             request = Request(6, query.symbol, query.request_id, query.order_id)
@@ -137,8 +137,9 @@ class QueryWorker:
 
     def count(self) -> None:
         """Show how reading went."""
-        self._status.set("torn_copies", sum(ring.torn_copies for ring in self._rings))
-        self._status.set("lost_trades", sum(ring.lost_records for ring in self._rings))
+        rings = self._rings.values()
+        self._status.set("torn_copies", sum(ring.torn_copies for ring in rings))
+        self._status.set("lost_trades", sum(ring.lost_records for ring in rings))
 
 
 def _trade_list(query: TradesQuery, trades: Records | None) -> Struct:

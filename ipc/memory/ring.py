@@ -113,6 +113,10 @@ class _Ring:
         """The last record that a gating reader is done with."""
         return load_acquire(self.words, FIRST_READER + LINE * reader + CURSOR)
 
+    def cursors(self) -> list[int]:
+        """The last records that the gating readers are done with."""
+        return [self.cursor_of(reader) for reader in range(self.gating_readers)]
+
     def close(self) -> None:
         """Let go of the mapping; the ring is of no use any more."""
         del self.words, self.rows
@@ -215,6 +219,11 @@ class RingWriter(_Ring):
         full_fence()  # what was published must be seen by whom this finds awake
         words, first = self.words, FIRST_READER + _WAITING
         return [r for r in range(self.gating_readers) if words[first + LINE * r]]
+
+    def slowest(self) -> list[int]:
+        """Return the gating readers that nobody is behind: a full ring waits for them."""
+        cursors = self.cursors()
+        return [reader for reader, cursor in enumerate(cursors) if cursor == min(cursors)]
 
     def _refreshed_room(self) -> int:
         self._gate = self._slowest()

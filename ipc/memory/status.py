@@ -1,14 +1,16 @@
 """The status page: what every process of the product says about itself, for anyone to read.
 
 One slot a process, written by that process alone: who it is, its state, named counters, and
-rejects by code. All words are u64; a reader may see one counter newer than another.
+rejects by code. All words are u64; a reader may see one counter newer than another. Behind the
+slots the page names the roles and their counters: a reader needs to know none of them.
 """
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 
 from ipc.memory.mapping import Mapping, create_mapping, open_mapping
@@ -16,114 +18,16 @@ from ipc.vocabulary import Reason
 
 KIND = "status"
 STATES = ("absent", "starting", "ready", "stopped", "halted", "draining")
-ROLES = ("supervisor", "frontend", "matcher", "persister", "query", "http")
 
-ORDER_LATENCY_US = (100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 102_400, 1_000_000)
-"""The bounds of the latency histogram of an HTTP worker: each order counts in one bucket."""
-
-COUNTERS: dict[str, tuple[str, ...]] = {
-    "supervisor": ("restarts", "snapshots", "snapshot_errors", "lost_lines"),
-    "frontend": (
-        "connections",
-        "sessions",
-        "accounts",
-        "unwritten_accounts",
-        "streams",
-        "frames_in",
-        "bytes_in",
-        "rejects_message",
-        "refused_too_many_sessions",
-        "refused_login",
-        "closed_not_logged_in",
-        "closed_login_timeout",
-        "closed_frame_too_long",
-        "closed_slow_reader",
-        "closed_idle",
-        "undelivered_bytes",
-        "held_reads",
-        "shards_down",
-        "resumed_reports",
-        "refused_resume",
-        "lost_lines",
-    ),
-    "matcher": (
-        "commands",
-        "order_sequence",
-        "trade_sequence",
-        "reports",
-        "trades",
-        "batches",
-        "ring_full_waits",
-        "links_cut_off",
-        "sleeps",
-        "canceled_on_disconnect",
-        "resting_orders",
-        "kept_ids",
-        "displaced_ids",
-        "displaced_reports",
-        "journal_bytes",
-        "journal_waits",
-        "replayed",
-        "lost_lines",
-    ),
-    "persister": (
-        "trades",
-        "bytes",
-        "batches",
-        "segments",
-        "compressed_segments",
-        "write_errors",
-        "seal_errors",
-        "torn_bytes_cut",
-        "skipped_trades",
-        "missing_trades",
-        "lost_lines",
-    ),
-    "query": ("requests", "torn_copies", "lost_trades", "lost_lines"),
-    "http": (
-        "requests",
-        "orders",
-        "errors_client",
-        "errors_server",
-        "connections",
-        "sockets",
-        "subscriptions",
-        "messages_out",
-        "conflated",
-        "closed_slow_reader",
-        "unknown_outcomes",
-        "commands",
-        "sessions",
-        "accounts",
-        "unwritten_accounts",
-        "streams",
-        "refused_login",
-        "undelivered_bytes",
-        "shards_down",
-        "resumed_reports",
-        "refused_resume",
-        "internal_errors",
-        "refused_connections",
-        "closed_login_timeout",
-        "order_seconds_ns",
-        *(f"order_under_us_{bound}" for bound in ORDER_LATENCY_US),
-        "order_over",
-        "lost_lines",
-    ),
-}
-"""The counters of each role, in the order of their words."""
-
-_ROLE, _INDEX, _CORE, _STATE, PID, _STARTED_NS = range(6)
+_ROLE, _INDEX, _CORE, _STATE, PID, _STARTED_NS, _READER = range(7)
 _FIRST_COUNTER = 8
-_MAX_COUNTERS = 64
-FIRST_REJECT = _FIRST_COUNTER + _MAX_COUNTERS
+MAX_COUNTERS = 64
+FIRST_REJECT = _FIRST_COUNTER + MAX_COUNTERS
 """The word of a slot that counts rejects with Reason 0; those of other reasons follow."""
 _MAX_REASON = max(Reason)
 SLOT_WORDS = (FIRST_REJECT + _MAX_REASON + 1 + 7) // 8 * 8
-_NO_CORE = 2**64 - 1
-_LAYOUT = np.dtype([("words", "<u8", (SLOT_WORDS,))])
-
-assert all(len(names) <= _MAX_COUNTERS for names in COUNTERS.values())
+_NONE = 2**64 - 1
+_LAYOUT = np.dtype([("words", "<u8", (SLOT_WORDS,)), ("roles", "V0")])
 
 
 def is_alive(pid: int) -> bool:
@@ -139,17 +43,49 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def counter_place(role: str, name: str) -> int:
+class Shown(Protocol):
+    """What a role shows of each of its processes: ``counters``, at most ``MAX_COUNTERS``, in the
+    order of their words, of which the ``gauges`` may fall, too."""
+
+    @property
+    def name(self) -> str:
+        """The name of the role."""
+
+    @property
+    def counters(self) -> tuple[str, ...]:
+        """Names of all that is counted, gauges included."""
+
+    @property
+    def gauges(self) -> frozenset[str]:
+        """Those of the counters that say how many there are now."""
+
+    @property
+    def needed(self) -> bool:
+        """Whether the product is not ready where a process of it is not."""
+
+
+class ShownRole(NamedTuple):
+    """A role as the page names it."""
+
+    name: str
+    counters: tuple[str, ...]
+    gauges: frozenset[str]
+    needed: bool
+
+
+def counter_place(role: Shown, name: str) -> int:
     """Return which word of a slot of a role is the counter of that name."""
-    return _FIRST_COUNTER + COUNTERS[role].index(name)
+    return _FIRST_COUNTER + role.counters.index(name)
 
 
 class ProcessSlot(NamedTuple):
-    """One process that the page has room for."""
+    """One process that the page has room for; ``reader``: which of the gating readers of trade
+    rings it is, if any."""
 
-    role: str
+    role: Shown
     number: int
     core: int | None
+    reader: int | None = None
 
 
 class ProcessStatus(NamedTuple):
@@ -163,26 +99,45 @@ class ProcessStatus(NamedTuple):
     started_ns: int
     counters: dict[str, int]
     rejects: dict[int, int]
+    reader: int | None
+    """Which gating reader of the trade rings it is, if any."""
 
 
 def create_status(path: Path, processes: Sequence[ProcessSlot]) -> None:
     """Make a page with a slot for each process, all absent."""
+    roles = {slot.role.name: slot.role for slot in processes}
+    for role in roles.values():
+        assert len(role.counters) <= MAX_COUNTERS, role.name
+    text = msgspec.json.encode(
+        [ShownRole(role.name, role.counters, role.gauges, role.needed) for role in roles.values()]
+    )
+    names = list(roles)
 
     def fill(mapping: Mapping) -> None:
         for place, slot in enumerate(processes):
             words = mapping.words(place * SLOT_WORDS * 8, SLOT_WORDS)
-            words[_ROLE], words[_INDEX] = ROLES.index(slot.role), slot.number
-            words[_CORE] = _NO_CORE if slot.core is None else slot.core
+            words[_ROLE], words[_INDEX] = names.index(slot.role.name), slot.number
+            words[_CORE] = _NONE if slot.core is None else slot.core
+            words[_READER] = _NONE if slot.reader is None else slot.reader
+        mapping.array(np.uint8, size, len(text))[:] = np.frombuffer(text, np.uint8)
 
     size = len(processes) * SLOT_WORDS * 8
-    create_mapping(path, KIND, _LAYOUT, len(processes), size, fill=fill)
+    create_mapping(path, KIND, _LAYOUT, len(processes), size + len(text), len(text), fill)
 
 
-def _slot(mapping: Mapping, role: str, number: int) -> memoryview:
+def _roles(mapping: Mapping) -> list[ShownRole]:
+    """Return the roles that a page names, by the number that its slots have of them."""
+    text = mapping.array(np.uint8, mapping.capacity * SLOT_WORDS * 8, mapping.tag)
+    return msgspec.json.decode(text.tobytes(), type=list[ShownRole])
+
+
+def _slot(mapping: Mapping, role: str, number: int) -> tuple[memoryview, ShownRole]:
+    roles = _roles(mapping)
     for place in range(mapping.capacity):
         words = mapping.words(place * SLOT_WORDS * 8, SLOT_WORDS)
-        if (ROLES[words[_ROLE]], words[_INDEX]) == (role, number):
-            return words
+        found = roles[words[_ROLE]]
+        if (found.name, words[_INDEX]) == (role, number):
+            return words, found
     raise LookupError(f"{mapping.path}: has no slot for {role} {number}")
 
 
@@ -191,9 +146,9 @@ class StatusWriter:
 
     def __init__(self, path: Path, role: str, number: int) -> None:
         mapping = open_mapping(path, KIND, _LAYOUT, writable=True)
-        self.words = _slot(mapping, role, number)
+        self.words, shown = _slot(mapping, role, number)
         """The slot, for compiled code of this process that counts; see ``counter_place``."""
-        self._place = {name: counter_place(role, name) for name in COUNTERS[role]}
+        self._place = {name: counter_place(shown, name) for name in shown.counters}
 
     def start(self, pid: int, started_ns: int) -> None:
         """Say that the process has begun; its counters begin at zero."""
@@ -250,33 +205,39 @@ class StatusReader:
 
     def __init__(self, path: Path) -> None:
         self.mapping = open_mapping(path, KIND, _LAYOUT)
+        self.roles = _roles(self.mapping)
+        """The roles of the processes, in the order of their first slots."""
 
     def slot(self, role: str, number: int) -> memoryview:
         """Return the words of one process, as they change. Raises ``LookupError``."""
-        return _slot(self.mapping, role, number)
+        return _slot(self.mapping, role, number)[0]
 
     def processes(self) -> list[ProcessStatus]:
         """Return what every process says, in the order of the slots."""
-        found = []
-        for place in range(self.mapping.capacity):
-            words = self.mapping.words(place * SLOT_WORDS * 8, SLOT_WORDS).tolist()
-            role = ROLES[words[_ROLE]]
-            counters = dict(zip(COUNTERS[role], words[_FIRST_COUNTER:], strict=False))
-            rejects = {
-                reason: words[FIRST_REJECT + reason]
-                for reason in range(_MAX_REASON + 1)
-                if words[FIRST_REJECT + reason]
-            }
-            found.append(
-                ProcessStatus(
-                    role,
-                    words[_INDEX],
-                    None if words[_CORE] == _NO_CORE else words[_CORE],
-                    STATES[words[_STATE]],
-                    words[PID],
-                    words[_STARTED_NS],
-                    counters,
-                    rejects,
-                )
-            )
-        return found
+        return [
+            self._process(self.mapping.words(place * SLOT_WORDS * 8, SLOT_WORDS).tolist())
+            for place in range(self.mapping.capacity)
+        ]
+
+    def _process(self, words: list[int]) -> ProcessStatus:
+        role = self.roles[words[_ROLE]]
+        rejects = {
+            reason: words[FIRST_REJECT + reason]
+            for reason in range(_MAX_REASON + 1)
+            if words[FIRST_REJECT + reason]
+        }
+        return ProcessStatus(
+            role.name,
+            words[_INDEX],
+            _optional(words[_CORE]),
+            STATES[words[_STATE]],
+            words[PID],
+            words[_STARTED_NS],
+            dict(zip(role.counters, words[_FIRST_COUNTER:], strict=False)),
+            rejects,
+            _optional(words[_READER]),
+        )
+
+
+def _optional(word: int) -> int | None:
+    return None if word == _NONE else word
