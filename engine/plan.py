@@ -31,6 +31,8 @@ class Plan:
         self.data_dir = (data_dir or Path(config.data_dir)).absolute()
         self.run_dir = run_directory(self.data_dir)
         self.instruments = config.listed()
+        self.known_instruments = self.instruments + config.formerly_listed()
+        """Those that are retired too: what any record may speak of."""
         self.shards = list(range(config.engine.matchers))
         self.members = _members(config)
 
@@ -143,13 +145,9 @@ class Plan:
         return Path(self.config.journal.archive) / str(shard)
 
     def table_capacity(self, shard: int) -> int:
-        """Return how many orders, resting and ended, the order table of a shard holds.
-
-        With a quarter more than must stay, a slot to give away is never far, even in a full book.
-        """
-        resting = sum(instrument.max_resting_orders for instrument in self.instruments_of(shard))
-        ended = self.config.engine.ended_orders
-        return resting + ended + ended // 4
+        """Return how many orders, resting and ended, the order table of a shard holds."""
+        limits = (instrument.max_resting_orders for instrument in self.instruments_of(shard))
+        return table_capacity(sum(limits), self.config.engine.ended_orders)
 
     def matcher_address(self, shard: int) -> Address:
         """Where a matcher listens for frontends."""
@@ -158,6 +156,14 @@ class Plan:
     def query_address(self, index: int) -> Address:
         """Where a query worker listens for frontends."""
         return Address(path=str(self.run_dir / f"query-{index}.sock"))
+
+
+def table_capacity(resting: int, ended: int) -> int:
+    """Return how many orders an order table holds where so many may rest, and ended ones must stay.
+
+    With a quarter more than must stay, a slot to give away is never far, even in a full book.
+    """
+    return resting + ended + ended // 4
 
 
 def _members(config: Config) -> list[Member]:

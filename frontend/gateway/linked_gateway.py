@@ -41,7 +41,7 @@ async def open_hall(plan: Plan, frontend: int, status: StatusWriter, query_worke
     kept = [RingReader(plan.kept_reports_path(shard), REPORTS) for shard in plan.shards]
     gateway = Gateway(
         config,
-        plan.instruments,
+        plan.known_instruments,
         AccountRegistry(plan.accounts_path(frontend), config.max_accounts),
         ReportHistory(rings, kept),
         status,

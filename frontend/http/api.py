@@ -51,7 +51,7 @@ class Api:
         self.keys = Keys(plan.config.keys)
         self.meter = Meter(status)
         self.started = time.monotonic()
-        self.markets = Markets(plan.instruments, self.config.default_symbol)
+        self.markets = Markets(plan.known_instruments, self.config.default_symbol)
         self.names = AccountNames(plan.accounts_paths)
         self.page = StatusReader(plan.status_path)
         self.rings = [RingReader(plan.ring_path(shard)) for shard in plan.shards]

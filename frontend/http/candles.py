@@ -45,7 +45,9 @@ class Candles:
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._minutes: dict[int, dict[int, Minute]] = {m.number: {} for m in api.markets.all}
+        self._minutes: dict[int, dict[int, Minute]] = {
+            number: {} for number in api.markets.by_number
+        }
         self._seen = dict.fromkeys(api.plan.shards, 0)
         self._position = Position(0, 0)
         self._stopping = threading.Event()
@@ -122,7 +124,7 @@ class Candles:
 
     def _read_log(self) -> None:
         """Take in what the log has more than is known."""
-        instruments = self._api.plan.instruments
+        markets, instruments = self._api.markets, self._api.plan.known_instruments
         with contextlib.closing(LogTail(self._api.plan.log_dir, self._position)) as tail:
             while not self._stopping.is_set() and (trades := tail.read()):
                 wanted = [
@@ -130,6 +132,7 @@ class Candles:
                     for trade in trades
                     if sequence_of(trade.trade_id)
                     > self._seen.get(shard_of(trade.trade_id), 1 << 60)
+                    and markets.said(trade.symbol, trade.price, trade.quantity) is not None
                 ]
                 if wanted:
                     self._add(to_records(wanted, instruments))
