@@ -195,8 +195,22 @@ def test_ids_are_known_as_far_back_as_recent_orders_says_now(name: str) -> None:
     duplicate = Reason.DUPLICATE_CLIENT_ORDER_ID
     for client_order_id, reason in ((9, duplicate), (1, duplicate), (8, Reason.NONE)):
         assert run(narrow, order(client_order_id))[0]["reason"][0] == reason
+    # Of what is retired none is known.
+    assert not len(configured(make_both(name), name, 0, shard_config(2).limits(), 9).recent())
     gone = configured(narrow, name, 0, limits, 0)
     assert not len(gone.recent())
+
+
+def make_both(name: str) -> Book:
+    """Return a book that knows an id of symbol 1, where nothing rests."""
+    book = make_book(name, 0, shard_config(1, 2).limits(), 9, Counters(0, 0, 0))
+    one = np.zeros(1, COMMAND)
+    one["command_type"], one["symbol"], one["account"] = CommandType.NEW, 1, 5
+    one["side"], one["order_type"], one["quantity"], one["price"] = 1, 2, 1, 100
+    one["time_in_force"], one["client_order_id"] = 3, 7
+    run(book, one)
+    assert len(book.recent()) == 1
+    return book
 
 
 # The journal -------------------------------------------------------------------------------------
