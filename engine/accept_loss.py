@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.books.contract import Counters, Records
-from engine.books.id_memory import IdShares, forgotten_before, still_remembered
+from engine.books.id_memory import forgotten_before, still_remembered
 from engine.journal.format import JournalError
 from engine.journal.reader import End, JournalReader, segments_of
 from engine.journal.shard_config import shard_config_of
@@ -73,7 +73,7 @@ def _accept(verdict: Verdict, plan: Plan, shard: int, logged: int) -> None:
         found = find_start(directory, shard_config, None)
     state = Shard(plan, shard, found.snapshot, scratch)
     log = TradeLog(plan.log_dir, plan.config.persister.segment_bytes, compress=False)
-    formatter = LineFormatter(plan.instruments)
+    formatter = LineFormatter(plan.known_instruments)
 
     def log_new(trades: Records, *_: object) -> None:
         new = trades[(trades["trade_id"] & np.uint64(SEQUENCE_MASK)) > log.last_sequence(shard)]
@@ -82,11 +82,11 @@ def _accept(verdict: Verdict, plan: Plan, shard: int, logged: int) -> None:
 
     with contextlib.closing(state), contextlib.closing(log):
         after, secret = found.snapshot.counters.sequence, found.snapshot.secret
-        reader = JournalReader(directory, shard_config, after, secret=secret, live=True)
+        reader = JournalReader(directory, state.shard_config, after, secret=secret, live=True)
         with contextlib.suppress(JournalError):
             for commands in reader.chunks():
-                state.replay(commands, log_new)
-        snapshot = _beyond(plan, shard, state.snapshot(shard_config), log.last_sequence(shard))
+                state.replay_from(reader, commands, log_new)
+        snapshot = _beyond(plan, shard, state.snapshot(), log.last_sequence(shard))
     _begin_anew(directory, snapshot)
     verdict.problems += 1
     verdict.say(
@@ -112,7 +112,7 @@ def _beyond(plan: Plan, shard: int, snapshot: Snapshot, logged: int) -> Snapshot
     beyond = Counters(counters.sequence, last, max(counters.trade_sequence, logged))
     terms = snapshot.shard_config
     forgotten = forgotten_before(last, terms.recent_orders)
-    shares = IdShares(terms.account_ids, terms.kept_ids).checked(terms.recent_orders)
+    shares = terms.shares().checked(terms.recent_orders)
     recent = still_remembered(snapshot.recent, forgotten, shares)
     return Snapshot(
         snapshot.shard_config,

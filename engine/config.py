@@ -42,6 +42,10 @@ class ConfigError(ValueError):
 
 
 MAX_RECENT_ORDERS = 1 << 26
+MAX_INSTRUMENT = (1 << 16) - 1
+"""The highest number of an instrument."""
+_GIVEN = {"number", "retired"}
+"""Keys that the product gives itself, and no file."""
 
 
 class Section(Struct, forbid_unknown_fields=True, frozen=True):
@@ -166,6 +170,8 @@ class InstrumentSection(Section, frozen=True):
     max_resting_orders: Annotated[int, Meta(ge=1, le=MAX_RESTING_ORDERS)] = 131_072
     max_account_orders: Annotated[int, Meta(ge=1, le=MAX_RESTING_ORDERS)] | None = None
     shard: Annotated[int, Meta(ge=0, lt=MAX_SHARDS)] | None = None
+    number: Annotated[int, Meta(ge=1, le=MAX_INSTRUMENT)] | None = None
+    """On the wire and in every record. No file has it: ``engine.listing`` gives it, for good."""
 
 
 _ITEMS: dict[str, type[Section]] = {"instruments": InstrumentSection, "keys": KeySection}
@@ -174,7 +180,7 @@ _ITEMS: dict[str, type[Section]] = {"instruments": InstrumentSection, "keys": Ke
 class Config(Section, frozen=True):
     """The whole file."""
 
-    instruments: Annotated[list[InstrumentSection], Meta(min_length=1, max_length=65_535)]
+    instruments: Annotated[list[InstrumentSection], Meta(min_length=1, max_length=MAX_INSTRUMENT)]
     data_dir: str = "shardbook-data"
     engine: EngineSection = EngineSection()
     frontend: FrontendSection = FrontendSection()
@@ -188,16 +194,26 @@ class Config(Section, frozen=True):
     """``[roles.NAME]``: the settings of roles that are not named above, by their rows."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     umask: Annotated[str, Meta(pattern="^[0-7]{3}$")] = "077"
+    retired: list[InstrumentSection] = []
+    """What is not listed any more, but may stand in records. No file has it."""
 
     def file_mask(self) -> int:
         """Return the bits of a file's mode that nobody gets."""
         return int(self.umask, 8)
 
     def listed(self) -> list[Instrument]:
-        """Return the instruments, numbered from 1 as they stand in the file, with their shards."""
+        """Return the instruments with their shards, numbered from 1 as they stand in the file where
+        they have no numbers yet."""
         return [
             _instrument(position, section, self.engine.matchers)
             for position, section in enumerate(self.instruments)
+        ]
+
+    def formerly_listed(self) -> list[Instrument]:
+        """Return the instruments that are retired."""
+        return [
+            _instrument(position, section, self.engine.matchers)._replace(retired=True)
+            for position, section in enumerate(self.retired)
         ]
 
     def socket_path(self, frontend: int = 0, data_dir: Path | None = None) -> Path:
@@ -256,6 +272,8 @@ def check_config(config: Config) -> None:
         ring = getattr(config.engine, key)
         if ring & (ring - 1):
             raise ConfigError(f"engine.{key} = {ring}: must be a power of two")
+    if config.retired:
+        raise ConfigError("retired: unknown key; an instrument that is not listed is retired")
     seen: set[str] = set()
     for position, section in enumerate(config.instruments):
         named = f"instruments[{position}].symbol = {shown(section.symbol)}"
@@ -264,6 +282,10 @@ def check_config(config: Config) -> None:
         if section.symbol in seen:
             raise ConfigError(f"{named}: must not be listed twice")
         seen.add(section.symbol)
+        if section.number is not None:
+            raise ConfigError(
+                f"instruments[{position}].number = {section.number}: unknown key; numbers are given"
+            )
     config.listed()
     _check_edge(config)
     path = config.socket_path(config.frontend.processes - 1).absolute()
@@ -357,7 +379,8 @@ def _instrument(position: int, section: InstrumentSection, matchers: int) -> Ins
         )
     if own is None:
         own = max(1, room // ACCOUNT_SHARE)
-    return Instrument(position + 1, section.symbol, tick, lot, low, high, room, shard, own)
+    number = section.number or position + 1
+    return Instrument(number, section.symbol, tick, lot, low, high, room, shard, own)
 
 
 def _explain(error: str, tree: dict[str, Any], kind: Any = Config) -> str:
@@ -374,7 +397,7 @@ def _explain(error: str, tree: dict[str, Any], kind: Any = Config) -> str:
     name = ".".join(keys).replace(".[", "[")
     if problem.startswith("Object contains unknown field"):
         unknown = problem.split("`")[1]
-        allowed = ", ".join(kind.__struct_fields__)
+        allowed = ", ".join(name for name in kind.__struct_fields__ if name not in _GIVEN)
         full = f"{name}.{unknown}" if name else unknown
         return f"{clipped(full)} = {shown(value[unknown])}: unknown key; allowed here: {allowed}"
     if problem.startswith("Object missing required field"):

@@ -25,6 +25,9 @@ class Plan:
         self.shards = sorted(range(config.engine.matchers) if shards is None else set(shards))
         held = set(self.shards)
         self.instruments = [i for i in config.listed() if i.shard in held]
+        retired = [i for i in config.formerly_listed() if i.shard in held]
+        self.known_instruments = self.instruments + retired
+        """Those that are retired too: what any record may speak of."""
         self.cores: list[int | None] = [None]
         if config.engine.pin:
             self.cores = [*sorted(os.sched_getaffinity(0))]
@@ -141,13 +144,9 @@ class Plan:
         return Path(self.config.journal.archive) / str(shard)
 
     def table_capacity(self, shard: int) -> int:
-        """Return how many orders, resting and ended, the order table of a shard holds.
-
-        With a quarter more than must stay, a slot to give away is never far, even in a full book.
-        """
-        resting = sum(instrument.max_resting_orders for instrument in self.instruments_of(shard))
-        ended = self.config.engine.ended_orders
-        return resting + ended + ended // 4
+        """Return how many orders, resting and ended, the order table of a shard holds."""
+        limits = (instrument.max_resting_orders for instrument in self.instruments_of(shard))
+        return table_capacity(sum(limits), self.config.engine.ended_orders)
 
     def matcher_address(self, shard: int) -> Address:
         """Where a matcher listens for frontends."""
@@ -156,3 +155,11 @@ class Plan:
     def query_address(self, index: int) -> Address:
         """Where a query worker listens for frontends."""
         return Address(path=str(self.run_dir / f"query-{index}.sock"))
+
+
+def table_capacity(resting: int, ended: int) -> int:
+    """Return how many orders an order table holds where so many may rest, and ended ones must stay.
+
+    With a quarter more than must stay, a slot to give away is never far, even in a full book.
+    """
+    return resting + ended + ended // 4

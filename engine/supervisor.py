@@ -89,6 +89,9 @@ class Supervisor:
         self._made = False
         """Whether the run directory is this product's."""
         self._ports: list[socket.socket] = []
+        self._logged: dict[int, int] = {}
+        self._to_check: list[int] = []
+        """Shards where what rests may stand in the way of this start's configuration."""
         self._status: StatusWriter | None = None
         self._snapshots: Schedule | None = None
 
@@ -101,6 +104,7 @@ class Supervisor:
         self._take_ports()
         self._make_shared()
         self._go_on()
+        self._check_changes()
         _make_temporary_place(self.plan.run_dir.parent)
         try:
             self._fork_server.start(self._announce, lambda: self.stopping)
@@ -248,6 +252,18 @@ class Supervisor:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
+    def _check_changes(self) -> None:
+        """Refuse a configuration that some shard cannot go on under, before any is changed."""
+        for shard in self._to_check:
+            arguments = self.plan, shard, self._logged.get(shard, 0)
+            try:
+                why = run_errand("engine.shard.reconfiguration:obstacle_of", arguments, self._told)
+            except ErrandError as died:
+                raise ServeError(f"shard {shard}: {died}") from None
+            self._go_on()
+            if why:
+                raise ServeError(why)
+
     def _take_ports(self) -> None:
         """Refuse an address in use or a wrong key; learn the ports where any will do."""
         tls = self.plan.config.tls
@@ -263,10 +279,10 @@ class Supervisor:
 
         Trades that its rings still held are made again from the journal; its last reports stay.
         """
-        plan = self.plan
         try:
-            check_run_directory(plan.run_dir)
-            logged = self._last_logged()
+            check_run_directory(self.plan.run_dir)
+            logged = self._logged = self._last_logged()
+            plan = self.plan
             left = left_reports(plan)
             self._made = True
             note = make_run_directory(plan)
@@ -282,20 +298,21 @@ class Supervisor:
         self._status.ready()
 
     def _last_logged(self) -> dict[int, int]:
-        """Return the last trade of every shard in the log, which is put right."""
-        found: tuple[dict[int, int], list[str], str]
+        """Return the last trade of every shard in the log, which is put right, having learned which
+        number and shard each instrument has here; say what changes."""
         try:
             # The compiled code that reads log and journals would stay here for ever.
-            found = run_errand("engine.log_start:log_start", (self.plan,), self._told)
+            found = run_errand("engine.shard.reconfiguration:start_of", (self.plan,), self._told)
         except ErrandError as died:
             raise ServeError(f"trade log: {died}") from None
         self._go_on()
-        logged, notes, error = found
+        config, changes, self._to_check, logged, notes, error = found
         if error:
-            raise ServeError(f"trade log: {error}")
-        for note in notes:
-            self._announce(f"trade log: {note}")
-        return logged
+            raise ServeError(error)
+        self.plan = Plan(config, self.plan.data_dir)
+        for note in [*notes, *changes]:
+            self._announce(note)
+        return dict(logged)
 
     def _count(self, name: str) -> None:
         if self._status is not None:

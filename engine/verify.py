@@ -14,14 +14,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from engine.books.choice import make_book
-from engine.books.contract import BookLimits, Counters, state_hash
-from engine.books.id_memory import IdShares
+from engine.books.choice import configured, make_book
+from engine.books.contract import Counters, state_hash
 from engine.journal.format import JournalError
-from engine.journal.reader import JournalReader, read_header, segments_of
+from engine.journal.reader import JournalReader, is_configure, read_header, segments_of
+from engine.journal.shard_config import differences, shard_config_of
 from engine.journal.snapshot import read_snapshot, snapshots_of
 from engine.plan import LOCK_FILE, Plan
-from engine.shard.recovery import find_start, publish_nothing, recover
+from engine.shard.recovery import find_start, publish_nothing, recover, refuse
 from engine.trade_log.log import TradeLogError, logged_sequences, read_trades
 from engine.trade_log.segments import active_number, closed_segments, read_seal
 from ipc.decimals import is_whole
@@ -86,18 +86,20 @@ def _trades_made(directory: Path) -> int:
     else:
         return 0
     found = find_start(directory, shard_config, None).snapshot
-    limits = [
-        BookLimits(i.number, i.min_price, i.max_price, i.max_resting_orders, i.max_account_orders)
-        for i in shard_config.instruments
-    ]
-    start = Counters(0, 0, 0)
-    shares = IdShares(shard_config.account_ids, shard_config.kept_ids)
-    recent = shard_config.recent_orders
-    book = make_book("ladder", shard_config.shard, limits, recent, start, found.secret, shares)
+    shard_config, secret = found.shard_config, found.secret
+    limits, recent_orders = shard_config.limits(), shard_config.recent_orders
+    shard, start, shares = shard_config.shard, Counters(0, 0, 0), shard_config.shares()
+    book = make_book("ladder", shard, limits, recent_orders, start, secret, shares)
     book.restore(found.counters, found.resting, found.recent, found.sweeps)
     reports, trades = np.zeros(8_192, REPORT), np.zeros(4_096, TRADE)
     reader = JournalReader(directory, shard_config, found.counters.sequence, live=True)
     for commands in reader.chunks():
+        if is_configure(commands):
+            assert reader.shard_config is not None
+            config = reader.shard_config
+            limits, recent_orders = config.limits(), config.recent_orders
+            book = configured(book, "ladder", shard, limits, recent_orders, secret, config.shares())
+            continue
         done = 0
         while done < len(commands):
             done += book.process(commands[done:], reports, trades).commands
@@ -157,12 +159,13 @@ def _verify_shard(verdict: Verdict, directory: Path) -> None:
         return
     with verdict.judging(f"{name}: journal"):
         reader = JournalReader(directory, None, segments[0].first_sequence - 1)
-        for _ in reader.chunks():
-            pass
+        changes = [commands for commands in reader.chunks() if is_configure(commands)]
         verdict.say(
             f"{name}: journal: {len(segments)} segments, commands "
             f"{segments[0].first_sequence} to {reader.end.sequence}, whole"
         )
+        if changes:
+            verdict.say(f"{name}: journal: the configuration changes in it {len(changes)} times")
         if reader.end.torn_bytes:
             verdict.say(
                 f"{name}: journal: {reader.end.path}: byte {reader.end.offset}: "
@@ -240,4 +243,10 @@ def _dry_run_shard(verdict: Verdict, plan: Plan, shard: int, logged: int, table_
         f"{counters.order_sequence}, last trade {counters.trade_sequence}, of which "
         f"{counters.trade_sequence - logged} would be logged now; state {state_hash(state.book)}"
     )
-    state.close()
+    wanted = shard_config_of(plan, shard)
+    for change in differences(state.shard_config, wanted):
+        verdict.say(f"shard {shard}: would change its configuration: {change}")
+    try:
+        refuse(recovered, wanted)
+    finally:
+        state.close()

@@ -252,11 +252,11 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _recover(options: argparse.Namespace) -> int:
     from engine.accept_loss import accept_loss
+    from engine.listing import plan_of
     from engine.places import check_owner
-    from engine.plan import Plan
     from engine.verify import dry_run
 
-    plan = Plan(_config(options), options.data_dir)
+    plan = plan_of(_config(options), options.data_dir, damaged=True)
     os.umask(plan.config.file_mask())
     with _unwinding():
         if options.dry_run:

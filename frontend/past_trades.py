@@ -127,7 +127,7 @@ class PastTrades:
 
     def _records(self, logged: list[LoggedTrade], below: dict[int, int]) -> Records:
         """Return those of logged trades, newest first, that lie below a sequence of their shard
-        and are of what is listed today; oldest first."""
+        and are of what is or was listed; oldest first."""
         wanted = [
             trade
             for trade in reversed(logged)

@@ -98,7 +98,7 @@ class Reader:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.instruments = {instrument.number: instrument for instrument in plan.instruments}
+        self.instruments = {instrument.number: instrument for instrument in plan.known_instruments}
         self._by_symbol = {instrument.symbol: instrument for instrument in plan.instruments}
         self._rings: dict[int, RingReader] = {}
         self._tables: dict[int, OrderTableReader] = {}
@@ -143,7 +143,7 @@ class Reader:
         self._refresh()
         instrument = None if symbol is None else self.instrument(symbol)
         plan = self.plan
-        past = PastTrades(self._rings, plan.instruments, plan.log_dir)
+        past = PastTrades(self._rings, plan.known_instruments, plan.log_dir)
         try:
             return past.newest(instrument, limit)[::-1]
         except (TradeLogError, OSError) as error:

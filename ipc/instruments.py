@@ -74,6 +74,8 @@ class Instrument(NamedTuple):
     shard: int
     max_account_orders: int = MAX_RESTING_ORDERS
     """Of one account; never more than ``max_resting_orders`` count."""
+    retired: bool = False
+    """Whether it takes no orders any more: it is kept to say what earlier records hold."""
 
     def info(self) -> InstrumentInfo:
         """Return what a client is told at login."""
@@ -85,4 +87,5 @@ class Instrument(NamedTuple):
             self.min_price,
             self.max_price,
             self.shard,
+            self.retired,
         )

@@ -18,6 +18,13 @@ class CommandType(IntEnum):
     MASS_CANCEL = 5
 
 
+class Administration(IntEnum):
+    """What changes a shard itself: ``command_type`` 64 to 95, which no client can send."""
+
+    CONFIGURE = 64
+    """Another configuration is in force from here on: see ``engine.journal.shard_config``."""
+
+
 class Side(IntEnum):
     """FIX 54."""
 

@@ -127,24 +127,6 @@ def test_a_full_disk_does_not_hold_a_stop_up(directory: Path) -> None:
         assert "stopped while the disk was full" in "".join(serving.lines)
 
 
-def test_another_configuration_is_refused_before_anything_is_served(directory: Path) -> None:
-    with served(directory) as serving, Wire(serving.plan, "alice") as wire:
-        cross(wire)
-    text = serving.config.read_text()
-    for change, said in (
-        (('tick_size = "0.01"', 'tick_size = "0.05"'), "tick_size was 0.01, is 0.05"),
-        (("matchers = 2", "matchers = 1"), "matchers was 2, is 1"),
-        (("[engine]", "[engine]\nrecent_orders = 5"), "recent_orders was 65536, is 5"),
-        (('symbol = "AA"', 'symbol = "AX"'), "symbol was AA, is AX"),
-    ):
-        other = Served(directory, text=text.replace(*change, 1))
-        assert other.end() == 1
-        assert "was written under another configuration" in "".join(other.lines)
-        assert said in "".join(other.lines)
-    with served(directory) as serving, Wire(serving.plan, "alice") as wire:
-        cross(wire)
-
-
 def test_keeping_nothing_is_refused_where_something_is_kept(directory: Path) -> None:
     off = '[journal]\ndurability = "off"\n'
     with served(directory) as serving, Wire(serving.plan, "alice") as wire:

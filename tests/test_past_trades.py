@@ -17,6 +17,7 @@ from engine.trade_log.segments import ACTIVE, closed_segments, compressed_path, 
 from frontend.http.candles import Candles
 from frontend.http.market import Markets
 from frontend.past_trades import PastTrades
+from ipc.instruments import Scale
 from ipc.memory.ring import RingReader, RingWriter, create_ring
 from ipc.records import TRADE, make_id
 from tests.product import make_config
@@ -202,3 +203,29 @@ def test_trades_of_what_is_no_longer_listed_are_passed_over(tmp_path: Path) -> N
     coarse = first._replace(tick=first.tick._replace(mantissa=7))
     assert not len(PastTrades(rings, [coarse], plan.log_dir).newest(None, 10))
     with_log.close()
+
+
+def test_candles_are_of_what_is_listed_and_what_is_retired_stops_none(market: Market) -> None:
+    """What the log has in another tick, or of a symbol that nobody knows, is no candle here."""
+    market.command(1, 7)
+    market.restart()
+    rings = [RingReader(market.plan.ring_path(shard)) for shard in market.plan.shards]
+    (old,) = [one for one in market.plan.instruments if one.number == 1]
+    new = old._replace(number=9, tick=Scale(7, 0))
+    for known, counts in (
+        ([old._replace(retired=True), new], {1: 7, 9: 0}),
+        ([new], {9: 0}),
+        ([new._replace(symbol="ZZ")], {9: 0}),
+        ([old], {1: 7}),
+    ):
+        plan = SimpleNamespace(
+            known_instruments=known, shards=market.plan.shards, log_dir=market.plan.log_dir
+        )
+        markets = Markets(known, "")
+        candles = Candles(SimpleNamespace(plan=plan, markets=markets, rings=rings))  # type: ignore[arg-type]
+        candles.catch_up()
+        for number, count in counts.items():
+            found = candles.of(number, 1, 0, 10, 10).values()
+            assert sum(candle[5] for candle in found) == count
+        candles.close()
+        assert [one.number for one in markets.all] == [n for n in counts if n == known[-1].number]

@@ -10,6 +10,7 @@ import pytest
 from engine.books.contract import state_hash
 from engine.journal.format import JournalError
 from engine.journal.reader import segments_of
+from engine.journal.shard_config import shard_config_of
 from engine.journal.snapshot import read_snapshot, snapshots_of
 from engine.plan import Plan
 from engine.shard.snapshot_schedule import PATIENCE_S, Schedule
@@ -191,14 +192,19 @@ def test_a_journal_that_ends_before_its_snapshot_is_refused(tmp_path: Path) -> N
         recovered(plan, last)
 
 
-def test_another_configuration_is_refused_naming_what_changed(tmp_path: Path) -> None:
+def test_a_snapshot_is_begun_from_under_its_own_configuration(tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
     write_journal(plan, commands_for(plan, 500))
-    take_snapshot(plan, 0)
+    taken = take_snapshot(plan, 0)
     other = plan_of(tmp_path / "other", symbols=3)
-    moved = Plan(other.config, plan.data_dir)
-    with pytest.raises(JournalError, match=r"configuration: instrument 3 \(CC\) was not on shard"):
-        recovered(moved, 1 << 40)
+    found, _ = recovered(Plan(other.config, plan.data_dir), log_trades(plan))
+    assert found.found.path == taken.path
+    assert found.shard.shard_config == shard_config_of(plan, 0)
+    # And one taken under another file is still of the configuration that is in force.
+    write_journal(plan, commands_for(plan, 100, 2), end=found.end)
+    taken = take_snapshot(Plan(other.config, plan.data_dir), 0)
+    assert taken.path is not None
+    assert read_snapshot(taken.path).shard_config == shard_config_of(plan, 0)
 
 
 def test_a_snapshot_leaves_nothing_behind_and_tells_of_nothing_new(tmp_path: Path) -> None:

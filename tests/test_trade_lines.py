@@ -200,6 +200,21 @@ def test_back_to_records() -> None:
         to_records(logged, [finer, *INSTRUMENTS[1:]])
 
 
+def test_a_trade_is_of_what_was_listed_last_and_can_say_it() -> None:
+    old, new = instrument(1, "AA", "0.01"), instrument(7, "AA", "0.05")
+    trades = make_trades(1, 2, 2)
+    trades["symbol"], trades["price"], trades["quantity"] = 1, [103, 110], 1
+    logged = parse_lines(bytes(LineFormatter([old]).format(trades)))
+    for instruments in ([old, new], [new, old]):
+        found = to_records(logged, instruments)
+        assert found["symbol"].tolist() == [1, 7]
+        assert found["price"].tolist() == [103, 22]
+        assert LineFormatter(instruments).format(found) == b"".join(
+            [bytes(LineFormatter([old]).format(trades[:1])),
+             bytes(LineFormatter([old]).format(trades[1:]))]
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "line", [b"", b"\n", b"\0" * 40, b'{"other_id":7,"', b'{"trade_id":', b'{"trade_id":x,']
 )

@@ -87,6 +87,11 @@ command's.
 **Ids.** Every command handed to a book counts one ``sequence``; every accepted NEW one order
 sequence; every trade one trade sequence. All are dense per shard, and part of the state.
 
+**CONFIGURE** is no command of a client and never comes in an array: it gives a shard's books other
+limits (``engine.books.choice.configured``), between commands, and counts one ``sequence``. It gives
+no report and moves no order: what rests stays, outside a new band too, which binds what is entered
+or replaced from then on; where more rest of an account than its new limit, it enters no more.
+
 Self-trades are allowed. Stop prices, display quantities and self-trade prevention have room in
 COMMAND and are ignored so far.
 """

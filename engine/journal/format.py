@@ -16,6 +16,11 @@ A command is seven words of 8 bytes. Of a later one the low bytes of each word a
 of the first word, a command's type, is always kept: it is never 0, so no sector of a batch is
 zeros.
 
+Another configuration comes into force by CONFIGURE, a command like any other. It is the first
+command of a segment, alone in its batch, and the segment's header has the configuration that is in
+force from it on; all other segments have that of the one before. Header and command are in the file
+before it has its name: both are there or neither, whatever happens.
+
 All commands of a batch have its time; what else COMMAND has must be 0. Commands count one sequence
 number each, so every batch must begin where the one before it ended, over all segments. Behind the
 last batch of the last segment the file is zeros, given by the disk in advance; segments before it

@@ -26,15 +26,17 @@ from engine.journal.format import (
     JournalError,
     decode_header,
 )
-from engine.journal.shard_config import ShardConfig, difference
+from engine.journal.shard_config import ShardConfig, differences
 from engine.storage import open_regular, read_into
 from ipc.records import COMMAND, SEGMENT
+from ipc.vocabulary import Administration
 
 READ_BYTES = 1 << 20
 """Read at a time, and more only where a batch is longer."""
 AGAIN_BYTES = 1 << 16
 """Read first where a reader goes on: a live journal has grown by little, and zeros lie behind."""
 CHUNK_COMMANDS = MAX_BATCH_COMMANDS
+_CONFIGURE = int(Administration.CONFIGURE)
 _NAME = re.compile(r"[0-9]{16}\.journal")
 Bytes = npt.NDArray[np.uint8]
 
@@ -70,6 +72,11 @@ def segments_of(directory: Path) -> list[Segment]:
     return [Segment(directory / name, int(name.partition(".")[0])) for name in names]
 
 
+def is_configure(commands: Records) -> bool:
+    """Tell whether what a journal gave is the command that brings a configuration into force."""
+    return len(commands) == 1 and bool(commands["command_type"][0] == _CONFIGURE)
+
+
 def read_header(path: Path) -> Header:
     """Return what a segment's header says. Raises ``JournalError`` and ``OSError``."""
     with open_regular(path) as file:
@@ -82,11 +89,11 @@ def read_header(path: Path) -> Header:
 
 
 class JournalReader:
-    """The commands of a journal behind ``after``, under the given configuration and secret.
+    """The commands of a journal behind ``after``, where ``shard_config`` is in force.
 
-    ``end`` is right once ``chunks`` has been gone through; gone through again, it gives what has
-    come since. With ``live`` somebody may be writing: what is not whole at the end is not there
-    yet.
+    Without one it is the first that is met. ``end`` is right once ``chunks`` has been gone through;
+    gone through again, it gives what has come since. With ``live`` somebody may be writing: what is
+    not whole at the end is not there yet.
     """
 
     def __init__(
@@ -99,9 +106,17 @@ class JournalReader:
         live: bool = False,
     ) -> None:
         self.end = End(sequence=after)
+        self.shard_config = shard_config
+        """In force behind the last command that was given."""
         self._directory = directory
-        self._shard_config, self._secret = shard_config, secret
+        self._secret = secret
         self._after = after
+        self._coming: ShardConfig | None = None
+        """What the next command, a CONFIGURE, brings into force."""
+        self._at_start = False
+        """Whether the next command is the first one that is read of a segment."""
+        self._header_only = False
+        """Whether no batch was read of the segment that is read: another may take its place."""
         self._live = live
         self._out = np.zeros(CHUNK_COMMANDS, COMMAND)
         self._buffer = np.empty(MAX_BATCH_BYTES, np.uint8)
@@ -109,12 +124,16 @@ class JournalReader:
     def chunks(self) -> Iterator[Records]:
         """Yield arrays of up to 65,536 commands (COMMAND), each valid until the next one.
 
+        A CONFIGURE comes alone (``is_configure``), with ``shard_config`` as it is from there on.
         Raises ``JournalError`` where the journal is damaged, not whole, of another configuration or
         another version, and ``OSError``.
         """
         segments = segments_of(self._directory)
         self._after = max(self._after, self.end.sequence)
-        resumed = next((n for n, known in enumerate(segments) if known.path == self.end.path), None)
+        resumed = None
+        if not self._header_only:
+            paths = [segment.path for segment in segments]
+            resumed = paths.index(self.end.path) if self.end.path in paths else None
         first = resumed or 0
         if resumed is None:
             first = max(
@@ -127,16 +146,11 @@ class JournalReader:
             elif resumed is not None and number < first:
                 continue
             else:
-                offset, wanted = self._header(segment).size, READ_BYTES
-            if number < first:
-                continue
-            if number == first and resumed is None:
-                self._check_start(segment)
-            elif number > first and segment.first_sequence != self.end.sequence + 1:
-                raise JournalError(
-                    f"{segment.path}: begins with command {segment.first_sequence}, but the "
-                    f"segment before it ends with command {self.end.sequence}"
-                )
+                header = self._header(segment)
+                if number < first:
+                    continue
+                offset, wanted = header.size, READ_BYTES
+                self._begin(segment, header, is_first=number == first and resumed is None)
             yield from self._segment(segment, offset, wanted, number == len(segments) - 1)
 
     def _header(self, segment: Segment) -> Header:
@@ -151,16 +165,48 @@ class JournalReader:
                 f"{segment.path}: byte 40: is of another journal: its secret is not that of the "
                 "segment or snapshot before it"
             )
-        changed = (
-            ""
-            if self._shard_config is None
-            else difference(header.shard_config, self._shard_config)
-        )
-        if changed:
-            raise JournalError(
-                f"{segment.path}: was written under another configuration: {changed}"
-            )
         return header
+
+    def _begin(self, segment: Segment, header: Header, *, is_first: bool) -> None:
+        """Hold the beginning of a segment that is to be read against what was read before it."""
+        if is_first:
+            self._check_start(segment)
+        elif segment.first_sequence != self.end.sequence + 1:
+            raise JournalError(
+                f"{segment.path}: begins with command {segment.first_sequence}, but the "
+                f"segment before it ends with command {self.end.sequence}"
+            )
+        if self.shard_config is None:
+            self.shard_config = header.shard_config
+        self._coming = None
+        changed = differences(self.shard_config, header.shard_config)
+        if changed and segment.first_sequence <= self._after:
+            raise JournalError(
+                f"{segment.path}: was written under another configuration: {changed[0]}"
+            )
+        if changed:
+            self._coming = header.shard_config
+        self._header_only = self._at_start = True
+
+    def _give(self, segment: Segment, commands: Records) -> Iterator[Records]:
+        """Yield commands, alone the one that brings another configuration into force."""
+        if self._at_start:
+            self._at_start = False
+            begins = is_configure(commands[:1])
+            if self._coming is not None and not begins:
+                assert self.shard_config is not None
+                changed = differences(self.shard_config, self._coming)[0]
+                raise JournalError(
+                    f"{segment.path}: was written under another configuration: {changed}; it does "
+                    "not begin with the command that brings it into force"
+                )
+            if begins:
+                self.shard_config = self._coming or self.shard_config
+                self._coming = None
+                yield commands[:1]
+                commands = commands[1:]
+        if len(commands):
+            yield commands
 
     def _check_start(self, segment: Segment) -> None:
         if segment.first_sequence > self._after + 1:
@@ -183,13 +229,15 @@ class JournalReader:
                     size, count, end.sequence, timestamp_ns, why = scan(
                         data[position:], end.sequence, self._after, out[filled:]
                     )
+                    if size:
+                        self._header_only = False
                     position += size
                     filled += count
                     end.timestamp_ns = max(end.timestamp_ns, timestamp_ns)
                     if why != FULL:
                         break
                     end.path, end.offset = segment.path, offset + position
-                    yield out[:filled]
+                    yield from self._give(segment, out[:filled])
                     filled = 0
                 offset += position
                 end.path, end.offset = segment.path, offset
@@ -197,7 +245,7 @@ class JournalReader:
                     break
                 wanted = READ_BYTES if position else MAX_BATCH_BYTES
             if filled:
-                yield out[:filled]
+                yield from self._give(segment, out[:filled])
             if position < len(data) and not (self._live and last):
                 self._judge(segment, descriptor, last)
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.books.contract import Counters, Records
-from engine.books.id_memory import IdShares, forgotten_before, places_from_newest
+from engine.books.id_memory import forgotten_before, places_from_newest
 from engine.books.rules import MAX_SWEEPS
 from engine.journal.shard_config import ShardConfig
 from ipc.records import SEQUENCE_MASK, make_id
@@ -98,10 +98,10 @@ class RowChecks:
             "accounts": {"account": (1, _ANY), "sequence": (0, SEQUENCE_MASK)},
         }
         self._listed = np.zeros(1 << 16, np.bool_)
-        self._prices = np.zeros((1 << 16, 2), np.uint64)
-        for instrument in shard_config.instruments:
-            self._listed[instrument.number] = True
-            self._prices[instrument.number] = instrument.min_price, instrument.max_price
+        self._known = np.zeros(1 << 16, np.bool_)
+        self._listed[[instrument.number for instrument in shard_config.instruments]] = True
+        self._known[[instrument.number for instrument in shard_config.retired]] = True
+        self._known |= self._listed
 
     def problem(self, section: str, rows: Records) -> Wrong | None:
         """Return the first row that breaks a rule."""
@@ -114,14 +114,12 @@ class RowChecks:
         if "symbol" not in (rows.dtype.names or ()):
             return None
         symbols = rows["symbol"].astype(np.uint64)
-        known = (symbols < len(self._listed)) & self._listed[np.minimum(symbols, 0xFFFF)]
+        places = self._known if section == "orders" else self._listed
+        known = (symbols < len(places)) & places[np.minimum(symbols, 0xFFFF)]
         if section == "sweeps":
             known |= symbols == 0
         checks = [("symbol", known, "must be an instrument of the shard")]
         if section == "resting":
-            band = self._prices[symbols]
-            inside = (rows["price"] >= band[:, 0]) & (rows["price"] <= band[:, 1])
-            checks.append(("price", inside, "must be within the instrument's price band"))
             total = rows["leaves_qty"] + rows["cum_qty"] <= MAX_QUANTITY
             checks.append(("cum_qty", total, f"must be at most {MAX_QUANTITY} with leaves_qty"))
         elif section == "orders":
@@ -168,8 +166,7 @@ def _recent_checks(shard_config: ShardConfig, counters: Counters, recent: Record
     forgotten = forgotten_before(counters.order_sequence, shard_config.recent_orders)
     sequences = recent["order_id"] & np.uint64(SEQUENCE_MASK)
     kept = int((sequences <= np.uint64(forgotten)).sum())
-    shares = IdShares(shard_config.account_ids, shard_config.kept_ids)
-    shares = shares.checked(shard_config.recent_orders)
+    shares = shard_config.shares().checked(shard_config.recent_orders)
     inside = np.ones(len(recent), np.bool_)
     inside[: kept - shares.kept_ids] = kept <= shares.kept_ids
     own = np.ones(len(recent), np.bool_)

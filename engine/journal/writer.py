@@ -13,13 +13,17 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from engine.books.contract import Records
 from engine.journal.batches import Packer, batch_bytes
 from engine.journal.format import PAGE_BYTES, JournalError, encode_header, segment_path
 from engine.journal.reader import READ_BYTES, End, end_of_written, segments_of
 from engine.journal.segment_closer import SegmentCloser
 from engine.journal.shard_config import ShardConfig
-from engine.storage import NO_ROOM, Storage
+from engine.storage import NO_ROOM, Buffer, Storage
+from ipc.records import COMMAND
+from ipc.vocabulary import Administration
 
 logger = logging.getLogger("shardbook.matcher")
 
@@ -79,20 +83,28 @@ class JournalWriter:
         """
         batch = self._packer.pack(commands, self.sequence + 1, timestamp_ns)
         size = len(batch)
-        while True:
-            self._check()
-            try:
-                if self._offset + size > self._size:
-                    self._begin_segment(size)
-                self._storage.write(self._descriptor, batch, self._offset)
-                break
-            except OSError as error:
-                if error.errno not in NO_ROOM or self._wait_for_room is None:
-                    raise self._fail(error) from error
-                self._wait_for_room(error)
+
+        def write() -> None:
+            if self._offset + size > self._size:
+                self._begin_segment(size)
+            self._storage.write(self._descriptor, batch, self._offset)
+
+        self._patiently(write)
         self._offset += size
         self.sequence += len(commands)
         return size
+
+    def configure(self, shard_config: ShardConfig, timestamp_ns: int) -> None:
+        """Begin a segment under another configuration with the command that brings it into force.
+
+        Raises as ``append`` does.
+        """
+        command = np.zeros(1, COMMAND)
+        command["command_type"], command["timestamp_ns"] = Administration.CONFIGURE, timestamp_ns
+        batch = self._packer.pack(command, self.sequence + 1, timestamp_ns)
+        self._shard_config = shard_config
+        self._patiently(lambda: self._begin_segment(len(batch), batch))
+        self.sequence += 1
 
     def begin(self) -> None:
         """Begin a segment now, without a command. Raises ``OSError``."""
@@ -128,14 +140,26 @@ class JournalWriter:
         if self._failure is not None:
             raise JournalError(f"{self._directory}: halted: {self._failure}")
 
+    def _patiently(self, write: Callable[[], None]) -> None:
+        """Have something written, again and again while the disk is full. Raises as ``append``."""
+        while True:
+            self._check()
+            try:
+                return write()
+            except OSError as error:
+                if error.errno not in NO_ROOM or self._wait_for_room is None:
+                    raise self._fail(error) from error
+                self._wait_for_room(error)
+
     def _fail(self, error: OSError) -> JournalError:
         self._failure = error
         return JournalError(f"{self._directory}: cannot be written: {error}")
 
-    def _begin_segment(self, batch_bytes: int) -> None:
+    def _begin_segment(self, batch_bytes: int, first: Buffer = b"") -> None:
         """Close the segment at hand, and begin the next one with room for a batch.
 
-        Made aside and renamed, so that a segment has its header whatever happens.
+        Made aside and renamed, so that a segment has its header whatever happens, and the batch
+        that is to be its ``first``.
         """
         storage = self._storage
         header = encode_header(self.sequence + 1, self._shard_config, self._secret)
@@ -146,6 +170,8 @@ class JournalWriter:
         try:
             storage.allocate(descriptor, size)
             storage.write(descriptor, header, 0)
+            if first:
+                storage.write(descriptor, first, len(header))
             if self.fsync:
                 storage.sync(descriptor)
             self._close_segment()
@@ -155,7 +181,7 @@ class JournalWriter:
         except BaseException:
             storage.close(descriptor)
             raise
-        self._descriptor, self._offset, self._size = descriptor, len(header), size
+        self._descriptor, self._offset, self._size = descriptor, len(header) + len(first), size
         self.segments += 1
 
     def _close_segment(self) -> None:

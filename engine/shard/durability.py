@@ -20,13 +20,13 @@ from engine.books.contract import Records
 from engine.journal.format import JournalError
 from engine.journal.reader import segments_of
 from engine.journal.segment_closer import SegmentCloser
-from engine.journal.shard_config import shard_config_of
+from engine.journal.shard_config import differences, shard_config_of
 from engine.journal.snapshot import snapshots_of
 from engine.journal.syncer import Syncer
 from engine.journal.writer import JournalWriter, make_durable
 from engine.plan import Plan
 from engine.roles import MATCHER
-from engine.shard.recovery import Publish, Recovered, recover
+from engine.shard.recovery import Publish, Recovered, recover, refuse
 from engine.storage import LockedError, Storage, lock_directory
 from ipc.memory.status import StatusWriter, counter_place
 from ipc.records import COMMAND
@@ -69,11 +69,18 @@ class Durability:
         self._waiting_commands = 0
         self._lock = -1
 
-    def recover(self, published: int, publish: Publish, table_path: Path) -> Recovered:
-        """Bring the shard back; what is kept from then on follows.
+    def recover(
+        self,
+        published: int,
+        publish: Publish,
+        table_path: Path,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> Recovered:
+        """Bring the shard back, and the configuration into force that it is to have; what is kept
+        from then on follows.
 
         ``publish`` gets the trades after sequence ``published``, and all reports. Raises
-        ``JournalError``.
+        ``JournalError``, also where something stands in the way of another configuration.
         """
         try:
             self._make_directory()
@@ -85,7 +92,11 @@ class Durability:
                 self._plan, self._shard, published, publish, table_path, self._show_replayed
             )
             if not self._off:
-                self._begin(recovered)
+                try:
+                    self._begin(recovered, clock)
+                except BaseException:
+                    recovered.shard.close()
+                    raise
         except (OSError, LockedError) as error:
             raise JournalError(f"{self._directory}: {error}") from error
         for note in recovered.found.notes:
@@ -174,11 +185,15 @@ class Durability:
             os.close(self._lock)
             self._lock = -1
 
-    def _begin(self, recovered: Recovered) -> None:
+    def _begin(self, recovered: Recovered, clock: Callable[[], int]) -> None:
         settings = self._plan.config.journal
+        wanted = shard_config_of(self._plan, self._shard)
+        changes = differences(recovered.shard.shard_config, wanted)
+        if changes:
+            refuse(recovered, wanted)
         self._journal = JournalWriter(
             self._directory,
-            shard_config_of(self._plan, self._shard),
+            recovered.shard.shard_config,
             recovered.end,
             settings.segment_bytes,
             secret=recovered.found.snapshot.secret,
@@ -191,6 +206,12 @@ class Durability:
                 background=self._background,
             ),
         )
+        if changes:
+            recovered.end.timestamp_ns = max(recovered.end.timestamp_ns, clock())
+            self._journal.configure(wanted, recovered.end.timestamp_ns)
+            recovered.shard.configure(wanted, recovered.end.timestamp_ns)
+        for change in changes:
+            logger.info("shard %d: %s", self._shard, change)
         if self.fsync:
             self.syncer = Syncer(self._journal, background=self._background)
 

@@ -70,10 +70,9 @@ class Follower:
         self._directory = plan.journal_dir(shard)
         self._fsync = plan.config.journal.durability == "fsync"
         self._matched = _Matched(plan, shard)
-        shard_config = shard_config_of(plan, shard)
-        found = find_start(self._directory, shard_config, None, position)
+        found = find_start(self._directory, shard_config_of(plan, shard), None, position)
         began = found.snapshot.counters.sequence
-        self._reader = JournalReader(self._directory, shard_config, began, live=True)
+        self._reader = JournalReader(self._directory, found.snapshot.shard_config, began, live=True)
         self._chunks: Iterator[Records] = iter(())
         self._chunk = np.zeros(0, COMMAND)
         self.shard = Shard(plan, shard, found.snapshot, table_path)
@@ -103,7 +102,7 @@ class Follower:
             # As bytes: numpy copies records of many fields one by one, 20 times slower.
             pieces.append((trades.tobytes(), reports.tobytes()))
 
-        self.shard.replay(commands, collect)
+        self.shard.replay_from(self._reader, commands, collect)
         return Followed(
             self.position,
             np.frombuffer(commands.tobytes(), COMMAND),
@@ -118,7 +117,7 @@ class Follower:
         Raises as ``step`` does.
         """
         while len(commands := self._next(_ALL_COMMANDS)):
-            self.shard.replay(commands, publish_nothing)
+            self.shard.replay_from(self._reader, commands, publish_nothing)
         return self.position
 
     def wait(self, timeout_s: float) -> bool:
@@ -151,7 +150,7 @@ class Follower:
                     f"{self._directory}: the journal ends with command {self.position}, but "
                     f"command {position} was followed before: the end of the journal is lost"
                 )
-            self.shard.replay(commands, publish_nothing)
+            self.shard.replay_from(self._reader, commands, publish_nothing)
 
     def _next(self, limit: int) -> Records:
         """Return up to so many commands that may be carried out now."""

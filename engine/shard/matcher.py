@@ -99,7 +99,10 @@ class Matcher:
         self._tests: deque[tuple[int, Link]] = deque()
         """Who waits for a Heartbeat, each behind a command."""
         recovered = durability.recover(
-            self._ring.published, self._publish_left, plan.table_path(shard).with_suffix(".new")
+            self._ring.published,
+            self._publish_left,
+            plan.table_path(shard).with_suffix(".new"),
+            clock,
         )
         self.book = recovered.shard.book
         self._account_sequences = recovered.shard.account_sequences

@@ -17,13 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.books.choice import book_limits, make_book
+from engine.books.choice import configured, make_book
 from engine.books.contract import Book, Counters, Records
-from engine.books.id_memory import IdShares
 from engine.books.secret import SECRET_BITS
 from engine.journal.format import JournalError
-from engine.journal.reader import End, JournalReader, Segment, read_header, segments_of
-from engine.journal.shard_config import ShardConfig, difference, shard_config_of
+from engine.journal.reader import End, JournalReader, is_configure, read_header, segments_of
+from engine.journal.shard_config import ShardConfig, obstacle, shard_config_of
 from engine.journal.snapshot import (
     ACCOUNT,
     Snapshot,
@@ -32,7 +31,7 @@ from engine.journal.snapshot import (
     sequence_of_snapshot,
     snapshots_of,
 )
-from engine.plan import Plan
+from engine.plan import Plan, table_capacity
 from engine.shard.account_sequences import AccountSequences, SequenceState
 from ipc.memory.order_table import OrderTableWriter, create_table
 from ipc.records import REPORT, SEQUENCE_MASK, TRADE
@@ -65,18 +64,19 @@ class Shard:
     """The books, report numbers and order table of a shard, as its commands make them."""
 
     def __init__(self, plan: Plan, shard: int, snapshot: Snapshot, table_path: Path) -> None:
-        """Begin with a snapshot. The order table is made at ``table_path``, for this one alone."""
-        engine = plan.config.engine
-        instruments = plan.instruments_of(shard)
-        limits = [book_limits(i) for i in instruments]
+        """Begin with a snapshot, under its configuration. The order table is made at
+        ``table_path``, for this one alone."""
+        self.shard_config = snapshot.shard_config
+        """In force now."""
+        self._engine = plan.config.engine
         self.book: Book = make_book(
-            engine.book,
+            self._engine.book,
             shard,
-            limits,
-            engine.recent_orders,
+            self.shard_config.limits(),
+            self.shard_config.recent_orders,
             Counters(0, 0, 0),
             snapshot.secret,
-            IdShares(engine.account_ids, engine.kept_ids),
+            self.shard_config.shares(),
         )
         self.book.restore(snapshot.counters, snapshot.resting, snapshot.recent, snapshot.sweeps)
         self.account_sequences = AccountSequences(shard, snapshot.secret)
@@ -87,16 +87,15 @@ class Shard:
                 np.ascontiguousarray(snapshot.accounts["sequence"]),
             )
         )
-        create_table(table_path, shard, plan.table_capacity(shard), engine.ended_orders)
-        self.table = OrderTableWriter(table_path)
-        self.table.adopt(snapshot.orders)
+        self.table = self._make_table(table_path, snapshot.orders)
         self.timestamp_ns = snapshot.timestamp_ns
         self._secret = snapshot.secret
         self._reports = np.zeros(4 * _BATCH_COMMANDS, REPORT)
         self._trades = np.zeros(2 * _BATCH_COMMANDS, TRADE)
 
     def replay(self, commands: Records, publish: Publish) -> None:
-        """Carry commands out; ``publish`` gets what comes of them, in pieces."""
+        """Carry commands of one configuration out; ``publish`` gets what comes of them, in
+        pieces."""
         for start in range(0, len(commands), _BATCH_COMMANDS):
             batch = commands[start : start + _BATCH_COMMANDS]
             done = 0
@@ -110,13 +109,48 @@ class Shard:
         if len(commands):
             self.timestamp_ns = max(self.timestamp_ns, int(commands["timestamp_ns"].max()))
 
-    def snapshot(self, shard_config: ShardConfig) -> Snapshot:
+    def replay_from(self, reader: JournalReader, commands: Records, publish: Publish) -> None:
+        """Carry out some of the commands that a reader has just given."""
+        if is_configure(commands):
+            assert reader.shard_config is not None
+            self.configure(reader.shard_config, int(commands["timestamp_ns"][0]))
+        else:
+            self.replay(commands, publish)
+
+    def configure(self, shard_config: ShardConfig, timestamp_ns: int) -> None:
+        """Carry out CONFIGURE: ``shard_config`` is in force from here on."""
+        former = self.shard_config
+        self.shard_config = shard_config
+        self.book = configured(
+            self.book,
+            self._engine.book,
+            shard_config.shard,
+            shard_config.limits(),
+            shard_config.recent_orders,
+            self._secret,
+            shard_config.shares(),
+        )
+        if shard_config.max_resting_orders() > former.max_resting_orders():
+            path, orders = self.table.mapping.path, self.table.contents()
+            self.close()
+            self.table = self._make_table(path, orders)
+        self.timestamp_ns = max(self.timestamp_ns, timestamp_ns)
+
+    def _make_table(self, path: Path, orders: Records) -> OrderTableWriter:
+        ended = self._engine.ended_orders
+        capacity = table_capacity(self.shard_config.max_resting_orders(), ended)
+        create_table(path, self.shard_config.shard, capacity, ended)
+        table = OrderTableWriter(path)
+        table.adopt(orders)
+        return table
+
+    def snapshot(self) -> Snapshot:
         """Return all that there is to keep."""
         book, numbers = self.book, self.account_sequences.state()
         accounts = np.zeros(len(numbers.accounts), ACCOUNT)
         accounts["account"], accounts["sequence"] = numbers.accounts, numbers.sequences
         return Snapshot(
-            shard_config,
+            self.shard_config,
             book.counters(),
             self.timestamp_ns,
             numbers.reports,
@@ -140,7 +174,7 @@ def find_start(
 ) -> Found:
     """Return what to begin from: trades up to sequence ``published`` are known to readers; None
     where no trade need be made again. Where what came of commands after ``position`` is needed, it
-    begins there or before.
+    begins there or before. A shard that has kept nothing begins under ``shard_config``.
 
     Raises ``JournalError`` where there is nothing whole to begin from, and ``OSError``.
     """
@@ -155,9 +189,6 @@ def find_start(
         except JournalError as error:
             notes.append(f"{error}; an older one is used")
             continue
-        changed = difference(snapshot.shard_config, shard_config)
-        if changed:
-            raise JournalError(f"{path}: was written under another configuration: {changed}")
         if published is not None and snapshot.counters.trade_sequence > published:
             notes.append(
                 f"{path}: is ahead of the trade log, which ends with trade {published}; an older "
@@ -179,16 +210,12 @@ def find_start(
             f"{directory}: no snapshot can be used, the journal {there}, and the trade log ends "
             f"with trade {published}" + "".join(f"; {note}" for note in notes)
         )
-    empty = Snapshot(shard_config, Counters(0, 0, 0), 0, secret=_secret_of(segments))
-    return Found(empty, None, notes)
-
-
-def _secret_of(segments: list[Segment]) -> int:
-    """Return the secret of a shard without snapshots; draw it where the shard is new."""
+    secret = secrets.randbits(SECRET_BITS)  # where the shard is new
     with contextlib.suppress(JournalError):  # who reads the segment says what is wrong with it
         if segments:
-            return read_header(segments[0].path).secret
-    return secrets.randbits(SECRET_BITS)
+            header = read_header(segments[0].path)
+            secret, shard_config = header.secret, header.shard_config
+    return Found(Snapshot(shard_config, Counters(0, 0, 0), 0, secret=secret), None, notes)
 
 
 @dataclass
@@ -211,14 +238,13 @@ def recover(
     table_path: Path,
     progress: Callable[[int], None] = lambda commands: None,
 ) -> Recovered:
-    """Bring a shard back.
+    """Bring a shard back, under the configuration that it was left with.
 
     ``publish`` gets the trades after sequence ``published``, and all reports; ``progress`` is told
     how many commands were replayed so far. Reads only. Raises ``JournalError`` and ``OSError``.
     """
-    shard_config = shard_config_of(plan, shard)
     directory = plan.journal_dir(shard)
-    found = find_start(directory, shard_config, published)
+    found = find_start(directory, shard_config_of(plan, shard), published)
     state = Shard(plan, shard, found.snapshot, table_path)
 
     def publish_new(trades: Records, reports: Records, first_report: int) -> None:
@@ -227,10 +253,11 @@ def recover(
         publish(trades[len(trades) - new :], reports, first_report)
 
     after = found.snapshot.counters.sequence
-    reader = JournalReader(directory, shard_config, after, secret=found.snapshot.secret)
+    snapshot = found.snapshot
+    reader = JournalReader(directory, snapshot.shard_config, after, secret=snapshot.secret)
     try:
         for commands in reader.chunks():
-            state.replay(commands, publish_new)
+            state.replay_from(reader, commands, publish_new)
             progress(state.book.counters().sequence - after)
         _check_end(directory, reader.end, found, state.book.counters(), published)
     except BaseException:
@@ -238,6 +265,14 @@ def recover(
         raise
     reader.end.timestamp_ns = max(reader.end.timestamp_ns, state.timestamp_ns)
     return Recovered(state, reader.end, found, state.book.counters().sequence - after)
+
+
+def refuse(recovered: Recovered, wanted: ShardConfig) -> None:
+    """Raise ``JournalError`` where a shard cannot go on under another configuration."""
+    state = recovered.shard
+    why = obstacle(state.shard_config, wanted, state.book.resting(), state.book.sweeps())
+    if why:
+        raise JournalError(f"shard {wanted.shard}: the configuration cannot be changed: {why}")
 
 
 def _check_end(directory: Path, end: End, found: Found, counters: Counters, published: int) -> None:

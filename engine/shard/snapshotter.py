@@ -18,7 +18,6 @@ from pathlib import Path
 
 from engine.journal.format import JournalError
 from engine.journal.reader import segments_of
-from engine.journal.shard_config import shard_config_of
 from engine.journal.snapshot import (
     SUFFIX,
     read_snapshot,
@@ -84,7 +83,6 @@ def _take(plan: Plan, shard: int, directory: Path, storage: Storage) -> Taken:
         left.unlink()
     if not segments_of(directory) and not snapshots_of(directory):
         return Taken(None, 0, 0)  # the shard may begin just now, with a secret of its own
-    shard_config = shard_config_of(plan, shard)
     logged = _durably_logged(plan, shard, storage)
     follower = Follower(plan, shard, None, _table_path(plan, shard))
     try:
@@ -93,7 +91,7 @@ def _take(plan: Plan, shard: int, directory: Path, storage: Storage) -> Taken:
         if sequence == after:
             return Taken(None, after, 0)
         _make_durable(directory, sequence, storage)
-        snapshot = follower.shard.snapshot(shard_config)
+        snapshot = follower.shard.snapshot()
     finally:
         follower.close()
     path = write_snapshot(directory, snapshot, storage)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from engine.books.contract import Records
 from engine.trade_log.line_kernels import LINE_START, STEP, find_ids, format_lines
-from ipc.instruments import Instrument, Scale
+from ipc.instruments import Instrument, Scale, ScaleError
 from ipc.native.compiled import HAVE_NUMBA
 from ipc.records import TRADE
 from ipc.vocabulary import Side
@@ -138,31 +138,49 @@ def trade_ids(block: bytes) -> npt.NDArray[np.uint64]:
 def to_records(trades: Iterable[LoggedTrade], instruments: Sequence[Instrument]) -> Records:
     """Return logged trades as TRADE records in ticks and lots; ``sequence``, not logged, is 0.
 
+    Of several instruments of a symbol it is the one listed last whose ticks and lots say a trade.
     Raises ``ValueError`` for a symbol not among ``instruments``, ``ScaleError`` (also one) for a
     decimal that is no whole number of the instrument's ticks or lots.
     """
-    by_symbol = {instrument.symbol: instrument for instrument in instruments}
+    by_symbol: dict[str, list[Instrument]] = {}
+    for instrument in sorted(instruments, reverse=True):
+        by_symbol.setdefault(instrument.symbol, []).append(instrument)
     sides = {name: side for side, name in _SIDES.items()}
     rows = []
     for trade in trades:
-        instrument = by_symbol.get(trade.symbol)
-        if instrument is None:
+        versions = by_symbol.get(trade.symbol)
+        if versions is None:
             raise ValueError(f"trade {trade.trade_id}: symbol {trade.symbol!r} is not listed")
+        number, price, quantity = _in_steps(trade, versions)
         rows.append(
             (
                 trade.trade_id,
                 0,
                 trade.timestamp,
-                instrument.tick.steps(trade.price, "price"),
-                instrument.lot.steps(trade.quantity, "quantity"),
+                price,
+                quantity,
                 trade.buy_order_id,
                 trade.sell_order_id,
-                instrument.number,
+                number,
                 sides[trade.taker_side],
                 (0,) * 5,
             )
         )
     return np.array(rows, TRADE)
+
+
+def _in_steps(trade: LoggedTrade, versions: Sequence[Instrument]) -> tuple[int, int, int]:
+    """Return the first instrument that says a trade, by number, and price and quantity in it."""
+    for instrument in versions:
+        try:
+            price = instrument.tick.steps(trade.price, "price")
+            quantity = instrument.lot.steps(trade.quantity, "quantity")
+        except ScaleError:
+            if instrument is versions[-1]:
+                raise
+        else:
+            return instrument.number, price, quantity
+    raise AssertionError("there is at least one")
 
 
 def _step(scale: Scale) -> tuple[int, int, int, int]:

@@ -74,7 +74,7 @@ class Persister:
             storage=storage,
             background=background,
         )
-        self._formatter = LineFormatter(plan.instruments)
+        self._formatter = LineFormatter(plan.known_instruments)
         self._rings = {shard: GatingReader(plan.ring_path(shard), reader) for shard in plan.shards}
         self._failure: OSError | None = None
         status.set("torn_bytes_cut", self._log.torn_bytes_cut)

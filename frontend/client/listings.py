@@ -27,6 +27,8 @@ class Listing(NamedTuple):
     min_price: int
     max_price: int
     shard: int
+    retired: bool = False
+    """Whether it takes no orders any more: reports of earlier ones may still come."""
 
     @classmethod
     def from_info(cls, info: InstrumentInfo) -> "Listing":
@@ -36,7 +38,8 @@ class Listing(NamedTuple):
             lot = Scale.parse(info.lot_size, "lot_size")
         except ScaleError as error:
             raise ProtocolError(f"instrument {info.symbol!r}: {error}") from None
-        return cls(info.number, info.symbol, tick, lot, info.min_price, info.max_price, info.shard)
+        band = info.min_price, info.max_price
+        return cls(info.number, info.symbol, tick, lot, *band, info.shard, info.retired)
 
     def price(self, ticks: int) -> Decimal:
         """Return a price of the wire as a decimal."""
@@ -56,11 +59,11 @@ class Listing(NamedTuple):
 
 
 class Listings:
-    """All instruments of an engine, by name and by number."""
+    """All instruments of an engine, by name and by number; by number also those retired."""
 
     def __init__(self, infos: Iterable[InstrumentInfo] = ()) -> None:
         listings = [Listing.from_info(info) for info in infos]
-        self._by_symbol = {listing.symbol: listing for listing in listings}
+        self._by_symbol = {listing.symbol: listing for listing in listings if not listing.retired}
         self._by_number = {listing.number: listing for listing in listings}
 
     def __iter__(self) -> Iterator[Listing]:

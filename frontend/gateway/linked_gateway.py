@@ -52,7 +52,7 @@ async def open_hall(plan: Plan, frontend: int, status: StatusWriter, query_worke
     shards = {instrument.number: instrument.shard for instrument in plan.instruments}
     gateway = Gateway(
         config,
-        plan.instruments,
+        plan.known_instruments,
         AccountRegistry(plan.accounts_path(frontend), config.max_accounts),
         ReportHistory(rings, kept),
         Router(shards, matchers, workers),

@@ -48,7 +48,9 @@ class Candles:
         self._state = state
         self._log_dir = log_dir
         self._timeout_s = timeout_s
-        self._minutes: dict[int, dict[int, Minute]] = {m.number: {} for m in state.markets.all}
+        self._minutes: dict[int, dict[int, Minute]] = {
+            number: {} for number in state.markets.by_number
+        }
         self._seen = dict.fromkeys(state.shards, 0)
         self._position = Position(0, 0)
         self._stopping = threading.Event()
@@ -127,7 +129,7 @@ class Candles:
 
     def _read_log(self) -> None:
         """Take in what the log has more than is known."""
-        instruments = self._state.instruments
+        markets, instruments = self._state.markets, self._state.instruments
         with contextlib.closing(LogTail(self._log_dir, self._position)) as tail:
             while not self._stopping.is_set() and (trades := tail.read()):
                 wanted = [
@@ -135,6 +137,7 @@ class Candles:
                     for trade in trades
                     if sequence_of(trade.trade_id)
                     > self._seen.get(shard_of(trade.trade_id), 1 << 60)
+                    and markets.said(trade.symbol, trade.price, trade.quantity) is not None
                 ]
                 if wanted:
                     self._add(to_records(wanted, instruments))

@@ -4,7 +4,9 @@ Prices and quantities leave as the exact decimals of their steps, written once a
 as JSON numbers, or as texts of the same. What they come as is remembered too.
 """
 
+import contextlib
 from collections.abc import Iterable
+from decimal import Decimal
 
 import msgspec
 from msgspec import Raw
@@ -120,12 +122,16 @@ class Market:
 
 
 class Markets:
-    """All instruments, by symbol and by number."""
+    """All instruments, by symbol and by number; by number also those that are retired."""
 
     def __init__(self, instruments: Iterable[Instrument], default_symbol: str) -> None:
-        self.all = [Market(instrument) for instrument in instruments]
-        self.by_number = {market.number: market for market in self.all}
+        known = [Market(instrument) for instrument in instruments]
+        self.all = [market for market in known if not market.instrument.retired]
+        self.by_number = {market.number: market for market in known}
         self._by_symbol = {market.symbol: market for market in self.all}
+        self._listings: dict[str, list[Market]] = {}
+        for market in sorted(known, key=lambda market: -market.number):
+            self._listings.setdefault(market.symbol, []).append(market)
         self.default_symbol = default_symbol or None
 
     def named(self, symbol: str | None) -> Market:
@@ -142,3 +148,16 @@ class Markets:
             rule += f" and {more} more" if more > 0 else ""
             raise ApiError("UNKNOWN_SYMBOL", f"symbol: {rule}", field="symbol", rule=rule)
         return market
+
+    def said(
+        self, symbol: str, price: Decimal, quantity: Decimal
+    ) -> tuple[Market, int, int] | None:
+        """Return what a trade of the log is of, and its price and quantity in ticks and lots.
+
+        That is what was listed last under its symbol and can say it; None where nothing can.
+        """
+        for market in self._listings.get(symbol, ()):
+            with contextlib.suppress(ScaleError):
+                ticks = market.instrument.tick.steps(price, "price")
+                return market, ticks, market.instrument.lot.steps(quantity, "quantity")
+        return None

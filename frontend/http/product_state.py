@@ -20,9 +20,10 @@ class ProductState:
     """One worker's readers. Nothing here is written."""
 
     def __init__(self, plan: Plan) -> None:
-        self.instruments = plan.instruments
+        self.instruments = plan.known_instruments
+        """Those that are retired too."""
         self.shards = plan.shards
-        self.markets = Markets(plan.instruments, plan.config.http.default_symbol)
+        self.markets = Markets(plan.known_instruments, plan.config.http.default_symbol)
         self.names = AccountNames(plan.accounts_paths)
         self.page = StatusReader(plan.status_path)
         self.rings = {shard: RingReader(plan.ring_path(shard)) for shard in plan.shards}

@@ -262,7 +262,9 @@ class TradeReads:
                         # The block is read again for the next page, down from here.
                         return views, _cursor(below, _after(block.position, block.lines))
                     below[shard] = sequence
-                    views.append(self._log_view(trade, quoted))
+                    view = self._log_view(trade, quoted)
+                    if view is not None:
+                        views.append(view)
                 if early >= below.keys():
                     return views, None  # each shard's time only grows
                 if scanned >= SCAN_BYTES or len(views) == limit:
@@ -291,15 +293,19 @@ class TradeReads:
             )
         return views
 
-    def _log_view(self, trade: LoggedTrade, quoted: bool) -> TradeView:
-        market = self._state.markets.named(trade.symbol)
+    def _log_view(self, trade: LoggedTrade, quoted: bool) -> TradeView | None:
+        """Return a view of a logged trade; None where no instrument here can say it."""
+        said = self._state.markets.said(trade.symbol, trade.price, trade.quantity)
+        if said is None:
+            return None
+        market, ticks, lots = said
         return TradeView(
             trade.trade_id,
             trade.symbol,
             trade.buy_order_id,
             trade.sell_order_id,
-            market.prices[quoted][market.instrument.tick.steps(trade.price, "price")],
-            market.quantities[quoted][market.instrument.lot.steps(trade.quantity, "quantity")],
+            market.prices[quoted][ticks],
+            market.quantities[quoted][lots],
             trade.timestamp,
             trade.taker_side,
         )

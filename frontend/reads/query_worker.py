@@ -55,7 +55,7 @@ class QueryWorker:
         self._rings = {shard: RingReader(plan.ring_path(shard)) for shard in plan.shards}
         self._tables = {shard: OrderTableReader(plan.table_path(shard)) for shard in plan.shards}
         self._boards = {shard: BoardReader(plan.board_path(shard)) for shard in plan.shards}
-        self._past = PastTrades(self._rings, plan.instruments, plan.log_dir)
+        self._past = PastTrades(self._rings, plan.known_instruments, plan.log_dir)
         self.searches = LogSearches(self._past)
 
     def handle(self, link: Link) -> None:

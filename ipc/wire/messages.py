@@ -283,6 +283,8 @@ class InstrumentInfo(Struct, array_like=True):
     min_price: int
     max_price: int
     shard: int = 0
+    retired: bool = False
+    """It takes no orders any more: reports of earlier ones are said in its ticks and lots."""
 
 
 class Welcome(Message, tag=30):

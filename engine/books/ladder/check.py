@@ -20,7 +20,7 @@ from engine.books.ladder.layout import (
 )
 from engine.books.ladder.tables import Tables
 from ipc.records import SEQUENCE_MASK
-from ipc.vocabulary import MAX_QUANTITY, OrderType, Side, TimeInForce
+from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, OrderType, Side, TimeInForce
 
 _RESTING_TERMS = int(OrderType.LIMIT) << 8 | int(TimeInForce.GTC) << 16
 
@@ -179,10 +179,8 @@ def _check_instrument(tables: Tables, instrument: int) -> None:
     assert resting <= limits["max_resting_orders"], f"symbol {symbol}: more orders than allowed"
     for record in (bids, asks):
         price = int(record["best_key"]) ^ int(record["flip"])
-        outside = record["best_key"] != NO_KEY and not (
-            limits["min_price"] <= price <= limits["max_price"]
-        )
-        assert not outside, f"symbol {symbol}: best price out of band"
+        outside = record["best_key"] != NO_KEY and not 1 <= price <= MAX_PRICE
+        assert not outside, f"symbol {symbol}: best price out of range"
     if tables.state["unfinished"][0] == FINISHED and NO_KEY not in (
         bids["best_key"],
         asks["best_key"],

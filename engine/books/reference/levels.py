@@ -153,7 +153,7 @@ class PriceLevels:
             assert -bids[0] < asks[0], f"{name}: the book is crossed"
 
     def _check_side(self, side: int) -> None:
-        symbol, min_price, max_price, *_ = self.limits
+        symbol = self.limits.symbol
         levels = self._sides[side]
         assert list(levels) == sorted(levels), f"{symbol}: levels out of order"
         assert self._best_rank[side] == min(levels, default=_NO_RANK), f"{symbol}: best level"
@@ -162,7 +162,7 @@ class PriceLevels:
             orders = level.orders.values()
             assert orders, f"{where}: empty"
             assert level.quantity == sum(order.leaves_qty for order in orders), f"{where}: sum"
-            assert min_price <= abs(rank) <= max_price, f"{where}: out of band"
+            assert 1 <= abs(rank) <= MAX_PRICE, f"{where}: out of range"
             for order_id, order in level.orders.items():
                 assert order.order_id == order_id, f"{where}: order_id"
                 assert order.symbol == symbol, f"{where}: another symbol's order"
