@@ -1,0 +1,1 @@
+"""What crosses a boundary, declared once: fields, reasons, messages, records. All else follows."""
