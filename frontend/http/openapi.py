@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 
 from frontend.http.errors import STATUS_OF_CODE
-from frontend.http.models import ErrorAnswer, NewOrder
+from frontend.http.models import ErrorAnswer
+from frontend.http.order_fields import NewOrder
 from frontend.http.routes import PREFIX, ROUTES, Route
 
 _REF = "#/components/schemas/{name}"

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 from msgspec import UNSET
@@ -10,26 +9,15 @@ from msgspec import UNSET
 from frontend.http.errors import ApiError, of_reject
 from frontend.http.exchange import Exchange
 from frontend.http.market import Market
-from frontend.http.models import OrderResult, OrderTrade, OrderView, Side, Status, TimeInForce
-from frontend.http.models import OrderType as OrderTypeWord
+from frontend.http.models import OrderResult, OrderTrade
 from frontend.http.order_entry import Outcome
+from frontend.http.order_fields import SIDE_WORDS, STATUSES, OrderView, view_of
 from frontend.http.product_state import ProductState, Records
 from frontend.http.socket_models import OrderEvent
-from ipc import vocabulary
 from ipc.records import OrderRow
-from ipc.vocabulary import ExecType, Flag, Liquidity, OrdStatus
+from ipc.vocabulary import ExecType, Liquidity, OrdStatus
 from ipc.wire.messages import Reject, Report
 
-STATUSES: dict[int, Status] = {
-    int(OrdStatus.NEW): "OPEN",
-    int(OrdStatus.PARTIALLY_FILLED): "PARTIAL",
-    int(OrdStatus.FILLED): "FILLED",
-    int(OrdStatus.CANCELED): "CANCELLED",
-    int(OrdStatus.REJECTED): "REJECTED",
-}
-SIDE_WORDS: dict[int, Side] = {int(side): cast(Side, side.name) for side in vocabulary.Side}
-_TYPES = {int(kind): cast(OrderTypeWord, kind.name) for kind in vocabulary.OrderType}
-_TIMES = {int(time): cast(TimeInForce, time.name) for time in vocabulary.TimeInForce}
 _EVENTS = {
     int(ExecType.NEW): "new",
     int(ExecType.CANCELED): "cancelled",
@@ -39,7 +27,6 @@ _EVENTS = {
 _ANSWERS = {ExecType.REJECTED, ExecType.MASS_CANCELED}
 """What no report is of that a user hears of as an event."""
 _LIQUIDITY = {1: "maker", 2: "taker"}
-_POST_ONLY = int(Flag.POST_ONLY)
 
 
 def missing_words() -> list[str]:
@@ -130,22 +117,4 @@ def order_views(
 def order_view(state: ProductState, order: np.void, quoted: bool) -> OrderView:
     """Return one order (ORDER) as clients see it."""
     row = OrderRow(*order.item())
-    market = state.markets.by_number[row.symbol]
-    quantities = market.quantities[quoted]
-    return OrderView(
-        row.order_id,
-        state.names.text(row.account),
-        market.symbol,
-        SIDE_WORDS[row.side],
-        _TYPES[row.order_type],
-        _TIMES[row.time_in_force],
-        market.prices[quoted][row.price] if row.price else None,
-        quantities[row.quantity],
-        quantities[row.cum_qty],
-        quantities[row.leaves_qty],
-        STATUSES[row.ord_status],
-        row.created_ns,
-        row.updated_ns,
-        row.client_order_id,
-        bool(row.flags & _POST_ONLY),
-    )
+    return view_of(row, state.names.text(row.account), state.markets.by_number[row.symbol], quoted)
