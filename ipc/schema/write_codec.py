@@ -1,5 +1,8 @@
 """Writes the compiled code that carries each field between a record and its place in a message."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 from ipc.schema.declarations import (
     FIELD,
     FLAGS,
@@ -119,6 +122,62 @@ def _constants() -> list[str]:
 # Commands ----------------------------------------------------------------------------------------
 
 
+class _Borne(NamedTuple):
+    """A field of a command as it is written there."""
+
+    name: str
+    nilable: bool
+
+
+class _Rest(NamedTuple):
+    """A command by its tag, and those of its fields that are still to be read or written."""
+
+    tag: int
+    fields: list[tuple[_Borne, bool]]
+    """With whether it may be left out."""
+
+
+def _rests() -> list[_Rest]:
+    """Return all commands behind the two fields that all begin with."""
+    found = []
+    for kind, row in _KINDS.items():
+        fields = list(map(parsed, row.fields))
+        assert [name for name, _, _ in fields[:2]] == ["symbol", "request_id"]
+        rest = [(_Borne(name, "None" in form), bool(default)) for name, form, default in fields[2:]]
+        found.append(_Rest(int(kind), rest))
+    return found
+
+
+def _by_field(
+    rests: list[_Rest], place: int, emit: Callable[[_Borne, str], list[str]]
+) -> list[str]:
+    """Return the lines for what is left of commands; those with the same next field share its code.
+
+    ``emit`` gives the lines of one field, at a ``place`` in the array; they depend on the guard,
+    where it is not empty: whether the field is there.
+    """
+    groups: dict[_Borne, list[_Rest]] = {}
+    for rest in rests:
+        if rest.fields:
+            groups.setdefault(rest.fields[0][0], []).append(rest)
+    lines: list[str] = []
+    for field, members in groups.items():
+        optional = any(member.fields[0][1] for member in members)
+        part = emit(field, f"items > {place}" if optional else "")
+        part += _by_field([_Rest(tag, left[1:]) for tag, left in members], place + 1, emit)
+        if len(members) < len(rests):
+            tags = [member.tag for member in members]
+            word = "elif" if lines else "if"
+            which = f"== {tags[0]}" if len(tags) == 1 else f"in {tuple(tags)}"
+            part = [f"{word} tag {which}:", *_indented(part)]
+        lines += part
+    return lines
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [f"    {line}" for line in lines]
+
+
 def _put_command() -> str:
     lines = [
         "@compiled",
@@ -130,13 +189,7 @@ def _put_command() -> str:
         "    at = put_uint(out, at + 2, np.uint64(command.symbol))",
         "    at = put_uint(out, at, command.request_id)",
     ]
-    word = "if"
-    for kind, row in _KINDS.items():
-        if len(row.fields) > 2:
-            lines.append(f"    {word} tag == {int(kind)}:  # {row.name}")
-            word = "elif"
-        for name, _, _ in list(map(parsed, row.fields))[2:]:
-            lines += [f"        {line}" for line in _put_field(name, _nilable(row, name))]
+    lines += _indented(_by_field(_rests(), 3, lambda field, _: _put_field(*field)))
     return "\n".join([*lines, "    return at"])
 
 
@@ -149,10 +202,6 @@ def _put_field(name: str, nilable: bool) -> list[str]:
     if FIELD[name].store == "<u8":
         return [f"at = put_uint(out, at, command.{name})"]
     return [f"at = put_uint(out, at, np.uint64(command.{name}))"]
-
-
-def _nilable(row: Row, name: str) -> bool:
-    return any(entry.startswith(f"{name}:") and "None" in entry for entry in row.fields)
 
 
 def _read_command() -> str:
@@ -176,16 +225,7 @@ def _read_command() -> str:
         *(f"    {name} = _NONE" for name in numbers if name not in ("symbol", "request_id")),
         "    flags = 0",
     ]
-    for number, (kind, row) in enumerate(_KINDS.items()):
-        fields = list(map(parsed, row.fields))[2:]
-        lines.append(f"    {'elif' if number else 'if'} tag == {int(kind)}:  # {row.name}")
-        for place, (name, _, default) in enumerate(fields, start=3):
-            read = _read_field(name, _nilable(row, name))
-            if default:
-                read = [f"if items > {place}:", *(f"    {line}" for line in read)]
-            lines += [f"        {line}" for line in read]
-        if not fields:
-            lines.append("        pass")
+    lines += _indented(_by_field(_rests(), 3, _read_optional))
     for name in numbers:
         lines += [
             f"    if {name} > {_MOST.get(FIELD[name].bound, '_MAX_ID')}:",
@@ -198,6 +238,11 @@ def _read_command() -> str:
             value = name if name in borne or name == "flags" else "0"
             lines.append(f"    command.{name} = {value}")
     return "\n".join([*lines, "    return True"])
+
+
+def _read_optional(field: _Borne, guard: str) -> list[str]:
+    read = _read_field(*field)
+    return [f"if {guard}:", *_indented(read)] if guard else read
 
 
 def _read_field(name: str, nilable: bool) -> list[str]:

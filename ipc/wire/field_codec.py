@@ -53,7 +53,7 @@ def put_command(out: Bytes, at: int, command: Any) -> int:
     out[at + 1] = tag
     at = put_uint(out, at + 2, np.uint64(command.symbol))
     at = put_uint(out, at, command.request_id)
-    if tag == 1:  # NewOrder
+    if tag == 1:
         at = put_uint(out, at, command.client_order_id)
         at = put_uint(out, at, np.uint64(command.side))
         at = put_uint(out, at, np.uint64(command.order_type))
@@ -62,20 +62,16 @@ def put_command(out: Bytes, at: int, command: Any) -> int:
         at = put_uint(out, at, command.quantity)
         out[at] = TRUE if command.flags & 1 else FALSE  # post_only
         at += 1
-    elif tag == 2:  # Cancel
+    elif tag in (2, 3, 4):
         at = put_uint(out, at, command.order_id)
         at = put_uint(out, at, command.client_order_id)
-    elif tag == 3:  # Replace
-        at = put_uint(out, at, command.order_id)
-        at = put_uint(out, at, command.client_order_id)
-        at = put_unless(out, at, command.price, command.flags & 8)
-        at = put_unless(out, at, command.quantity, command.flags & 16)
-        out[at] = TRUE if command.flags & 2 else FALSE  # reinsert
-        at += 1
-    elif tag == 4:  # Reduce
-        at = put_uint(out, at, command.order_id)
-        at = put_uint(out, at, command.client_order_id)
-        at = put_uint(out, at, command.quantity)
+        if tag == 3:
+            at = put_unless(out, at, command.price, command.flags & 8)
+            at = put_unless(out, at, command.quantity, command.flags & 16)
+            out[at] = TRUE if command.flags & 2 else FALSE  # reinsert
+            at += 1
+        elif tag == 4:
+            at = put_uint(out, at, command.quantity)
     return at
 
 
@@ -101,7 +97,7 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
     price = _NONE
     quantity = _NONE
     flags = 0
-    if tag == 1:  # NewOrder
+    if tag == 1:
         client_order_id, at = read_uint(data, at, stop)
         side, at = read_uint(data, at, stop)
         order_type, at = read_uint(data, at, stop)
@@ -114,35 +110,29 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
             if data[at] == TRUE:  # post_only
                 flags |= 1
             at += 1
-    elif tag == 2:  # Cancel
+    elif tag in (2, 3, 4):
         order_id, at = read_uint(data, at, stop)
         if items > 4:
             client_order_id, at = read_uint(data, at, stop)
-    elif tag == 3:  # Replace
-        order_id, at = read_uint(data, at, stop)
-        client_order_id, at = read_uint(data, at, stop)
-        if at < stop and data[at] == NIL:
-            flags |= 8
-            at += 1
-        else:
-            price, at = read_uint(data, at, stop)
-        if at < stop and data[at] == NIL:
-            flags |= 16
-            at += 1
-        else:
+        if tag == 3:
+            if at < stop and data[at] == NIL:
+                flags |= 8
+                at += 1
+            else:
+                price, at = read_uint(data, at, stop)
+            if at < stop and data[at] == NIL:
+                flags |= 16
+                at += 1
+            else:
+                quantity, at = read_uint(data, at, stop)
+            if items > 7:
+                if at >= stop or data[at] not in (FALSE, TRUE):
+                    return False
+                if data[at] == TRUE:  # reinsert
+                    flags |= 2
+                at += 1
+        elif tag == 4:
             quantity, at = read_uint(data, at, stop)
-        if items > 7:
-            if at >= stop or data[at] not in (FALSE, TRUE):
-                return False
-            if data[at] == TRUE:  # reinsert
-                flags |= 2
-            at += 1
-    elif tag == 4:  # Reduce
-        order_id, at = read_uint(data, at, stop)
-        client_order_id, at = read_uint(data, at, stop)
-        quantity, at = read_uint(data, at, stop)
-    elif tag == 5:  # MassCancel
-        pass
     if side > _MAX_CODE:
         return False
     if order_type > _MAX_CODE:

@@ -125,9 +125,12 @@ def read_word(data: Bytes, at: int, stop: int) -> tuple[Any, int]:
         return np.uint64(lead), at + 1
     if lead < _UINT8 or lead >= _UINT64:
         return _NONE, stop + 1
-    after = at + 1 + int(np.int64(1) << (np.int64(lead) - _UINT8))
+    width = np.int64(1) << (np.int64(lead) - _UINT8)
+    after = at + 1 + int(width)
     if after > stop:
         return _NONE, stop + 1
+    if at + 9 <= len(data):
+        return load_big_u64(data, at + 1) >> np.uint64(64 - 8 * width), after
     value = _NONE
     for place in range(at + 1, after):
         value = value << np.uint64(8) | np.uint64(data[place])
