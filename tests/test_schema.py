@@ -1,12 +1,15 @@
 """One declaration of what crosses a boundary: all that follows from it is there, and fresh."""
 
+from enum import IntEnum
+from typing import get_args
+
 import msgspec
 import numpy as np
 import pytest
 
 from engine.books.contract import BookLimits
 from frontend.gateway.frame_sorter import StreamSorter, SymbolSorter
-from frontend.http import errors, order_views
+from frontend.http import errors, models, order_views
 from ipc.records import REPORT
 from ipc.schema import declarations, reasons
 from ipc.schema.declarations import FIELD, FROM_CLIENT, ROWS, Row, place_problem, tag_problem
@@ -100,6 +103,14 @@ def test_each_code_has_a_word_for_websocket(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delitem(order_views._EVENTS, int(ExecType.TRADE))
     monkeypatch.delitem(order_views._LIQUIDITY, 1)
     assert order_views.missing_words() == ["TRADE", "MAKER"]
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [(models.Side, Side), (models.OrderType, OrderType), (models.TimeInForce, TimeInForce)],
+)
+def test_rest_has_each_word_of_an_order(words: object, kind: type[IntEnum]) -> None:
+    assert get_args(words) == tuple(kind.__members__)
 
 
 def test_a_wrong_field_causes_the_reject_of_its_row() -> None:

@@ -52,15 +52,17 @@ Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
 
 
-@inlined
-def _lead_words(kept: Any) -> Any:
+def _lead(kept: Any) -> Any:
     """Return how many words lead a batch of so many kept ones: BATCH, ``kept``, the widths."""
     return _MARK_WORDS + (kept + _WORD_BYTES) // _WORD_BYTES
 
 
+_lead_words = inlined(_lead)
+
+
 def batch_bytes(count: int) -> int:
     """Return how long a batch of so many commands is at the most."""
-    lead = int(_MARK_WORDS + (_KEPT_WORDS + _WORD_BYTES) // _WORD_BYTES) * _WORD_BYTES
+    lead = int(_lead(_KEPT_WORDS)) * _WORD_BYTES
     return lead + count * _KEPT_BYTES + _WORD_BYTES + BATCH_END.itemsize
 
 
@@ -409,7 +411,7 @@ def _scan_plain(
             or not 0 < kept <= _KEPT_WORDS
         ):
             return position, count, sequence, timestamp_ns, BAD
-        lead = position + int(_MARK_WORDS + (kept + _WORD_BYTES) // _WORD_BYTES) * _WORD_BYTES
+        lead = position + int(_lead(kept)) * _WORD_BYTES
         if lead >= len(data):
             break
         widths = list(data[position + _KEPT_AT + 1 : lead])

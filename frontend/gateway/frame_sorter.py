@@ -43,13 +43,11 @@ MAX_FRAMES = 65_536
 
 _HEADER = HEADER_BYTES
 _REPORT_TAG = tag_of(Report)
-_COMMAND, _QUERY = 1, 2
-_KIND_OF_TAG = np.array(
-    [_COMMAND if tag in COMMAND_TAGS else _QUERY if tag in QUERY_TAGS else 0 for tag in range(256)],
-    np.uint8,
-)
-"""Whether a message goes to the matcher of its symbol, or to a query worker; 0: to neither."""
-_KINDS = _KIND_OF_TAG.tolist()
+_FIRST_COMMAND, _LAST_COMMAND = min(COMMAND_TAGS), max(COMMAND_TAGS)
+_FIRST_QUERY, _LAST_QUERY = min(QUERY_TAGS), max(QUERY_TAGS)
+assert len(COMMAND_TAGS) == _LAST_COMMAND - _FIRST_COMMAND + 1
+assert len(QUERY_TAGS) == _LAST_QUERY - _FIRST_QUERY + 1
+assert _LAST_COMMAND < _FIRST_QUERY
 
 
 @compiled
@@ -59,11 +57,9 @@ def destination(
     """Return the link of the message in ``data[start:stop]``, -1 where it is not plain."""
     if stop - start < 3 or data[start] & 0xF0 != 0x90:
         return -1
-    kind = _KIND_OF_TAG[data[start + 1]]
-    if kind == _QUERY:
-        return query_link
-    if kind != _COMMAND:
-        return -1
+    tag = int(data[start + 1])
+    if tag < _FIRST_COMMAND or tag > _LAST_COMMAND:
+        return query_link if _FIRST_QUERY <= tag <= _LAST_QUERY else -1
     symbol, _ = read_uint(data, start + 2, stop)
     if symbol >= np.uint64(len(link_of_symbol)):
         return -1
@@ -257,11 +253,10 @@ class SymbolSorter:
             length, _, head, tag, symbol = _ONE_COMMAND.unpack_from(data, position)
             if head & 0xF0 != 0x90 or length < 3 or symbol >= FIXINT_END:
                 break
-            kind = _KINDS[tag]
-            if kind == _COMMAND:
-                found = self._link_of_byte[symbol]
+            if tag < _FIRST_COMMAND or tag > _LAST_COMMAND:
+                found = self._query_link if _FIRST_QUERY <= tag <= _LAST_QUERY else -1
             else:
-                found = self._query_link if kind == _QUERY else -1
+                found = self._link_of_byte[symbol]
             if found != link:
                 if found < 0 or count:
                     break
