@@ -253,7 +253,7 @@ class Account:
         said = {
             key: (
                 *(r.account, r.client_order_id, r.price, r.leaves_qty, r.cum_qty),
-                *(r.symbol, r.side, r.flags, 0),
+                *(r.symbol, r.side, r.flags, r.order_type, r.time_in_force, 0, 0, 0, 0),
             )
             for key, r in self.live.items()
         }
