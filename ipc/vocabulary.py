@@ -2,19 +2,19 @@
 
 Values follow FIX 4.4 where FIX has the word (``exec_type`` ``F`` is written 15). They are stable:
 journals and clients keep them. A value is never reused for another meaning. Bounds and reasons
-are declared in ``ipc.schema``.
+are declared in ``ipc.bounds`` and ``ipc.reasons``.
 """
 
 from enum import IntEnum, IntFlag
 
-from ipc.schema.bounds import (
+from ipc.bounds import (
     MAX_CLIENT_ID,
     MAX_PEER_TIMEOUT_S,
     MAX_PRICE,
     MAX_QUANTITY,
     MAX_RESTING_ORDERS,
 )
-from ipc.schema.reasons import RULES, Reason, Rule
+from ipc.reasons import RULES, Reason, Rule
 
 __all__ = [
     "MAX_CLIENT_ID",

@@ -10,8 +10,9 @@ import pytest
 from engine.books.contract import BookLimits
 from frontend.gateway.frame_sorter import StreamSorter, SymbolSorter
 from frontend.http import errors, models, order_views
+from ipc import reasons
 from ipc.records import REPORT
-from ipc.schema import declarations, reasons
+from ipc.schema import declarations
 from ipc.schema.declarations import FIELD, FROM_CLIENT, ROWS, Row, place_problem, tag_problem
 from ipc.schema.generate import generated
 from ipc.vocabulary import RULES, CommandType, ExecType, OrderType, Side, TimeInForce

@@ -1,1 +1,1 @@
-"""What crosses a boundary, declared once: fields, reasons, messages, records. All else follows."""
+"""What crosses a boundary, declared once: fields, messages and records; and what writes the rest."""

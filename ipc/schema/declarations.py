@@ -8,7 +8,7 @@ page. After a change: ``python -m ipc.schema.generate``.
 from enum import IntEnum
 from typing import NamedTuple
 
-from ipc.schema.reasons import Reason
+from ipc.reasons import Reason
 from ipc.vocabulary import ExecType, Flag, Liquidity, OrderType, OrdStatus, Side, TimeInForce
 
 

@@ -4,8 +4,8 @@ import inspect
 from collections.abc import Iterable
 from enum import IntEnum
 
+from ipc.reasons import Reason
 from ipc.schema.declarations import FIELDS, FROM_CLIENT, ROWS, TO_CLIENT, Row, parsed
-from ipc.schema.reasons import Reason
 from ipc.vocabulary import ExecType, Liquidity, OrderType, OrdStatus, Side, TimeInForce
 
 _HEAD = """\

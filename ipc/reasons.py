@@ -6,7 +6,7 @@ Codes are stable: journals and clients keep them. One is never reused for anothe
 from enum import IntEnum
 from typing import NamedTuple
 
-from ipc.schema.bounds import MAX_PRICE, MAX_QUANTITY
+from ipc.bounds import MAX_PRICE, MAX_QUANTITY
 
 MAX_REASON = 0xFFFF
 """What records have room for."""
