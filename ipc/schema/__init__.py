@@ -1,1 +1,1 @@
-"""What crosses a boundary, declared once: fields, messages and records; and what writes the rest."""
+"""Fields, messages and records that cross a boundary, declared once; and what writes the rest."""
