@@ -14,13 +14,13 @@ import numpy.typing as npt
 from ipc.native.compiled import compiled
 from ipc.native.unaligned import load_u32
 from ipc.vocabulary import CommandType, ExecType
-from ipc.wire.command_decoder import read_uint
 from ipc.wire.messages import MassCancelReport, Reject, Report, tag_of
+from ipc.wire.packing import read_uint
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 
-REPORT_BYTES = 141
+REPORT_BYTES = 144
 """A Report's frame."""
 
 ANSWERS, ID_SUM, REPORTS, FILLS, REJECTS = range(5)
@@ -28,7 +28,7 @@ ANSWERS, ID_SUM, REPORTS, FILLS, REJECTS = range(5)
 COUNTS = 5
 
 _HEADER = 8
-_TAG, _EXEC_TYPE, _COMMAND_TYPE, _REQUEST_ID = 11, 12, 14, 25  # places in a Report's frame
+_TAG, _EXEC_TYPE, _COMMAND_TYPE, _REQUEST_ID = 11, 12, 14, 28  # places in a Report's frame
 _REPORT, _REJECT, _MASS_CANCEL = tag_of(Report), tag_of(Reject), tag_of(MassCancelReport)
 _ANSWERED, _REPLACED = int(ExecType.NEW), int(ExecType.REPLACED)
 _CANCELED, _TRADE = int(ExecType.CANCELED), int(ExecType.TRADE)

@@ -96,8 +96,8 @@ def seeds() -> list[bytes]:
         BookQuery(1, 2, 3),
     ]
     answers = [
-        Report(0, 0, 1, 1, 1, 2, 1, 0, 0, 0, *range(2, 15)),
-        Report(15, 2, 1, 1, 1, 2, 1, 0, 2, 0, *([2**63] * 12), 1),
+        Report(0, 0, 1, 1, 1, 2, 1, 0, 0, 0, 1, *range(2, 15)),
+        Report(15, 2, 1, 1, 1, 2, 1, 0, 2, 0, 0, *([2**63] * 12), 1),
         Reject(1, 1, 3, 0, 0, 50, "BUSY", "symbol", "must " * 20, 9, 1, 2),
         MassCancelReport(0, 4, 5, 6, 7, 3),
     ]

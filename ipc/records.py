@@ -1,148 +1,100 @@
 """Every layout that two processes share: fixed-size little-endian records and the ids in them.
 
-A record is a numpy structured dtype without padding; its size is asserted below, and ``VERSION``
-changes with any of them, so that a reader of another version refuses the mapping or the file.
-Prices are ticks, quantities lots, times nanoseconds since the epoch; 0 means "none" in every id.
+What those of orders, reports and trades bear is declared in ``ipc.schema.declarations``. A record
+is a numpy structured dtype without padding; its size is asserted below, and ``VERSION`` changes
+with any of them, so that a reader of another version refuses the mapping or the file. Prices are
+ticks, quantities lots, times nanoseconds since the epoch; 0 means "none" in every id.
 """
 
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
 
-VERSION = 4
+from ipc.schema.declarations import layout
+
+VERSION = 5
 
 SHARD_BITS = 8
 SEQUENCE_BITS = 45
 MAX_SHARDS = 1 << SHARD_BITS
 SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
 
-COMMAND = np.dtype(
-    [
-        ("command_type", "u1"),
-        ("side", "u1"),
-        ("order_type", "u1"),
-        ("time_in_force", "u1"),
-        ("flags", "u1"),
-        ("self_trade_prevention", "u1"),  # 0: the mode that exists
-        ("symbol", "<u2"),  # instrument number; 0: none given
-        ("request_id", "<u8"),
-        ("account", "<u8"),
-        ("order_id", "<u8"),
-        ("client_order_id", "<u8"),
-        ("price", "<u8"),
-        ("quantity", "<u8"),
-        ("timestamp_ns", "<u8"),
-        ("stop_price", "<u8"),  # 0: stop orders are not there yet
-        ("display_quantity", "<u8"),  # 0: nor are icebergs
-    ]
-)
+COMMAND = np.dtype(layout("COMMAND"))
 """One command to a matcher. What a field means for each command: ``engine.books.rules``."""
 
-KEPT_COMMAND = np.dtype(COMMAND.descr[:-3])
-"""What a journal keeps of a command: all but its time, which its batch has, and what must be 0."""
+KEPT_COMMAND = np.dtype([field for field in COMMAND.descr if field[0] != "timestamp_ns"])
+"""What a journal keeps of a command: all but its time, which its batch has."""
 
-REPORT = np.dtype(
-    [
-        ("exec_type", "u1"),
-        ("ord_status", "u1"),
-        ("command_type", "u1"),  # of the command that caused the report
-        ("side", "u1"),
-        ("order_type", "u1"),
-        ("time_in_force", "u1"),
-        ("flags", "u1"),
-        ("liquidity", "u1"),
-        ("symbol", "<u2"),
-        ("reason", "<u2"),
-        ("reserved", "<u4"),
-        ("sequence", "<u8"),  # of the command, in its shard
-        ("request_id", "<u8"),  # of the command; 0 where the order is not the command's own
-        ("account", "<u8"),  # whom the report is for
-        ("order_id", "<u8"),
-        ("client_order_id", "<u8"),
-        ("price", "<u8"),
-        ("quantity", "<u8"),  # the order's total: cum_qty and what was open before its end
-        ("cum_qty", "<u8"),
-        ("leaves_qty", "<u8"),
-        ("last_price", "<u8"),
-        ("last_qty", "<u8"),
-        ("trade_id", "<u8"),
-        ("timestamp_ns", "<u8"),
-        ("account_sequence", "<u8"),  # an id: the shard, and this report's number for the account
-    ]
-)
+REPORT = np.dtype(layout("REPORT"))
 """What became of an order or a command, for one account.
 
 A book leaves ``account_sequence`` 0; ``engine.shard.account_sequences`` numbers what it gave.
 """
 
-TRADE = np.dtype(
-    [
-        ("trade_id", "<u8"),
-        ("sequence", "<u8"),  # of the taker's command, in its shard
-        ("timestamp_ns", "<u8"),
-        ("price", "<u8"),
-        ("quantity", "<u8"),
-        ("buy_order_id", "<u8"),
-        ("sell_order_id", "<u8"),
-        ("symbol", "<u2"),
-        ("taker_side", "u1"),
-        ("reserved", "u1", (5,)),
-    ]
-)
+TRADE = np.dtype(layout("TRADE"))
 """One trade, once for both sides."""
 
-LEVEL = np.dtype([("price", "<u8"), ("quantity", "<u8"), ("order_count", "<u8")])
+LEVEL = np.dtype(layout("LEVEL"))
 """One price level of one side of a book."""
 
-RESTING = np.dtype(
-    [
-        ("order_id", "<u8"),
-        ("account", "<u8"),
-        ("client_order_id", "<u8"),
-        ("price", "<u8"),
-        ("leaves_qty", "<u8"),
-        ("cum_qty", "<u8"),
-        ("symbol", "<u2"),
-        ("side", "u1"),
-        ("flags", "u1"),
-        ("reserved", "<u4"),
-    ]
-)
+RESTING = np.dtype(layout("RESTING"))
 """One resting order of a book: what a snapshot keeps and a state hash covers."""
 
-RECENT = np.dtype(
-    [
-        ("order_id", "<u8"),
-        ("account", "<u8"),
-        ("client_order_id", "<u8"),
-        ("symbol", "<u8"),
-    ]
-)
+RECENT = np.dtype(layout("RECENT"))
 """One remembered client_order_id, whether its order rests or not: ``engine.books.id_memory``."""
 
-ORDER = np.dtype(
-    [
-        ("order_id", "<u8"),
-        ("account", "<u8"),
-        ("client_order_id", "<u8"),
-        ("price", "<u8"),
-        ("quantity", "<u8"),
-        ("cum_qty", "<u8"),
-        ("leaves_qty", "<u8"),
-        ("created_ns", "<u8"),
-        ("updated_ns", "<u8"),
-        ("symbol", "<u2"),
-        ("reason", "<u2"),
-        ("side", "u1"),
-        ("order_type", "u1"),
-        ("time_in_force", "u1"),
-        ("flags", "u1"),
-        ("ord_status", "u1"),
-        ("reserved", "u1", (3,)),
-        ("end_number", "<u4"),  # of an ended order: how many of its table's had ended before it
-    ]
-)
+ORDER = np.dtype(layout("ORDER"))
 """The state of one order, live or ended, as the order table shows it to readers."""
+
+# Written by ipc.schema.generate from here
+
+
+class CommandRow(NamedTuple):
+    """A record of COMMAND."""
+
+    command_type: int
+    side: int
+    order_type: int
+    time_in_force: int
+    flags: int
+    self_trade_prevention: int
+    symbol: int
+    request_id: int
+    account: int
+    order_id: int
+    client_order_id: int
+    price: int
+    quantity: int
+    timestamp_ns: int
+    stop_price: int
+    display_quantity: int
+
+
+class OrderRow(NamedTuple):
+    """A record of ORDER."""
+
+    order_id: int
+    account: int
+    client_order_id: int
+    price: int
+    quantity: int
+    cum_qty: int
+    leaves_qty: int
+    created_ns: int
+    updated_ns: int
+    symbol: int
+    reason: int
+    side: int
+    order_type: int
+    time_in_force: int
+    flags: int
+    ord_status: int
+    reserved: tuple[int, ...]
+    end_number: int
+
+
+# up to here
 
 MAPPING_HEADER = np.dtype(
     [
@@ -189,29 +141,30 @@ BATCH = np.dtype(
         ("count", "<u4"),
         ("first_sequence", "<u8"),
         ("timestamp_ns", "<u8"),
-        ("widths", "u1", (8,)),  # of the seven words of KEPT_COMMAND; the last is 0
     ]
 )
-"""What leads a batch of a journal: how many commands follow, from which sequence, their time, and
-how many bytes of each word are kept of all but the first."""
+"""What leads a batch of a journal: how many commands follow, from which sequence, and their time.
+
+How many words of KEPT_COMMAND follow, and how many bytes of each are kept of all commands but the
+first: see ``engine.journal.format``."""
 
 BATCH_END = np.dtype([("checksum", "<u4"), ("mark", "<u4")])
 """What closes a batch: the CRC-32 of all of it before this, and that it was written whole."""
 
 _SIZES = {
     "COMMAND": (COMMAND, 80),
-    "KEPT_COMMAND": (KEPT_COMMAND, 56),
+    "KEPT_COMMAND": (KEPT_COMMAND, 72),
     "REPORT": (REPORT, 128),
     "TRADE": (TRADE, 64),
     "LEVEL": (LEVEL, 24),
-    "RESTING": (RESTING, 56),
+    "RESTING": (RESTING, 80),
     "RECENT": (RECENT, 32),
     "ORDER": (ORDER, 88),
     "MAPPING_HEADER": (MAPPING_HEADER, 64),
     "TABLE_ENTRY": (TABLE_ENTRY, 96),
     "DEPTH": (DEPTH, 32),
     "SEGMENT": (SEGMENT, 56),
-    "BATCH": (BATCH, 32),
+    "BATCH": (BATCH, 24),
     "BATCH_END": (BATCH_END, 8),
 }
 for _name, (_dtype, _size) in _SIZES.items():

@@ -52,7 +52,7 @@ class Report(NamedTuple):
     liquidity: int = 0
     symbol: int = 0
     reason: int = 0
-    reserved: int = 0
+    answers: int = 0
     sequence: int = 0
     request_id: int = 0
     account: int = 0

@@ -272,12 +272,16 @@ def test_window_is_kept_open_by_every_kind_of_answer() -> None:
 
 
 @pytest.mark.parametrize("exec_type", list(ExecType))
-@pytest.mark.parametrize("reason", [Reason.NONE, *(r for r in Reason if r >= 100)])
-def test_compiled_count_of_answers_is_the_plain_one(exec_type: ExecType, reason: Reason) -> None:
+@pytest.mark.parametrize("reason", [Reason.NONE, Reason.CANCEL_REQUESTED, 0xFFFF])
+@pytest.mark.parametrize("answers_it", [False, True])
+def test_compiled_count_of_answers_is_the_plain_one(
+    exec_type: ExecType, reason: int, answers_it: bool
+) -> None:
     if exec_type == ExecType.REJECTED:
         reason = Reason.INVALID_PRICE
     reports = np.zeros(1, REPORT)
     reports["exec_type"], reports["reason"], reports["account"] = exec_type, reason, 5
+    reports["answers"] = answers_it
     reports["symbol"] = 300
     encoder, sorter = ReportEncoder(), StreamSorter()
     encoder.open_stream(3, 5)
@@ -289,5 +293,4 @@ def test_compiled_count_of_answers_is_the_plain_one(exec_type: ExecType, reason:
     assert sorter.sort_few(data) == (stream, answers)
     assert sorter.sort_few(3 * data) == (stream, 3 * answers)
     assert sorter.sort_few(data[:-1]) == (-1, 0)
-    ends = exec_type != ExecType.TRADE and reason <= Reason.CANCEL_REQUESTED
-    assert answers == (ends or exec_type in (ExecType.REJECTED, ExecType.MASS_CANCELED))
+    assert answers == (answers_it or exec_type in (ExecType.REJECTED, ExecType.MASS_CANCELED))

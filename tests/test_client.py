@@ -35,7 +35,7 @@ SHORT_S = 0.2
 
 def answer(message: Any, exec_type: ExecType = ExecType.NEW, order_id: int = 11) -> Report:
     """Return a report that carries a message's request_id, on an order of 100 at 187.50."""
-    head = (int(exec_type), 0, 1, 1, 1, 2, 1, 0, 0, 0)
+    head = (int(exec_type), 0, 1, 1, 1, 2, 1, 0, 0, 0, int(exec_type != ExecType.TRADE))
     ids = (message.request_id, order_id, getattr(message, "client_order_id", 0))
     return Report(*head, *ids, 18750, 100, 0, 100, 0, 0, 0, 1, 1, 0)
 

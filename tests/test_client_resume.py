@@ -54,7 +54,7 @@ def welcome(session: int, *positions: int) -> Welcome:
 
 def report(shard: int, number: int, request_id: int = 0) -> Report:
     """Return the account's report of that number in a shard."""
-    head = (int(ExecType.NEW), 0, 1, shard + 1, 1, 2, 1, 0, 0, 0, request_id)
+    head = (int(ExecType.NEW), 0, 1, shard + 1, 1, 2, 1, 0, 0, 0, 1, request_id)
     return Report(*head, make_id(shard, 7), 5, 1, 1, 0, 1, 0, 0, 0, 1, 1, make_id(shard, number))
 
 

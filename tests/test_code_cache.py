@@ -84,7 +84,7 @@ def test_a_client_keeps_it_in_a_directory_of_its_own(directory: Path) -> None:
 
 def test_a_client_without_any_place_works_all_the_same() -> None:
     code = (
-        "import numpy as np; from ipc.wire.command_decoder import read_uint;"
+        "import numpy as np; from ipc.wire.packing import read_uint;"
         "print(read_uint(np.array([5], np.uint8), 0, 1)[0])"
     )
     done = run(["-c", code])

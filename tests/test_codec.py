@@ -186,6 +186,7 @@ REPORT_FIELDS = {
     **{name: st.integers(0, 8) for name in ("time_in_force", "flags", "liquidity")},
     "symbol": st.integers(0, 65_535),
     "reason": st.sampled_from([int(reason) for reason in RULES]),
+    "answers": st.integers(0, 1),
     "account": st.sampled_from([ACCOUNT, ACCOUNT + 16, 5]),
     **{name: NUMBERS for name in REPORT.names[11:] if name != "account"},
 }

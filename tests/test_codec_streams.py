@@ -49,14 +49,14 @@ def test_what_fuzzing_found(line: str) -> None:
     CHECKS[name](bytes.fromhex(digits))
 
 
-@pytest.mark.parametrize("body", ["9301cc0100", "93070102", "920501", "93 01 cd 01 2c"])
+@pytest.mark.parametrize("body", ["9301cc0100", "93610102", "920501", "93 01 cd 01 2c"])
 def test_routing_reads_the_symbol_in_any_width(body: str) -> None:
     data = bytes.fromhex(body)
     check_routing(HEADER.pack(len(data), 0) + data)
 
 
 def test_a_report_that_is_cut_off_is_counted_the_same_everywhere() -> None:
-    short = bytes([0xDC, 0, 21, tag_of(Report), ExecType.TRADE])
+    short = bytes([0xDC, 0, 25, tag_of(Report), ExecType.TRADE])
     check_delivery(HEADER.pack(len(short), 3) + short + HEADER.pack(20, 3) + bytes(20))
 
 

@@ -124,7 +124,7 @@ def test_a_log_with_a_gap_a_repetition_or_out_of_order_is_found(rows: list[int])
 
 def test_all_that_a_client_got_becomes_records() -> None:
     messages: list[Report | Reject | MassCancelReport] = [
-        Report(0, 0, 1, 1, 1, 2, 1, 0, 0, 0, n, n, n, 100, 5, 0, 5, 0, 0, 0, 1, n, n)
+        Report(0, 0, 1, 1, 1, 2, 1, 0, 0, 0, 1, n, n, n, 100, 5, 0, 5, 0, 0, 0, 1, n, n)
         for n in range(1, 20_000)
     ]
     messages[5] = Reject(2, 1, 77, 0, 3, 33, "UNKNOWN_ORDER", "order_id", "must be known", 1, 6, 6)

@@ -27,6 +27,8 @@ from tests.product import until
 TERMS = ShardConfig(0, 1, 100, [InstrumentConfig(1, "AA", "0.01", "1", 1, 1000, 50, 12)])
 SEGMENT_BYTES = 3 << 14
 TIME_NS = 7
+RARE = ("stop_price", "display_quantity")
+"""What a journal keeps only of batches in which some command has it."""
 
 
 def commands(count: int, seed: int = 1) -> Records:
@@ -36,7 +38,9 @@ def commands(count: int, seed: int = 1) -> Records:
     made.view(np.uint8)[:] = rng.integers(0, 256, made.nbytes, np.uint8)
     made["command_type"] = 1
     made["timestamp_ns"] = TIME_NS
-    made["stop_price"] = made["display_quantity"] = 0
+    if seed % 3:
+        for name in RARE:
+            made[name] = 0
     return made
 
 
@@ -112,15 +116,18 @@ def test_plain_scan_is_the_compiled_one(tmp_path: Path, seed: int) -> None:
         assert outs[0][: plain[1]].tobytes() == outs[1][: plain[1]].tobytes()
 
 
-@pytest.mark.parametrize(("word", "width"), [(0, 0), (3, 9), (7, 1)])
+@pytest.mark.parametrize(("word", "width"), [(0, 0), (3, 9), (-1, 0), (-1, 10), (9, 1)])
 def test_widths_that_no_batch_has_are_damage_even_under_a_right_checksum(
     tmp_path: Path, word: int, width: int
 ) -> None:
-    write(tmp_path, [commands(1)])
+    """Word -1 is how many are kept, and word 9 is one too many."""
+    some = commands(1)
+    some["display_quantity"] = word == 9
+    write(tmp_path, [some])
     data = np.fromfile(segments_of(tmp_path)[0].path, np.uint8)[4096:]
     out = np.zeros(9, COMMAND)
     assert scan(data, 0, 0, out)[:2] == (len(data), 1)
-    data[24 + 6], data[24 + word] = 5, width
+    data[24 + 7], data[24 + 1 + word] = 5, width
     data[-8:-4] = np.frombuffer(zlib.crc32(data[:-8]).to_bytes(4, "little"), np.uint8)
     assert scan(data, 0, 0, out) == (0, 0, 0, 0, batches.BAD)
     assert batches._scan_plain(data.data, 0, 0, out) == (0, 0, 0, 0, batches.BAD)
@@ -177,8 +184,8 @@ def test_no_sector_of_a_batch_is_zeros(tmp_path: Path) -> None:
 
 def test_what_has_no_place_in_a_journal_is_refused(tmp_path: Path) -> None:
     wrong = commands(3)
-    wrong["display_quantity"][1] = 5
-    with pytest.raises(ValueError, match="display_quantity of a command"):
+    wrong["timestamp_ns"][1] = 5
+    with pytest.raises(ValueError, match="timestamp_ns of a command"):
         write(tmp_path, [wrong])
     write(tmp_path, [commands(5_000)])  # more than there was room for
     assert read(tmp_path)[0].tobytes() == commands(5_000).tobytes()
@@ -220,7 +227,7 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[8] += 1
     path.write_bytes(data)
-    with pytest.raises(JournalError, match="byte 8: has version 6, this program reads 5"):
+    with pytest.raises(JournalError, match="byte 8: has version 7, this program reads 6"):
         read(tmp_path)
 
 

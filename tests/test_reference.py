@@ -44,6 +44,7 @@ def test_a_new_order_is_answered_and_rests(desk: Desk) -> None:
         time_in_force=GTC,
         flags=POST_ONLY,
         symbol=1,
+        answers=1,
         sequence=1,
         request_id=5,
         account=9,
@@ -55,7 +56,9 @@ def test_a_new_order_is_answered_and_rests(desk: Desk) -> None:
         timestamp_ns=TIME_NS + 1,
     )
     assert desk.depth(BUY) == [(100, 10, 1)]
-    assert desk.book.resting().tolist() == [(1, 9, 77, 100, 10, 0, 1, BUY, POST_ONLY, 0)]
+    assert desk.book.resting().tolist() == [
+        (1, 9, 77, 100, 10, 0, 1, BUY, POST_ONLY, OrderType.LIMIT, GTC, 0, 0, 0, 0)
+    ]
 
 
 def test_an_order_keeps_no_flag_but_post_only(desk: Desk) -> None:
@@ -140,7 +143,7 @@ def test_a_reject_repeats_the_command(desk: Desk) -> None:
     }
     [report] = desk.send(CommandType.NEW, **fields)
     head = {"exec_type": ExecType.REJECTED, "ord_status": OrdStatus.REJECTED, "sequence": 1}
-    more = {"command_type": CommandType.NEW, "reason": Reason.INVALID_PRICE}
+    more = {"command_type": CommandType.NEW, "reason": Reason.INVALID_PRICE, "answers": 1}
     assert report == Report(**(fields | head | more))
 
 
@@ -165,6 +168,7 @@ def test_a_mass_cancel_reports_each_order_and_then_their_number(make_book: MakeB
         ord_status=OrdStatus.NEW,
         command_type=CommandType.MASS_CANCEL,
         flags=Flag.AGGREGATE,
+        answers=1,
         sequence=8,
         request_id=12,
         account=4,

@@ -54,7 +54,7 @@ def trade(
     symbol: int = 1,
 ) -> Report:
     """Return one side's report of a trade of 5 at 100."""
-    head = (15, 1, 1, symbol, 1, 2, 1, 0, int(liquidity), 0, request, 1000 + order, order)
+    head = (15, 1, 1, symbol, 1, 2, 1, 0, int(liquidity), 0, 0, request, 1000 + order, order)
     return Report(*head, 100, 50, 5, leaves, 100, 5, trade_id, 1, 1, 0)
 
 

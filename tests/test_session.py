@@ -47,7 +47,7 @@ WELCOME = Welcome(7, "alice", "0.1.0", INSTRUMENTS)
 def report(request_id: int, exec_type: ExecType = ExecType.NEW, symbol: int = 1) -> Report:
     """Return a report on an order of 100 at 187.50 of which 30 traded, 20 now."""
     head = (int(exec_type), int(OrdStatus.PARTIALLY_FILLED), 1, symbol, 1, 2, 1, 0)
-    ids = (int(Liquidity.TAKER), 0, request_id, 11, 5)
+    ids = (int(Liquidity.TAKER), 0, int(exec_type != ExecType.TRADE), request_id, 11, 5)
     return Report(*head, *ids, 18750, 100, 30, 70, 18749, 20, 9, 1_700_000_000_000_000_000, 3, 0)
 
 

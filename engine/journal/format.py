@@ -5,23 +5,26 @@ A journal is a directory of segments named after their first command's sequence 
 (``ipc.records``), in which the shard's secret is, and its configuration
 (``engine.journal.shard_config``) as JSON. Batches follow, without a gap, as they were matched::
 
-    BATCH         mark, count, first_sequence, timestamp_ns, widths          32 bytes
-    KEPT_COMMAND  the first command as the book took it                      56 bytes
-                  of each later one, what differs                             1 to 56 bytes each
+    BATCH         mark, count, first_sequence, timestamp_ns                  24 bytes
+                  how many words of a command are kept, the width of each     1 byte each
+                  zeros, up to a multiple of 8 bytes
+    KEPT_COMMAND  the first command as the book took it, so many words of it  8 bytes each
+                  of each later one, what differs                             1 to 8 bytes a word
                   zeros, up to a multiple of 8 bytes
     BATCH_END     CRC-32 of the batch up to here, end mark                    8 bytes
 
-A command is seven words of 8 bytes. Of a later one the low bytes of each word are kept, as many as
-``widths`` says; beyond them the words of a batch are all as in its first command. The lowest byte
-of the first word, a command's type, is always kept: it is never 0, so no sector of a batch is
-zeros.
+A command is words of 8 bytes: seven, and behind them those that only rare orders need, which are
+kept where a command of the batch has any of them, and else are 0. Of a later command the low bytes
+of each word are kept, as many as its width says; beyond them the words of a batch are all as in its
+first command. The lowest byte of the first word, a command's type, is always kept: it is never 0,
+so no sector of a batch is zeros.
 
 Another configuration comes into force by CONFIGURE, a command like any other. It is the first
 command of a segment, alone in its batch, and the segment's header has the configuration that is in
 force from it on; all other segments have that of the one before. Header and command are in the file
 before it has its name: both are there or neither, whatever happens.
 
-All commands of a batch have its time; what else COMMAND has must be 0. Commands count one sequence
+All commands of a batch have its time. Commands count one sequence
 number each, so every batch must begin where the one before it ended, over all segments. Behind the
 last batch of the last segment the file is zeros, given by the disk in advance; segments before it
 were cut to their end when the next one was begun. All numbers are little-endian. A segment of
@@ -41,9 +44,9 @@ import msgspec
 import numpy as np
 
 from engine.journal.shard_config import ShardConfig, shard_config_problem
-from ipc.records import BATCH, BATCH_END, SEGMENT, SEQUENCE_MASK
+from ipc.records import SEGMENT, SEQUENCE_MASK
 
-VERSION = 5
+VERSION = 6
 MAGIC = int.from_bytes(b"SBJOURNL", "little")
 PAGE_BYTES = 4096
 MAX_HEADER_BYTES = 16 << 20
@@ -52,7 +55,6 @@ BEGIN_MARK = 0xB10C_C0DE
 END_MARK = 0xE2D5_E47D
 END_BYTES = struct.pack("<I", END_MARK)
 SUFFIX = ".journal"
-MARKS_BYTES = BATCH.itemsize + BATCH_END.itemsize
 MAX_BATCH_COMMANDS = 65_536
 SECTOR_BYTES = 512
 _WORD_MASK = (1 << 64) - 1

@@ -35,6 +35,8 @@ _MASS_CANCEL = int(CommandType.MASS_CANCEL)
 _SIDES = (int(Side.BUY), int(Side.SELL))
 _FLAGS = (0, int(Flag.POST_ONLY))
 _STATUSES = [int(status) for status in OrdStatus if status != OrdStatus.REJECTED]
+_LIMIT, _GTC = int(OrderType.LIMIT), int(TimeInForce.GTC)
+"""What rests."""
 _TYPES = (int(min(OrderType)), int(max(OrderType)))
 _TIMES = (int(min(TimeInForce)), int(max(TimeInForce)))
 Words: TypeAlias = npt.NDArray[np.uint64]
@@ -73,7 +75,9 @@ class RowChecks:
         self._bounds: dict[str, Bounds] = {
             "resting": order
             | amounts
-            | {"price": (1, MAX_PRICE), "leaves_qty": (1, MAX_QUANTITY), "reserved": (0, 0)},
+            | {"price": (1, MAX_PRICE), "leaves_qty": (1, MAX_QUANTITY), "reserved": (0, 0)}
+            | {"order_type": (_LIMIT, _LIMIT), "time_in_force": (_GTC, _GTC)}
+            | dict.fromkeys(("stop_price", "display_quantity", "expire_time_ns"), (0, 0)),
             "recent": order | {"client_order_id": (1, MAX_WORD)},
             "orders": order
             | amounts

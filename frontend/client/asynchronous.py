@@ -11,12 +11,12 @@ Any number of tasks may use one client at once; what they send is pipelined.
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from frontend.client.array_exchange import ArrayExchange, Records
 from frontend.client.asynchronous_wire import AsyncWire
 from frontend.client.base import BaseClient
-from frontend.client.commands import Commands, Order, Request, ServerMessage
+from frontend.client.commands import Commands, Order, Request, ServerMessage, Terms
 from frontend.client.errors import (
     AnswerTimeoutError,
     ClientError,
@@ -29,7 +29,7 @@ from frontend.client.listings import Number
 from frontend.client.positions import RESUME_REFUSALS
 from frontend.client.results import BookView, Execution, OrderView, TradeView
 from frontend.client.session import RETRY_S, chunks, outcome, outcome_error
-from ipc.vocabulary import OrderType, Side, TimeInForce
+from ipc.vocabulary import Side
 from ipc.wire.frames import frame
 from ipc.wire.messages import CLIENT_MESSAGES
 
@@ -107,15 +107,10 @@ class AsyncClient(BaseClient):
         side: Side | str,
         quantity: Number,
         price: Number | None = None,
-        order_type: OrderType | str = OrderType.LIMIT,
-        time_in_force: TimeInForce | str = TimeInForce.GTC,
-        post_only: bool = False,
-        client_order_id: int = 0,
+        **terms: Unpack[Terms],
     ) -> Execution:
         """Enter an order; see ``Order``. Returns its acceptance: fills come as reports."""
-        order = Order(
-            symbol, side, quantity, price, order_type, time_in_force, post_only, client_order_id
-        )
+        order = Order(symbol, side, quantity, price, **terms)
         return await self._ask((await self._commands()).new_order(order))
 
     async def submit_batch(self, orders: Sequence[Order]) -> list[Execution | ClientError]:

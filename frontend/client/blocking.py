@@ -15,13 +15,13 @@ as Decimal; floats are refused.
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, Unpack
 
 from frontend.client.array_exchange import ArrayExchange, Records
 from frontend.client.asynchronous import AsyncClient
 from frontend.client.base import BaseClient
 from frontend.client.blocking_wire import Wire, deadline_in, is_over
-from frontend.client.commands import Commands, Order, Request, ServerMessage
+from frontend.client.commands import Commands, Order, Request, ServerMessage, Terms
 from frontend.client.errors import (
     AnswerTimeoutError,
     ClientError,
@@ -40,7 +40,7 @@ from frontend.client.session import (
     outcome,
     outcome_error,
 )
-from ipc.vocabulary import OrderType, Side, TimeInForce
+from ipc.vocabulary import Side
 from ipc.wire.frames import frame
 from ipc.wire.messages import CLIENT_MESSAGES
 
@@ -115,15 +115,10 @@ class Client(BaseClient):
         side: Side | str,
         quantity: Number,
         price: Number | None = None,
-        order_type: OrderType | str = OrderType.LIMIT,
-        time_in_force: TimeInForce | str = TimeInForce.GTC,
-        post_only: bool = False,
-        client_order_id: int = 0,
+        **terms: Unpack[Terms],
     ) -> Execution:
         """Enter an order; see ``Order``. Returns its acceptance: fills come as reports."""
-        order = Order(
-            symbol, side, quantity, price, order_type, time_in_force, post_only, client_order_id
-        )
+        order = Order(symbol, side, quantity, price, **terms)
         return self._ask(self._commands().new_order(order))
 
     def submit_batch(self, orders: Sequence[Order]) -> list[Execution | ClientError]:

@@ -8,7 +8,7 @@ the book or is the engine's to judge is sent and judged there.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 from frontend.client.errors import ClientError, InvalidOrderError, OrderRejectedError, ProtocolError
 from frontend.client.listings import Listings, Number
@@ -72,6 +72,15 @@ class Order:
     time_in_force: TimeInForce | str = TimeInForce.GTC
     post_only: bool = False
     client_order_id: int = 0
+
+
+class Terms(TypedDict, total=False):
+    """What an order may have besides: see ``Order``."""
+
+    order_type: OrderType | str
+    time_in_force: TimeInForce | str
+    post_only: bool
+    client_order_id: int
 
 
 class Commands:

@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from ipc.native.compiled import compiled
 from ipc.native.unaligned import copy_bytes, load_u32, store_u32
-from ipc.vocabulary import ExecType, Reason
-from ipc.wire.command_decoder import read_uint
+from ipc.wire.field_codec import REPORT_ANSWERS_AT
 from ipc.wire.frames import HEADER_BYTES, frame
 from ipc.wire.messages import (
     COMMAND_TAGS,
@@ -25,7 +24,7 @@ from ipc.wire.messages import (
     Report,
     tag_of,
 )
-from ipc.wire.report_encoder import REPORT_EXEC_TYPE_AT, REPORT_REASON_AT
+from ipc.wire.packing import ARRAY16, FIXINT_END, read_uint
 
 Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
@@ -43,12 +42,12 @@ MAX_FRAMES = 65_536
 """Frames sorted at a time."""
 
 _HEADER = HEADER_BYTES
-_ARRAY16 = 0xDC
-_FIXINT_END = 0x80
 _REPORT_TAG = tag_of(Report)
-_TRADE, _CANCEL_REQUESTED = int(ExecType.TRADE), int(Reason.CANCEL_REQUESTED)
 _FIRST_COMMAND, _LAST_COMMAND = min(COMMAND_TAGS), max(COMMAND_TAGS)
 _FIRST_QUERY, _LAST_QUERY = min(QUERY_TAGS), max(QUERY_TAGS)
+assert len(COMMAND_TAGS) == _LAST_COMMAND - _FIRST_COMMAND + 1
+assert len(QUERY_TAGS) == _LAST_QUERY - _FIRST_QUERY + 1
+assert _LAST_COMMAND < _FIRST_QUERY
 
 
 @compiled
@@ -59,10 +58,8 @@ def destination(
     if stop - start < 3 or data[start] & 0xF0 != 0x90:
         return -1
     tag = int(data[start + 1])
-    if _FIRST_QUERY <= tag <= _LAST_QUERY:
-        return query_link
     if tag < _FIRST_COMMAND or tag > _LAST_COMMAND:
-        return -1
+        return query_link if _FIRST_QUERY <= tag <= _LAST_QUERY else -1
     symbol, _ = read_uint(data, start + 2, stop)
     if symbol >= np.uint64(len(link_of_symbol)):
         return -1
@@ -132,18 +129,15 @@ def sort_by_symbol(
 def is_answer(data: Bytes, start: int, stop: int) -> bool:
     """Return whether the message in ``data[start:stop]`` ends a command's or query's wait.
 
-    All but reports do. A report does unless it tells of a trade, of a remainder that did not rest,
-    or of what another command did; its codes stand at fixed places (``ipc.wire.report_encoder``).
+    All but reports do. A report says itself whether it does, at a fixed place.
     """
     if (
-        stop - start <= REPORT_REASON_AT
-        or data[start] != _ARRAY16
+        stop - start <= REPORT_ANSWERS_AT
+        or data[start] != ARRAY16
         or data[start + 3] != _REPORT_TAG
     ):
         return True
-    if data[start + REPORT_EXEC_TYPE_AT] == _TRADE:
-        return False
-    return bool(data[start + REPORT_REASON_AT] <= _CANCEL_REQUESTED)
+    return bool(data[start + REPORT_ANSWERS_AT] != 0)
 
 
 @compiled
@@ -199,8 +193,8 @@ FEW_BYTES = 512
 call of it, out of a sleep, costs as much as all else of a frame that comes by itself."""
 _ONE_COMMAND = Struct("<IIBBB")
 """Length, stream, the head of the array, tag, symbol."""
-_ONE_ANSWER = Struct(f"<IIB2xBB{REPORT_REASON_AT - REPORT_EXEC_TYPE_AT - 1}xB")
-"""Length, stream, the head of the array, and of a report tag, exec_type and reason."""
+_ONE_ANSWER = Struct(f"<IIB2xB{REPORT_ANSWERS_AT - 4}xB")
+"""Length, stream, the head of the array, and of a report the tag and whether it answers."""
 _STREAM = Struct("<I")
 
 
@@ -213,8 +207,8 @@ class SymbolSorter:
         self._link_of_symbol = np.full(max(link_of_symbol, default=0) + 1, -1, np.int64)
         for symbol, link in link_of_symbol.items():
             self._link_of_symbol[symbol] = link
-        self._link_of_byte = [link_of_symbol.get(symbol, -1) for symbol in range(_FIXINT_END)]
-        self._link_of_byte += [-1] * (256 - _FIXINT_END)
+        self._link_of_byte = [link_of_symbol.get(symbol, -1) for symbol in range(FIXINT_END)]
+        self._link_of_byte += [-1] * (256 - FIXINT_END)
         self._frames = np.zeros((MAX_FRAMES, 3), np.int64)
         self._ends = np.zeros((matchers + 1, 2), np.int64)
 
@@ -257,12 +251,12 @@ class SymbolSorter:
         position, end, count, link = 0, len(data), 0, -1
         while end - position >= _ONE_COMMAND.size:
             length, _, head, tag, symbol = _ONE_COMMAND.unpack_from(data, position)
-            if head & 0xF0 != 0x90 or length < 3 or symbol >= _FIXINT_END:
+            if head & 0xF0 != 0x90 or length < 3 or symbol >= FIXINT_END:
                 break
-            if _FIRST_COMMAND <= tag <= _LAST_COMMAND:
-                found = self._link_of_byte[symbol]
-            else:
+            if tag < _FIRST_COMMAND or tag > _LAST_COMMAND:
                 found = self._query_link if _FIRST_QUERY <= tag <= _LAST_QUERY else -1
+            else:
+                found = self._link_of_byte[symbol]
             if found != link:
                 if found < 0 or count:
                     break
@@ -320,18 +314,13 @@ class StreamSorter:
         """
         position, end, answers, stream = 0, len(data), 0, -1
         while end - position >= _ONE_ANSWER.size:
-            length, number, head, tag, exec_type, reason = _ONE_ANSWER.unpack_from(data, position)
+            length, number, head, tag, answering = _ONE_ANSWER.unpack_from(data, position)
             if number != stream:
                 if position or number >= len(self._group_of):
                     break
                 stream = number
-            if (
-                length <= REPORT_REASON_AT
-                or head != _ARRAY16
-                or tag != _REPORT_TAG
-                or (exec_type != _TRADE and reason <= _CANCEL_REQUESTED)
-            ):
-                answers += 1
+            plain = length > REPORT_ANSWERS_AT and head == ARRAY16 and tag == _REPORT_TAG
+            answers += not plain or answering != 0
             position += HEADER_BYTES + length
         return (stream, answers) if position == end else (-1, 0)
 
@@ -352,4 +341,4 @@ def count_answers(message: SERVER_MESSAGES) -> int:
     """Return what ``is_answer`` says of a message that may be written in any width."""
     if not isinstance(message, Report):
         return 1
-    return int(message.exec_type != _TRADE and message.reason <= _CANCEL_REQUESTED)
+    return int(message.answers != 0)

@@ -9,64 +9,40 @@ import msgspec
 
 from frontend.http.models import ErrorBody
 from ipc.decimals import clipped
-from ipc.vocabulary import Reason
+from ipc.schema.declarations import FIELDS
+from ipc.vocabulary import RULES, Reason
 from ipc.wire.messages import Reject
 
 RETRY_AFTER = ((b"retry-after", b"1"),)
 
 STATUS_OF_CODE: dict[str, int] = {
     "INVALID_REQUEST": 400,
-    "INVALID_SIDE": 400,
-    "INVALID_ORDER_TYPE": 400,
-    "INVALID_TIME_IN_FORCE": 400,
-    "INVALID_POST_ONLY": 400,
-    "INVALID_QUANTITY": 400,
-    "INVALID_PRICE": 400,
-    "PRICE_OUT_OF_BAND": 400,
-    "INVALID_ORDER_ID": 400,
-    "INVALID_REPLACE": 400,
     "INVALID_USER_ID": 400,
-    "UNKNOWN_SYMBOL": 400,
     "UNAUTHORIZED": 401,
     "FORBIDDEN": 403,
     "NOT_FOUND": 404,
-    "ORDER_NOT_FOUND": 404,
     "METHOD_NOT_ALLOWED": 405,
-    "DUPLICATE_CLIENT_ORDER_ID": 409,
-    "POST_ONLY_WOULD_TRADE": 409,
-    "ALREADY_FILLED": 409,
     "ORDER_NOT_OPEN": 409,
-    "BOOK_FULL": 409,
-    "TOO_MANY_ORDERS": 409,
     "BODY_TOO_LARGE": 413,
     "UNSUPPORTED_MEDIA_TYPE": 415,
     "TOO_MANY_REQUESTS": 429,
     "HEADERS_TOO_LARGE": 431,
     "INTERNAL": 500,
-    "BUSY": 503,
-    "SHARD_DOWN": 503,
-    "NOT_READY": 503,
     "OUTCOME_UNKNOWN": 503,
 }
-"""Every code there is."""
+"""Every code there is: HTTP's own, and below the reasons'."""
 
-_CODE_OF_REASON = {
-    Reason.INVALID_MESSAGE: "INVALID_REQUEST",
-    Reason.UNKNOWN_TAG: "INVALID_REQUEST",
-    Reason.INVALID_COMMAND: "INVALID_REQUEST",
-    Reason.UNKNOWN_ORDER: "ORDER_NOT_FOUND",
-    Reason.NOT_LOGGED_IN: "NOT_READY",
-}
+_CODE_OF_REASON = {reason: reason.http_code or reason.name for reason in RULES}
 _CODE_OF_FIELD = {
-    "side": "INVALID_SIDE",
-    "order_type": "INVALID_ORDER_TYPE",
-    "time_in_force": "INVALID_TIME_IN_FORCE",
-    "post_only": "INVALID_POST_ONLY",
-    "price": "INVALID_PRICE",
-    "quantity": "INVALID_QUANTITY",
-    "order_id": "INVALID_ORDER_ID",
-    "user_id": "INVALID_USER_ID",
-}
+    field.rest: field.reason.name
+    for field in FIELDS
+    # A symbol that is no text names no instrument, known or unknown.
+    if field.rest and field.reason and field.name != "symbol"
+} | {"user_id": "INVALID_USER_ID"}
+
+for _reason, _code in _CODE_OF_REASON.items():
+    if STATUS_OF_CODE.setdefault(_code, _reason.http_status) != _reason.http_status:
+        raise ValueError(f"{_reason.name}: {_code} has another HTTP status")
 
 
 class ApiError(Exception):
@@ -116,7 +92,7 @@ def of_validation(error: msgspec.ValidationError) -> ApiError:
 def of_reject(reject: Reject) -> ApiError:
     """Return what a matcher or a frontend refused, and why."""
     reason = Reason(reject.code)
-    code = _CODE_OF_REASON.get(reason, reason.name)
+    code = _CODE_OF_REASON[reason]
     details: dict[str, Any] = {"field": reject.field, "rule": reject.text}
     if reason == Reason.DUPLICATE_CLIENT_ORDER_ID and reject.order_id:
         details["order_id"] = reject.order_id

@@ -55,31 +55,17 @@ def lowered(word: str) -> str:
 # Requests ---------------------------------------------------------------------------------------
 
 
-class _Request(Struct, forbid_unknown_fields=True):
+class RequestBody(Struct, forbid_unknown_fields=True):
     """Base of all bodies: no field unknown."""
 
 
-class NewOrder(_Request):
-    """A new order. Words may be in any letter case."""
-
-    user_id: UserId | UnsetType = UNSET
-    symbol: Word | UnsetType = UNSET
-    order_type: Word | UnsetType = UNSET
-    side: Word | UnsetType = UNSET
-    price: Amount | UnsetType = UNSET
-    quantity: Amount | UnsetType = UNSET
-    time_in_force: Word | UnsetType = UNSET
-    post_only: bool = False
-    client_order_id: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] = 0
-
-
-class Batch(_Request):
+class Batch(RequestBody):
     """Many orders; each is an object as in ``POST /orders``, and is judged by itself."""
 
     orders: list[Raw]
 
 
-class Replacement(_Request):
+class Replacement(RequestBody):
     """New price and quantity of a resting order; what is left out stays.
 
     ``quantity`` counts what is filled already.
@@ -232,39 +218,6 @@ class BatchResult(Answer, kw_only=True):
 
     results: list[BatchItem]
     summary: BatchSummary
-
-
-class OrderView(Struct):
-    """The state of an order."""
-
-    order_id: int
-    user_id: str
-    symbol: str
-    side: Side
-    order_type: OrderType
-    time_in_force: TimeInForce
-    price: Number | None
-    quantity: Number
-    filled_quantity: Number
-    remaining_quantity: Number
-    status: Status
-    timestamp: Timestamp
-    updated: Timestamp
-    client_order_id: int
-    post_only: bool
-
-
-class OrderAnswer(Answer, kw_only=True):
-    """One order."""
-
-    order: OrderView
-
-
-class OrdersAnswer(Answer, kw_only=True):
-    """Orders, newest first."""
-
-    orders: list[OrderView]
-    count: int
 
 
 class CancelAnswer(Answer, kw_only=True):

@@ -5,8 +5,10 @@ from typing import Any
 import msgspec
 
 from frontend.http.errors import STATUS_OF_CODE
-from frontend.http.models import ErrorAnswer, NewOrder
+from frontend.http.models import ErrorAnswer
+from frontend.http.order_fields import NewOrder
 from frontend.http.routes import PREFIX, ROUTES, Route
+from ipc.schema.declarations import FIELDS
 
 _REF = "#/components/schemas/{name}"
 _EVERYWHERE = (
@@ -25,9 +27,9 @@ _ORDER_ID = {
     "schema": {"type": "integer", "minimum": 1, "maximum": 2**53 - 1},
 }
 _WORDS = {
-    "side": ["buy", "sell"],
-    "order_type": ["market", "limit"],
-    "time_in_force": ["GTC", "IOC", "FOK"],
+    field.rest: [word.name for word in field.words]
+    for field in FIELDS
+    if field.words and field.rest in NewOrder.__struct_fields__
 }
 
 

@@ -9,32 +9,37 @@ from msgspec import UNSET
 from frontend.http.errors import ApiError, of_reject
 from frontend.http.exchange import Exchange
 from frontend.http.market import Market
-from frontend.http.models import OrderResult, OrderTrade, OrderView, Side, Status, TimeInForce
-from frontend.http.models import OrderType as OrderTypeWord
+from frontend.http.models import OrderResult, OrderTrade
 from frontend.http.order_entry import Outcome
+from frontend.http.order_fields import SIDE_WORDS, STATUSES, OrderView, view_of
 from frontend.http.product_state import ProductState, Records
 from frontend.http.socket_models import OrderEvent
-from ipc.vocabulary import ExecType, Flag, OrdStatus
+from ipc.records import OrderRow
+from ipc.vocabulary import ExecType, Liquidity, OrdStatus
 from ipc.wire.messages import Reject, Report
 
-STATUSES: dict[int, Status] = {
-    int(OrdStatus.NEW): "OPEN",
-    int(OrdStatus.PARTIALLY_FILLED): "PARTIAL",
-    int(OrdStatus.FILLED): "FILLED",
-    int(OrdStatus.CANCELED): "CANCELLED",
-    int(OrdStatus.REJECTED): "REJECTED",
-}
-SIDE_WORDS: dict[int, Side] = {1: "BUY", 2: "SELL"}
-_TYPES: dict[int, OrderTypeWord] = {1: "MARKET", 2: "LIMIT"}
-_TIMES: dict[int, TimeInForce] = {1: "GTC", 3: "IOC", 4: "FOK"}
 _EVENTS = {
     int(ExecType.NEW): "new",
     int(ExecType.CANCELED): "cancelled",
     int(ExecType.REPLACED): "replaced",
     int(ExecType.TRADE): "trade",
 }
+_ANSWERS = {ExecType.REJECTED, ExecType.MASS_CANCELED}
+"""What no report is of that a user hears of as an event."""
 _LIQUIDITY = {1: "maker", 2: "taker"}
-_POST_ONLY = int(Flag.POST_ONLY)
+
+
+def missing_words() -> list[str]:
+    """Return the codes that have no word here."""
+    return [
+        *(kind.name for kind in ExecType if kind not in _EVENTS and kind not in _ANSWERS),
+        *(status.name for status in OrdStatus if status not in STATUSES),
+        *(some.name for some in Liquidity if some and some not in _LIQUIDITY),
+    ]
+
+
+if _missing := missing_words():
+    raise ValueError(f"codes without a word for HTTP and WebSocket: {', '.join(_missing)}")
 
 
 def outcome(found: Outcome) -> Exchange:
@@ -111,41 +116,5 @@ def order_views(
 
 def order_view(state: ProductState, order: np.void, quoted: bool) -> OrderView:
     """Return one order (ORDER) as clients see it."""
-    (
-        order_id,
-        account,
-        client_order_id,
-        price,
-        quantity,
-        cum_qty,
-        leaves_qty,
-        created_ns,
-        updated_ns,
-        symbol,
-        _,
-        side,
-        order_type,
-        time_in_force,
-        flags,
-        ord_status,
-        *_,
-    ) = order.item()
-    market = state.markets.by_number[symbol]
-    quantities = market.quantities[quoted]
-    return OrderView(
-        order_id,
-        state.names.text(account),
-        market.symbol,
-        SIDE_WORDS[side],
-        _TYPES[order_type],
-        _TIMES[time_in_force],
-        market.prices[quoted][price] if price else None,
-        quantities[quantity],
-        quantities[cum_qty],
-        quantities[leaves_qty],
-        STATUSES[ord_status],
-        created_ns,
-        updated_ns,
-        client_order_id,
-        bool(flags & _POST_ONLY),
-    )
+    row = OrderRow(*order.item())
+    return view_of(row, state.names.text(row.account), state.markets.by_number[row.symbol], quoted)

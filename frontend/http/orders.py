@@ -25,8 +25,9 @@ from frontend.http.models import (
     Replacement,
 )
 from frontend.http.order_entry import Outcome
+from frontend.http.order_fields import STATUSES
 from frontend.http.order_requests import NO_REQUEST_ID, Entry, decode, read_order
-from frontend.http.order_views import STATUSES, order_result, outcome
+from frontend.http.order_views import order_result, outcome
 from frontend.http.queries import read_query
 from frontend.http.request import Request
 from frontend.http.user_session import UserSession

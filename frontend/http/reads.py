@@ -15,11 +15,8 @@ from frontend.http.models import (
     BookLevel,
     BookQuery,
     HealthAnswer,
-    OrderAnswer,
     OrderQuery,
-    OrdersAnswer,
     OrdersQuery,
-    OrderView,
     Query,
     ReadyAnswer,
     SymbolsAnswer,
@@ -28,8 +25,8 @@ from frontend.http.models import (
     TopLevel,
     TopQuery,
 )
-from frontend.http.order_requests import SIDES
-from frontend.http.order_views import STATUSES, order_view, order_views
+from frontend.http.order_fields import SIDES, STATUSES, OrderAnswer, OrdersAnswer, OrderView
+from frontend.http.order_views import order_view, order_views
 from frontend.http.product_state import ProductState, Records, newest_first
 from frontend.http.queries import limited, read_query
 from frontend.http.request import Request

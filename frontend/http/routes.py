@@ -6,6 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from frontend.http import models as m
+from frontend.http import order_fields as f
 from frontend.http import orders, reads
 from frontend.http.metrics import CONTENT_TYPE, metrics
 from frontend.http.request import Request
@@ -97,7 +98,12 @@ def openapi(request: Request) -> Content:
 
 ROUTES = (
     Route(
-        "POST", "/orders", orders.create_order, m.OrderResult, body=m.NewOrder, codes=_NEW + _SENT
+        "POST",
+        "/orders",
+        orders.create_order,
+        m.OrderResult,
+        body=f.NewOrder,
+        codes=_NEW + _SENT,
     ),
     Route(
         "POST",
@@ -107,8 +113,15 @@ ROUTES = (
         body=m.Batch,
         codes=_SENT,
     ),
-    Route("GET", "/orders", reads.orders, m.OrdersAnswer, m.OrdersQuery, codes=("UNKNOWN_SYMBOL",)),
-    Route("GET", "/orders/{order_id}", reads.order, m.OrderAnswer, m.OrderQuery, codes=_ONE),
+    Route(
+        "GET",
+        "/orders",
+        reads.orders,
+        f.OrdersAnswer,
+        m.OrdersQuery,
+        codes=("UNKNOWN_SYMBOL",),
+    ),
+    Route("GET", "/orders/{order_id}", reads.order, f.OrderAnswer, m.OrderQuery, codes=_ONE),
     Route(
         "PATCH",
         "/orders/{order_id}",

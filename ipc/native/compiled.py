@@ -26,8 +26,9 @@ _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
 
 _SHARED = (
     "native/compiled", "native/kernel_atomics", "native/keyed_kernel", "native/prefetch",
-    "native/unaligned", "native/views", "records", "vocabulary", "wire/command_decoder",
-    "wire/frames", "wire/messages", "wire/report_encoder",
+    "native/unaligned", "native/views", "records", "bounds",
+    "schema/declarations", "reasons", "vocabulary", "wire/command_decoder",
+    "wire/field_codec", "wire/frames", "wire/messages", "wire/packing", "wire/report_encoder",
 )  # fmt: skip
 """The modules of this package whose functions and numbers are compiled into those of others."""
 

@@ -6,27 +6,23 @@ frame, and all of them where numba is missing, through msgspec.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
-from msgspec.structs import astuple
 
 from ipc.native.compiled import HAVE_NUMBA
-from ipc.records import COMMAND, MAX_SHARDS, REPORT
-from ipc.vocabulary import CommandType, ExecType, Flag, OrdStatus
+from ipc.records import COMMAND, MAX_SHARDS, REPORT, CommandRow
+from ipc.schema.declarations import FLAGS, KEEPS, RECORD_NAMES
+from ipc.vocabulary import CommandType, ExecType, OrdStatus
 from ipc.wire.command_encoder import MAX_FRAME, encode_commands
 from ipc.wire.frames import frame
 from ipc.wire.messages import (
     CLIENT_COMMANDS,
-    Cancel,
-    MassCancel,
     MassCancelReport,
-    NewOrder,
-    Reduce,
     Reject,
-    Replace,
     Report,
+    tag_of,
 )
 from ipc.wire.report_decoder import DONE, FULL, ODD, read_answers
 
@@ -52,32 +48,25 @@ OTHERS = 8_192
 """Reports that ``AnswerReader`` reads at a time."""
 
 _REPORT_FIELDS = Report.__struct_fields__
-_LAST = ("timestamp_ns", "sequence", "account_sequence")
+_KINDS: dict[int, type[CLIENT_COMMANDS]] = {
+    tag_of(kind): kind for kind in get_args(CLIENT_COMMANDS)
+}
 _NO_ANSWERS = np.zeros(0, REPORT)
 
 
 def command_message(row: tuple[int, ...]) -> CLIENT_COMMANDS:
     """Return the message of a COMMAND, whose fields are given in the record's order."""
-    (command_type, side, order_type, time_in_force, flags, _, symbol, request_id, _, order_id,
-     client_order_id, price, quantity, *_) = row  # fmt: skip
-    if command_type == CommandType.NEW:
-        return NewOrder(
-            symbol, request_id, client_order_id, side, order_type, time_in_force, price, quantity,
-            bool(flags & Flag.POST_ONLY),
-        )  # fmt: skip
-    if command_type == CommandType.CANCEL:
-        return Cancel(symbol, request_id, order_id, client_order_id)
-    if command_type == CommandType.REPLACE:
-        return Replace(
-            symbol, request_id, order_id, client_order_id,
-            None if flags & Flag.KEEP_PRICE else price,
-            None if flags & Flag.KEEP_QUANTITY else quantity,
-            bool(flags & Flag.REINSERT),
-        )  # fmt: skip
-    if command_type == CommandType.REDUCE:
-        return Reduce(symbol, request_id, order_id, client_order_id, quantity)
-    assert command_type == CommandType.MASS_CANCEL, command_type
-    return MassCancel(symbol, request_id)
+    command = CommandRow(*row)
+    kind = _KINDS[command.command_type]
+    return kind(*(_sent(command, name) for name in kind.__struct_fields__))
+
+
+def _sent(command: CommandRow, name: str) -> Any:
+    """Return what a client sends as a field of a COMMAND."""
+    if name in FLAGS:
+        return bool(command.flags & FLAGS[name])
+    kept = command.command_type == CommandType.REPLACE and command.flags & KEEPS.get(name, 0)
+    return None if kept else getattr(command, name)
 
 
 def command_frames(commands: Records) -> tuple[bytes, Places]:
@@ -111,22 +100,20 @@ def report_messages(reports: Records) -> list[Report]:
 
 
 def _report_fields(message: Answered) -> dict[str, int]:
-    if isinstance(message, Report):
-        return dict(zip(_REPORT_FIELDS, astuple(message), strict=True))
-    if isinstance(message, Reject):
-        names = ("command_type", "symbol", "request_id", "order_id", "client_order_id")
-        return {
-            "exec_type": ExecType.REJECTED,
-            "ord_status": OrdStatus.REJECTED,
-            "reason": message.code,
-            **{name: getattr(message, name) for name in (*names, *_LAST)},
-        }
-    return {
-        "exec_type": ExecType.MASS_CANCELED,
-        "command_type": CommandType.MASS_CANCEL,
-        "quantity": message.canceled_orders,
-        **{name: getattr(message, name) for name in ("symbol", "request_id", *_LAST)},
+    said = {
+        RECORD_NAMES.get(name, name): getattr(message, name)
+        for name in message.__struct_fields__
+        if name not in ("code_name", "field", "text")
     }
+    if isinstance(message, Reject):
+        head = {"exec_type": ExecType.REJECTED, "ord_status": OrdStatus.REJECTED}
+        return head | said | {"answers": 1}
+    if isinstance(message, MassCancelReport):
+        head = {"exec_type": ExecType.MASS_CANCELED, "command_type": CommandType.MASS_CANCEL}
+        return head | said | {"answers": 1}
+    if not isinstance(message, Report):
+        raise TypeError(f"a {type(message).__name__} is no report")
+    return said
 
 
 class Read(NamedTuple):

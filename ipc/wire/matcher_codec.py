@@ -7,31 +7,29 @@ msgspec.
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from operator import itemgetter
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import DecodeError, ValidationError
+from msgspec import DecodeError, Struct, ValidationError
 
 from ipc.native.compiled import HAVE_NUMBA
 from ipc.native.keyed import place_of
 from ipc.native.views import address_of
-from ipc.records import COMMAND
-from ipc.vocabulary import RULES, CommandType, ExecType, Flag, Reason
+from ipc.records import COMMAND, REPORT, CommandRow
+from ipc.schema.declarations import FLAGS, KEEPS, RECORD_NAMES
+from ipc.vocabulary import RULES, ExecType, Flag, Reason
 from ipc.wire.command_decoder import DONE, ODD, RECEIVED, scan_received
 from ipc.wire.frames import HEADER, HEADER_BYTES, FrameTooLongError, frame
 from ipc.wire.messages import (
     CLIENT_COMMANDS,
-    Cancel,
-    MassCancel,
     MassCancelReport,
-    NewOrder,
-    Reduce,
     Reject,
-    Replace,
     Report,
     backend_decoder,
-    encoder,
+    tag_of,
 )
 from ipc.wire.report_encoder import (
     MAX_FRAME,
@@ -51,13 +49,33 @@ a matcher sends without it are numbered reports and nothing else.
 """
 MAX_STREAM = FRONTEND_STREAM - 1
 
-_NEW, _CANCEL = int(CommandType.NEW), int(CommandType.CANCEL)
-_REPLACE, _REDUCE = int(CommandType.REPLACE), int(CommandType.REDUCE)
-_MASS_CANCEL = int(CommandType.MASS_CANCEL)
 _REJECTED, _MASS_CANCELED = int(ExecType.REJECTED), int(ExecType.MASS_CANCELED)
-_POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
-_KEEP_PRICE, _KEEP_QUANTITY = int(Flag.KEEP_PRICE), int(Flag.KEEP_QUANTITY)
 _AGGREGATE = int(Flag.AGGREGATE)
+
+_TYPE, _FLAGS = CommandRow._fields.index("command_type"), CommandRow._fields.index("flags")
+_ACCOUNT, _TIME = CommandRow._fields.index("account"), CommandRow._fields.index("timestamp_ns")
+_PLACES: dict[type[Struct], list[tuple[str, int | None]]] = {
+    kind: [
+        (name, None if name in FLAGS else CommandRow._fields.index(name))
+        for name in kind.__struct_fields__
+    ]
+    for kind in get_args(CLIENT_COMMANDS)
+}
+"""Of each command, where its fields stand in a COMMAND; None: as bits of ``flags``."""
+
+
+def _in_report(kind: type[Struct], *without: str) -> Callable[[tuple[int, ...]], Any]:
+    """Return what takes the fields of a message, in order, from those of a REPORT."""
+    names = [RECORD_NAMES.get(name, name) for name in kind.__struct_fields__ if name not in without]
+    return itemgetter(*map((REPORT.names or ()).index, names))
+
+
+_of_report, _of_mass_cancel = _in_report(Report), _in_report(MassCancelReport)
+_of_reject = _in_report(Reject, "code_name", "field", "text")
+_exec_type, _reason, _flags = (
+    itemgetter((REPORT.names or ()).index(name)) for name in ("exec_type", "reason", "flags")
+)
+_account = itemgetter((REPORT.names or ()).index("account"))
 
 _FEWEST_SLOTS = 64
 _PROBE_LIMIT = 32
@@ -67,35 +85,24 @@ with another secret."""
 _POSITION, _END, _BUFFER, _SIZE, _ACCOUNTS, _STREAMS = range(6)
 """The words of RECEIVED."""
 
-CommandRow = tuple[int, ...]
-"""The fields of one COMMAND, in the record's order."""
-
 
 def command_row(
     message: CLIENT_COMMANDS, account: int, timestamp_ns: int, aggregate: bool = False
 ) -> CommandRow:
     """Return the COMMAND fields of one message, in the order of the record."""
-    m = message
-    if isinstance(m, NewOrder):
-        head = (_NEW, m.side, m.order_type, m.time_in_force, _POST_ONLY if m.post_only else 0)
-        ids = (0, m.client_order_id, m.price, m.quantity)
-    elif isinstance(m, Cancel):
-        head = (_CANCEL, 0, 0, 0, 0)
-        ids = (m.order_id, m.client_order_id, 0, 0)
-    elif isinstance(m, Replace):
-        flags = _REINSERT if m.reinsert else 0
-        flags |= _KEEP_PRICE if m.price is None else 0
-        flags |= _KEEP_QUANTITY if m.quantity is None else 0
-        head = (_REPLACE, 0, 0, 0, flags)
-        ids = (m.order_id, m.client_order_id, m.price or 0, m.quantity or 0)
-    elif isinstance(m, Reduce):
-        head = (_REDUCE, 0, 0, 0, 0)
-        ids = (m.order_id, m.client_order_id, 0, m.quantity)
-    else:
-        assert isinstance(m, MassCancel)
-        head = (_MASS_CANCEL, 0, 0, 0, _AGGREGATE if aggregate else 0)
-        ids = (0, 0, 0, 0)
-    return (*head, 0, m.symbol, m.request_id, account, *ids, timestamp_ns, 0, 0)
+    row = [0] * len(CommandRow._fields)
+    row[_TYPE], row[_ACCOUNT], row[_TIME] = tag_of(type(message)), account, timestamp_ns
+    flags = _AGGREGATE if aggregate else 0
+    for name, place in _PLACES[type(message)]:
+        value = getattr(message, name)
+        if value is None:
+            flags |= KEEPS[name]
+        elif place is None:
+            flags |= FLAGS[name] if value else 0
+        else:
+            row[place] = value
+    row[_FLAGS] = int(flags)
+    return CommandRow(*row)
 
 
 def command_array(rows: Iterable[CommandRow]) -> Records:
@@ -282,7 +289,7 @@ class ReportEncoder:
     def _encode_plain(self, reports: Records) -> bytes:
         out = bytearray()
         for row in reports.tolist():
-            stream = self._streams.get(row[13])
+            stream = self._streams.get(_account(row))
             if stream is not None:
                 out += _report_frame(row, stream)
         return bytes(out)
@@ -290,35 +297,14 @@ class ReportEncoder:
 
 def _report_frame(row: tuple[int, ...], stream: int) -> bytes:
     """Encode one REPORT row, fields in the record's order."""
-    (exec_type, ord_status, command_type, side, order_type, time_in_force, flags, liquidity,
-     symbol, reason, _, sequence, request_id, _, order_id, client_order_id, price, quantity,
-     cum_qty, leaves_qty, last_price, last_qty, trade_id, timestamp_ns,
-     account_sequence) = row  # fmt: skip
-    if exec_type == _REJECTED:
-        code = Reason(reason)
-        rule = RULES[code]
-        return frame(
-            Reject(
-                command_type, symbol, request_id, order_id, client_order_id,
-                reason, code.name, rule.field, rule.text, timestamp_ns, sequence,
-                account_sequence,
-            ),
-            stream,
-        )  # fmt: skip
-    if exec_type == _MASS_CANCELED:
-        if flags & _AGGREGATE:
+    if _exec_type(row) == _REJECTED:
+        code = Reason(_reason(row))
+        fields = list(_of_reject(row))
+        place = Reject.__struct_fields__.index("code") + 1
+        fields[place:place] = code.name, *RULES[code]
+        return frame(Reject(*fields), stream)
+    if _exec_type(row) == _MASS_CANCELED:
+        if _flags(row) & _AGGREGATE:
             stream |= FRONTEND_STREAM
-        return frame(
-            MassCancelReport(
-                symbol, request_id, quantity, timestamp_ns, sequence, account_sequence
-            ),
-            stream,
-        )
-    body = encoder.encode(
-        Report(
-            exec_type, ord_status, command_type, symbol, side, order_type, time_in_force, flags,
-            liquidity, reason, request_id, order_id, client_order_id, price, quantity, cum_qty,
-            leaves_qty, last_price, last_qty, trade_id, timestamp_ns, sequence, account_sequence,
-        )
-    )  # fmt: skip
-    return HEADER.pack(len(body), stream) + body
+        return frame(MassCancelReport(*_of_mass_cancel(row)), stream)
+    return frame(Report(*_of_report(row)), stream)

@@ -27,6 +27,7 @@ Amount = Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)]
 Code = Annotated[int, Meta(ge=0, le=255)]
 AccountSequence = Annotated[int, Meta(ge=0, lt=1 << (SHARD_BITS + SEQUENCE_BITS))]
 SymbolNumber = Annotated[int, Meta(ge=0, le=65535)]
+Positions = Annotated[list[AccountSequence], Meta(max_length=MAX_SHARDS)]
 UserId = Annotated[str, Meta(min_length=1, max_length=64)]
 PeerTimeout = Annotated[int, Meta(ge=0, le=MAX_PEER_TIMEOUT_S)]
 
@@ -42,7 +43,14 @@ def tag_of(kind: type[Struct]) -> int:
     return tag
 
 
-# What a client sends ---------------------------------------------------------------------------
+class Part(Struct, array_like=True, gc=False):
+    """Base of what a message has many of: an array."""
+
+
+# Written by ipc.schema.generate from here
+
+
+# What a client sends -----------------------------------------------------------------------------
 
 
 class NewOrder(Message, tag=1):
@@ -71,10 +79,11 @@ class Cancel(Message, tag=2):
 class Replace(Message, tag=3):
     """Change price and total quantity (FIX OrderQty: filled lots count) of a resting order.
 
-    A smaller quantity at the same price keeps its place; anything else goes to the back of its
-    queue and may trade. With ``reinsert`` the quantity is the new open quantity, and the order
-    goes to the back whatever the change: a cancel and a new order under the same ids. ``None``
-    (not 0) for price or quantity, not for both: it stays what it is when the command is matched.
+    A smaller quantity at the same price keeps its place; anything else goes to the back of
+    its queue and may trade. With ``reinsert`` the quantity is the new open quantity, and
+    the order goes to the back whatever the change: a cancel and a new order under the same
+    ids. ``None`` (not 0) for price or quantity, not for both: it stays what it is when the
+    command is matched.
     """
 
     symbol: SymbolNumber
@@ -103,7 +112,7 @@ class MassCancel(Message, tag=5):
     request_id: Id
 
 
-class OrderQuery(Message, tag=6):
+class OrderQuery(Message, tag=96):
     """Ask for the state of one order of the account, by ``order_id``."""
 
     symbol: SymbolNumber
@@ -111,7 +120,7 @@ class OrderQuery(Message, tag=6):
     order_id: Id
 
 
-class TradesQuery(Message, tag=7):
+class TradesQuery(Message, tag=97):
     """Ask for the last ``limit`` trades of a symbol, or with symbol 0 of all."""
 
     symbol: SymbolNumber
@@ -119,7 +128,7 @@ class TradesQuery(Message, tag=7):
     limit: Amount
 
 
-class BookQuery(Message, tag=8):
+class BookQuery(Message, tag=98):
     """Ask for the best ``depth`` levels of each side."""
 
     symbol: SymbolNumber
@@ -130,15 +139,16 @@ class BookQuery(Message, tag=8):
 class Login(Message, tag=10):
     """The first message of a connection: who trades.
 
-    ``resume``: the last ``account_sequence`` that was seen of each shard; what came after them is
-    sent first. ``cancel_on_disconnect``: when the last session of the account that asked for it
-    ends, in whatever way, all orders of the account are cancelled. ``api_key``: proves who it is,
-    where the engine has keys. ``peer_timeout_s``: within which a client that has vanished from the
-    network is noticed, instead of the time that is configured (0: that).
+    ``resume``: the last ``account_sequence`` that was seen of each shard; what came after
+    them is sent first. ``cancel_on_disconnect``: when the last session of the account that
+    asked for it ends, in whatever way, all orders of the account are cancelled.
+    ``api_key``: proves who it is, where the engine has keys. ``peer_timeout_s``: within
+    which a client that has vanished from the network is noticed, instead of the time that
+    is configured (0: that).
     """
 
     user_id: UserId
-    resume: Annotated[list[AccountSequence], Meta(max_length=MAX_SHARDS)] = []
+    resume: Positions = []
     cancel_on_disconnect: bool = False
     api_key: Annotated[str, Meta(max_length=256)] = ""
     peer_timeout_s: PeerTimeout = 0
@@ -150,15 +160,15 @@ class Ping(Message, tag=11):
     request_id: Id
 
 
-# What a client gets ----------------------------------------------------------------------------
+# What a client gets ------------------------------------------------------------------------------
 
 
 class Report(Message, tag=20):
     """What became of an order of the account; fields as in ``ipc.records.REPORT``.
 
-    ``account_sequence`` numbers what one shard tells one account, here and in the two answers
-    below, without a gap; its high bits are the shard (``ipc.records.make_id``). Answers that come
-    from elsewhere, such as a frontend, have 0 there.
+    ``account_sequence`` numbers what one shard tells one account, here and in the two
+    answers below, without a gap; its high bits are the shard (``ipc.records.make_id``).
+    Answers that come from elsewhere, such as a frontend, have 0 there.
     """
 
     exec_type: int
@@ -171,6 +181,7 @@ class Report(Message, tag=20):
     flags: int
     liquidity: int
     reason: int
+    answers: int
     request_id: int
     order_id: int
     client_order_id: int
@@ -235,7 +246,7 @@ class OrderState(Message, tag=23):
     updated_ns: int
 
 
-class Trade(Struct, array_like=True, gc=False):
+class Trade(Part):
     """One trade; fields as in ``ipc.records.TRADE``."""
 
     trade_id: int
@@ -255,7 +266,7 @@ class TradeList(Message, tag=24):
     trades: list[Trade]
 
 
-class Level(Struct, array_like=True, gc=False):
+class Level(Part):
     """One price level."""
 
     price: int
@@ -273,7 +284,7 @@ class BookSnapshot(Message, tag=25):
     asks: list[Level]
 
 
-class InstrumentInfo(Struct, array_like=True):
+class InstrumentInfo(Part):
     """One instrument: its number, name and shard, and what a tick and a lot are, as decimals."""
 
     number: int
@@ -290,9 +301,9 @@ class InstrumentInfo(Struct, array_like=True):
 class Welcome(Message, tag=30):
     """The answer to ``Login``. ``session`` is unique while the engine runs.
 
-    ``account_sequences``: where the account stands, by shard. Reports up to there that ``resume``
-    asked for follow at once, and after them those that come. A shard that cannot say where it
-    stands is not in the list.
+    ``account_sequences``: where the account stands, by shard. Reports up to there that
+    ``resume`` asked for follow at once, and after them those that come. A shard that cannot
+    say where it stands is not in the list.
     """
 
     session: int
@@ -318,23 +329,24 @@ class Closing(Message, tag=32):
 class ShardRestarted(Message, tag=33):
     """A shard serves again whose matcher had died: nothing else of its past is still to come.
 
-    ``account_sequence`` is the last report it has for the account. Of the bytes that the session
-    sent, Login included, the first ``sent_bytes`` came before the frontend saw the matcher die:
-    a command among them for this shard that is not answered by now was not carried out.
+    ``account_sequence`` is the last report it has for the account. Of the bytes that the
+    session sent, Login included, the first ``sent_bytes`` came before the frontend saw the
+    matcher die: a command among them for this shard that is not answered by now was not
+    carried out.
     """
 
     account_sequence: int
     sent_bytes: int
 
 
-# Between processes of the product -----------------------------------------------------------
+# Between processes of the product ----------------------------------------------------------------
 
 
 class OpenStream(Message, tag=40):
     """Frames of ``stream`` are the account's from now on; a frontend sends it first.
 
-    A matcher cancels all orders of an account when ``cancel_on_disconnect`` ends: by a further
-    OpenStream without it, or with the link; unless another link still has it.
+    A matcher cancels all orders of an account when ``cancel_on_disconnect`` ends: by a
+    further OpenStream without it, or with the link; unless another link still has it.
     """
 
     stream: int
@@ -368,6 +380,9 @@ class TestRequest(Message, tag=43):
 
 class Heartbeat(Message, tag=44):
     """A matcher's answer to a TestRequest: what came before that is matched."""
+
+
+# up to here
 
 
 CLIENT_COMMANDS = NewOrder | Cancel | Replace | Reduce | MassCancel

@@ -10,20 +10,11 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 from msgspec import Struct
 
+from ipc.schema.declarations import FIELD
 from ipc.vocabulary import MAX_CLIENT_ID, RULES, Reason
 from ipc.wire.messages import CLIENT_MESSAGES, Reject, tag_of
 
 _TYPES: dict[int, type[Struct]] = {tag_of(kind): kind for kind in get_args(CLIENT_MESSAGES)}
-_FIELD_REASONS = {
-    "symbol": Reason.UNKNOWN_SYMBOL,
-    "side": Reason.INVALID_SIDE,
-    "order_type": Reason.INVALID_ORDER_TYPE,
-    "time_in_force": Reason.INVALID_TIME_IN_FORCE,
-    "post_only": Reason.INVALID_POST_ONLY,
-    "price": Reason.INVALID_PRICE,
-    "quantity": Reason.INVALID_QUANTITY,
-    "order_id": Reason.INVALID_ORDER_ID,
-}
 _MOST_FIELDS = 1 + max(len(kind.__struct_fields__) for kind in _TYPES.values())
 _NUMBER_BYTES = 9
 _decode = msgspec.msgpack.decode
@@ -102,7 +93,8 @@ def _reject(request: Request, reason: Reason, field: str, text: str, timestamp_n
 
 
 def _reason(field: str) -> Reason:
-    return _FIELD_REASONS.get(field, Reason.INVALID_MESSAGE)
+    row = FIELD.get(field)
+    return row.reason if row and row.reason else Reason.INVALID_MESSAGE
 
 
 def _number(value: Any, bound: int) -> int:

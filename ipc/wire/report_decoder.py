@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ipc.native.compiled import compiled
-from ipc.native.unaligned import load_big_u64, load_u32
+from ipc.native.unaligned import load_u32
 from ipc.records import SEQUENCE_BITS
-from ipc.vocabulary import CommandType, ExecType, OrdStatus
+from ipc.vocabulary import ExecType
+from ipc.wire.field_codec import read_mass_cancel, read_reject, read_report
 from ipc.wire.messages import MassCancelReport, Reject, Report, tag_of
+from ipc.wire.packing import ARRAY16, FIXARRAY
 
 Records = npt.NDArray[np.void]
 Bytes = npt.NDArray[np.uint8]
@@ -29,9 +31,6 @@ FULL = 2
 _HEADER = 8
 _NONE = np.uint64(0)
 _SEQUENCE_BITS = np.uint64(SEQUENCE_BITS)
-_ARRAY16, _FIXARRAY = 0xDC, 0x90
-_FIXINT_END, _UINT8, _UINT64 = 0x80, 0xCC, 0xCF
-_FIXSTR, _STR8, _STR16 = 0xA0, 0xD9, 0xDA
 
 _REPORT, _REPORT_ITEMS = tag_of(Report), len(Report.__struct_fields__) + 1
 _REJECT, _REJECT_ITEMS = tag_of(Reject), len(Reject.__struct_fields__) + 1
@@ -39,136 +38,7 @@ _MASS_CANCEL, _MASS_CANCEL_ITEMS = (
     tag_of(MassCancelReport),
     len(MassCancelReport.__struct_fields__) + 1,
 )
-_REJECTED, _STATUS_REJECTED = int(ExecType.REJECTED), int(OrdStatus.REJECTED)
-_MASS_CANCELED, _TRADE = int(ExecType.MASS_CANCELED), int(ExecType.TRADE)
-_MASS_CANCEL_COMMAND = int(CommandType.MASS_CANCEL)
-
-
-@compiled
-def read_word(data: Bytes, at: int, stop: int) -> tuple[Any, int]:
-    """Return ``(value, next position)`` of an unsigned integer; ``stop + 1`` where there is none.
-
-    A position beyond ``stop`` stays there, so that a row of integers is checked once, at its end.
-    """
-    if at >= stop:
-        return _NONE, stop + 1
-    lead = data[at]
-    if lead == _UINT64 and at + 9 <= stop:
-        return load_big_u64(data, at + 1), at + 9
-    if lead < _FIXINT_END:
-        return np.uint64(lead), at + 1
-    if lead < _UINT8 or lead >= _UINT64:
-        return _NONE, stop + 1
-    after = at + 1 + int(np.int64(1) << (np.int64(lead) - _UINT8))
-    if after > stop:
-        return _NONE, stop + 1
-    value = _NONE
-    for place in range(at + 1, after):
-        value = value << np.uint64(8) | np.uint64(data[place])
-    return value, after
-
-
-@compiled
-def read_code(data: Bytes, at: int, stop: int, most: int) -> tuple[Any, int]:
-    """Return an integer of at most ``most`` as ``read_word`` does."""
-    value, at = read_word(data, at, stop)
-    if value > np.uint64(most):
-        return _NONE, stop + 1
-    return value, at
-
-
-@compiled
-def skip_text(data: Bytes, at: int, stop: int) -> int:
-    """Return the position after an ASCII text; ``stop + 1`` where there is none."""
-    if at >= stop:
-        return stop + 1
-    lead = int(np.int64(data[at]))
-    if lead & 0xE0 == _FIXSTR:
-        start, length = at + 1, lead & 0x1F
-    elif lead == _STR8 and at + 2 <= stop:
-        start, length = at + 2, int(np.int64(data[at + 1]))
-    elif lead == _STR16 and at + 3 <= stop:
-        start, length = at + 3, int(np.int64(data[at + 1]) << 8 | np.int64(data[at + 2]))
-    else:
-        return stop + 1
-    if start + length > stop:
-        return stop + 1
-    high = np.uint8(0)
-    for place in range(start, start + length):
-        high |= data[place]
-    return int(start + length) if high < 0x80 else stop + 1
-
-
-@compiled
-def read_report(data: Bytes, at: int, stop: int, report: Any) -> int:
-    """Fill ``report`` from the fields of a ``Report``; return where they end."""
-    report.exec_type, at = read_code(data, at, stop, 255)
-    report.ord_status, at = read_code(data, at, stop, 255)
-    report.command_type, at = read_code(data, at, stop, 255)
-    report.symbol, at = read_code(data, at, stop, 65_535)
-    report.side, at = read_code(data, at, stop, 255)
-    report.order_type, at = read_code(data, at, stop, 255)
-    report.time_in_force, at = read_code(data, at, stop, 255)
-    report.flags, at = read_code(data, at, stop, 255)
-    report.liquidity, at = read_code(data, at, stop, 255)
-    report.reason, at = read_code(data, at, stop, 65_535)
-    report.request_id, at = read_word(data, at, stop)
-    report.order_id, at = read_word(data, at, stop)
-    report.client_order_id, at = read_word(data, at, stop)
-    report.price, at = read_word(data, at, stop)
-    report.quantity, at = read_word(data, at, stop)
-    report.cum_qty, at = read_word(data, at, stop)
-    report.leaves_qty, at = read_word(data, at, stop)
-    report.last_price, at = read_word(data, at, stop)
-    report.last_qty, at = read_word(data, at, stop)
-    report.trade_id, at = read_word(data, at, stop)
-    report.timestamp_ns, at = read_word(data, at, stop)
-    report.sequence, at = read_word(data, at, stop)
-    report.account_sequence, at = read_word(data, at, stop)
-    return at
-
-
-@compiled
-def clear_order(report: Any) -> None:
-    """Empty the fields that only a ``Report`` fills."""
-    report.side = report.order_type = report.time_in_force = report.flags = report.liquidity = 0
-    report.order_id = report.client_order_id = report.price = report.quantity = _NONE
-    report.cum_qty = report.leaves_qty = report.last_price = report.last_qty = _NONE
-    report.trade_id = _NONE
-
-
-@compiled
-def read_reject(data: Bytes, at: int, stop: int, report: Any) -> int:
-    """Fill ``report`` from the fields of a ``Reject``; return where they end."""
-    clear_order(report)
-    report.exec_type, report.ord_status = _REJECTED, _STATUS_REJECTED
-    report.command_type, at = read_code(data, at, stop, 255)
-    report.symbol, at = read_code(data, at, stop, 65_535)
-    report.request_id, at = read_word(data, at, stop)
-    report.order_id, at = read_word(data, at, stop)
-    report.client_order_id, at = read_word(data, at, stop)
-    report.reason, at = read_code(data, at, stop, 65_535)
-    for _ in range(3):
-        at = skip_text(data, at, stop)
-    report.timestamp_ns, at = read_word(data, at, stop)
-    report.sequence, at = read_word(data, at, stop)
-    report.account_sequence, at = read_word(data, at, stop)
-    return at
-
-
-@compiled
-def read_mass_cancel(data: Bytes, at: int, stop: int, report: Any) -> int:
-    """Fill ``report`` from the fields of a ``MassCancelReport``; return where they end."""
-    clear_order(report)
-    report.exec_type, report.ord_status, report.reason = _MASS_CANCELED, 0, 0
-    report.command_type = _MASS_CANCEL_COMMAND
-    report.symbol, at = read_code(data, at, stop, 65_535)
-    report.request_id, at = read_word(data, at, stop)
-    report.quantity, at = read_word(data, at, stop)
-    report.timestamp_ns, at = read_word(data, at, stop)
-    report.sequence, at = read_word(data, at, stop)
-    report.account_sequence, at = read_word(data, at, stop)
-    return at
+_TRADE = int(ExecType.TRADE)
 
 
 @compiled
@@ -180,9 +50,9 @@ def read_answer(data: Bytes, start: int, stop: int, report: Any) -> int:
     at = start + 3
     if stop < at:
         return 0
-    if data[start] == _ARRAY16:
+    if data[start] == ARRAY16:
         items = np.int64(data[start + 1]) << 8 | np.int64(data[start + 2])
-    elif data[start] & 0xF0 == _FIXARRAY:
+    elif data[start] & 0xF0 == FIXARRAY:
         items, at = np.int64(data[start]) & 0x0F, start + 1
     else:
         return 0

@@ -13,16 +13,10 @@ import numpy.typing as npt
 
 from ipc.native.compiled import compiled, inlined
 from ipc.native.keyed_kernel import home_of
-from ipc.native.unaligned import (
-    copy_bytes,
-    store_big_u16,
-    store_big_u64,
-    store_u8,
-    store_u32,
-    store_u64,
-)
+from ipc.native.unaligned import store_u32
 from ipc.vocabulary import RULES, ExecType, Flag, Reason
-from ipc.wire.messages import MassCancelReport, Reject, Report, tag_of
+from ipc.wire.field_codec import put_mass_cancel, put_reject, put_report
+from ipc.wire.messages import Report
 
 Records = npt.NDArray[np.void]
 Bytes = npt.NDArray[np.uint8]
@@ -33,20 +27,7 @@ _HEADER = 8
 _REJECTED, _MASS_CANCELED = int(ExecType.REJECTED), int(ExecType.MASS_CANCELED)
 _AGGREGATE = int(Flag.AGGREGATE)
 _FRONTEND_BIT = np.uint64(1 << 31)
-_UINT16, _UINT64 = 0xCD, 0xCF
-_ARRAY16, _FIXARRAY = 0xDC, 0x90
-
-_REPORT_TAG = tag_of(Report)
 _REPORT_ITEMS = len(Report.__struct_fields__) + 1
-_MASS_CANCEL_TAG = tag_of(MassCancelReport)
-_MASS_CANCEL_ITEMS = len(MassCancelReport.__struct_fields__) + 1
-_REPORT_HEAD = np.uint64(_ARRAY16 | _REPORT_ITEMS << 16 | _REPORT_TAG << 24 | _UINT16 << 56)
-"""Array of so many items, the tag, a place for three codes, and that a two-byte integer comes."""
-_REJECT_TAG = tag_of(Reject)
-_REJECT_ITEMS = len(Reject.__struct_fields__) + 1
-
-REPORT_EXEC_TYPE_AT, REPORT_REASON_AT = 4, 15
-"""Where these codes stand in the body of a ``Report`` that is written here."""
 
 _REJECT_HEAD = 1 + 1 + 1 + 3 + 9 + 9 + 9
 """Bytes of a reject before its code: array, tag, command_type, symbol, three ids."""
@@ -78,101 +59,6 @@ MAX_FRAME = _HEADER + max(
     3 + _REPORT_ITEMS * 9, _REJECT_HEAD + len(REJECT_TEXTS) // len(REJECT_LENGTHS) + 27
 )
 """Bytes of the longest frame that one report can become."""
-
-
-@inlined
-def put_u64(out: Bytes, at: int, value: Any) -> int:
-    """Write a full-width integer; return where the next byte goes."""
-    store_u8(out, at, _UINT64)
-    store_big_u64(out, at + 1, value)
-    return at + 9
-
-
-@inlined
-def put_u16(out: Bytes, at: int, value: Any) -> int:
-    """Write a two-byte integer; return where the next byte goes."""
-    store_u8(out, at, _UINT16)
-    store_big_u16(out, at + 1, value)
-    return at + 3
-
-
-@inlined
-def byte(value: Any, place: int) -> Any:
-    """Return a byte in its place of a little-endian word."""
-    return np.uint64(value) << np.uint64(8 * place)
-
-
-@inlined
-def put_report(out: Bytes, at: int, report: Any) -> int:
-    """Write the body of a ``Report``; the codes are all below 128, so one byte each.
-
-    The sixteen bytes before the first long integer are put together in two words.
-    """
-    symbol = np.uint64(report.symbol)
-    store_u64(
-        out,
-        at,
-        _REPORT_HEAD
-        | byte(report.exec_type, 4)
-        | byte(report.ord_status, 5)
-        | byte(report.command_type, 6),
-    )
-    store_u64(
-        out,
-        at + 8,
-        symbol >> np.uint64(8)
-        | byte(symbol & np.uint64(0xFF), 1)
-        | byte(report.side, 2)
-        | byte(report.order_type, 3)
-        | byte(report.time_in_force, 4)
-        | byte(report.flags, 5)
-        | byte(report.liquidity, 6)
-        | byte(report.reason, 7),
-    )
-    at = put_u64(out, at + 16, report.request_id)
-    at = put_u64(out, at, report.order_id)
-    at = put_u64(out, at, report.client_order_id)
-    at = put_u64(out, at, report.price)
-    at = put_u64(out, at, report.quantity)
-    at = put_u64(out, at, report.cum_qty)
-    at = put_u64(out, at, report.leaves_qty)
-    at = put_u64(out, at, report.last_price)
-    at = put_u64(out, at, report.last_qty)
-    at = put_u64(out, at, report.trade_id)
-    at = put_u64(out, at, report.timestamp_ns)
-    at = put_u64(out, at, report.sequence)
-    return put_u64(out, at, report.account_sequence)
-
-
-@inlined
-def put_reject(out: Bytes, at: int, report: Any, texts: Bytes, lengths: Lengths) -> int:
-    """Write the body of a ``Reject``."""
-    store_u8(out, at, _FIXARRAY | _REJECT_ITEMS)
-    store_u8(out, at + 1, _REJECT_TAG)
-    store_u8(out, at + 2, report.command_type & 0x7F)
-    at = put_u16(out, at + 3, report.symbol)
-    at = put_u64(out, at, report.request_id)
-    at = put_u64(out, at, report.order_id)
-    at = put_u64(out, at, report.client_order_id)
-    reason = report.reason
-    length = lengths[reason]
-    copy_bytes(out, at, texts, reason * (len(texts) // len(lengths)), length)
-    at = put_u64(out, at + length, report.timestamp_ns)
-    at = put_u64(out, at, report.sequence)
-    return put_u64(out, at, report.account_sequence)
-
-
-@compiled
-def put_mass_cancel(out: Bytes, at: int, report: Any) -> int:
-    """Write the body of a ``MassCancelReport``."""
-    store_u8(out, at, _FIXARRAY | _MASS_CANCEL_ITEMS)
-    store_u8(out, at + 1, _MASS_CANCEL_TAG)
-    at = put_u16(out, at + 2, report.symbol)
-    at = put_u64(out, at, report.request_id)
-    at = put_u64(out, at, report.quantity)
-    at = put_u64(out, at, report.timestamp_ns)
-    at = put_u64(out, at, report.sequence)
-    return put_u64(out, at, report.account_sequence)
 
 
 @compiled

@@ -366,7 +366,7 @@ def carry_out(book: Book, output: Output, command: Row, hash32: Int) -> Bool:
             return True
         side, slot = decision.side, decision.slot
         state.symbol = instrument_at(book, side >> 1).symbol
-        reports.answer(book, output, command, slot, decision.exec_type, decision.reason)
+        reports.answer(book, output, command, slot, decision.exec_type, decision.reason, 1)
         if decision.exec_type == CANCELED:
             matching.end_order(book, side, slot)
         if not decision.enters:

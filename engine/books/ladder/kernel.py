@@ -202,6 +202,8 @@ def _make_resting(source: int) -> Any:
                 orders[count].symbol = instrument_at(book, side >> 1).symbol
                 orders[count].side = reports.side_of(kind_bits)
                 orders[count].flags = reports.flags_of(kind_bits)
+                orders[count].order_type = reports.order_type_of(kind_bits)
+                orders[count].time_in_force = reports.time_in_force_of(kind_bits)
                 count += 1
                 slot = cursor.next_slot(book, side, slot)
         return count

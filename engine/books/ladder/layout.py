@@ -180,7 +180,7 @@ def _merged(dtype: np.dtype[np.void], heads: dict[str, tuple[str, int]]) -> np.d
 COMMAND_WORDS = _merged(COMMAND, {"head": ("<u8", 0)})
 """COMMAND with command_type to symbol as one word."""
 REPORT_WORDS = _merged(REPORT, {"head": ("<u8", 0), "detail": ("<u8", 8)})
-"""REPORT with exec_type to liquidity as one word, and symbol, reason, reserved as another."""
+"""REPORT with exec_type to liquidity as one word, and symbol, reason, answers as another."""
 _TRADE_FIELDS = [(name, "<u8") for name in (TRADE.names or ())[:7]]
 TRADE_WORDS = np.dtype([*_TRADE_FIELDS, ("detail", "<u8")])
 """TRADE with symbol, taker_side and reserved as one word."""

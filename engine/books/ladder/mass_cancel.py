@@ -101,7 +101,7 @@ def cancel_one(book: Book, output: Output, sweep: Row, slot: Int) -> None:
     state.symbol = instrument_at(book, side >> 1).symbol
     matching.leave(book, side, slot)
     on_order = (reports.CANCELED, _MASS_CANCEL, _ZERO, reports.NO_LIQUIDITY)
-    reports.report_order(book, output, sweep, slot, *on_order, 0, 0, 0)
+    reports.report_order(book, output, sweep, slot, *on_order, 0, 0, 0, 0)
     matching.end_order(book, side, slot)
     sweep.quantity += _ONE
 

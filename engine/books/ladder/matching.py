@@ -174,7 +174,7 @@ def trade(book: Book, output: Output, command: Row, side: Int, taker_slot: Int) 
     reports.write_trade(book, output, command, side, taker_slot, maker_slot, trade_id, quantity)
     for_taker = (reports.TRADE, _OK, command.request_id, reports.TAKER)
     for_maker = (reports.TRADE, _OK, _ZERO, reports.MAKER)
-    last = (price, quantity, trade_id)
+    last = (price, quantity, trade_id, 0)
     reports.report_order(book, output, command, taker_slot, *for_taker, *last)
     reports.report_order(book, output, command, maker_slot, *for_maker, *last)
     if maker.leaves_qty == 0:
@@ -227,6 +227,6 @@ def enter(book: Book, output: Output, command: Row, side: Int, slot: Int) -> Boo
         market = reports.order_type_of(kind_bits) == _MARKET
         reason = _MARKET_REMAINDER if market else _IOC_REMAINDER
         reason = _FOK_UNFILLED if kill else reason
-        reports.answer(book, output, command, slot, reports.CANCELED, reason)
+        reports.answer(book, output, command, slot, reports.CANCELED, reason, 0)
     end_order(book, side, slot)
     return True

@@ -120,6 +120,7 @@ def report_order(
     last_price: Int,
     last_qty: Int,
     trade_id: Int,
+    answers: Int,
 ) -> None:
     """Report on an order as it stands; with CANCELED, as it was before its end."""
     state = state_at(book.state)
@@ -138,7 +139,7 @@ def report_order(
     head = command.head
     kind_bits = signed(order.kind_bits)
     report.head = report_head(exec_type, status, command_type_of(head), kind_bits, liquidity)
-    report.detail = state.symbol | reason << 16
+    report.detail = state.symbol | reason << 16 | answers << 32
     report.sequence = state.sequence
     report.request_id = request_id
     report.account = order.account
@@ -157,11 +158,11 @@ def report_order(
 
 @inlined
 def answer(
-    book: Book, output: Output, command: Row, slot: Int, exec_type: Int, reason: Int
+    book: Book, output: Output, command: Row, slot: Int, exec_type: Int, reason: Int, answers: Int
 ) -> None:
-    """Report to a command what became of its own order."""
-    request_id = command.request_id
-    report_order(book, output, command, slot, exec_type, reason, request_id, NO_LIQUIDITY, 0, 0, 0)
+    """Report to a command what became of its own order; ``answers``: 1 where it is its answer."""
+    on_order = (exec_type, reason, command.request_id, NO_LIQUIDITY, 0, 0, 0, answers)
+    report_order(book, output, command, slot, *on_order)
 
 
 @inlined
@@ -176,12 +177,12 @@ def write_answer(
     price: Int,
     quantity: Int,
 ) -> None:
-    """Write a report that is on no order."""
+    """Write an answer that is on no order."""
     state = state_at(book.state)
     report = report_at(output, state.reports)
     state.reports += 1
     report.head = head
-    report.detail = symbol_of(command.head) | reason << 16
+    report.detail = symbol_of(command.head) | reason << 16 | 1 << 32
     report.sequence = state.sequence
     report.request_id = command.request_id
     report.account = command.account

@@ -12,9 +12,8 @@ from engine.books.ladder.memory import entry as entry_point
 from engine.books.ladder.memory import open_book, order_at, signed, state_at, symbol_at
 from engine.books.ladder.tables import Tables
 from ipc.records import SEQUENCE_MASK
-from ipc.vocabulary import OrderType, Side, TimeInForce
+from ipc.vocabulary import Side
 
-_RESTING_KIND = int(OrderType.LIMIT) << 8 | int(TimeInForce.GTC) << 16
 _BUY = int(Side.BUY)
 
 
@@ -57,7 +56,8 @@ def _make_restore(source: int) -> Any:
             order.leaves_qty = signed(row.leaves_qty)
             order.cum_qty = signed(row.cum_qty)
             order.level = 0
-            order.kind_bits = signed(row.side) | _RESTING_KIND | signed(row.flags) << 24
+            terms = signed(row.order_type) << 8 | signed(row.time_in_force) << 16
+            order.kind_bits = signed(row.side) | terms | signed(row.flags) << 24
             matching.rest(book, side, slot)
             if not order_index.in_ring(book, signed(row.order_id) & SEQUENCE_MASK):
                 order_index.become_old(book, slot, instrument)

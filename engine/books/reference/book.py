@@ -54,6 +54,8 @@ from ipc.vocabulary import (
 
 _NEW, _CANCEL, _REPLACE, _REDUCE, _MASS_CANCEL = map(int, CommandType)
 _MARKET, _LIMIT = map(int, OrderType)
+_NOTHING_RARE = (0, 0, 0)
+"""Stop price, display quantity and expiry of a resting order."""
 _GTC, _IOC, _FOK = map(int, TimeInForce)
 _POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
 _CONTINUE = int(Flag.CONTINUE)
@@ -232,7 +234,7 @@ class ReferenceBook:
             book.take(order, command.quantity)
             return self._answer(command, order, REPLACED)
         self._leave(book, order)
-        return self._cancel(command, order, _CANCEL_REQUESTED, command.request_id)
+        return self._cancel(command, order, _CANCEL_REQUESTED, command.request_id, answers=1)
 
     def _check_change(self, command: Command) -> int:
         if command.order_id == 0 and command.client_order_id == 0:
@@ -387,13 +389,17 @@ class ReferenceBook:
     # Answers -------------------------------------------------------------------------------------
 
     def _answer(self, command: Command, order: Order, exec_type: int) -> _Steps:
-        report = order_report(command, self._sequence, order, exec_type, command.request_id)
+        ids = (command.request_id, _OK)
+        report = order_report(command, self._sequence, order, exec_type, *ids, answers=1)
         self._reports.append(report)
         return None
 
-    def _cancel(self, command: Command, order: Order, reason: int, request_id: int) -> _Steps:
+    def _cancel(
+        self, command: Command, order: Order, reason: int, request_id: int, answers: int = 0
+    ) -> _Steps:
         """Report the end of an order that is in no level any more."""
-        report = order_report(command, self._sequence, order, CANCELED, request_id, reason=reason)
+        on_order = (order, CANCELED, request_id, reason)
+        report = order_report(command, self._sequence, *on_order, answers=answers)
         self._reports.append(report)
         self._end(order)
         return None
@@ -444,7 +450,10 @@ class ReferenceBook:
                 order.symbol,
                 order.side,
                 order.flags,
+                order.order_type,
+                order.time_in_force,
                 0,
+                *_NOTHING_RARE,
             )
             for book in self._books.values()
             for order in book.orders()
@@ -474,12 +483,11 @@ class ReferenceBook:
         """Take over the state of another book; this one must be new."""
         self._sequence, self._order_sequence, self._trade_sequence = counters
         for row in resting.tolist():
-            order_id, account, client_order_id, price, leaves_qty, cum_qty, symbol, side, *rest = (
-                row
-            )
-            flags = rest[0]
+            order_id, account, client_order_id, price, leaves_qty, cum_qty, symbol, *codes = row
+            side, flags, order_type, time_in_force, *_ = codes
             ids = (order_id, account, client_order_id)
-            order = Order(*ids, symbol, side, _LIMIT, _GTC, flags, price, leaves_qty, cum_qty)
+            terms = (symbol, side, order_type, time_in_force, flags)
+            order = Order(*ids, *terms, price, leaves_qty, cum_qty)
             self._orders[order_id] = order
             self._books[symbol].add(order)
         self._ids.restore(self._order_sequence, recent, self._orders.values())

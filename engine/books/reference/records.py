@@ -5,9 +5,8 @@ are plain integers here: an IntEnum member takes several times as long to store 
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from ipc.records import COMMAND
+from ipc.records import CommandRow
 from ipc.vocabulary import ExecType, Liquidity, OrdStatus
 
 NEW, CANCELED, REPLACED = int(ExecType.NEW), int(ExecType.CANCELED), int(ExecType.REPLACED)
@@ -23,28 +22,7 @@ Row = tuple[int, ...]
 """One record's fields in the order of its dtype."""
 
 
-class Command(NamedTuple):
-    """A record of COMMAND."""
-
-    command_type: int
-    side: int
-    order_type: int
-    time_in_force: int
-    flags: int
-    self_trade_prevention: int
-    symbol: int
-    request_id: int
-    account: int
-    order_id: int
-    client_order_id: int
-    price: int
-    quantity: int
-    timestamp_ns: int
-    stop_price: int
-    display_quantity: int
-
-
-assert Command._fields == COMMAND.names
+Command = CommandRow
 
 
 @dataclass(slots=True)
@@ -75,6 +53,7 @@ def order_report(
     last_price: int = 0,
     last_qty: int = 0,
     trade_id: int = 0,
+    answers: int = 0,
 ) -> Row:
     """Return the REPORT on an order. With CANCELED, the order is as it was before its end."""
     cum_qty, leaves_qty = order.cum_qty, order.leaves_qty
@@ -96,7 +75,7 @@ def order_report(
         liquidity,
         order.symbol,
         reason,
-        0,
+        answers,
         sequence,
         request_id,
         order.account,
@@ -127,7 +106,7 @@ def reject_report(command: Command, sequence: int, order_id: int, reason: int) -
         _NO_LIQUIDITY,
         command.symbol,
         reason,
-        0,
+        1,
         sequence,
         command.request_id,
         command.account,
@@ -152,7 +131,7 @@ def mass_cancel_report(command: Command, sequence: int, canceled_orders: int) ->
         *codes,
         command.symbol,
         0,
-        0,
+        1,
         sequence,
         command.request_id,
         command.account,

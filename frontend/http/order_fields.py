@@ -1,0 +1,176 @@
+"""The fields of an order in REST: read from a request, and shown. A further one is added here."""
+
+from enum import IntEnum
+from typing import Annotated, cast
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from frontend.http.errors import broken_rule
+from frontend.http.market import Market
+from frontend.http.models import (
+    Amount,
+    Answer,
+    Number,
+    RequestBody,
+    Side,
+    Status,
+    TimeInForce,
+    Timestamp,
+    Word,
+    given,
+)
+from frontend.http.models import OrderType as OrderTypeWord
+from ipc import vocabulary
+from ipc.records import OrderRow
+from ipc.vocabulary import MAX_CLIENT_ID, Flag, OrderType, OrdStatus
+from ipc.wire.messages import NewOrder as NewOrderCommand
+from ipc.wire.messages import UserId
+
+STATUSES: dict[int, Status] = {
+    int(OrdStatus.NEW): "OPEN",
+    int(OrdStatus.PARTIALLY_FILLED): "PARTIAL",
+    int(OrdStatus.FILLED): "FILLED",
+    int(OrdStatus.CANCELED): "CANCELLED",
+    int(OrdStatus.REJECTED): "REJECTED",
+}
+SIDE_WORDS: dict[int, Side] = {int(side): cast(Side, side.name) for side in vocabulary.Side}
+_TYPES = {int(kind): cast(OrderTypeWord, kind.name) for kind in vocabulary.OrderType}
+_TIMES = {int(time): cast(TimeInForce, time.name) for time in vocabulary.TimeInForce}
+_MARKET = int(OrderType.MARKET)
+_GTC, _IOC = int(vocabulary.TimeInForce.GTC), int(vocabulary.TimeInForce.IOC)
+_POST_ONLY = int(Flag.POST_ONLY)
+
+
+class NewOrder(RequestBody):
+    """A new order. Words may be in any letter case."""
+
+    user_id: UserId | UnsetType = UNSET
+    symbol: Word | UnsetType = UNSET
+    order_type: Word | UnsetType = UNSET
+    side: Word | UnsetType = UNSET
+    price: Amount | UnsetType = UNSET
+    quantity: Amount | UnsetType = UNSET
+    time_in_force: Word | UnsetType = UNSET
+    post_only: bool = False
+    client_order_id: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] = 0
+
+
+class OrderView(Struct):
+    """The state of an order."""
+
+    order_id: int
+    user_id: str
+    symbol: str
+    side: Side
+    order_type: OrderTypeWord
+    time_in_force: TimeInForce
+    price: Number | None
+    quantity: Number
+    filled_quantity: Number
+    remaining_quantity: Number
+    status: Status
+    timestamp: Timestamp
+    updated: Timestamp
+    client_order_id: int
+    post_only: bool
+
+
+class OrderAnswer(Answer, kw_only=True):
+    """One order."""
+
+    order: OrderView
+
+
+class OrdersAnswer(Answer, kw_only=True):
+    """Orders, newest first."""
+
+    orders: list[OrderView]
+    count: int
+
+
+class Words(dict[str | UnsetType, int]):
+    """The names of an enum, in any letter case, and their codes: ``words[name]``.
+
+    Raises ``ApiError`` for what is none, and where there is none.
+    """
+
+    def __init__(self, kind: type[IntEnum], field: str) -> None:
+        super().__init__()
+        for member in kind:
+            for word in (member.name, member.name.lower(), member.name.capitalize()):
+                self[word] = int(member)
+        self._field = field
+        self._rule = "must be " + " or ".join(member.name for member in kind)
+
+    def __missing__(self, word: str | UnsetType) -> int:
+        if isinstance(word, UnsetType):
+            raise broken_rule(self._field, "must be given", "INVALID_REQUEST")
+        code = self.get(word.upper()) if word.isascii() else None
+        if code is None:
+            raise broken_rule(self._field, self._rule)
+        return code
+
+
+SIDES = Words(vocabulary.Side, "side")
+ORDER_TYPES = Words(OrderType, "order_type")
+TIMES_IN_FORCE = Words(vocabulary.TimeInForce, "time_in_force")
+
+
+def command_of(order: NewOrder, market: Market, request_id: int) -> NewOrderCommand:
+    """Return the command of an order. Raises ``ApiError`` where a field is wrong."""
+    order_type = ORDER_TYPES[order.order_type]
+    side = SIDES[order.side]
+    if isinstance(order.quantity, UnsetType):
+        raise broken_rule("quantity", "must be given", "INVALID_REQUEST")
+    lots = market.lots.of(order.quantity)
+    if isinstance(order.time_in_force, UnsetType):
+        time_in_force = _IOC if order_type == _MARKET else _GTC
+    else:
+        time_in_force = TIMES_IN_FORCE[order.time_in_force]
+    known = None  # a price that came before, as most do, needs no further look
+    if order_type != _MARKET and not isinstance(order.price, UnsetType):
+        known = market.ticks.get(bytes(order.price))
+    return NewOrderCommand(
+        market.number,
+        request_id,
+        order.client_order_id,
+        side,
+        order_type,
+        time_in_force,
+        known or _price(market, order.price, order_type),
+        lots,
+        order.post_only,
+    )
+
+
+def view_of(row: OrderRow, user_id: str, market: Market, quoted: bool) -> OrderView:
+    """Return an order as its user sees it."""
+    quantities = market.quantities[quoted]
+    return OrderView(
+        row.order_id,
+        user_id,
+        market.symbol,
+        SIDE_WORDS[row.side],
+        _TYPES[row.order_type],
+        _TIMES[row.time_in_force],
+        market.prices[quoted][row.price] if row.price else None,
+        quantities[row.quantity],
+        quantities[row.cum_qty],
+        quantities[row.leaves_qty],
+        STATUSES[row.ord_status],
+        row.created_ns,
+        row.updated_ns,
+        row.client_order_id,
+        bool(row.flags & _POST_ONLY),
+    )
+
+
+def _price(market: Market, price: Raw | UnsetType, order_type: int) -> int:
+    price = given(price)
+    if order_type == _MARKET:
+        if not isinstance(price, UnsetType) and not market.ticks.is_zero(price):
+            raise broken_rule("price", "must not be given for a MARKET order")
+        return 0
+    if isinstance(price, UnsetType):
+        raise broken_rule("price", "must be given for a LIMIT order")
+    return market.ticks.of(price)

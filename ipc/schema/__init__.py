@@ -1,0 +1,1 @@
+"""Fields, messages and records that cross a boundary, declared once; and what writes the rest."""

@@ -1,0 +1,55 @@
+"""Writes the msgspec types of all messages, and records as Python reads them."""
+
+import inspect
+
+from ipc.schema.declarations import FIELD, FROM_CLIENT, INNER, TO_CLIENT, Row, layout, parsed
+
+_HEADINGS = (
+    ("What a client sends", FROM_CLIENT, True),
+    ("What a client gets", TO_CLIENT, False),
+    ("Between processes of the product", INNER, False),
+)
+
+
+def text() -> str:
+    """Return the classes, in order."""
+    parts = []
+    for heading, rows, bounded in _HEADINGS:
+        line = f"# {heading} "
+        parts.append(line + "-" * (99 - len(line)))
+        parts += [_class(row, bounded) for row in rows]
+    return "\n\n\n".join(parts)
+
+
+def _class(row: Row, bounded: bool) -> str:
+    """Return one message as a class; ``bounded``: its integers have the bounds of their rows."""
+    base = f"Message, tag={row.tag}" if row.tag else "Part"
+    doc = inspect.cleandoc(row.doc)
+    lines = [f"class {row.name}({base}):"]
+    lines += [f"    {line}".rstrip() for line in f'"""{doc}'.splitlines()]
+    if "\n" in doc:
+        lines.append('    """')
+    else:
+        lines[-1] += '"""'
+    if row.name.startswith("Test"):
+        lines += ["", "    __test__ = False  # nothing for pytest, though FIX calls it so"]
+    elif row.fields:
+        lines.append("")
+    for name, declared, default in map(parsed, row.fields):
+        bound = "" if declared else FIELD[name].bound
+        kind = declared or (bound if bounded or bound == "bool" else "int")
+        lines.append(f"    {name}: {kind}{default and f' = {default}'}")
+    return "\n".join(lines)
+
+
+def rows() -> str:
+    """Return a named tuple for each record that Python reads or writes field by field."""
+    parts = []
+    for name in ("COMMAND", "ORDER"):
+        lines = [f"class {name.capitalize()}Row(NamedTuple):", f'    """A record of {name}."""', ""]
+        lines += [
+            f"    {field[0]}: {'int' if len(field) == 2 else 'tuple[int, ...]'}"
+            for field in layout(name)
+        ]
+        parts.append("\n".join(lines))
+    return "\n\n\n".join(parts)
