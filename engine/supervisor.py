@@ -257,7 +257,7 @@ class Supervisor:
         for shard in self._to_check:
             arguments = self.plan, shard, self._logged.get(shard, 0)
             try:
-                why = run_errand("engine.shard.reconfiguration:obstacle_of", arguments, self._told)
+                why = run_errand("engine.reconfiguration:obstacle_of", arguments, self._told)
             except ErrandError as died:
                 raise ServeError(f"shard {shard}: {died}") from None
             self._go_on()
@@ -302,7 +302,7 @@ class Supervisor:
         number and shard each instrument has here; say what changes."""
         try:
             # The compiled code that reads log and journals would stay here for ever.
-            found = run_errand("engine.shard.reconfiguration:start_of", (self.plan,), self._told)
+            found = run_errand("engine.reconfiguration:start_of", (self.plan,), self._told)
         except ErrandError as died:
             raise ServeError(f"trade log: {died}") from None
         self._go_on()
