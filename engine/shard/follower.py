@@ -87,6 +87,10 @@ class Follower:
         """The last command that was carried out."""
         return self.shard.book.counters().sequence
 
+    def behind(self) -> int:
+        """Return how many commands the matcher has shown beyond; 0 while no product runs."""
+        return max(0, (self._matched.sequence() or 0) - self.position)
+
     def step(self) -> Followed | None:
         """Return what the next commands came to, up to 2,048 of them; None: there are none yet.
 
