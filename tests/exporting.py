@@ -10,10 +10,8 @@ from pathlib import Path
 from engine.config import load_config
 from engine.history import exporter as exporting
 from engine.history.exporter import Exporter
-from engine.history.sqlite import SqliteDestination
+from engine.history.sqlite import NAME, SqliteDestination
 from engine.plan import Plan
-
-NAME = "history-sqlite"
 
 
 def export(plan: Plan, database: Path, *, events: bool = False) -> None:

@@ -244,6 +244,8 @@ class Exporter:
         destination.write_instruments(plan.instruments)
         self._users = UserLists(plan, destination.user_ends())
         self.shards = [ShardExport(plan, shard, destination, name) for shard in plan.shards]
+        self.commands = self.trades = self.failures = 0
+        """Exported, and tries that failed, of this process."""
         self._failure: str | None = None
         self._retry_s = _FIRST_RETRY_S
         self._settle_at_s = 0.0
@@ -260,7 +262,7 @@ class Exporter:
         use.
         """
         try:
-            done = sum(export.step() for export in self.shards)
+            done = sum(map(self._step, self.shards))
             if time.monotonic() > self._settle_at_s:
                 self.settle()
         except (AwayError, OSError) as error:
@@ -284,6 +286,14 @@ class Exporter:
                 self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
             elif done < BATCH_COMMANDS:
                 pause(PAUSE_S)
+
+    def _step(self, export: ShardExport) -> int:
+        before = export.cursor
+        done = export.step()
+        if before is not None and export.cursor is not None:
+            self.commands += export.cursor.position - before.position
+            self.trades += export.cursor.trades - before.trades
+        return done
 
     def settle(self) -> None:
         """Write down who is new, and let go of the journals that are not needed any more.
@@ -309,6 +319,7 @@ class Exporter:
 
     def _note(self, failure: str | None) -> None:
         """Say once that the destination is away, and once that it is back."""
+        self.failures += failure is not None
         if failure is not None and self._failure is None:
             logger.error("history: is held up, and tried again: %s", failure)
         elif failure is None and self._failure is not None:

@@ -30,7 +30,8 @@ from ipc.instruments import Instrument
 from ipc.records import make_id
 from ipc.vocabulary import OrdStatus
 
-FILE = "history.sqlite"
+NAME = "history-sqlite"
+"""Of the holds that its exporter has."""
 PAGE_BYTES = 8_192
 _CACHE_KIB = 64 << 10
 _CHECKPOINT_PAGES = 4_096
