@@ -23,7 +23,7 @@ from engine.history.sqlite_reader import SqliteHistory
 from engine.history.sqlite_schema import UPSERT
 from engine.history.verify import verify_history
 from engine.journal.format import JournalError
-from engine.journal.reader import segments_of
+from engine.journal.reader import End, segments_of
 from engine.plan import Plan
 from engine.shard.holds import held_positions, release
 from engine.shard.snapshotter import take_snapshot
@@ -283,6 +283,38 @@ def test_an_exporter_that_was_let_go_of_says_so_and_goes_on(tmp_path: Path) -> N
     assert asked(plan, "SELECT count(*) FROM order_rows WHERE status = -1") != [(0,)]
     [(note,)] = asked(plan, "SELECT note FROM notes")
     assert f"no journal has commands 1001 to {begins} any more" in str(note)
+
+
+def test_an_exporter_too_far_behind_is_let_go_of_while_it_runs(tmp_path: Path) -> None:
+    bound = "[history]\nmax_journal_bytes = 40000\n"
+    plan = plan_of(tmp_path, SMALL + bound, engine="ended_orders = 50\n")
+    end = write_part(plan, 0, None)
+    destination = SqliteDestination(database(plan))
+    exporter = Exporter(plan, destination, NAME)
+    assert exporter.step()
+    exporter.settle()
+    assert held_positions(plan.journal_dir(0)) == {NAME: 1_000}
+    for part in range(1, 8):
+        end = write_part(plan, part, end)
+    assert held_positions(plan.journal_dir(0)) == {}
+    begins = earliest_position(plan.journal_dir(0), 0)
+    assert begins > 1_000
+    assert exporter.step() == 0
+    while exporter.step():
+        pass
+    exporter.close()
+    destination.close()
+    verified(plan)
+    [(note,)] = asked(plan, "SELECT note FROM notes")
+    assert f"no journal has commands 1001 to {begins} any more" in str(note)
+
+
+def write_part(plan: Plan, part: int, end: End | None) -> End:
+    """Go on with 1,000 commands, log their trades and take a snapshot; return the journal's end."""
+    write_journal(plan, commands_for(plan, 1_000, part), end=end)
+    last = log_trades(plan)
+    take_snapshot(plan, 0)
+    return recovered(plan, last)[0].end
 
 
 def test_what_an_exporter_needs_is_kept(tmp_path: Path) -> None:

@@ -6,12 +6,10 @@ destination has what lies before it durably. While a destination is away it is t
 again; what it was to get waits in memory, and that is one batch a shard.
 """
 
-import contextlib
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +31,7 @@ from engine.journal.reader import read_header, segments_of
 from engine.journal.snapshot import snapshots_of
 from engine.plan import Plan
 from engine.shard.follower import Followed, Follower
-from engine.shard.holds import hold
+from engine.shard.holds import bytes_behind, hold
 
 logger = logging.getLogger("shardbook.history")
 
@@ -87,7 +85,14 @@ class ShardExport:
         if self.cursor.log_next:
             return self._take_past(self.cursor)
         if self._pending is None:
-            self._pending = self._next()
+            try:
+                self._pending = self._next()
+            except JournalError:
+                position = self.cursor.position
+                if earliest_position(self._directory, position) == position:
+                    raise
+                self.close()  # the journal was not kept for it: begin again where it begins
+                return 0
         if self._pending is None:
             self._caught_up_ns = time.time_ns()
             return 0
@@ -105,7 +110,7 @@ class ShardExport:
         position = 0 if self.cursor is None else self.cursor.position
         last_ns = 0 if self.cursor is None else self.cursor.timestamp_ns
         waited = time.time_ns() - max(self._caught_up_ns, last_ns) if behind else 0
-        return Lag(behind, max(0, waited), _bytes_behind(self._directory, position))
+        return Lag(behind, max(0, waited), bytes_behind(self._directory, position))
 
     def close(self) -> None:
         """Stop following."""
@@ -343,13 +348,3 @@ def _counters(follower: Follower) -> tuple[int, int, int]:
     counters = follower.shard.book.counters()
     reports = follower.shard.account_sequences.reports
     return counters.order_sequence, counters.trade_sequence, reports
-
-
-def _bytes_behind(directory: Path, position: int) -> int:
-    """Return the size of the finished segments that have commands behind a position."""
-    total = 0
-    for segment, following in pairwise(segments_of(directory)):
-        if following.first_sequence > position + 1:
-            with contextlib.suppress(FileNotFoundError):
-                total += segment.path.stat().st_size
-    return total
