@@ -297,6 +297,8 @@ def check_config(config: Config) -> None:
                 f"instruments[{position}].number = {section.number}: unknown key; numbers are given"
             )
     config.listed()
+    if config.history.sqlite and config.journal.durability == "off":
+        raise ConfigError('history.sqlite = true: needs a journal, and journal.durability is "off"')
     _check_edge(config)
     path = config.socket_path(config.frontend.processes - 1).absolute()
     try:

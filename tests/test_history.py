@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.accept_loss import SKIPPED_ORDERS, accept_loss
+from engine.books.contract import Records
 from engine.history.destination import AwayError, HistoryError
 from engine.history.exporter import Exporter
 from engine.history.history import value_of
@@ -27,10 +29,12 @@ from engine.journal.reader import End, segments_of
 from engine.plan import Plan
 from engine.shard.holds import held_positions, release
 from engine.shard.snapshotter import take_snapshot
+from engine.supervisor import ServeError, Supervisor
 from ipc.vocabulary import MAX_PRICE
 from tests.exporting import NAME, export
 from tests.kept import commands_for, plan_of, recovered, write_journal
 from tests.product import config_text, until
+from tests.test_serve import logged
 from tests.test_snapshot import SMALL, log_trades
 
 KILLS = int(os.environ.get("SHARDBOOK_EXPORTER_KILLS", "4"))
@@ -218,14 +222,52 @@ def test_a_history_that_knows_more_than_the_journal_is_refused(tmp_path: Path) -
     commands = commands_for(plan, 3_000)
     write_journal(plan, commands)
     export(plan, database(plan))
-    for segment in segments_of(plan.journal_dir(0)):
-        segment.path.unlink()
-    write_journal(plan, commands[:2_900])
+    lose_from(plan, commands, 2_900)
     with pytest.raises(JournalError, match="ends with command 2900, but command 3000 was followed"):
         export(plan, database(plan))
     write_journal(plan, commands_for(plan, 200, 7), end=recovered(plan)[0].end)
     with pytest.raises(HistoryError, match="it goes on from before what the history knows"):
         export(plan, database(plan))
+
+
+def lose_from(plan: Plan, commands: Records, end: int) -> None:
+    """Leave no more of a journal than its first commands."""
+    for segment in segments_of(plan.journal_dir(0)):
+        segment.path.unlink()
+    write_journal(plan, commands[:end])
+
+
+def test_once_a_loss_is_accepted_no_id_is_given_again(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, SMALL + "[history]\nsqlite = true\n")
+    commands = commands_for(plan, 3_000)
+    write_journal(plan, commands)
+    export(plan, database(plan), events=True)
+    before = recovered(plan)[0].shard.book.counters()
+    lose_from(plan, commands, 2_900)
+    log_trades(plan)
+    supervisor = Supervisor(plan, print)
+    with pytest.raises(ServeError, match=r"the history has command 3000.*--accept-loss"):
+        supervisor.start()
+    supervisor.stop()
+    [line] = accept_loss(plan).lines
+    assert "ends with command 2900, but the history has command 3000" in line
+    assert accept_loss(plan).lines == ["shard 0: nothing is lost"]
+    after = recovered(plan, before.trade_sequence)[0]
+    counters = after.shard.book.counters()
+    assert counters.sequence == 2_900
+    assert counters.order_sequence == before.order_sequence + SKIPPED_ORDERS
+    assert counters.trade_sequence == before.trade_sequence
+    assert logged(plan) == list(range(1, before.trade_sequence + 1))
+    write_journal(plan, commands_for(plan, 500, 7), end=after.end)
+    export(plan, database(plan), events=True)
+    assert asked(plan, "SELECT position FROM shards") == [(3_400,)]
+    last = before.order_sequence
+    [(known,)] = asked(plan, f"SELECT count(*) FROM order_rows WHERE order_id <= {last}")
+    assert known == last
+    [(new,)] = asked(plan, f"SELECT min(order_id) FROM order_rows WHERE order_id > {last}")
+    assert new == last + SKIPPED_ORDERS + 1
+    [(note,)] = asked(plan, "SELECT note FROM notes")
+    assert "commands 2901 to 3000 were lost by the journal" in str(note)
 
 
 def test_where_the_journal_has_no_beginning_snapshot_and_log_give_what_they_have(

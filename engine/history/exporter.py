@@ -20,8 +20,8 @@ from engine.books.secret import identity
 from engine.history.destination import AwayError, Cursor, Destination, HistoryError
 from engine.history.past import (
     earliest_position,
+    first_cursor,
     logged_trades,
-    missing_orders,
     rows_of_table,
 )
 from engine.history.rows import ORDER_ROW, TRADE_ROW, Rows, rows_of
@@ -156,32 +156,25 @@ class ShardExport:
     def _begin(self, follower: Follower, position: int) -> None:
         """Give the destination a shard's first cursor, or one behind what it cannot have."""
         before = self.cursor
-        orders, trades, reports = _counters(follower)
-        cursor = Cursor(
+        rows = rows_of_table(follower.shard.table.contents())
+        cursor = first_cursor(
             self.shard,
             identity(follower.shard.secret),
             position,
-            orders,
-            trades,
-            reports,
+            _counters(follower),
             follower.shard.timestamp_ns,
-            lost_orders=0 if before is None else before.lost_orders,
-            lost_trades=0 if before is None else before.lost_trades,
+            rows,
+            before,
         )
-        known_orders, known_trades = (0, 0) if before is None else (before.orders, before.trades)
-        rows = rows_of_table(follower.shard.table.contents())
-        lost = missing_orders(rows, known_orders + 1, orders)
         note = ""
         if position:
             began = 0 if before is None else before.position
+            lost = cursor.lost_orders - (0 if before is None else before.lost_orders)
             note = (
                 f"no journal has commands {began + 1} to {position} any more: {lost} of their "
                 "orders are not here, the trades are those of the trade log"
             )
             logger.warning("shard %d: %s", self.shard, note)
-        cursor = cursor._replace(lost_orders=cursor.lost_orders + lost)
-        if trades > known_trades:
-            cursor = cursor._replace(log_next=known_trades + 1, log_end=trades)
         self._destination.begin(cursor, rows, note)
         self.cursor = self._destination.cursors()[self.shard]
 

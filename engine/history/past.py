@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.books.contract import Records
+from engine.history.destination import Cursor
 from engine.history.rows import ORDER_ROW, TRADE_ROW, values
 from engine.journal.format import JournalError
 from engine.journal.reader import segments_of
@@ -85,6 +86,37 @@ def missing_orders(orders: Records, first: int, last: int) -> int:
     sequences = orders["order_id"] & SEQUENCE_MASK
     there = int(np.count_nonzero((sequences >= first) & (sequences <= last)))
     return last - first + 1 - there
+
+
+def first_cursor(
+    shard: int,
+    identity: str,
+    position: int,
+    counters: tuple[int, int, int],
+    timestamp_ns: int,
+    orders: Records,
+    before: Cursor | None,
+) -> Cursor:
+    """Return the cursor of a history that begins, or goes on behind a gap, with a snapshot.
+
+    ``counters`` are the last numbers of orders, trades and reports there, ``orders`` (ORDER_ROW)
+    what it holds, ``before`` how far the history was.
+    """
+    known_orders, known_trades = (0, 0) if before is None else (before.orders, before.trades)
+    given, trades, _ = counters
+    waiting = trades > known_trades
+    return Cursor(
+        shard,
+        identity,
+        position,
+        *counters,
+        timestamp_ns,
+        known_trades + 1 if waiting else 0,
+        trades if waiting else 0,
+        (0 if before is None else before.lost_orders)
+        + missing_orders(orders, known_orders + 1, given),
+        0 if before is None else before.lost_trades,
+    )
 
 
 def logged_trades(

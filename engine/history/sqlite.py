@@ -117,6 +117,10 @@ class SqliteDestination:
             cursor = cursor._replace(lost_orders=cursor.lost_orders + forgotten)
             execute("DELETE FROM kept")
             self._enter(orders, "order_rows", UPSERT)
+            execute(
+                "DELETE FROM order_events WHERE shard = ? AND number > ?",
+                (cursor.shard, cursor.reports),
+            )
             self._note(cursor.shard, note)
             self._set(cursor)
 
