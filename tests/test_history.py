@@ -30,6 +30,7 @@ from engine.plan import Plan
 from engine.shard.holds import held_positions, release
 from engine.shard.snapshotter import take_snapshot
 from engine.supervisor import ServeError, Supervisor
+from frontend.roles import ROLES
 from ipc.vocabulary import MAX_PRICE
 from tests.exporting import NAME, export
 from tests.kept import commands_for, plan_of, recovered, write_journal
@@ -245,7 +246,7 @@ def test_once_a_loss_is_accepted_no_id_is_given_again(tmp_path: Path) -> None:
     before = recovered(plan)[0].shard.book.counters()
     lose_from(plan, commands, 2_900)
     log_trades(plan)
-    supervisor = Supervisor(plan, print)
+    supervisor = Supervisor(plan, print, ROLES)
     with pytest.raises(ServeError, match=r"the history has command 3000.*--accept-loss"):
         supervisor.start()
     supervisor.stop()

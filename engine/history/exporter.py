@@ -62,6 +62,8 @@ class ShardExport:
         self.cursor: Cursor | None = destination.cursors().get(shard)
         self.held = -1
         """The position of the hold."""
+        self.commands = self.trades = 0
+        """Exported from the journal by this object."""
         self._plan, self._destination, self._name = plan, destination, name
         self._directory = plan.journal_dir(shard)
         self._follower: Follower | None = None
@@ -99,6 +101,7 @@ class ShardExport:
         cursor, rows = self._pending
         self._destination.write(cursor, rows)
         done = cursor.position - self.cursor.position
+        self.commands, self.trades = self.commands + done, self.trades + len(rows.trades)
         self.cursor, self._pending = cursor, None
         return done
 
@@ -230,6 +233,8 @@ class ShardExport:
         """Return where the order table of the replay lies: in memory where the product runs."""
         run_dir = self._plan.run_dir
         directory = run_dir if run_dir.is_dir() else self._directory
+        for left in directory.glob(f"{self._name}-orders-{self.shard}-*.tmp"):
+            left.unlink(missing_ok=True)  # of one that was killed: there is no other
         return directory / f"{self._name}-orders-{self.shard}-{os.getpid()}.tmp"
 
 
@@ -242,8 +247,8 @@ class Exporter:
         destination.write_instruments(plan.instruments)
         self._users = UserLists(plan, destination.user_ends())
         self.shards = [ShardExport(plan, shard, destination, name) for shard in plan.shards]
-        self.commands = self.trades = self.failures = 0
-        """Exported, and tries that failed, of this process."""
+        self.failures = 0
+        """Tries that failed."""
         self._failure: str | None = None
         self._retry_s = _FIRST_RETRY_S
         self._settle_at_s = 0.0
@@ -260,7 +265,7 @@ class Exporter:
         use.
         """
         try:
-            done = sum(map(self._step, self.shards))
+            done = sum(export.step() for export in self.shards)
             if time.monotonic() > self._settle_at_s:
                 self.settle()
         except (AwayError, OSError) as error:
@@ -284,14 +289,6 @@ class Exporter:
                 self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
             elif done < BATCH_COMMANDS:
                 pause(PAUSE_S)
-
-    def _step(self, export: ShardExport) -> int:
-        before = export.cursor
-        done = export.step()
-        if before is not None and export.cursor is not None:
-            self.commands += export.cursor.position - before.position
-            self.trades += export.cursor.trades - before.trades
-        return done
 
     def settle(self) -> None:
         """Write down who is new, and let go of the journals that are not needed any more.

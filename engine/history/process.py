@@ -10,11 +10,10 @@ from engine.history.sqlite import NAME, SqliteDestination
 from engine.journal.format import JournalError
 from engine.plan import Plan
 from engine.printable import printable
+from engine.process import HALTED
 from engine.trade_log.segments import TradeLogError
 from ipc.memory.status import StatusWriter
 
-HALTED = 3
-"""Its exit code where starting it again would not help: see ``engine.process``."""
 _SHOW_S = 0.1
 
 
@@ -66,8 +65,8 @@ class _Shows:
             set_to("lag_commands", sum(lag.commands for lag in lags))
             set_to("lag_ms", max((lag.nanoseconds for lag in lags), default=0) // 1_000_000)
             set_to("lag_bytes", sum(lag.journal_bytes for lag in lags))
-            set_to("commands", self._exporter.commands)
-            set_to("trades", self._exporter.trades)
+            set_to("commands", sum(export.commands for export in self._exporter.shards))
+            set_to("trades", sum(export.trades for export in self._exporter.shards))
             set_to("write_errors", self._exporter.failures)
             set_to("away", int(self._exporter.away is not None))
         return False

@@ -240,7 +240,7 @@ class SqliteDestination:
 
 def signed(account: int) -> int:
     """Return the same 64 bits as SQLite holds them."""
-    return account - (1 << 64) if account >> 63 else account
+    return account - (1 << 64) if account >= 1 << 63 else account
 
 
 def user_pieces(trades: Records) -> list[tuple[int, int, bytes]]:

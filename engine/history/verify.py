@@ -290,7 +290,7 @@ def _state(record: np.void, filled: str, updated: str) -> dict[str, int]:
 
 
 def _signed(account: int) -> int:
-    return account - (1 << 64) if account >> 63 else account
+    return account - (1 << 64) if account >= 1 << 63 else account
 
 
 def _check_users(verdict: Verdict, ask: Ask) -> None:
