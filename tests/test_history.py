@@ -335,7 +335,7 @@ def test_an_exporter_too_far_behind_is_let_go_of_while_it_runs(tmp_path: Path) -
     destination = SqliteDestination(database(plan))
     exporter = Exporter(plan, destination, NAME)
     assert exporter.step()
-    exporter.settle()
+    exporter.settle(wait=True)
     assert held_positions(plan.journal_dir(0)) == {NAME: 1_000}
     for part in range(1, 8):
         end = write_part(plan, part, end)

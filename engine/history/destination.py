@@ -96,7 +96,10 @@ class Destination(Protocol):
         ...
 
     def sync(self) -> None:
-        """Return once what was written survives a loss of power."""
+        """Return once what was written before survives a loss of power.
+
+        Another thread calls this than the one that writes, who goes on meanwhile.
+        """
         ...
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,11 +71,15 @@ class ShardExport:
         self._past: Iterator[tuple[Records, Records, int]] | None = None
         self._pending: tuple[Cursor, Rows] | None = None
         self._caught_up_ns = 0
-        self.hold()
+        self.hold(self.position)
 
-    def hold(self) -> None:
-        """Keep the journal from what the destination has on."""
-        position = self.cursor.position if self.cursor is not None else 0
+    @property
+    def position(self) -> int:
+        """The last command that the destination has."""
+        return 0 if self.cursor is None else self.cursor.position
+
+    def hold(self, position: int) -> None:
+        """Keep the journal behind a position."""
         if position > self.held and self._directory.is_dir():
             hold(self._directory, self._name, position)
             self.held = position
@@ -110,10 +115,9 @@ class ShardExport:
         behind = 0 if self._follower is None else self._follower.behind()
         if self._pending is not None and self.cursor is not None:
             behind += self._pending[0].position - self.cursor.position
-        position = 0 if self.cursor is None else self.cursor.position
         last_ns = 0 if self.cursor is None else self.cursor.timestamp_ns
         waited = time.time_ns() - max(self._caught_up_ns, last_ns) if behind else 0
-        return Lag(behind, max(0, waited), bytes_behind(self._directory, position))
+        return Lag(behind, max(0, waited), bytes_behind(self._directory, self.position))
 
     def close(self) -> None:
         """Stop following."""
@@ -125,7 +129,7 @@ class ShardExport:
         """Begin to follow; False where the shard has not begun yet."""
         if not _has_begun(self._directory):
             return False
-        self.hold()
+        self.hold(self.position)
         wanted = 0 if self.cursor is None else self.cursor.position
         position = earliest_position(self._directory, wanted)
         follower = Follower(self._plan, self.shard, position, self._table_path())
@@ -252,6 +256,9 @@ class Exporter:
         self._failure: str | None = None
         self._retry_s = _FIRST_RETRY_S
         self._settle_at_s = 0.0
+        self._thread = ThreadPoolExecutor(1, "sync")
+        self._syncing: Future[None] | None = None
+        self._synced: list[int] = []
 
     @property
     def away(self) -> str | None:
@@ -290,27 +297,41 @@ class Exporter:
             elif done < BATCH_COMMANDS:
                 pause(PAUSE_S)
 
-    def settle(self) -> None:
+    def settle(self, *, wait: bool = False) -> None:
         """Write down who is new, and let go of the journals that are not needed any more.
+
+        What was begun to be made durable the last time is that by now, or is waited for.
 
         Raises ``AwayError``, ``HistoryError`` and ``OSError``.
         """
         for users in self._users.new():
             self._destination.write_users(users)
-        if any(e.cursor is not None and e.cursor.position > e.held for e in self.shards):
-            self._destination.sync()
-            for export in self.shards:
-                export.hold()
+        self._take_holds_on(wait=False)
+        if self._syncing is None and any(e.position > e.held for e in self.shards):
+            self._synced = [export.position for export in self.shards]
+            self._syncing = self._thread.submit(self._destination.sync)
+        self._take_holds_on(wait=wait)
         self._settle_at_s = time.monotonic() + SETTLE_S
 
     def close(self) -> None:
         """Stop following, and leave the holds where they belong."""
         try:
-            self.settle()
+            self._take_holds_on(wait=True)
+            self.settle(wait=True)
         except (HistoryError, OSError) as error:
             logger.error("history: %s", error)
+        self._thread.shutdown()
         for export in self.shards:
             export.close()
+
+    def _take_holds_on(self, *, wait: bool) -> None:
+        """Take holds to where the destination is known to have all durably."""
+        if self._syncing is None or not (wait or self._syncing.done()):
+            return
+        syncing, self._syncing = self._syncing, None
+        syncing.result()
+        for export, position in zip(self.shards, self._synced, strict=True):
+            export.hold(position)
 
     def _note(self, failure: str | None) -> None:
         """Say once that the destination is away, and once that it is back."""

@@ -5,7 +5,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,10 @@ NAME = "history-sqlite"
 """Of the holds that its exporter has."""
 PAGE_BYTES = 8_192
 _CACHE_KIB = 64 << 10
-_CHECKPOINT_PAGES = 4_096
+_CHECKPOINT_BYTES = 32 << 20
+"""Of the write-ahead log, at which ``sync`` takes it over into the file."""
+_CHECKPOINT_PAGES = 32_768
+"""At which the writer waits for that: what bounds the log where the disk is slow."""
 _WAL_BYTES = 64 << 20
 _BUSY_S = 2.0
 _PIECE_IDS = 4_096
@@ -169,7 +172,7 @@ class SqliteDestination:
             )
 
     def sync(self) -> None:
-        """Have the disk take what the write-ahead log holds."""
+        """Have the disk take what the write-ahead log holds; another thread may do this."""
         with judged(self.path):
             log = self.path.with_name(self.path.name + "-wal")
             try:
@@ -178,8 +181,12 @@ class SqliteDestination:
                 return  # all of it was taken over, durably
             try:
                 os.fdatasync(descriptor)
+                size = os.fstat(descriptor).st_size
             finally:
                 os.close(descriptor)
+            if size > _CHECKPOINT_BYTES:
+                with closing(sqlite3.connect(self.path)) as connection:
+                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
         """Let go of the file."""
