@@ -5,7 +5,7 @@ Rows are those of ``engine.history.rows``, newest first. A page is asked for by 
 goes on exactly where the one before it, or memory, ended. Rows of different shards come by time.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from engine.books.contract import Records
@@ -29,6 +29,8 @@ class Page(NamedTuple):
     """and before that one."""
     statuses: Collection[int] = ()
     """Of orders: these alone; none given: all."""
+    side: int | None = None
+    """Of orders."""
 
 
 class History(Protocol):
@@ -66,7 +68,7 @@ class History(Protocol):
         ...
 
 
-def everything(shards: Collection[int]) -> dict[int, int]:
+def everything(shards: Iterable[int]) -> dict[int, int]:
     """Return ``below`` for the newest page of shards."""
     return {shard: make_id(shard + 1, 0) for shard in shards}
 

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from engine.books.contract import Records
 from engine.shard.follower import Followed
-from ipc.records import REPORT, TRADE
-from ipc.vocabulary import ExecType, Liquidity, Side
+from ipc.records import ORDER, REPORT, TRADE
+from ipc.vocabulary import ExecType, Liquidity, OrdStatus, Side
 
 Matrix = npt.NDArray[np.int64]
 
@@ -176,6 +176,24 @@ def trade_rows(trades: Records, reports: Records) -> Records:
     rows["buyer"] = np.where(bought, takers, makers)
     rows["seller"] = np.where(bought, makers, takers)
     return rows
+
+
+def as_orders(rows: Records) -> Records:
+    """Return orders (ORDER_ROW) as an order table shows them (ORDER).
+
+    Where an order was lost sight of, it is shown as cancelled for no reason.
+    """
+    orders = np.zeros(len(rows), ORDER)
+    for name in _SAME:
+        orders[name] = rows[name]
+    orders["cum_qty"] = rows["filled"]
+    is_open = np.isin(rows["status"], (OrdStatus.NEW, OrdStatus.PARTIALLY_FILLED))
+    orders["leaves_qty"] = np.where(is_open, rows["quantity"] - rows["filled"], 0)
+    orders["ord_status"] = np.where(rows["status"] < 0, OrdStatus.CANCELED, rows["status"])
+    return orders
+
+
+_SAME = tuple(name for name in ORDER_ROW.names or () if name in (ORDER.names or ()))
 
 
 def matrix_of(rows: Records) -> Matrix:

@@ -55,7 +55,7 @@ class SqliteHistory:
 
     def orders(self, page: Page) -> Records:
         """Return orders, newest first."""
-        where, values = _conditions(page, ("account", "symbol"))
+        where, values = _conditions(page, ("account", "symbol", "side"))
         if page.statuses:
             where += f" AND status IN ({','.join('?' * len(page.statuses))})"
             values += page.statuses
