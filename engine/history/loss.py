@@ -15,14 +15,14 @@ from engine.books.contract import Records
 from engine.books.secret import identity
 from engine.history.destination import AwayError, Cursor, HistoryError
 from engine.history.past import TRADES_AT_ONCE, first_cursor, rows_of_table
-from engine.history.rows import TRADE_ROW
+from engine.history.rows import TRADE_ROW, as_trades
 from engine.history.sqlite import SqliteDestination
 from engine.history.sqlite_reader import SqliteHistory
 from engine.journal.format import JournalError
 from engine.journal.reader import JournalReader, segments_of
 from engine.journal.snapshot import Snapshot, sequence_of_snapshot, snapshots_of
 from engine.plan import Plan
-from ipc.records import TRADE, make_id
+from ipc.records import make_id
 
 
 def known_to_history(plan: Plan) -> dict[int, Cursor]:
@@ -94,15 +94,8 @@ def trades_behind(plan: Plan, shard: int, last: int) -> Iterator[Records]:
             after,
             end,
         ):
-            found = np.array(rows, TRADE_ROW)
-            trades = np.zeros(len(rows), TRADE)
-            for name in _OF_TRADES:
-                trades[name] = found[name]
-            yield trades
+            yield as_trades(np.array(rows, TRADE_ROW))
             after = rows[-1][0]
-
-
-_OF_TRADES = tuple(name for name in TRADE_ROW.names or () if name not in ("buyer", "seller"))
 
 
 def go_on_without(plan: Plan, snapshot: Snapshot, known: Cursor) -> None:

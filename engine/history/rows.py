@@ -193,6 +193,15 @@ def as_orders(rows: Records) -> Records:
     return orders
 
 
+def as_trades(rows: Records) -> Records:
+    """Return trades (TRADE_ROW) as rings have them (TRADE), but for the taker's command."""
+    trades = np.zeros(len(rows), TRADE)
+    for name in TRADE_ROW.names or ():
+        if name not in ("buyer", "seller"):
+            trades[name] = rows[name]
+    return trades
+
+
 _SAME = tuple(name for name in ORDER_ROW.names or () if name in (ORDER.names or ()))
 
 

@@ -46,8 +46,8 @@ class Api:
         self.openapi = openapi
         self.docs_page = docs_page
         self.searches = Searches(config.answer_timeout_s)
-        self.trade_reads = TradeReads(state, self.searches, plan.log_dir, config)
         self.history = HistoryReads(plan)
+        self.trade_reads = TradeReads(state, self.searches, self.history, plan.log_dir, config)
         self.candles = Candles(state, plan.log_dir, config.answer_timeout_s)
         self.feeds = Feeds(state, self.trade_reads.last)
 

@@ -1,4 +1,4 @@
-"""Orders that the order tables do not show any more, from the history.
+"""Orders and trades that memory does not have any more, from the history.
 
 Its questions are asked in a thread of their own, by turns. Where it is away or slow, whoever asked
 is told, or gets what memory has; nobody waits longer than ``history.timeout_ms``.
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from engine.history.destination import HistoryError
 from engine.history.history import Page
-from engine.history.rows import as_orders
+from engine.history.rows import as_orders, as_trades
 from engine.history.sqlite_reader import SqliteHistory
 from engine.plan import Plan
 from frontend.http.models import Source
@@ -50,6 +50,20 @@ class HistoryReads:
     async def orders(self, who: str | None, page: Page) -> Records | None:
         """Return orders (ORDER), newest first; None where the history cannot be read now."""
         return await self._ask(who, lambda: as_orders(self._history.orders(page)))
+
+    async def trades(self, who: str | None, page: Page, needed: dict[int, int]) -> Records | None:
+        """Return trades (TRADE), newest first; None where the history cannot be read now, or does
+        not have each shard's trades up to the number ``needed``."""
+
+        def ask() -> Records | None:
+            cursors = self._history.cursors()
+            for shard, number in needed.items():
+                cursor = cursors.get(shard)
+                if number and (cursor is None or cursor.trades < number or cursor.log_next):
+                    return None
+            return as_trades(self._history.trades(page))
+
+        return await self._ask(who, ask)
 
     async def _ask(self, who: str | None, ask: Callable[[], T]) -> T | None:
         assert self._searches is not None

@@ -40,7 +40,7 @@ OrderType = Literal["MARKET", "LIMIT"]
 TimeInForce = Literal["GTC", "IOC", "FOK"]
 Status = Literal["OPEN", "PARTIAL", "FILLED", "CANCELLED", "REJECTED"]
 Numbers = Literal["number", "string"]
-Source = Literal["memory", "sqlite", "memory, sqlite"]
+Source = Literal["memory", "sqlite", "memory, sqlite", "memory, log"]
 """Where an answer comes from, where a history is kept."""
 
 
@@ -344,6 +344,7 @@ class TradesAnswer(Answer, kw_only=True):
     trades: list[TradeView]
     count: int
     next: str | None
+    source: Source | UnsetType = UNSET
 
 
 class WrittenTrades(Answer, kw_only=True):
@@ -352,6 +353,7 @@ class WrittenTrades(Answer, kw_only=True):
     trades: Raw
     count: int
     next: str | None
+    source: Source | UnsetType = UNSET
 
 
 class SymbolView(Struct):
