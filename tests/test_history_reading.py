@@ -8,7 +8,8 @@ import pytest
 
 from engine.history.destination import AwayError
 from engine.history.history import Page, everything, value_of
-from engine.history.sqlite_reader import SqliteHistory
+from engine.history.sqlite import SqliteDestination
+from engine.history.sqlite_reader import SqliteHistory, _conditions
 from engine.plan import Plan
 from ipc.vocabulary import ExecType, OrdStatus
 from tests.exporting import export
@@ -128,3 +129,16 @@ def test_a_question_that_takes_too_long_ends(tmp_path: Path) -> None:
     reader.close()
     with pytest.raises(AwayError, match="is not there"):
         SqliteHistory(tmp_path / "none.sqlite").order(1)
+
+
+def test_orders_are_looked_up_by_user_rather_than_by_symbol(tmp_path: Path) -> None:
+    destination = SqliteDestination(tmp_path / "history.sqlite")
+    where, values = _conditions(
+        Page({}, 1, symbol=1, account=2, side=1), ("account", "symbol", "side")
+    )
+    text = (
+        f"EXPLAIN QUERY PLAN SELECT * FROM order_rows WHERE order_id > 0{where} ORDER BY order_id"
+    )
+    [(*_, step)] = destination._connection.execute(text, values).fetchall()
+    assert "orders_by_account (account=? AND order_id>?)" in step
+    destination.close()

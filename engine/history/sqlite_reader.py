@@ -163,12 +163,16 @@ Ask = Callable[..., list[Any]]
 
 
 def _conditions(page: Page, names: tuple[str, ...]) -> tuple[str, list[int]]:
-    """Return what a page asks of columns, as SQL behind other conditions, and the values."""
-    where, values = "", []
+    """Return what a page asks of columns, as SQL behind other conditions, and the values.
+
+    The first of them that is given is looked up in its index, the others (``+``) row by row.
+    """
+    where = ""
+    values: list[int] = []
     for name in names:
         value = getattr(page, name)
         if value is not None:
-            where += f" AND {name} = ?"
+            where += f" AND {'+' if values else ''}{name} = ?"
             values.append(signed(value))
     return where, values
 
