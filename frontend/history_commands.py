@@ -113,7 +113,7 @@ def history_query(plan: Plan, options: argparse.Namespace, out: TextIO) -> int:
     shards = plan.shards
     symbol = None
     if options.symbol is not None:
-        found = [i for i in plan.instruments if i.symbol == options.symbol]
+        found = [i for i in plan.known_instruments if i.symbol == options.symbol]
         if not found:
             raise UnknownSymbolError(f"--symbol: {shown(options.symbol)} is no instrument")
         symbol, shards = found[0].number, [found[0].shard]
@@ -133,7 +133,7 @@ def history_query(plan: Plan, options: argparse.Namespace, out: TextIO) -> int:
             rows: Iterator[Records] = iter([history.order(options.order_id)])
         else:
             rows = _pages(history, page, options.what, options.limit)
-        instruments = {i.number: i for i in plan.instruments}
+        instruments = {i.number: i for i in plan.known_instruments}
         names: dict[int, str] = {}
         for part in rows:
             if options.what == "orders":

@@ -248,7 +248,7 @@ class Exporter:
     def __init__(self, plan: Plan, destination: Destination, name: str) -> None:
         """``name`` is that of the holds. Raises as ``Destination`` does."""
         self._destination = destination
-        destination.write_instruments(plan.instruments)
+        destination.write_instruments(plan.known_instruments)
         self._users = UserLists(plan, destination.user_ends())
         self.shards = [ShardExport(plan, shard, destination, name) for shard in plan.shards]
         self.failures = 0

@@ -98,7 +98,7 @@ STATEMENTS = (
     + ", ".join(f"{name} INTEGER NOT NULL" for name in CURSOR_COLUMNS[2:])
     + ")",
     "CREATE TABLE notes (shard INTEGER NOT NULL, written_ns INTEGER NOT NULL, note TEXT NOT NULL)",
-    "CREATE TABLE instruments (number INTEGER PRIMARY KEY, symbol TEXT NOT NULL UNIQUE, "
+    "CREATE TABLE instruments (number INTEGER PRIMARY KEY, symbol TEXT NOT NULL, "
     "tick_mantissa INTEGER NOT NULL, tick_digits INTEGER NOT NULL, "
     "lot_mantissa INTEGER NOT NULL, lot_digits INTEGER NOT NULL)",
     "CREATE TABLE users (account INTEGER PRIMARY KEY, user_id TEXT NOT NULL)",

@@ -127,7 +127,7 @@ class Shard:
             shard_config.shard,
             shard_config.limits(),
             shard_config.recent_orders,
-            self._secret,
+            self.secret,
             shard_config.shares(),
         )
         if shard_config.max_resting_orders() > former.max_resting_orders():
