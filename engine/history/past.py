@@ -127,7 +127,7 @@ def logged_trades(
 
     Raises ``TradeLogError`` and ``OSError``.
     """
-    by_symbol = {instrument.symbol: instrument for instrument in plan.known_instruments}
+    by_symbol = {instrument.symbol: instrument for instrument in plan.known_instruments[::-1]}
     piece: list[tuple[int, ...]] = []
     for trade in read_trades(plan.log_dir, after=make_id(shard, first - 1)):
         sequence = sequence_of(trade.trade_id)

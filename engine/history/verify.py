@@ -136,7 +136,7 @@ class _Shard:
 
     def _trades_of_log(self) -> None:
         """Hold trades against the log, as far as both go."""
-        scales = {i.symbol: i for i in self._plan.known_instruments}
+        scales = {i.symbol: i for i in self._plan.known_instruments[::-1]}
         rows = self._trade_rows()
         row = next(rows, None)
         count = paid = 0
