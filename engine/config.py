@@ -109,6 +109,15 @@ class JournalSection(Section, frozen=True):
     archive: str = ""
 
 
+class HistorySection(Section, frozen=True):
+    """``[history]``: what keeps every order and trade for good."""
+
+    sqlite: bool = False
+    events: bool = False
+    max_journal_bytes: Annotated[int, Meta(ge=0)] = 0
+    timeout_ms: Annotated[int, Meta(ge=1, le=600_000)] = 1_000
+
+
 class QuerySection(Section, frozen=True):
     """``[query]``: the query workers."""
 
@@ -186,6 +195,7 @@ class Config(Section, frozen=True):
     frontend: FrontendSection = FrontendSection()
     journal: JournalSection = JournalSection()
     persister: PersisterSection = PersisterSection()
+    history: HistorySection = HistorySection()
     query: QuerySection = QuerySection()
     http: HttpSection = HttpSection()
     tls: TlsSection = TlsSection()
@@ -287,6 +297,8 @@ def check_config(config: Config) -> None:
                 f"instruments[{position}].number = {section.number}: unknown key; numbers are given"
             )
     config.listed()
+    if config.history.sqlite and config.journal.durability == "off":
+        raise ConfigError('history.sqlite = true: needs a journal, and journal.durability is "off"')
     _check_edge(config)
     path = config.socket_path(config.frontend.processes - 1).absolute()
     try:

@@ -123,7 +123,8 @@ def remove_run_directory(plan: Plan) -> None:
 
 def _needed_bytes(plan: Plan) -> int:
     engine = plan.config.engine
-    orders = sum(map(plan.table_capacity, plan.shards))
+    tables = 2 if plan.config.history.sqlite else 1  # an exporter has its own
+    orders = tables * sum(map(plan.table_capacity, plan.shards))
     reports = engine.ring_reports + engine.kept_reports
     rings = engine.ring_trades * TRADE.itemsize + reports * REPORT.itemsize
     return orders * ORDER_BYTES + rings * len(plan.shards)

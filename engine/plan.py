@@ -102,6 +102,11 @@ class Plan:
         return sorted(self.data_dir.glob("accounts-*.ndjson"))
 
     @property
+    def history_path(self) -> Path:
+        """The history in SQLite, where one is kept."""
+        return self.data_dir / "history.sqlite"
+
+    @property
     def config_path(self) -> Path:
         """The configuration that the running product has, as JSON, for readers."""
         return self.data_dir / "config.json"

@@ -152,7 +152,31 @@ MATCHER = Role(
     ),
     gauges=frozenset({"order_sequence", "trade_sequence", "resting_orders", "kept_ids"}),
 )
-ENGINE_ROLES = (PERSISTER, MATCHER)
+
+
+def _exporters(plan: Plan) -> Sequence[int]:
+    return (0,) if plan.config.history.sqlite else ()
+
+
+HISTORY = Role(
+    "history",
+    "engine.history.process:run",
+    _exporters,
+    start=35,
+    stop=35,  # once the matchers have ended it has all that there is
+    halts="the history is not written",
+    counts=(
+        "commands",
+        "trades",
+        "write_errors",
+        "away",
+        "lag_commands",
+        "lag_ms",
+        "lag_bytes",
+    ),
+    gauges=frozenset({"away", "lag_commands", "lag_ms", "lag_bytes"}),
+)
+ENGINE_ROLES = (PERSISTER, MATCHER, HISTORY)
 """The rows of this package, but for the supervisor, which every table has."""
 
 

@@ -282,6 +282,7 @@ class Supervisor:
         try:
             check_run_directory(self.plan.run_dir)
             logged = self._logged = self._last_logged()
+            self._refuse_losses()
             plan = self.plan
             left = left_reports(plan)
             self._made = True
@@ -313,6 +314,18 @@ class Supervisor:
         for note in [*notes, *changes]:
             self._announce(note)
         return dict(logged)
+
+    def _refuse_losses(self) -> None:
+        """Raise where the history knows commands that a journal has lost: their ids are taken."""
+        if not self.plan.config.history.sqlite:
+            return
+        try:
+            problem = run_errand("engine.history.loss:history_start", (self.plan,), self._told)
+        except ErrandError as died:
+            raise ServeError(f"history: {died}") from None
+        self._go_on()
+        if problem:
+            raise ServeError(problem)
 
     def _count(self, name: str) -> None:
         if self._status is not None:

@@ -85,6 +85,7 @@ def _settle(stream: TextIO) -> None:
 def _expected(error: Exception) -> int:
     """Return the exit code of an error that is told in a line; 0: it is a defect of ours."""
     from engine.config import ConfigError
+    from engine.history.destination import HistoryError
     from engine.journal.format import JournalError
     from engine.places import PlaceError
     from engine.supervisor import ServeError
@@ -102,7 +103,7 @@ def _expected(error: Exception) -> int:
         return USAGE
     if isinstance(error, DemoError | ClientError | ReadError):
         return FAILURE
-    if isinstance(error, JournalError | PlaceError | ServeError | TradeLogError):
+    if isinstance(error, HistoryError | JournalError | PlaceError | ServeError | TradeLogError):
         return FAILURE
     if isinstance(error, FileNotFoundError):  # such as a directory for temporary files
         return FAILURE
@@ -267,6 +268,21 @@ def _recover(options: argparse.Namespace) -> int:
     return 0
 
 
+def _history(options: argparse.Namespace) -> int:
+    config = _config(options)
+    data_dir = _place(options, config)
+    from frontend.history_commands import history_query, history_status, history_verify
+    from frontend.reading import running_plan
+
+    plan = running_plan(config, data_dir)
+    with _unwinding():
+        if options.action == "status":
+            return history_status(plan, sys.stdout, as_json=options.json)
+        if options.action == "verify":
+            return _judge(history_verify(plan), "no difference")
+        return history_query(plan, options, sys.stdout)
+
+
 def _judge(verdict: "Verdict", well: str) -> int:
     for line in verdict.lines:
         _say(line)
@@ -403,6 +419,8 @@ def _parser() -> argparse.ArgumentParser:
         "--log", type=Path, metavar="DIR", help="where the trade log lies elsewhere"
     )
 
+    _add_history(command("history", _history, "Read the history, and check it."))
+
     recover = command("recover", _recover, "Look at what a start would do, or accept a loss.")
     how = recover.add_mutually_exclusive_group(required=True)
     how.add_argument("--dry-run", action="store_true", help="show it, and change nothing")
@@ -427,6 +445,35 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
         metavar="N|max",
         help="times the recorded speed; default max",
     )
+
+
+def _add_history(parser: argparse.ArgumentParser) -> None:
+    """Add what can be done with a history."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    status = actions.add_parser("status", help="how far it goes, and what it lacks")
+    status.add_argument("--json", action="store_true")
+    verify = actions.add_parser("verify", help="hold it against journals and trade log")
+    query = actions.add_parser("query", help="print orders or trades, newest first")
+    query.add_argument("what", choices=("orders", "trades"))
+    query.add_argument("--order-id", type=_whole(1, 2**53 - 1), metavar="ID", help="one order")
+    query.add_argument("--symbol", metavar="S")
+    query.add_argument("--user", type=_user, metavar="USER")
+    words = ("OPEN", "PARTIAL", "FILLED", "CANCELLED", "UNKNOWN")
+    query.add_argument("--status", action="append", choices=words, help="of orders; repeatable")
+    query.add_argument("--from", type=_time, dest="start", default=0, metavar="T")
+    query.add_argument("--to", type=_time, dest="end", default=1 << 63, metavar="T")
+    query.add_argument("--limit", type=_whole(1, 1 << 40), default=100, metavar="N")
+    how = query.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="a JSON object a line")
+    how.add_argument("--csv", action="store_true")
+    for action in (status, verify, query):
+        _add_place(action)
+
+
+def _time(text: str) -> int:
+    from frontend.history_commands import read_time
+
+    return read_time(text)
 
 
 def _add_place(parser: argparse.ArgumentParser) -> None:

@@ -7,8 +7,9 @@ import pytest
 
 from frontend.client import Client
 from frontend.client.errors import LoginRefusedError
-from frontend.gateway.accounts import MAX_LINE_BYTES, AccountError, AccountRegistry
+from frontend.gateway.accounts import AccountError, AccountRegistry
 from frontend.http.names import AccountNames
+from ipc.account_lines import MAX_LINE_BYTES
 from ipc.records import account_of
 from tests.failing_disk import Disk
 from tests.http import API, Http, serving

@@ -24,3 +24,9 @@ def factors(secret: int, purpose: bytes, generation: int, count: int) -> list[in
         person=purpose,
     ).digest()
     return [int.from_bytes(digest[at : at + 8], "little") | 1 for at in range(0, len(digest), 8)]
+
+
+def identity(secret: int) -> str:
+    """Return a name of the shard that began with a secret, which does not tell it."""
+    key = secret.to_bytes(SECRET_BYTES, "little")
+    return hashlib.blake2b(digest_size=16, key=key, person=b"identity").hexdigest()

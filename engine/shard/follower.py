@@ -87,12 +87,17 @@ class Follower:
         """The last command that was carried out."""
         return self.shard.book.counters().sequence
 
-    def step(self) -> Followed | None:
-        """Return what the next commands came to, up to 2,048 of them; None: there are none yet.
+    def behind(self) -> int:
+        """Return how many commands the matcher has shown beyond; 0 while no product runs."""
+        return max(0, (self._matched.sequence() or 0) - self.position)
+
+    def step(self, limit: int = BATCH_COMMANDS) -> Followed | None:
+        """Return what the next commands came to, up to 2,048 of them, or up to ``limit`` where that
+        is less; None: there are none yet.
 
         Raises ``JournalError`` where the journal is damaged, and ``OSError``.
         """
-        commands = self._next(BATCH_COMMANDS)
+        commands = self._next(min(limit, BATCH_COMMANDS))
         if not len(commands):
             return None
         pieces: list[tuple[bytes, bytes]] = []

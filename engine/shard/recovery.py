@@ -89,7 +89,7 @@ class Shard:
         )
         self.table = self._make_table(table_path, snapshot.orders)
         self.timestamp_ns = snapshot.timestamp_ns
-        self._secret = snapshot.secret
+        self.secret = snapshot.secret
         self._reports = np.zeros(4 * _BATCH_COMMANDS, REPORT)
         self._trades = np.zeros(2 * _BATCH_COMMANDS, TRADE)
 
@@ -127,7 +127,7 @@ class Shard:
             shard_config.shard,
             shard_config.limits(),
             shard_config.recent_orders,
-            self._secret,
+            self.secret,
             shard_config.shares(),
         )
         if shard_config.max_resting_orders() > former.max_resting_orders():
@@ -154,7 +154,7 @@ class Shard:
             book.counters(),
             self.timestamp_ns,
             numbers.reports,
-            self._secret,
+            self.secret,
             book.resting(),
             book.recent(),
             book.sweeps(),

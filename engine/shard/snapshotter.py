@@ -10,6 +10,7 @@ it the journal that only older ones would need.
 """
 
 import contextlib
+import logging
 import os
 import shutil
 from dataclasses import dataclass
@@ -27,11 +28,13 @@ from engine.journal.snapshot import (
 )
 from engine.plan import Plan
 from engine.shard.follower import Follower
-from engine.shard.holds import held_positions
+from engine.shard.holds import held_positions, let_go
 from engine.storage import LockedError, Storage, lock_directory
 from engine.trade_log.log import logged_sequences
 from ipc.memory.mapping import MappingError, check_run_directory
 from ipc.memory.ring import RingReader
+
+logger = logging.getLogger("shardbook.snapshot")
 
 LOCK = "snapshots"
 _TABLE = "snapshot-orders"
@@ -107,6 +110,8 @@ def prune(plan: Plan, shard: int, logged: int, storage: Storage) -> int:
     """
     settings = plan.config.journal
     directory = plan.journal_dir(shard)
+    for name in let_go(directory, plan.config.history.max_journal_bytes, storage):
+        logger.warning("shard %d: the journal is kept no more for %s: too far behind", shard, name)
     held = min(held_positions(directory).values(), default=None)
     kept: list[Path] = []
     covers_log, covers_held = False, held is None

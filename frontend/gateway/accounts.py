@@ -1,26 +1,19 @@
 """Who is who: user ids as text, accounts as 64-bit digests, and the file that leads back.
 
-The file holds one JSON object a line, ``{"account": N, "user_id": "text"}``, and is only ever
-appended to, by the frontend that owns it. A line that says what no frontend writes is passed over.
-An account comes into it by its first accepted order; who is there without one is a guest, and
+The file's lines are those of ``ipc.account_lines``, and only the frontend that owns it appends to
+it. An account comes into it by its first accepted order; who is there without one is a guest, and
 nothing is left of him when he has gone.
 """
 
 import json
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
+from ipc.account_lines import read_accounts
 from ipc.records import account_of
-from ipc.wire.messages import UserId
 
 logger = logging.getLogger("shardbook.frontend")
-
-MAX_LINE_BYTES = 1_024
-"""No line is longer: 40 bytes, a digest of 20, and 64 characters of up to 12 bytes each."""
 
 
 class AccountError(Exception):
@@ -29,16 +22,6 @@ class AccountError(Exception):
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
         self.code = code
-
-
-class AccountLine(msgspec.Struct):
-    """One line of the file."""
-
-    account: int
-    user_id: UserId
-
-
-_decoder = msgspec.json.Decoder(AccountLine)
 
 
 class AccountRegistry:
@@ -153,27 +136,3 @@ class AccountRegistry:
                 self._users[entry.account] = entry.user_id
         if os.fstat(self._file).st_size != self._size:
             os.ftruncate(self._file, self._size)
-
-
-def read_accounts(path: Path, offset: int) -> Iterator[tuple[AccountLine | None, int]]:
-    """Yield the whole lines of a file from an offset on, None for a wrong one, and where they end.
-
-    Raises ``OSError``.
-    """
-    with path.open("rb") as source:
-        source.seek(offset)
-        whole = True
-        while line := source.readline(MAX_LINE_BYTES):
-            offset += len(line)
-            ended = line.endswith(b"\n")
-            if ended:
-                yield _entry(line) if whole else None, offset
-            whole = ended
-
-
-def _entry(line: bytes) -> AccountLine | None:
-    try:
-        entry = _decoder.decode(line)
-        return entry if account_of(entry.user_id) == entry.account else None
-    except (msgspec.DecodeError, UnicodeError):
-        return None

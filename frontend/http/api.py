@@ -8,6 +8,7 @@ from frontend.gateway.keys import Keys
 from frontend.http.candles import Candles
 from frontend.http.errors import ApiError
 from frontend.http.feeds import Feeds
+from frontend.http.history_reads import HistoryReads
 from frontend.http.meter import Meter
 from frontend.http.order_entry import OrderEntry
 from frontend.http.product_state import ProductState
@@ -45,7 +46,8 @@ class Api:
         self.openapi = openapi
         self.docs_page = docs_page
         self.searches = Searches(config.answer_timeout_s)
-        self.trade_reads = TradeReads(state, self.searches, plan.log_dir, config)
+        self.history = HistoryReads(plan)
+        self.trade_reads = TradeReads(state, self.searches, self.history, plan.log_dir, config)
         self.candles = Candles(state, plan.log_dir, config.answer_timeout_s)
         self.feeds = Feeds(state, self.trade_reads.last)
 
@@ -54,6 +56,7 @@ class Api:
         await self.entry.close()
         self.trade_reads.close()
         self.candles.close()
+        self.history.close()
 
     def authenticate(self, headers: list[tuple[bytes, bytes]]) -> str | None:
         """Return the user of a request's key, None where no keys are configured.

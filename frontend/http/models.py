@@ -40,6 +40,8 @@ OrderType = Literal["MARKET", "LIMIT"]
 TimeInForce = Literal["GTC", "IOC", "FOK"]
 Status = Literal["OPEN", "PARTIAL", "FILLED", "CANCELLED", "REJECTED"]
 Numbers = Literal["number", "string"]
+Source = Literal["memory", "sqlite", "memory, sqlite", "memory, log"]
+"""Where an answer comes from, where a history is kept."""
 
 
 def given(written: Raw | UnsetType) -> Raw | UnsetType:
@@ -92,14 +94,16 @@ class OrderQuery(Query, frozen=True):
     user_id: UserId | None = None
 
 
-class OrdersQuery(Query, frozen=True):
-    """Which orders of a user."""
+class OrdersQuery(Query, frozen=True, rename={"from_": "from"}):
+    """Which orders of a user: of entry within ``from`` <= time < ``to`` (ns), newest first."""
 
     user_id: UserId | None = None
     symbol: Word | None = None
     side: Word | None = None
     status: Word | None = None
     limit: Annotated[int, Meta(ge=1)] | None = None
+    from_: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] | None = None
+    to: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] | None = None
 
 
 class CancelQuery(Query, frozen=True):
@@ -291,6 +295,7 @@ class TradesAnswer(Answer, kw_only=True):
     trades: list[TradeView]
     count: int
     next: str | None
+    source: Source | UnsetType = UNSET
 
 
 class WrittenTrades(Answer, kw_only=True):
@@ -299,6 +304,7 @@ class WrittenTrades(Answer, kw_only=True):
     trades: Raw
     count: int
     next: str | None
+    source: Source | UnsetType = UNSET
 
 
 class SymbolView(Struct):
@@ -341,12 +347,22 @@ class CandlesAnswer(Answer, kw_only=True):
     count: int
 
 
+class HistoryHealth(Struct):
+    """How the exporter is, and how far it is behind: ``lag_bytes`` of finished journal."""
+
+    state: str
+    lag_commands: int
+    lag_ms: int
+    lag_bytes: int
+
+
 class HealthAnswer(Answer, kw_only=True):
     """This worker is alive."""
 
     status: Literal["healthy"]
     version: str
     uptime_s: float
+    history: HistoryHealth | UnsetType = UNSET
 
 
 class ReadyAnswer(Answer, kw_only=True):

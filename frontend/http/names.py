@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from frontend.gateway.accounts import read_accounts
+from ipc.account_lines import read_accounts
 from ipc.records import account_of
 
 logger = logging.getLogger("shardbook.http")

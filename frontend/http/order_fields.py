@@ -13,6 +13,7 @@ from frontend.http.models import (
     Number,
     RequestBody,
     Side,
+    Source,
     Status,
     TimeInForce,
     Timestamp,
@@ -79,6 +80,7 @@ class OrderAnswer(Answer, kw_only=True):
     """One order."""
 
     order: OrderView
+    source: Source | UnsetType = UNSET
 
 
 class OrdersAnswer(Answer, kw_only=True):
@@ -86,6 +88,7 @@ class OrdersAnswer(Answer, kw_only=True):
 
     orders: list[OrderView]
     count: int
+    source: Source | UnsetType = UNSET
 
 
 class Words(dict[str | UnsetType, int]):

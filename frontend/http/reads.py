@@ -4,21 +4,26 @@ import time
 from collections.abc import Awaitable, Sequence
 
 import numpy as np
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
+from engine.history.history import ALWAYS_NS, Page, everything
+from engine.roles import HISTORY as HISTORY_ROLE
 from engine.roles import MATCHER
 from frontend.http.api import Api
 from frontend.http.errors import ApiError, broken_rule
+from frontend.http.history_reads import HISTORY, MEMORY
 from frontend.http.market import Market
 from frontend.http.models import (
     BookAnswer,
     BookLevel,
     BookQuery,
     HealthAnswer,
+    HistoryHealth,
     OrderQuery,
     OrdersQuery,
     Query,
     ReadyAnswer,
+    Source,
     SymbolsAnswer,
     SymbolView,
     TopAnswer,
@@ -33,7 +38,7 @@ from frontend.http.request import Request
 from frontend.http.searches import Work
 from frontend.roles import FRONTEND
 from ipc.memory.status import ProcessStatus
-from ipc.records import ORDER
+from ipc.records import ORDER, sequence_of, shard_of
 from ipc.vocabulary import MAX_QUANTITY
 
 READY_WAIT_S = 1.0
@@ -45,21 +50,56 @@ _WAITS = {
 """Counters of a matcher that grow while it is held, and what that means."""
 
 VIEWS_AT_ONCE = 64
+MOST_TIMED = 65_536
+"""Orders in memory that are looked through for those of a time."""
 _CODES = {word: code for code, word in STATUSES.items()}
 _STATUS_RULE = "must be one of " + ", ".join(_CODES)
 
 
-def order(request: Request) -> OrderAnswer:
-    """Show one order, live or ended not long ago."""
+def order(request: Request) -> OrderAnswer | Awaitable[OrderAnswer]:
+    """Show one order, live or ended."""
     state = request.api.state
     query = read_query(OrderQuery, request.query)
-    found = state.order(request.order_id, request.account(query.user_id))
-    view = order_view(state, found, query.numbers == "string")
-    return OrderAnswer(timestamp=time.time_ns(), order=view)
+    account, quoted = request.account(query.user_id), query.numbers == "string"
+    try:
+        found = state.order(request.order_id, account)
+    except ApiError as missing:
+        if not request.api.history.kept:
+            raise
+        return _past_order(request, account, quoted, missing)
+    source: Source | UnsetType = MEMORY if request.api.history.kept else UNSET
+    view = order_view(state, found, quoted)
+    return OrderAnswer(timestamp=time.time_ns(), order=view, source=source)
+
+
+async def _past_order(
+    request: Request, account: int | None, quoted: bool, missing: ApiError
+) -> OrderAnswer:
+    """Return an order that memory does not have. Raises ``missing`` where nobody has it."""
+    api, order_id = request.api, request.order_id
+    if shard_of(order_id) not in api.state.tables:
+        raise missing
+    answer = await api.history.order(request.user_id, order_id)
+    if answer is None:
+        raise ApiError("BUSY", "the history cannot be read now; try again")
+    found, last = answer
+    if not len(found):
+        given = [
+            matcher.counters["order_sequence"]
+            for matcher in _matchers(api)
+            if matcher.number == shard_of(order_id)
+        ]
+        if last < sequence_of(order_id) <= max(given, default=0):
+            raise ApiError("BUSY", "the history has not come to this order yet; try again")
+        raise missing
+    if account is not None and found[0]["account"] != account:
+        raise missing
+    view = order_view(api.state, found[0], quoted)
+    return OrderAnswer(timestamp=time.time_ns(), order=view, source=HISTORY)
 
 
 def orders(request: Request) -> OrdersAnswer | Awaitable[OrdersAnswer]:
-    """Show orders, newest first, live and ended not long ago."""
+    """Show orders, newest first: live and ended not long ago, and where a history is kept all."""
     api = request.api
     query = read_query(OrdersQuery, request.query)
     limit = limited(query.limit, api.config.default_order_limit, api.config.max_order_limit)
@@ -71,28 +111,85 @@ def orders(request: Request) -> OrdersAnswer | Awaitable[OrdersAnswer]:
         status = _CODES.get(query.status.upper()) if query.status.isascii() else None
         if status is None:
             raise broken_rule("status", _STATUS_RULE)
-    searches = [
-        table.search(account, 0 if market is None else market.number, side, status, limit)
+    timed = query.from_ is not None or query.to is not None
+    most = MOST_TIMED if timed else limit
+    searches = {
+        shard: table.search(account, 0 if market is None else market.number, side, status, most)
         for shard, table in api.state.tables.items()
         if market is None or market.shard == shard
-    ]
-    search = _newest_orders(api.state, searches, limit, query.numbers == "string")
-    return api.searches.run(request.user_id, search)
+    }
+    page = Page(
+        everything(searches),
+        limit,
+        None if market is None else market.number,
+        account,
+        query.from_ or 0,
+        ALWAYS_NS if query.to is None else query.to,
+        [] if status is None else [status],
+        side or None,
+    )
+    quoted = query.numbers == "string"
+    search = _newest_orders(list(searches.values()), page)
+    if not api.history.kept:
+        return api.searches.run(request.user_id, _orders_answer(api.state, search, quoted))
+    found = api.searches.run(request.user_id, search)
+    return _with_history(request, found, page, quoted)
 
 
-def _newest_orders(
-    state: ProductState, searches: Sequence[Work[Records]], limit: int, quoted: bool
-) -> Work[OrdersAnswer]:
+def _newest_orders(searches: Sequence[Work[Records]], page: Page) -> Work[Records]:
     """Return the newest orders that searches of tables find, in pieces of a search."""
     found = [np.empty(0, ORDER)]
     for search in searches:
         found.append((yield from search))  # noqa: PERF401
-    newest = newest_first(np.concatenate(found), "created_ns")[:limit]
+    newest = newest_first(np.concatenate(found), "created_ns")
+    times = newest["created_ns"]
+    return newest[(times >= page.from_ns) & (times < page.to_ns)][: page.limit]
+
+
+def _orders_answer(
+    state: ProductState,
+    search: Work[Records],
+    quoted: bool,
+    source: Source | UnsetType = UNSET,
+) -> Work[OrdersAnswer]:
+    """Return the answer with what a search finds, in pieces of a search."""
+    newest = yield from search
     views: list[OrderView] = []
     for first in range(0, len(newest), VIEWS_AT_ONCE):
         views += order_views(state, newest[first : first + VIEWS_AT_ONCE], quoted)
         yield
-    return OrdersAnswer(timestamp=time.time_ns(), orders=views, count=len(views))
+    return OrdersAnswer(timestamp=time.time_ns(), orders=views, count=len(views), source=source)
+
+
+async def _with_history(
+    request: Request, found: Records | Awaitable[Records], page: Page, quoted: bool
+) -> OrdersAnswer:
+    """Return what memory has of a page, and what the history has beside that."""
+    api = request.api
+    newest = found if isinstance(found, np.ndarray) else await found
+    past = await api.history.orders(request.user_id, page)
+    source: Source = MEMORY if past is None else "memory, sqlite"
+
+    def joined() -> Work[Records]:
+        yield
+        return newest if past is None else _joined(api.state, newest, past, page)
+
+    work = _orders_answer(api.state, joined(), quoted, source)
+    answer = api.searches.run(request.user_id, work)
+    return answer if isinstance(answer, OrdersAnswer) else await answer
+
+
+def _joined(state: ProductState, newest: Records, past: Records, page: Page) -> Records:
+    """Return a page of what memory has and what the history has, each order once, as it is now."""
+    past = past[~np.isin(past["order_id"], newest["order_id"])]
+    # Memory may show one otherwise by now, which the history has not come to: that counts.
+    current = [state.tables[shard_of(i)].get(i) for i in past["order_id"].tolist()]
+    for place, order in enumerate(current):
+        if order is not None:
+            past[place] = order
+    if page.statuses:
+        past = past[np.isin(past["ord_status"], list(page.statuses))]
+    return newest_first(np.concatenate((newest, past)), "created_ns")[: page.limit]
 
 
 def book(request: Request) -> BookAnswer:
@@ -153,8 +250,20 @@ def health(request: Request) -> HealthAnswer:
     api = request.api
     uptime_s = round(time.monotonic() - api.started, 3)
     return HealthAnswer(
-        timestamp=time.time_ns(), status="healthy", version=api.version, uptime_s=uptime_s
+        timestamp=time.time_ns(),
+        status="healthy",
+        version=api.version,
+        uptime_s=uptime_s,
+        history=_history_health(api),
     )
+
+
+def _history_health(api: Api) -> HistoryHealth | UnsetType:
+    if not api.history.kept:
+        return UNSET
+    [exporter] = [p for p in api.state.page.processes() if p.role == HISTORY_ROLE.name]
+    lags = (exporter.counters[name] for name in ("lag_commands", "lag_ms", "lag_bytes"))
+    return HistoryHealth(exporter.state, *lags)
 
 
 async def ready(request: Request) -> ReadyAnswer:

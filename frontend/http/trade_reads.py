@@ -17,23 +17,25 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from engine.config import HttpSection
+from engine.history.history import ALWAYS_NS, Page
 from engine.trade_log.history import BackwardLog, trades_of
 from engine.trade_log.lines import LineFormatter, LoggedTrade
 from engine.trade_log.reader import Position
 from engine.trade_log.segments import TradeLogError
 from frontend.http.errors import ApiError, broken_rule
+from frontend.http.history_reads import MEMORY, HistoryReads
 from frontend.http.market import Market
-from frontend.http.models import TradesQuery, TradeView, WrittenTrades
+from frontend.http.models import Source, TradesQuery, TradeView, WrittenTrades
 from frontend.http.product_state import ProductState, Records, newest_first
 from frontend.http.queries import limited, read_query
 from frontend.http.searches import Searches, ThreadedSearches, Work
 from frontend.http.trade_rings import first_at, from_ring
 from frontend.past_trades import PastTrades
 from ipc.memory.ring import RingReader
-from ipc.records import SEQUENCE_BITS, TRADE, sequence_of, shard_of
+from ipc.records import SEQUENCE_BITS, TRADE, make_id, sequence_of, shard_of
 from ipc.vocabulary import Side
 
 logger = logging.getLogger("shardbook.http")
@@ -62,11 +64,16 @@ class _Written(msgspec.Struct, frozen=True):
     trades: Raw
     count: int
     next: str | None
+    source: Source | UnsetType = UNSET
 
     def answer(self) -> WrittenTrades:
         """Return it, as of now."""
         return WrittenTrades(
-            timestamp=time.time_ns(), trades=self.trades, count=self.count, next=self.next
+            timestamp=time.time_ns(),
+            trades=self.trades,
+            count=self.count,
+            next=self.next,
+            source=self.source,
         )
 
 
@@ -75,9 +82,15 @@ class TradeReads:
     each."""
 
     def __init__(
-        self, state: ProductState, searches: Searches, log_dir: Path, config: HttpSection
+        self,
+        state: ProductState,
+        searches: Searches,
+        history: HistoryReads,
+        log_dir: Path,
+        config: HttpSection,
     ) -> None:
         self._state = state
+        self._history = history
         self._searches = searches
         self._config = config
         self._log = BackwardLog(log_dir)
@@ -128,12 +141,45 @@ class TradeReads:
         if count < limit:
             if not self._nothing_older(query, below):
                 rest = query, market, _Page(below, page.position), limit - count, quoted
+                if self._history.kept and page.position is None:
+                    return self._with_history(written, count, who, *rest)
                 search = self._older(*rest)
                 return self._with_older(written, count, search, who)
             cursor = None
-        found = _Written(published, _joined(written), count, cursor)
+        source: Source | UnsetType = MEMORY if self._history.kept else UNSET
+        found = _Written(published, _joined(written), count, cursor, source)
         self._remember(asked_for, found)
         return found.answer()
+
+    async def _with_history(
+        self,
+        written: list[bytes],
+        count: int,
+        who: str | None,
+        query: TradesQuery,
+        market: Market | None,
+        page: _Page,
+        limit: int,
+        quoted: bool,
+    ) -> WrittenTrades:
+        """Return an answer to which the history has something to add, or else the log."""
+        rings, below = self._state.rings, dict(page.below)
+        wanted = Page(
+            {shard: make_id(shard, 0) + min(n, 1 << SEQUENCE_BITS) for shard, n in below.items()},
+            limit,
+            None if market is None else market.number,
+            from_ns=query.from_ or 0,
+            to_ns=ALWAYS_NS if query.to is None else query.to,
+        )
+        needed = {shard: min(n - 1, rings[shard].published) for shard, n in below.items()}
+        older = await self._history.trades(who, wanted, needed)
+        if older is None:
+            search = self._older(query, market, page, limit, quoted)
+            return await self._with_older(written, count, search, who)
+        _lower(below, older)
+        cursor = _cursor(below, None) if len(older) == limit else None
+        written += self._written(older, quoted)
+        return _Written([], _joined(written), count + len(older), cursor, "memory, sqlite").answer()
 
     async def _with_older(
         self,
@@ -151,7 +197,8 @@ class TradeReads:
                 "BUSY", "the trade log cannot be read now; its error is logged"
             ) from None
         written += [_encode(view) for view in older]
-        return _Written([], _joined(written), count + len(older), cursor).answer()
+        source: Source | UnsetType = "memory, log" if self._history.kept else UNSET
+        return _Written([], _joined(written), count + len(older), cursor, source).answer()
 
     async def last(self, market: Market) -> Records:
         """Return the last trade (TRADE) of a symbol, or none. Raises as ``PastTrades`` does."""

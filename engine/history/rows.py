@@ -1,0 +1,218 @@
+"""What a shard's commands come to as rows: one an order with its newest state, one a trade.
+
+Rows are integers only: ticks, lots, nanoseconds, codes of ``ipc.vocabulary``; 0 means "none". All
+fields are 64 bits wide and signed, so that an array of rows is a matrix without a conversion;
+accounts, which use all 64 bits, are the same bits there.
+
+An order's average price is kept exactly, as what was paid: the sum of price * quantity of its
+trades, ``value_high * 2**62 + value_low``. A row has that of its own batch, for a destination adds
+it to what it has.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.books.contract import Records
+from engine.shard.follower import Followed
+from ipc.records import ORDER, REPORT, TRADE
+from ipc.vocabulary import ExecType, Liquidity, OrdStatus, Side
+
+Matrix = npt.NDArray[np.int64]
+
+ORDER_ROW = np.dtype(
+    [
+        (name, "<i8")
+        for name in (
+            "order_id",
+            "account",
+            "client_order_id",
+            "symbol",
+            "side",
+            "order_type",
+            "time_in_force",
+            "flags",
+            "price",
+            "quantity",
+            "filled",
+            "value_high",
+            "value_low",
+            "status",
+            "reason",
+            "created_ns",  # 0: not known
+            "updated_ns",
+        )
+    ]
+)
+"""One order: where it stands, and what it has paid since the row before."""
+
+TRADE_ROW = np.dtype(
+    [
+        (name, "<i8")
+        for name in (
+            "trade_id",
+            "symbol",
+            "timestamp_ns",
+            "price",
+            "quantity",
+            "buy_order_id",
+            "sell_order_id",
+            "buyer",  # accounts; 0: not known
+            "seller",
+            "taker_side",
+        )
+    ]
+)
+"""One trade."""
+
+VALUE_BITS = 62
+"""Of ``value_low``: two of them are added without leaving 64 bits."""
+_VALUE_MASK = (1 << VALUE_BITS) - 1
+_OF_ORDERS = (ExecType.NEW, ExecType.CANCELED, ExecType.REPLACED, ExecType.TRADE)
+
+
+class Rows(NamedTuple):
+    """What some commands of a shard came to."""
+
+    orders: Records
+    """ORDER_ROW, one an order, by order_id."""
+    trades: Records
+    """TRADE_ROW, by trade_id."""
+    reports: Records
+    """REPORT, as the shard's report ring counts them."""
+    first_report: int
+    """The number of the first report."""
+
+
+def rows_of(batches: Sequence[Followed]) -> Rows:
+    """Return the rows of batches that follow each other; there is one at least."""
+    reports = _joined([batch.reports for batch in batches], REPORT)
+    trades = _joined([batch.trades for batch in batches], TRADE)
+    return Rows(order_rows(reports), trade_rows(trades, reports), reports, batches[0].first_report)
+
+
+def order_rows(reports: Records) -> Records:
+    """Return a row for every order that reports (REPORT) speak of, by order_id."""
+    places = np.flatnonzero(np.isin(reports["exec_type"], _OF_ORDERS))
+    ids = reports["order_id"][places]
+    by_order = np.argsort(ids, kind="stable")
+    places, ids = places[by_order], ids[by_order]
+    firsts = np.flatnonzero(np.concatenate(([True], ids[1:] != ids[:-1]))) if len(ids) else ids
+    firsts = firsts.astype(np.intp)
+    lasts = np.append(firsts[1:], len(ids)) - 1
+    newest = places[lasts] if len(ids) else places
+    rows = np.zeros(len(firsts), ORDER_ROW)
+    for name, source in _SOURCES.items():
+        rows[name] = reports[source][newest]
+    if not len(rows):
+        return rows
+    oldest = places[firsts]
+    is_new = reports["exec_type"][oldest] == ExecType.NEW
+    rows["created_ns"] = np.where(is_new, reports["timestamp_ns"][oldest], 0)
+    canceled = reports["exec_type"][newest] == ExecType.CANCELED
+    rows["reason"] = np.where(canceled, reports["reason"][newest], 0)
+    traded = reports["trade_id"][places] != 0
+    prices = np.where(traded, reports["last_price"][places], 0)
+    quantities = np.where(traded, reports["last_qty"][places], 0)
+    rows["value_high"], rows["value_low"] = values(prices, quantities, firsts)
+    return rows
+
+
+_SOURCES = {
+    "order_id": "order_id",
+    "account": "account",
+    "client_order_id": "client_order_id",
+    "symbol": "symbol",
+    "side": "side",
+    "order_type": "order_type",
+    "time_in_force": "time_in_force",
+    "flags": "flags",
+    "price": "price",
+    "quantity": "quantity",
+    "filled": "cum_qty",
+    "status": "ord_status",
+    "updated_ns": "timestamp_ns",
+}
+"""Fields of ORDER_ROW that are those of the order's newest report."""
+
+
+def values(
+    prices: npt.NDArray[Any], quantities: npt.NDArray[Any], firsts: npt.NDArray[np.intp]
+) -> tuple[Matrix, Matrix]:
+    """Return the sums of price * quantity of groups, whose first places are given: high, low.
+
+    A group's quantities together are those of one order, below 2**44.
+    """
+    lots = np.add.reduceat(quantities.astype(np.int64), firsts)
+    highest = int(prices.max())
+    if highest * int(lots.max()) <= _VALUE_MASK:
+        low = np.add.reduceat(prices.astype(np.int64) * quantities.astype(np.int64), firsts)
+        return np.zeros(len(low), np.int64), low
+    exact = prices.astype(object) * quantities.astype(object)
+    sums = np.add.reduceat(exact, firsts)
+    high = np.array([int(value) >> VALUE_BITS for value in sums], np.int64)
+    return high, np.array([int(value) & _VALUE_MASK for value in sums], np.int64)
+
+
+def trade_rows(trades: Records, reports: Records) -> Records:
+    """Return a row for each trade (TRADE); ``reports`` are all that came with them.
+
+    Each trade has two reports, the taker's and then the maker's.
+    """
+    rows = np.zeros(len(trades), TRADE_ROW)
+    for name in TRADE_ROW.names or ():
+        if name not in ("buyer", "seller"):
+            rows[name] = trades[name]
+    fills = np.flatnonzero(reports["exec_type"] == ExecType.TRADE)
+    accounts = reports["account"][fills].view(np.int64)
+    takers, makers = accounts[0::2], accounts[1::2]
+    if len(fills) != 2 * len(trades) or np.any(
+        reports["liquidity"][fills[1::2]] != Liquidity.MAKER
+    ):
+        raise ValueError(f"{len(trades)} trades came with {len(fills)} reports on trades")
+    bought = trades["taker_side"] == Side.BUY
+    rows["buyer"] = np.where(bought, takers, makers)
+    rows["seller"] = np.where(bought, makers, takers)
+    return rows
+
+
+def as_orders(rows: Records) -> Records:
+    """Return orders (ORDER_ROW) as an order table shows them (ORDER).
+
+    Where an order was lost sight of, it is shown as cancelled for no reason.
+    """
+    orders = np.zeros(len(rows), ORDER)
+    for name in _SAME:
+        orders[name] = rows[name]
+    orders["cum_qty"] = rows["filled"]
+    is_open = np.isin(rows["status"], (OrdStatus.NEW, OrdStatus.PARTIALLY_FILLED))
+    orders["leaves_qty"] = np.where(is_open, rows["quantity"] - rows["filled"], 0)
+    orders["ord_status"] = np.where(rows["status"] < 0, OrdStatus.CANCELED, rows["status"])
+    return orders
+
+
+def as_trades(rows: Records) -> Records:
+    """Return trades (TRADE_ROW) as rings have them (TRADE), but for the taker's command."""
+    trades = np.zeros(len(rows), TRADE)
+    for name in TRADE_ROW.names or ():
+        if name not in ("buyer", "seller"):
+            trades[name] = rows[name]
+    return trades
+
+
+_SAME = tuple(name for name in ORDER_ROW.names or () if name in (ORDER.names or ()))
+
+
+def matrix_of(rows: Records) -> Matrix:
+    """Return rows as a matrix: a line a row, a column a field."""
+    columns = len(rows.dtype.names or ())
+    return np.ascontiguousarray(rows).view(np.int64).reshape(-1, columns)
+
+
+def _joined(parts: list[Records], dtype: np.dtype[np.void]) -> Records:
+    """Return records one after the other; as bytes, for numpy copies their fields one by one."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.frombuffer(b"".join(part.tobytes() for part in parts), dtype)

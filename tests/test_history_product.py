@@ -1,0 +1,132 @@
+"""History of a running product: written beside it, killed, at its end, and told of."""
+
+import csv
+import io
+import json
+import os
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.history.destination import AwayError
+from engine.history.sqlite_reader import SqliteHistory
+from engine.plan import Plan
+from frontend.cli import main
+from frontend.client import Client
+from tests.product import until
+from tests.test_serve import Served, logged, served
+
+HISTORY = "[history]\nsqlite = true\n"
+KILLS = int(os.environ.get("SHARDBOOK_EXPORTER_KILLS", "3"))
+
+
+def trade(client: Client, count: int) -> None:
+    """Have as many trades with oneself in each of the first two symbols."""
+    for _ in range(count):
+        for symbol in ("AA", "BB"):
+            client.submit(symbol, "sell", 1, "1.00")
+            client.submit(symbol, "buy", 1, "1.00")
+
+
+def positions(plan: Plan) -> dict[int, tuple[int, int]]:
+    """Return the last order and trade of each shard that the history has."""
+    try:
+        found = SqliteHistory(plan.history_path).cursors()
+    except AwayError:
+        return {}
+    return {shard: (cursor.orders, cursor.trades) for shard, cursor in found.items()}
+
+
+def run(capsys: pytest.CaptureFixture[str], serving: Served, *arguments: str) -> tuple[int, str]:
+    capsys.readouterr()
+    code = main(["history", *arguments, "--config", str(serving.config)])
+    return code, capsys.readouterr().out
+
+
+@pytest.fixture
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("s")
+
+
+@pytest.fixture
+def serving(directory: Path) -> Iterator[Served]:
+    with served(directory, HISTORY) as found:
+        yield found
+
+
+def test_what_happens_stands_in_the_history_while_the_product_runs(
+    serving: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = serving.plan
+    with Client(plan.addresses()[0], "alice") as client:
+        trade(client, 5)
+        resting = client.submit("AA", "buy", 7, "0.99").order_id
+    until(lambda: positions(plan) == {0: (11, 5), 1: (10, 5)})
+    until(lambda: serving.member("history").counters["trades"] == 10)
+    assert serving.member("history").counters["lag_commands"] == 0
+    until(lambda: "alice" in run(capsys, serving, "query", "orders", "--json")[1])
+    code, out = run(
+        capsys, serving, "query", "orders", "--user", "alice", "--symbol", "AA", "--json"
+    )
+    orders = [json.loads(line) for line in out.splitlines()]
+    assert (code, len(orders), orders[0]["order_id"]) == (0, 11, resting)
+    assert (orders[0]["status"], orders[0]["price"], orders[0]["filled"]) == ("OPEN", 0.99, 0)
+    assert {order["status"] for order in orders[1:]} == {"FILLED"}
+    assert {order["user_id"] for order in orders} == {"alice"}
+    assert {order["average_price"] for order in orders[1:]} == {1}
+    code, out = run(capsys, serving, "query", "trades", "--limit", "3", "--csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["price"] for row in rows] == ["1.00"] * 3
+    assert {row["buyer"] for row in rows} == {"alice"}
+    code, out = run(capsys, serving, "verify")
+    assert (code, out.splitlines()[-1]) == (0, "no difference")
+    code, out = run(capsys, serving, "status")
+    assert "shard 0: up to command" in out
+
+
+def test_a_killed_exporter_comes_back_and_misses_nothing(
+    serving: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seed = int(os.environ.get("SHARDBOOK_EXPORTER_SEED", random.randrange(1 << 30)))
+    print(f"SHARDBOOK_EXPORTER_SEED={seed} (kills: SHARDBOOK_EXPORTER_KILLS)")
+    chance, plan, done = random.Random(seed), serving.plan, 0
+    with Client(plan.addresses()[0], "alice") as client:
+        for _ in range(KILLS):
+            pid = serving.member("history").pid
+            count = chance.randrange(1, 40)
+            trade(client, count)
+            os.kill(pid, signal.SIGKILL)
+            trade(client, count)
+            done += 2 * count
+            until(lambda pid=pid: serving.member("history").pid not in (0, pid))  # type: ignore[misc]
+    until(lambda: positions(plan) == {0: (2 * done, done), 1: (2 * done, done)})
+    assert run(capsys, serving, "verify")[0] == 0
+
+
+def test_at_its_end_all_is_in_the_history(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        served(directory, HISTORY) as serving,
+        Client(serving.plan.addresses()[0], "alice") as client,
+    ):
+        trade(client, 200)
+    assert serving.process.returncode == 0
+    assert positions(serving.plan) == {0: (400, 200), 1: (400, 200)}
+    assert len(logged(serving.plan)) == 400
+    assert run(capsys, serving, "verify")[0] == 0
+
+
+def test_an_exporter_that_cannot_go_on_leaves_the_product_alone(directory: Path) -> None:
+    (directory / "data").mkdir()
+    (directory / "data" / "history.sqlite").write_bytes(b"no database" * 1_000)
+    serving = Served(directory, HISTORY)
+    try:
+        line = serving.until("history.sqlite")
+        assert "file is not a database" in line
+    finally:
+        serving.process.send_signal(signal.SIGTERM)
+        serving.end()

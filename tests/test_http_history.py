@@ -1,0 +1,119 @@
+"""Orders over REST that memory has forgotten: they go on in the history, without a seam."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from engine.history.sqlite_reader import SqliteHistory
+from engine.plan import Plan
+from frontend.client import Client
+from tests.http import API, Http
+from tests.product import make_config, running, until
+from tests.test_history_product import trade
+
+SECTIONS = '[history]\nsqlite = true\n[http]\naddress = "127.0.0.1:0"\n'
+TRADES = 45
+"""Of each symbol, with twice as many orders: far more than memory keeps."""
+
+
+@pytest.fixture(scope="module")
+def plan() -> Iterator[Plan]:
+    with running(
+        make_config(2, 2, SECTIONS, engine="ended_orders = 4\nring_trades = 16\n")
+    ) as found:
+        with Client(found.addresses()[0], "alice") as client:
+            trade(client, TRADES)
+            client.submit("AA", "buy", 7, "0.50")
+        until(lambda: known(found) == {90, 91})
+        yield found
+
+
+def known(plan: Plan) -> set[int]:
+    """Return the last order of each shard that the history has."""
+    with closing(SqliteHistory(plan.history_path)) as history:
+        return {cursor.orders for cursor in history.cursors().values()}
+
+
+def test_an_order_that_memory_has_forgotten_is_in_the_history(plan: Plan) -> None:
+    with Http(plan) as http:
+        newest = http.get(f"{API}/orders?user_id=alice&symbol=AA&limit=1")["orders"][0]
+        found = http.get(f"{API}/orders/{newest['order_id']}?user_id=alice")
+        assert (found["source"], found["order"]) == ("memory", newest)
+        old = http.get(f"{API}/orders/1?user_id=alice")
+        assert old["source"] == "sqlite"
+        order = old["order"]
+        assert (order["order_id"], order["status"], order["price"]) == (1, "FILLED", 1)
+        assert (order["user_id"], order["side"], order["symbol"]) == ("alice", "SELL", "AA")
+        assert (order["filled_quantity"], order["remaining_quantity"]) == (1, 0)
+        for path in ("1?user_id=bob", "92?user_id=alice", f"{1 << 50}?user_id=alice"):
+            assert http.call("GET", f"{API}/orders/{path}").code == "ORDER_NOT_FOUND"
+
+
+def test_a_user_sees_each_order_once_the_newest_first(plan: Plan) -> None:
+    with Http(plan) as http:
+        answer = http.get(f"{API}/orders?user_id=alice&symbol=AA")
+        ids = [order["order_id"] for order in answer["orders"]]
+        assert (ids, answer["source"]) == (list(range(91, 0, -1)), "memory, sqlite")
+        both = http.get(f"{API}/orders?user_id=alice&limit=500")["orders"]
+        assert len({order["order_id"] for order in both}) == len(both) == 181
+        times = [order["timestamp"] for order in both]
+        assert times == sorted(times, reverse=True)
+        is_open = http.get(f"{API}/orders?user_id=alice&status=open")
+        assert [order["order_id"] for order in is_open["orders"]] == [91]
+        sells = http.get(f"{API}/orders?user_id=alice&side=sell&symbol=BB")["orders"]
+        assert len(sells) == 45
+        assert {order["side"] for order in sells} == {"SELL"}
+        middle = answer["orders"][30]["timestamp"]
+        older = http.get(f"{API}/orders?user_id=alice&symbol=AA&to={middle}")["orders"]
+        newer = http.get(f"{API}/orders?user_id=alice&symbol=AA&from={middle}")["orders"]
+        assert newer + older == answer["orders"]
+        assert older[0]["timestamp"] < middle <= newer[-1]["timestamp"]
+        assert http.get(f"{API}/orders?user_id=bob")["orders"] == []
+
+
+def test_trades_go_on_in_the_history_page_by_page(plan: Plan) -> None:
+    with Http(plan) as http:
+        for symbol, first in (("symbol=AA&", 45), ("", 90)):
+            found, path = [], f"{API}/trades?{symbol}limit=7"
+            answer = http.get(path)
+            assert (answer["source"], answer["count"]) == ("memory", 7)
+            found += answer["trades"]
+            while answer["next"] is not None and len(found) <= first:
+                answer = http.get(f"{path}&cursor={answer['next']}")
+                found += answer["trades"]
+            assert answer["source"] == "memory, sqlite"
+            assert len({trade["trade_id"] for trade in found}) == len(found) == first
+            times = [trade["timestamp"] for trade in found]
+            assert times == sorted(times, reverse=True)
+        middle = found[50]["timestamp"]
+        older = http.get(f"{API}/trades?limit=100&to={middle}")
+        assert older["trades"] == [trade for trade in found if trade["timestamp"] < middle]
+
+
+def test_how_far_the_history_is_behind_is_told(plan: Plan) -> None:
+    with Http(plan) as http:
+        caught_up = {"state": "ready", "lag_commands": 0, "lag_ms": 0, "lag_bytes": 0}
+        until(lambda: http.get("/health")["history"] == caught_up)
+        assert b"shardbook_history_lag_commands" in http.call("GET", "/metrics").raw
+
+
+def test_where_the_history_is_away_the_others_answer_and_say_so() -> None:
+    small = "ended_orders = 4\nring_trades = 16\n"
+    with running(make_config(1, 1, SECTIONS, engine=small)) as plan, Http(plan) as http:
+        with Client(plan.addresses()[0], "alice") as client:
+            for _ in range(TRADES):
+                client.submit("AA", "sell", 1, "1.00")
+                client.submit("AA", "buy", 1, "1.00")
+        until(lambda: known(plan) == {90})
+        aside = plan.history_path.with_suffix(".aside")
+        plan.history_path.rename(aside)
+        assert http.call("GET", f"{API}/orders/1?user_id=alice").code == "BUSY"
+        orders = http.get(f"{API}/orders?user_id=alice")
+        assert orders["source"] == "memory"
+        assert 4 <= orders["count"] < 90
+        trades = http.get(f"{API}/trades")
+        assert (trades["source"], trades["count"]) == ("memory, log", TRADES)
+        aside.rename(plan.history_path)
+        assert http.get(f"{API}/orders/1?user_id=alice")["source"] == "sqlite"
+        assert http.get(f"{API}/orders?user_id=alice")["count"] == 90
