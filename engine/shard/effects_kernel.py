@@ -52,7 +52,7 @@ CONTEXT = np.dtype(
             "report_count",
             "trade_count",
             "shown",  # reports that are
-            "numbered",  # reports that have their number
+            "numbered",  # reports that have their number though they are not shown
             "symbol_count",  # of those that reports have touched
             "small_outbox",  # the link whose outbox has to grow
             "book",
@@ -124,19 +124,26 @@ _REASONS = SLOT_WORDS - FIRST_REJECT
 
 
 class Views(NamedTuple):
-    """The arrays that a CONTEXT names, for what is done for each report."""
+    """What a CONTEXT names, and does not change while reports are shown; what does, is in there."""
 
     context: Any
     reports: Any
     report_bytes: Any
     numbering: Any
+    base: Any
+    factor: Any
+    most_known: Any
+    """How many accounts find a place before there must be more."""
+    numbered: Any
     numbered_accounts: Any
     sequences: Any
     entries: Any
     cells: Any
     accounts: Any
     words: Any
+    reserved: Any
     rows: Any
+    row_mask: Any
     row: Any
     """Where in the ring, but for its size, report 0 would be."""
     seen: Any
@@ -157,13 +164,19 @@ def views_of(context: Any, stop: Any, row: Any) -> Any:
         array_at(c.reports, stop, REPORT),
         array_at(c.reports, stop * _ROW, np.uint8),
         numbering,
+        n.base,
+        n.factor,
+        np.int64(n.slots // np.uint64(2)),
+        np.int64(c.numbered),
         array_at(n.accounts, np.int64(n.slots), np.uint64),
         array_at(n.sequences, np.int64(n.slots), np.uint64),
         array_at(c.entries, np.int64(c.entry_count), TABLE_ENTRY),
         array_at(c.cells, np.int64(c.cell_count), np.uint64),
         array_at(c.accounts, np.int64(c.entry_count), np.uint64),
         array_at(c.words, np.int64(c.word_count), np.uint64),
+        np.int64(c.reserved),
         array_at(c.ring_rows, np.int64(c.ring) * _ROW, np.uint8),
+        c.ring - _ONE,
         row,
         array_at(c.seen, np.int64(c.symbol_limit), np.int64),
         array_at(c.symbols, np.int64(c.symbol_capacity), np.int64),
@@ -200,31 +213,31 @@ def publish_trades(c: Any, timestamp_ns: Any) -> int:
 
 @inlined
 def number(v: Views, index: Any) -> int:
-    """Return MORE_ACCOUNTS where its account finds no place; done once, even if others stop."""
-    c, n = v.context[0], v.numbering[0]
-    if np.uint64(index) < c.numbered:
+    """Return MORE_ACCOUNTS where its account finds no place; not again where the next stopped."""
+    if index < v.numbered:
         return DONE
-    room: Any = np.int64(n.slots // np.uint64(2)) - np.int64(n.known)
-    new = number_report(v.reports[index], n.base, n.factor, v.numbered_accounts, v.sequences, room)
+    n = v.numbering[0]
+    room: Any = v.most_known - np.int64(n.known)
+    new = number_report(v.reports[index], v.base, v.factor, v.numbered_accounts, v.sequences, room)
     if new < 0:
         return MORE_ACCOUNTS
-    n.known += np.uint64(new)
-    c.numbered = np.uint64(index + 1)
+    if new > 0:
+        n.known += np.uint64(new)
     return DONE
 
 
 @inlined
 def enter_orders(v: Views, index: Any) -> int:
     """Return MORE_SLOTS where its order finds no place."""
-    reserved: Any = np.int64(v.context[0].reserved)
-    if apply_report(v.entries, v.cells, v.accounts, v.words, reserved, v.reports[index]):
+    if apply_report(v.entries, v.cells, v.accounts, v.words, v.reserved, v.reports[index]):
         return DONE
+    v.context[0].numbered = np.uint64(index + 1)
     return MORE_SLOTS
 
 
 @inlined
 def publish_reports(v: Views, index: Any) -> int:
-    row = np.int64((v.row + np.uint64(index)) & (v.context[0].ring - _ONE))
+    row = np.int64((v.row + np.uint64(index)) & v.row_mask)
     copy_bytes(v.rows, row * _ROW, v.report_bytes, index * _ROW, _ROW)
     return DONE
 
@@ -234,7 +247,8 @@ def summarise(v: Views, index: Any) -> int:
     c = v.context[0]
     known: Any = np.int64(c.symbol_count)
     found = summarise_report(v.reports[index], v.seen, v.symbols, v.rejects, known)
-    c.symbol_count = np.uint64(found)
+    if found != known:
+        c.symbol_count = np.uint64(found)
     return DONE
 
 
@@ -335,9 +349,13 @@ def _one_after_the_other(twins: list[Any]) -> Any:
 def _of(stage: Stage) -> Any:
     """Return the effects of a stage, in the order of the list.
 
-    Raises KeyError where an effect has no compiled twin.
+    Raises TypeError where an effect has no compiled twin.
     """
-    return _one_after_the_other([TWINS[effect] for effect in effects_of(stage)])
+    listed = effects_of(stage)
+    for effect in listed:
+        if effect not in TWINS:
+            raise TypeError(f"{effect.__module__}.{effect.__name__} has no compiled twin")
+    return _one_after_the_other([TWINS[effect] for effect in listed])
 
 
 carry_out_trades, _carry_out_report, carry_out_round = map(
