@@ -14,7 +14,6 @@ is the median of each pair of rounds' own.
 import argparse
 import contextlib
 import multiprocessing
-import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -160,7 +159,7 @@ def main() -> None:
             found, cpu = one.end()
             lags.append(found)
             spent.append(cpu / max(1, len(found)))
-    print(f"machine: {machine()}, load {os.getloadavg()[0]:.1f}")
+    print(f"machine: {machine()}")
     print(f"versions: {versions('numpy', 'numba', 'msgspec', 'uvloop')}")
     print(f"workload: {options.rate} commands/s, {options.seconds} s, {options.rounds} rounds each")
     ratios = [b / a for a, b in zip(without, with_one, strict=True)]
