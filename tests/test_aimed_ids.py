@@ -124,7 +124,7 @@ def test_the_secret_decides_places_and_nothing_that_shows() -> None:
 def longest_probe(counters: AccountSequences) -> int:
     places = np.flatnonzero(counters.accounts)
     slots = len(counters.accounts)
-    homes = [place_of(int(counters.accounts[p]), int(counters._factor), slots) for p in places]
+    homes = [place_of(int(counters.accounts[p]), int(counters.factor), slots) for p in places]
     return max(int(place - home) % slots for place, home in zip(places, homes, strict=True))
 
 
@@ -138,7 +138,7 @@ def test_accounts_of_the_same_low_bits_are_found_at_once() -> None:
 
 def test_accounts_that_share_a_place_get_others() -> None:
     counters = AccountSequences(0, SECRET)
-    factor, slots = int(counters._factor), len(counters.accounts)
+    factor, slots = int(counters.factor), len(counters.accounts)
     inverse = pow(factor, -1, 1 << 64)
     accounts = [((5 << 54) + n) * inverse % (1 << 64) for n in range(300)]
     assert {place_of(account, factor, slots) for account in accounts} == {5}

@@ -9,19 +9,24 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from msgspec import json
 
 from bench.fuzz_files import run
+from engine.books.id_memory import forgotten_before
 from engine.journal.format import JournalError
 from engine.journal.reader import segments_of
 from engine.journal.snapshot import MAGIC, encode, read_snapshot, snapshots_of
 from engine.plan import Plan
 from engine.printable import printable
+from engine.shard.snapshotter import take_snapshot
 from engine.trade_log.segments import compressed_path
 from engine.verify import verify
+from ipc.records import make_id
 from tests.hostile_files import product_files
+from tests.kept import commands_for, plan_of, write_journal
 
 WAIT_S = 100
 MOST_BYTES = 400 << 20
@@ -92,6 +97,34 @@ def test_records_that_no_book_can_have_together_are_refused(
     object.__setattr__(snapshot, section, change(getattr(snapshot, section)))
     write(path, snapshot)
     with pytest.raises(JournalError, match=f"{path.name}: byte .*{section}: "):
+        read_snapshot(path)
+
+
+@pytest.mark.parametrize("bound", ["kept_ids", "account_ids"])
+def test_more_kept_ids_than_a_book_keeps_are_refused(tmp_path: Path, bound: str) -> None:
+    """In a file that is right but for that: as many as there is room for are taken."""
+    plan = plan_of(tmp_path, engine="recent_orders = 64\naccount_ids = 60\nkept_ids = 80")
+    write_journal(plan, commands_for(plan, 1_200, accounts=8))
+    take_snapshot(plan, 0)
+    path = snapshots_of(plan.journal_dir(0))[0]
+    snapshot = read_snapshot(path)
+    forgotten = make_id(0, forgotten_before(snapshot.counters.order_sequence, 64))
+    kept = snapshot.recent[snapshot.recent["order_id"] <= forgotten]
+    of_each = np.unique(kept["account"], return_counts=True)[1]
+    most = len(kept) if bound == "kept_ids" else int(of_each.max())
+    assert most > 1, "too few to try it"
+    said = {
+        "kept_ids": f"order_id = .*is one of {most} that are kept, more than {most - 1}",
+        "account_ids": f"account = .*has more kept than {most - 1}",
+    }
+    config = snapshot.shard_config
+    for count in (most, most - 1):
+        changed = msgspec.structs.replace(config, **{bound: count})
+        object.__setattr__(snapshot, "shard_config", changed)
+        write(path, snapshot)
+        if count == most:
+            assert len(read_snapshot(path).recent) == len(snapshot.recent)
+    with pytest.raises(JournalError, match=rf"{path.name}: byte \d+: recent: {said[bound]}"):
         read_snapshot(path)
 
 

@@ -1,4 +1,4 @@
-"""A round in one compiled call: tells ``engine.shard.pipeline_kernel`` where everything is, and
+"""A round in one compiled call: tells ``engine.shard.effects_kernel`` where everything is, and
 lets grow
 whatever holds it up."""
 
@@ -13,8 +13,8 @@ from engine.books.contract import BookLimits, Progress, Records
 from engine.books.ladder import LadderBook
 from engine.roles import MATCHER
 from engine.shard.account_sequences import AccountSequences
-from engine.shard.pipeline import PipelineParts
-from engine.shard.pipeline_kernel import (
+from engine.shard.effects import Made, Stage, effects_of
+from engine.shard.effects_kernel import (
     CONTEXT,
     DONE,
     LINK,
@@ -22,10 +22,9 @@ from engine.shard.pipeline_kernel import (
     MORE_ORDERS,
     MORE_OUTBOX,
     MORE_SLOTS,
-    SHOW,
-    run_pipeline,
 )
-from engine.shard.summary import Summary
+from engine.shard.pipeline import PipelineParts
+from engine.shard.pipeline_kernel import SHOW, run_pipeline
 from ipc.links.backend import Link
 from ipc.memory.depth_board import BoardWriter, create_board, page_bytes
 from ipc.memory.order_table import OrderTableWriter, create_table
@@ -51,7 +50,11 @@ class CompiledPipeline:
     def __init__(self, parts: PipelineParts) -> None:
         assert isinstance(parts.book, LadderBook)
         self._parts, self._book = parts, parts.book
-        self._summary = Summary(parts.board.symbols)
+        self._before, self._after = effects_of(Stage.BEFORE), effects_of(Stage.AFTER)
+        self._sinks = parts.sinks()
+        self._made = Made(parts.trades[:0], parts.reports[:0])
+        assert self._sinks.summary is not None
+        self._summary = self._sinks.summary
         self._context = np.zeros(1, CONTEXT)
         self._address = address_of(self._context)
         self._words = self._context.view(np.uint64).data
@@ -72,11 +75,16 @@ class CompiledPipeline:
         """Match a batch and show what came of it, in one call where nothing has to grow."""
         if links != self._links:
             self._note_links(links)
+        for carry_out in self._before:
+            carry_out(self._sinks, self._made)
         why = run_pipeline(self._address, commands, timestamp_ns)
         while why != DONE:
             self._make_room(why)
             why = run_pipeline(self._address, commands, timestamp_ns)
         words = self._words
+        self._made.reports = self._parts.reports[: words[_REPORT_COUNT]]
+        for carry_out in self._after:
+            carry_out(self._sinks, self._made)
         return Progress(words[_FINISHED], words[_REPORT_COUNT], words[_TRADE_COUNT])
 
     def show(self, reports: int, links: Sequence[Link], timestamp_ns: int) -> None:

@@ -26,7 +26,8 @@ from engine.journal.syncer import Syncer
 from engine.journal.writer import JournalWriter, make_durable
 from engine.plan import Plan
 from engine.roles import MATCHER
-from engine.shard.recovery import Publish, Recovered, recover, refuse
+from engine.shard.effects import Sinks
+from engine.shard.recovery import Recovered, publish_nothing, recover, refuse
 from engine.storage import LockedError, Storage, lock_directory
 from ipc.memory.status import StatusWriter, counter_place
 from ipc.records import COMMAND
@@ -72,15 +73,16 @@ class Durability:
     def recover(
         self,
         published: int,
-        publish: Publish,
         table_path: Path,
+        show: Callable[[Sinks, int], Sinks],
         clock: Callable[[], int] = time.time_ns,
     ) -> Recovered:
         """Bring the shard back, and the configuration into force that it is to have; what is kept
         from then on follows.
 
-        ``publish`` gets the trades after sequence ``published``, and all reports. Raises
-        ``JournalError``, also where something stands in the way of another configuration.
+        The trades after sequence ``published``, and all reports, have the effects that ``show``
+        adds: see ``engine.shard.recovery.recover``. Raises ``JournalError``, also where something
+        stands in the way of another configuration.
         """
         try:
             self._make_directory()
@@ -89,7 +91,13 @@ class Durability:
             if self.fsync:
                 make_durable(self._directory, self._storage)
             recovered = recover(
-                self._plan, self._shard, published, publish, table_path, self._show_replayed
+                self._plan,
+                self._shard,
+                published,
+                publish_nothing,
+                table_path,
+                self._show_replayed,
+                show,
             )
             if not self._off:
                 try:

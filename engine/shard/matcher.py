@@ -21,10 +21,11 @@ from engine.plan import Plan
 from engine.printable import printable
 from engine.process import HALTED, Wakeup, ring_doorbell
 from engine.roles import MATCHER
+from engine.shard.account_sequences import AccountSequences
 from engine.shard.durability import Durability
+from engine.shard.effects import Made, Sinks, show_depth
 from engine.shard.pipeline import Pipeline, PipelineParts
 from engine.shard.pipeline_choice import make_pipeline
-from engine.shard.plain_pipeline import show_depth
 from engine.shard.report_shares import ReportShares
 from engine.storage import Storage
 from ipc.links.backend import Backend, Link
@@ -98,11 +99,22 @@ class Matcher:
         self._unrung = False
         self._tests: deque[tuple[int, Link]] = deque()
         """Who waits for a Heartbeat, each behind a command."""
+
+        def shares(numbers: AccountSequences, most_reports: int) -> ReportShares:
+            share = engine.account_reports
+            return ReportShares(self._report_ring, kept_ring, numbers, share, most_reports)
+
+        def show_left(sinks: Sinks, most_reports: int) -> Sinks:
+            """Show readers what a former life of this matcher had not shown yet."""
+            return sinks._replace(
+                trade_ring=self._ring,
+                report_ring=self._report_ring,
+                shares=shares(sinks.numbers, most_reports),
+                wait_for_room=self._wait_for_room,
+            )
+
         recovered = durability.recover(
-            self._ring.published,
-            self._publish_left,
-            plan.table_path(shard).with_suffix(".new"),
-            clock,
+            self._ring.published, plan.table_path(shard).with_suffix(".new"), show_left, clock
         )
         self.book = recovered.shard.book
         self._account_sequences = recovered.shard.account_sequences
@@ -117,9 +129,11 @@ class Matcher:
         self.table = OrderTableWriter(plan.table_path(shard))
         self.table.adopt(recovered.shard.table.contents())
         recovered.shard.close()
+        reports = np.zeros(max(2, 4 * engine.batch_commands), REPORT)
+        self._shares = shares(self._account_sequences, len(reports))
         parts = PipelineParts(
             self.book,
-            np.zeros(max(2, 4 * engine.batch_commands), REPORT),
+            reports,
             np.zeros(2 * engine.batch_commands, TRADE),
             self._ring,
             self._report_ring,
@@ -127,19 +141,13 @@ class Matcher:
             self._account_sequences,
             BoardWriter(plan.board_path(shard)),
             status,
-        )
-        self._reports = parts.reports
-        self._shares = ReportShares(
-            self._report_ring,
-            kept_ring,
-            self._account_sequences,
-            engine.account_reports,
-            len(parts.reports),
+            self._shares,
         )
         self._round = pipelines(parts)
         self._round.show(0, [], self._clock_ns)
-        for symbol in parts.board.symbols:
-            show_depth(parts, symbol, self.book.counters().sequence, self._clock_ns)
+        nothing = Made(parts.trades[:0], reports[:0], timestamp_ns=self._clock_ns)
+        nothing.symbols = parts.board.symbols
+        show_depth(parts.sinks(), nothing)
 
     def handle(self, arrived: list[Link], links: list[Link], gone: Sequence[Link] = ()) -> None:
         """Carry out all whole frames that have ``arrived``, and queue the answers on ``links``.
@@ -265,9 +273,7 @@ class Matcher:
         """Match one batch to its end, showing what comes of it whenever a buffer is full."""
         self._status.add("batches", 1)
         while len(commands):
-            self._shares.make_way()
             progress = self._round.run(commands, links, self._clock_ns)
-            self._shares.take(self._reports[: progress.reports])
             if progress.trades:
                 self._unrung = True
             elif not progress.commands and not progress.reports:
@@ -275,16 +281,6 @@ class Matcher:
             commands = commands[progress.commands :]
         self._status.set("displaced_reports", self._shares.displaced)
         self.sweeping = self.book.sweeping
-
-    def _publish_left(self, trades: Records, reports: Records, first_report: int) -> None:
-        """Show readers what a former life of this matcher had not shown yet."""
-        self._report_ring.publish_new(reports, first_report)
-        while len(trades):
-            room = self._ring.room()
-            self._ring.publish(trades[:room])
-            trades = trades[room:]
-            if len(trades):
-                self._wait_for_room()
 
     def wake_readers(self) -> None:
         """Ring the doorbells of the gating readers that sleep, but not again while they wake up.

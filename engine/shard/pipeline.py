@@ -1,10 +1,8 @@
 """A round of a matcher: one batch matched, and shown before anyone is answered.
 
-Every report gets its numbers, is carried out on the order table, goes into the report ring, is
-counted, and becomes a frame in the outbox of each connection that has opened its account; trades go
-into their ring, and the depth of each symbol touched onto the board. For the compiled book all of
-that is one compiled call (``engine.shard.compiled_pipeline``); for one in Python the same parts do
-it one after the other (``engine.shard.plain_pipeline``).
+What showing means ``engine.shard.effects`` lists. For the compiled book all of it is one compiled
+call (``engine.shard.compiled_pipeline``); for one in Python it is done one effect after the other
+(``engine.shard.plain_pipeline``).
 """
 
 from collections.abc import Sequence
@@ -12,6 +10,9 @@ from typing import NamedTuple, Protocol
 
 from engine.books.contract import Book, Progress, Records
 from engine.shard.account_sequences import AccountSequences
+from engine.shard.effects import Sinks
+from engine.shard.report_shares import ReportShares
+from engine.shard.summary import Summary
 from ipc.links.backend import Link
 from ipc.memory.depth_board import BoardWriter
 from ipc.memory.order_table import OrderTableWriter
@@ -33,6 +34,21 @@ class PipelineParts(NamedTuple):
     numbers: AccountSequences
     board: BoardWriter
     status: StatusWriter
+    shares: ReportShares | None = None
+
+    def sinks(self) -> Sinks:
+        """Return where effects go."""
+        return Sinks(
+            self.book,
+            self.numbers,
+            self.table,
+            self.trade_ring,
+            self.report_ring,
+            self.shares,
+            self.board,
+            self.status,
+            Summary(self.board.symbols),
+        )
 
 
 class Pipeline(Protocol):

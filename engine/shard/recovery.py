@@ -2,7 +2,8 @@
 
 Replay is deterministic, so it gives the ids, trades and reports that were given before. Trades that
 are published already are made again and dropped; those after them, which a crash kept from getting
-there, are handed to ``publish``: so the log gets each trade once.
+there, are published now: so the log gets each trade once. What else commands do when they are
+carried out again is what they did before (``engine.shard.effects``), as far as anyone is shown.
 
 A snapshot can be used only if the log has all trades up to it, for they cannot be made again: one
 that is ahead of the log is passed over in favour of an older one.
@@ -33,6 +34,7 @@ from engine.journal.snapshot import (
 )
 from engine.plan import Plan, table_capacity
 from engine.shard.account_sequences import AccountSequences, SequenceState
+from engine.shard.effects import Made, Sinks, carry_out
 from ipc.memory.order_table import OrderTableWriter, create_table
 from ipc.records import REPORT, SEQUENCE_MASK, TRADE
 
@@ -43,10 +45,17 @@ _BATCH_COMMANDS = 2_048
 
 Publish = Callable[[Records, Records, int], None]
 """Takes new trades, the reports that belong to them, and the number of the first of all reports."""
+Show = Callable[[Sinks, int], Sinks]
+"""Adds to where effects go; told how many reports there are at most between two times."""
 
 
 def publish_nothing(trades: Records, reports: Records, first_report: int) -> None:
     """Take what replay gives, for nobody."""
+
+
+def show_nobody(sinks: Sinks, most_reports: int) -> Sinks:
+    """Add nothing to the state itself."""
+    return sinks
 
 
 @dataclass
@@ -63,9 +72,20 @@ class Found:
 class Shard:
     """The books, report numbers and order table of a shard, as its commands make them."""
 
-    def __init__(self, plan: Plan, shard: int, snapshot: Snapshot, table_path: Path) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        shard: int,
+        snapshot: Snapshot,
+        table_path: Path,
+        published: int = 0,
+        show: Show = show_nobody,
+    ) -> None:
         """Begin with a snapshot, under its configuration. The order table is made at
-        ``table_path``, for this one alone."""
+        ``table_path``, for this one alone.
+
+        Trades up to sequence ``published`` are known and have no effects any more.
+        """
         self.shard_config = snapshot.shard_config
         """In force now."""
         self._engine = plan.config.engine
@@ -92,6 +112,9 @@ class Shard:
         self.secret = snapshot.secret
         self._reports = np.zeros(4 * _BATCH_COMMANDS, REPORT)
         self._trades = np.zeros(2 * _BATCH_COMMANDS, TRADE)
+        self._published = published
+        sinks = Sinks(self.book, self.account_sequences, self.table)
+        self._sinks = show(sinks, len(self._reports))
 
     def replay(self, commands: Records, publish: Publish) -> None:
         """Carry commands of one configuration out; ``publish`` gets what comes of them, in
@@ -102,12 +125,17 @@ class Shard:
             while done < len(batch):
                 progress = self.book.process(batch[done:], self._reports, self._trades)
                 done += progress.commands
-                reports = self._reports[: progress.reports]
-                first_report = self.account_sequences.number(reports)
-                publish(self._trades[: progress.trades], reports, first_report)
-                self.table.apply(reports)
+                trades = self._new(self._trades[: progress.trades])
+                made = Made(trades, self._reports[: progress.reports])
+                carry_out(self._sinks, made)
+                publish(made.trades, made.reports, made.first_report)
         if len(commands):
             self.timestamp_ns = max(self.timestamp_ns, int(commands["timestamp_ns"].max()))
+
+    def _new(self, trades: Records) -> Records:
+        """Return those of the trades that are not known."""
+        last = int(trades["trade_id"][-1]) & SEQUENCE_MASK if len(trades) else 0
+        return trades[len(trades) - min(len(trades), max(0, last - self._published)) :]
 
     def replay_from(self, reader: JournalReader, commands: Records, publish: Publish) -> None:
         """Carry out some of the commands that a reader has just given."""
@@ -134,6 +162,7 @@ class Shard:
             path, orders = self.table.mapping.path, self.table.contents()
             self.close()
             self.table = self._make_table(path, orders)
+        self._sinks = self._sinks._replace(book=self.book, table=self.table)
         self.timestamp_ns = max(self.timestamp_ns, timestamp_ns)
 
     def _make_table(self, path: Path, orders: Records) -> OrderTableWriter:
@@ -237,27 +266,23 @@ def recover(
     publish: Publish,
     table_path: Path,
     progress: Callable[[int], None] = lambda commands: None,
+    show: Show = show_nobody,
 ) -> Recovered:
     """Bring a shard back, under the configuration that it was left with.
 
-    ``publish`` gets the trades after sequence ``published``, and all reports; ``progress`` is told
-    how many commands were replayed so far. Reads only. Raises ``JournalError`` and ``OSError``.
+    The trades after sequence ``published``, and all reports, have their effects on what ``show``
+    adds; then ``publish`` gets them. ``progress`` is told how many commands were replayed so far.
+    Otherwise reads only. Raises ``JournalError`` and ``OSError``.
     """
     directory = plan.journal_dir(shard)
     found = find_start(directory, shard_config_of(plan, shard), published)
-    state = Shard(plan, shard, found.snapshot, table_path)
-
-    def publish_new(trades: Records, reports: Records, first_report: int) -> None:
-        last = int(trades["trade_id"][-1]) & SEQUENCE_MASK if len(trades) else 0
-        new = min(len(trades), max(0, last - published))
-        publish(trades[len(trades) - new :], reports, first_report)
-
+    state = Shard(plan, shard, found.snapshot, table_path, published, show)
     after = found.snapshot.counters.sequence
     snapshot = found.snapshot
     reader = JournalReader(directory, snapshot.shard_config, after, secret=snapshot.secret)
     try:
         for commands in reader.chunks():
-            state.replay_from(reader, commands, publish_new)
+            state.replay_from(reader, commands, publish)
             progress(state.book.counters().sequence - after)
         _check_end(directory, reader.end, found, state.book.counters(), published)
     except BaseException:

@@ -57,7 +57,7 @@ def select(
         if report["account"] != account:
             account = np.uint64(report["account"])
             last = np.uint64(base) | sequences[slot_of(account, factor, accounts)]
-        if last - sequence < np.uint64(share):
+        if sequence + np.uint64(share) > last:  # a replay may still be far before it
             chosen[found] = place
             found += 1
     return found
@@ -94,7 +94,7 @@ class ReportShares:
         if needed <= self._looked_at:
             return
         stop = min(published, needed + capacity // _PIECES)
-        start = max(self._looked_at, published - capacity)
+        start = max(self._looked_at, published - capacity, self._ring.base)
         self._looked_at = stop
         if stop > start:
             self._keep(self._alive(self._rows, start + 1, stop - start, len(self._rows) - 1))

@@ -109,6 +109,11 @@ class _Ring:
         """The sequence of the newest record that may be read."""
         return load_acquire(self.words, PUBLISHED)
 
+    @property
+    def base(self) -> int:
+        """The sequence after which the ring has had records."""
+        return self.words[_BASE]
+
     def cursor_of(self, reader: int) -> int:
         """The last record that a gating reader is done with."""
         return load_acquire(self.words, FIRST_READER + LINE * reader + CURSOR)

@@ -35,9 +35,9 @@ _SHARED = (
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def digest_of(paths: Iterable[Path]) -> int:
-    """Return a number that changes with any of the files."""
-    digest = hashlib.blake2b(digest_size=7)
+def digest_of(paths: Iterable[Path], more: str = "") -> int:
+    """Return a number that changes with any of the files, and with what is ``more``."""
+    digest = hashlib.blake2b(more.encode(), digest_size=7)
     for path in paths:
         digest.update(path.read_bytes())
     return int.from_bytes(digest.digest(), "little")
