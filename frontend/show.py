@@ -5,7 +5,6 @@ Prices and quantities are exact decimals, times UTC to the nanosecond.
 
 import select
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Literal, NamedTuple, TextIO
 
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from frontend.reading import BookView, ProcessView, Reader
+from frontend.times import time_text
 from ipc.instruments import Instrument
 from ipc.records import sequence_of, shard_of
 from ipc.vocabulary import Flag, OrderType, OrdStatus, Reason, Side, TimeInForce
@@ -218,12 +218,6 @@ def _print_lines(rows: Iterable[Row], out: TextIO) -> None:
     for row in rows:
         print(line_text(TRADE_COLUMNS, row), file=out)
     out.flush()
-
-
-def time_text(timestamp_ns: int) -> str:
-    """Return a time since the epoch as UTC, to the nanosecond."""
-    seconds, nanoseconds = divmod(timestamp_ns, 10**9)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
 
 
 def duration_text(seconds: float) -> str:

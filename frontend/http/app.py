@@ -27,7 +27,6 @@ from ipc.decimals import NumberError, whole_number
 
 JSON = (b"content-type", b"application/json")
 SOCKET_PATHS = ("/ws", PREFIX + "/ws")
-ORDER_PREFIX = PREFIX + "/orders/"
 ORDER_PATH = PREFIX + "/orders/{order_id}"
 _encode = msgspec.json.Encoder().encode
 
@@ -43,31 +42,38 @@ class App:
         self._keyed = bool(api.keys)
         self._routes: dict[tuple[str, str], Route] = {}
         self._methods: dict[str, list[str]] = {}
+        self._named: dict[str, str] = {}
+        """Paths whose last part is a name, by what is before it."""
         self._tasks: set[asyncio.Task[None]] = set()
         for route in ROUTES:
             for path in (PREFIX + route.path, *([route.path] if route.unprefixed else [])):
                 for method in (route.method, *(["HEAD"] if route.method == "GET" else [])):
                     self._routes[method, path] = route
                     self._methods.setdefault(path, ["OPTIONS"]).append(method)
+                before, _, last = path.rpartition("/")
+                if last[:1] == "{":
+                    self._named[before] = path
 
     def serve(self, call: Call, reply: Reply) -> None:
         """Answer a request, at once or later."""
         try:
             if call.problem is not None:
                 raise call.problem
-            order_id = 0
+            order_id, name = 0, ""
             route = self._routes.get((call.method, call.path))
             if route is None:
                 if call.method == "OPTIONS":
                     reply(self._options(call))
                     return
-                route, order_id = self._route(call.method, call.path)
+                route, order_id, name = self._route(call.method, call.path)
             user_id = None
             if self._keyed and not route.public:
                 user_id = self._api.authenticate(call.headers)
                 if call.place is not None:
                     call.place.show()
-            request = Request(self._api, call.query, call.body, user_id, order_id, self, reply)
+            request = Request(
+                self._api, call.query, call.body, user_id, order_id, self, reply, name
+            )
             result: Any = route.handler(request)
             if result is None:
                 return
@@ -136,23 +142,28 @@ class App:
         finally:
             self._api.status.add("sockets", -1)
 
-    def _route(self, method: str, path: str) -> tuple[Route, int]:
-        """Return the route of a path that is none by itself, and the order in it, if any."""
-        order_id = 0
-        if path not in self._methods and path.startswith(ORDER_PREFIX):
-            order_id = _order_id(path[len(ORDER_PREFIX) :])
-            path = ORDER_PATH
+    def _route(self, method: str, path: str) -> tuple[Route, int, str]:
+        """Return the route of a path that is none by itself, the order in it, if any, or the name
+        that it ends with."""
+        order_id, name = 0, ""
+        if path not in self._methods:
+            before, _, last = path.rpartition("/")
+            path = self._named.get(before, path)
+            if path == ORDER_PATH:
+                order_id = _order_id(last)
+            else:
+                name = last
             found = self._routes.get((method, path))
             if found is not None:
-                return found, order_id
+                return found, order_id, name
         allowed = self._methods_of(path)
         raise ApiError("METHOD_NOT_ALLOWED", f"{method} is not served here", allowed=allowed)
 
     def _options(self, call: Call) -> Answer:
         """Tell which methods a path has, as a browser asks before it lets a page use them."""
         path = call.path
-        if path not in self._methods and path.startswith(ORDER_PREFIX):
-            path = ORDER_PATH
+        if path not in self._methods:
+            path = self._named.get(path.rpartition("/")[0], path)
         answer = self._good(GoodAnswer(timestamp=time.time_ns()))
         answer.headers = preflight(self._methods_of(path), bool(call.grant))
         return answer

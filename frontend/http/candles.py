@@ -16,7 +16,15 @@ from engine.trade_log.lines import to_records
 from engine.trade_log.reader import LogTail, Position
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.market import Market
-from frontend.http.models import Candle, CandlesAnswer, CandlesQuery, lowered
+from frontend.http.models import (
+    Candle,
+    CandlesAnswer,
+    CandlesQuery,
+    TickerAnswer,
+    TickerQuery,
+    TopLevel,
+    lowered,
+)
 from frontend.http.product_state import ProductState, Records
 from frontend.http.queries import read_query
 from ipc.records import sequence_of, shard_of
@@ -34,6 +42,7 @@ INTERVALS = {
 MAX_MINUTES = 50_000
 """Minutes with trades that are kept of a symbol: the oldest give way."""
 MINUTE_NS = 60 * 10**9
+DAY_NS = 86_400 * 10**9
 BATCH_TRADES = 16_384
 _INTERVAL_RULE = "must be one of " + ", ".join(INTERVALS)
 
@@ -52,6 +61,8 @@ class Candles:
             number: {} for number in state.markets.by_number
         }
         self._seen = dict.fromkeys(state.shards, 0)
+        self._since_ns: dict[int, int] = {}
+        """By shard, where trades before it are not known."""
         self._position = Position(0, 0)
         self._stopping = threading.Event()
         self._thread = ThreadPoolExecutor(1, "candles")
@@ -90,6 +101,55 @@ class Candles:
                 _prepend(found[start], known[minute])
         return found
 
+    def day(self, market: Market, now_ns: int) -> tuple[Minute | None, int, int | None]:
+        """Return the last 24 hours as a candle, None without a trade; their begin, and the last
+        price of all. The begin is a minute's, and later where older trades are not known."""
+        known = self._minutes[market.number]
+        last = known[next(reversed(known))][3] if known else None
+        first, end = (now_ns - DAY_NS) // MINUTE_NS, now_ns // MINUTE_NS + 1
+        whole: Minute | None = None
+        for minute in filter(None, map(known.get, range(end - 1, first - 1, -1))):
+            if whole is None:
+                whole = list(minute)
+            else:
+                _prepend(whole, minute)
+        return whole, max(first * MINUTE_NS, self._since_ns.get(market.shard, 0)), last
+
+    async def ticker(self, asked_for: bytes) -> TickerAnswer:
+        """Return a symbol's market at a glance, as a query string asks. Raises ``ApiError``."""
+        query = read_query(TickerQuery, asked_for)
+        market, quoted = self._state.markets.named(query.symbol), query.numbers == "string"
+        await self._caught_up()
+        now_ns = time.time_ns()
+        loop = asyncio.get_running_loop()
+        day, since_ns, last = await loop.run_in_executor(self._thread, self.day, market, now_ns)
+        view = self._state.boards[market.shard].read(market.number)
+        prices, quantities = market.prices[quoted], market.quantities[quoted]
+        bids, asks = view.bids[:1].tolist(), view.asks[:1].tolist()
+        return TickerAnswer(
+            timestamp=now_ns,
+            symbol=market.symbol,
+            last_price=None if last is None else prices[last],
+            best_bid=TopLevel(prices[bids[0][0]], quantities[bids[0][1]]) if bids else None,
+            best_ask=TopLevel(prices[asks[0][0]], quantities[asks[0][1]]) if asks else None,
+            from_=since_ns,
+            open_price=prices[day[0]] if day else None,
+            high_price=prices[day[1]] if day else None,
+            low_price=prices[day[2]] if day else None,
+            volume=quantities[day[4] if day else 0],
+            trades=day[5] if day else 0,
+        )
+
+    async def _caught_up(self) -> None:
+        """Wait until all trades that there are have been taken in. Raises ``ApiError``."""
+        loop = asyncio.get_running_loop()
+        reading = loop.run_in_executor(self._thread, self.catch_up)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await asyncio.shield(reading)
+        except TimeoutError:
+            raise ApiError("BUSY", "candles are still being made from the log") from None
+
     async def candles(self, asked_for: bytes) -> CandlesAnswer:
         """Return candles of the intervals that had trades, oldest first, as a query string asks.
 
@@ -101,16 +161,11 @@ class Candles:
         minutes = INTERVALS.get(interval)
         if minutes is None:
             raise broken_rule("interval", _INTERVAL_RULE)
-        loop = asyncio.get_running_loop()
-        reading = loop.run_in_executor(self._thread, self.catch_up)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await asyncio.shield(reading)
-        except TimeoutError:
-            raise ApiError("BUSY", "candles are still being made from the log") from None
+        await self._caught_up()
         first = 0 if query.from_ is None else -(-query.from_ // MINUTE_NS)
         end = time.time_ns() // MINUTE_NS + 1 if query.to is None else -(-query.to // MINUTE_NS)
         asked = market.number, minutes, first, query.limit, end
+        loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(self._thread, self.of, *asked)
         quoted = query.numbers == "string"
         candles = [_candle(market, start, found[start], quoted) for start in sorted(found)]
@@ -146,7 +201,10 @@ class Candles:
     def _add(self, trades: Records) -> None:
         """Take in trades that follow what is known of their shards."""
         for trade_id, _, time_ns, price, quantity, _, _, symbol, *_ in trades.tolist():
-            self._seen[shard_of(trade_id)] = sequence_of(trade_id)
+            shard, sequence = shard_of(trade_id), sequence_of(trade_id)
+            if sequence != self._seen[shard] + 1:
+                self._since_ns[shard] = time_ns
+            self._seen[shard] = sequence
             minutes = self._minutes[symbol]
             minute = minutes.get(time_ns // MINUTE_NS)
             if minute is None:

@@ -35,10 +35,20 @@ Amount = Annotated[
 ]
 """A decimal as it came: ``Market`` reads it."""
 Word = Annotated[str, Meta(max_length=64)]
+Moment = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=MAX_CLIENT_ID,
+        description="nanoseconds since the epoch, or ISO 8601 such as 2026-11-30T17:05:00Z",
+    ),
+]
+"""A time in a query: ``read_query`` has read its text."""
 Side = Literal["BUY", "SELL"]
 OrderType = Literal["MARKET", "LIMIT"]
 TimeInForce = Literal["GTC", "IOC", "FOK"]
 Status = Literal["OPEN", "PARTIAL", "FILLED", "CANCELLED", "REJECTED"]
+CancelReason = Annotated[str, Meta(description="the name of a Reason of 100 and up")]
 Numbers = Literal["number", "string"]
 Source = Literal["memory", "sqlite", "memory, sqlite", "memory, log"]
 """Where an answer comes from, where a history is kept."""
@@ -94,16 +104,23 @@ class OrderQuery(Query, frozen=True):
     user_id: UserId | None = None
 
 
+class ClientOrderQuery(Query, frozen=True):
+    """Whose order it is, and of which symbol."""
+
+    user_id: UserId | None = None
+    symbol: Word | None = None
+
+
 class OrdersQuery(Query, frozen=True, rename={"from_": "from"}):
-    """Which orders of a user: of entry within ``from`` <= time < ``to`` (ns), newest first."""
+    """Which orders of a user: of entry within ``from`` <= time < ``to``, newest first."""
 
     user_id: UserId | None = None
     symbol: Word | None = None
     side: Word | None = None
     status: Word | None = None
     limit: Annotated[int, Meta(ge=1)] | None = None
-    from_: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] | None = None
-    to: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] | None = None
+    from_: Moment | None = None
+    to: Moment | None = None
 
 
 class CancelQuery(Query, frozen=True):
@@ -126,25 +143,35 @@ class TopQuery(Query, frozen=True):
     symbol: Word | None = None
 
 
-class TradesQuery(Query, frozen=True, rename={"from_": "from"}):
-    """Which trades: before a trade's id or within ``from`` <= time < ``to`` (ns), newest first."""
+class TickerQuery(Query, frozen=True):
+    """Of which symbol."""
 
+    symbol: Word | None = None
+
+
+class TradesQuery(Query, frozen=True, rename={"from_": "from"}):
+    """Which trades: before a trade's id or within ``from`` <= time < ``to``, newest first.
+
+    With ``user_id`` only those of the user's orders that are known still, as ``GET /orders`` is.
+    """
+
+    user_id: UserId | None = None
     symbol: Word | None = None
     limit: Annotated[int, Meta(ge=1)] | None = None
     before: OrderId | None = None
-    from_: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] | None = None
-    to: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] | None = None
+    from_: Moment | None = None
+    to: Moment | None = None
     cursor: Annotated[str, Meta(max_length=512)] | None = None
 
 
 class CandlesQuery(Query, frozen=True, rename={"from_": "from"}):
-    """Which candles: of an interval such as 1m, the last ones up to ``to`` (ns), oldest first."""
+    """Which candles: of an interval such as 1m, the last ones up to ``to``, oldest first."""
 
     symbol: Word | None = None
     interval: Word = "1m"
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
-    from_: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] | None = None
-    to: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] | None = None
+    from_: Moment | None = None
+    to: Moment | None = None
 
 
 # Answers ----------------------------------------------------------------------------------------
@@ -193,6 +220,10 @@ class OrderResult(Answer, kw_only=True):
     remaining_quantity: Number
     trades: list[OrderTrade]
     client_order_id: int | UnsetType = UNSET
+    cancelled_quantity: Number | UnsetType = UNSET
+    """Of an order that was cancelled at once: what it did not trade, and why."""
+    reason: CancelReason | UnsetType = UNSET
+    reason_text: str | UnsetType = UNSET
 
 
 class BatchItem(Struct, omit_defaults=True, kw_only=True):
@@ -206,6 +237,9 @@ class BatchItem(Struct, omit_defaults=True, kw_only=True):
     remaining_quantity: Number | UnsetType = UNSET
     trades: list[OrderTrade] | UnsetType = UNSET
     client_order_id: int | UnsetType = UNSET
+    cancelled_quantity: Number | UnsetType = UNSET
+    reason: CancelReason | UnsetType = UNSET
+    reason_text: str | UnsetType = UNSET
     error: ErrorBody | UnsetType = UNSET
 
 
@@ -287,6 +321,10 @@ class TradeView(Struct):
     quantity: Number
     timestamp: Timestamp
     taker_side: Literal["buy", "sell"]
+    order_id: int | UnsetType = UNSET
+    """With ``user_id``: which order is the user's, the taker where both are; its side and part."""
+    side: Literal["buy", "sell"] | UnsetType = UNSET
+    liquidity: Literal["maker", "taker"] | UnsetType = UNSET
 
 
 class TradesAnswer(Answer, kw_only=True):
@@ -354,6 +392,32 @@ class HistoryHealth(Struct):
     lag_commands: int
     lag_ms: int
     lag_bytes: int
+
+
+class TickerAnswer(Answer, kw_only=True, rename={"from_": "from"}):
+    """The market of a symbol at a glance.
+
+    ``last_price`` is that of the last trade of all, null where none is known. ``open_price`` to
+    ``trades`` are of the trades from ``from`` on: whole minutes, the 24 hours before ``timestamp``
+    and up to a minute more; later where older trades are not kept any more.
+    """
+
+    symbol: str
+    last_price: Number | None
+    best_bid: TopLevel | None
+    best_ask: TopLevel | None
+    from_: Timestamp
+    open_price: Number | None
+    high_price: Number | None
+    low_price: Number | None
+    volume: Number
+    trades: int
+
+
+class TimeAnswer(Answer, kw_only=True):
+    """The clock of the product: ``timestamp`` as ISO 8601."""
+
+    time: str
 
 
 class HealthAnswer(Answer, kw_only=True):

@@ -5,10 +5,12 @@ from typing import Any
 import msgspec
 
 from frontend.http.errors import STATUS_OF_CODE
-from frontend.http.models import ErrorAnswer
+from frontend.http.models import MAX_ID, ErrorAnswer
 from frontend.http.order_fields import NewOrder
+from frontend.http.queries import TIMES
 from frontend.http.routes import PREFIX, ROUTES, Route
 from ipc.schema.declarations import FIELDS
+from ipc.vocabulary import MAX_CLIENT_ID
 
 _REF = "#/components/schemas/{name}"
 _EVERYWHERE = (
@@ -19,12 +21,13 @@ _EVERYWHERE = (
     "INTERNAL",
 )
 _KEYED = ("UNAUTHORIZED",)
-_ORDER_ID = {
-    "name": "order_id",
-    "in": "path",
-    "required": True,
-    "description": "the order's id",
-    "schema": {"type": "integer", "minimum": 1, "maximum": 2**53 - 1},
+_IN_PATH: dict[str, tuple[str, dict[str, Any]]] = {
+    "order_id": ("the order's id", {"type": "integer", "minimum": 1, "maximum": MAX_ID}),
+    "client_order_id": (
+        "the user's own id of the order",
+        {"type": "integer", "minimum": 1, "maximum": MAX_CLIENT_ID},
+    ),
+    "page": ("the name of a page", {"type": "string"}),
 }
 _WORDS = {
     field.rest: [word.name for word in field.words]
@@ -84,7 +87,11 @@ def _operation(route: Route, path: str) -> dict[str, Any]:
 
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = [_ORDER_ID] if "{order_id}" in route.path else []
+    found: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "description": text, "schema": schema}
+        for name, (text, schema) in _IN_PATH.items()
+        if f"{{{name}}}" in route.path
+    ]
     if route.query is None:
         return found
     schema = msgspec.json.schema(route.query)["$defs"][route.query.__name__]
@@ -92,6 +99,8 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         shape = {key: value for key, value in kind.items() if key != "default"}
         if "anyOf" in shape:
             (shape,) = [option for option in shape["anyOf"] if option.get("type") != "null"]
+        if name in TIMES:
+            shape["type"] = ["integer", "string"]
         found.append({"name": name, "in": "query", "required": False, "schema": shape})
     return found
 

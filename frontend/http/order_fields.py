@@ -10,6 +10,7 @@ from frontend.http.market import Market
 from frontend.http.models import (
     Amount,
     Answer,
+    CancelReason,
     Number,
     RequestBody,
     Side,
@@ -74,6 +75,8 @@ class OrderView(Struct):
     updated: Timestamp
     client_order_id: int
     post_only: bool
+    reason: CancelReason | None
+    """Why it was cancelled."""
 
 
 class OrderAnswer(Answer, kw_only=True):
@@ -165,6 +168,7 @@ def view_of(row: OrderRow, user_id: str, market: Market, quoted: bool) -> OrderV
         row.updated_ns,
         row.client_order_id,
         bool(row.flags & _POST_ONLY),
+        vocabulary.Reason(row.reason).name if row.reason else None,
     )
 
 

@@ -15,7 +15,7 @@ from frontend.http.order_fields import SIDE_WORDS, STATUSES, OrderView, view_of
 from frontend.http.product_state import ProductState, Records
 from frontend.http.socket_models import OrderEvent
 from ipc.records import OrderRow
-from ipc.vocabulary import ExecType, Liquidity, OrdStatus
+from ipc.vocabulary import ExecType, Liquidity, OrdStatus, Reason
 from ipc.wire.messages import Reject, Report
 
 _EVENTS = {
@@ -27,6 +27,15 @@ _EVENTS = {
 _ANSWERS = {ExecType.REJECTED, ExecType.MASS_CANCELED}
 """What no report is of that a user hears of as an event."""
 _LIQUIDITY = {1: "maker", 2: "taker"}
+_CANCELED = int(OrdStatus.CANCELED)
+_WHY = {
+    Reason.CANCEL_REQUESTED: "it was cancelled by its user",
+    Reason.IOC_REMAINDER: "nothing more rested at its price or better, and it may not rest",
+    Reason.MARKET_REMAINDER: "the other side of the book is empty, and a market order may not rest",
+    Reason.FOK_UNFILLED: "less than all of it could be traded at once",
+    Reason.MASS_CANCEL: "all orders of its user were cancelled",
+}
+"""Of what was left of an order."""
 
 
 def missing_words() -> list[str]:
@@ -35,6 +44,11 @@ def missing_words() -> list[str]:
         *(kind.name for kind in ExecType if kind not in _EVENTS and kind not in _ANSWERS),
         *(status.name for status in OrdStatus if status not in STATUSES),
         *(some.name for some in Liquidity if some and some not in _LIQUIDITY),
+        *(
+            reason.name
+            for reason in Reason
+            if reason >= Reason.CANCEL_REQUESTED and reason not in _WHY
+        ),
     ]
 
 
@@ -59,7 +73,7 @@ def order_result(
     last: Report | None = exchange.last
     assert last is not None
     quantities = market.quantities[quoted]
-    return OrderResult(
+    result = OrderResult(
         timestamp=time.time_ns(),
         order_id=last.order_id,
         status=STATUSES[last.ord_status],
@@ -68,6 +82,11 @@ def order_result(
         trades=_trades(state, exchange, market, quoted) if exchange.trade_count else [],
         client_order_id=client_order_id or UNSET,
     )
+    if last.ord_status == _CANCELED:
+        reason = Reason(last.reason)
+        result.cancelled_quantity = quantities[last.quantity - last.cum_qty]
+        result.reason, result.reason_text = reason.name, _WHY[reason]
+    return result
 
 
 def _trades(

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Concatenate, ParamSpec
 
 import msgspec
+import numpy as np
 from msgspec import UNSET
 
 from frontend.http.api import Api
@@ -19,6 +20,7 @@ from frontend.http.models import (
     CancelAllAnswer,
     CancelAnswer,
     CancelQuery,
+    ClientOrderQuery,
     OrderQuery,
     OrderResult,
     Query,
@@ -28,11 +30,11 @@ from frontend.http.order_entry import Outcome
 from frontend.http.order_fields import STATUSES
 from frontend.http.order_requests import NO_REQUEST_ID, Entry, decode, read_order
 from frontend.http.order_views import order_result, outcome
-from frontend.http.queries import read_query
+from frontend.http.queries import client_order_id, read_query
 from frontend.http.request import Request
 from frontend.http.user_session import UserSession
 from ipc.vocabulary import OrdStatus
-from ipc.wire.messages import CLIENT_COMMANDS, Cancel, MassCancel, MassCancelReport, Replace
+from ipc.wire.messages import CLIENT_COMMANDS, Cancel, MassCancel, MassCancelReport, Replace, Report
 
 _batch_decoder = msgspec.json.Decoder(Batch)
 _replacement_decoder = msgspec.json.Decoder(Replacement)
@@ -167,6 +169,9 @@ def _batch_item(
         remaining_quantity=result.remaining_quantity,
         trades=result.trades,
         client_order_id=result.client_order_id,
+        cancelled_quantity=result.cancelled_quantity,
+        reason=result.reason,
+        reason_text=result.reason_text,
     )
 
 
@@ -230,14 +235,7 @@ class _Cancel(_OrderChange):
         except ApiError as error:
             raise _explained(self.request, error) from None
         assert last is not None
-        quantities = self.market.quantities[self.quoted]
-        return CancelAnswer(
-            timestamp=time.time_ns(),
-            order_id=last.order_id,
-            status=STATUSES[last.ord_status],
-            filled_quantity=quantities[last.cum_qty],
-            remaining_quantity=quantities[last.leaves_qty],
-        )
+        return _cancelled(last, self.market, self.quoted)
 
 
 def begin_cancel(request: Request, named: str | None, quoted: bool = False) -> Entering:
@@ -246,6 +244,41 @@ def begin_cancel(request: Request, named: str | None, quoted: bool = False) -> E
     market, user, client_order_id = _find(request, named)
     command = Cancel(market.number, NO_REQUEST_ID, request.order_id)
     return _Cancel(api, user, command, request, market, quoted, client_order_id)
+
+
+def _cancelled(last: Report, market: Market, quoted: bool) -> CancelAnswer:
+    quantities = market.quantities[quoted]
+    return CancelAnswer(
+        timestamp=time.time_ns(),
+        order_id=last.order_id,
+        status=STATUSES[last.ord_status],
+        filled_quantity=quantities[last.cum_qty],
+        remaining_quantity=quantities[last.leaves_qty],
+    )
+
+
+async def cancel_client_order(request: Request) -> CancelAnswer:
+    """Cancel the resting order under a client_order_id of a user: the matcher looks for it."""
+    api = request.api
+    query = read_query(ClientOrderQuery, request.query)
+    market, user = api.state.markets.named(query.symbol), request.user(query.user_id)
+    number = client_order_id(request.name)
+    session = await api.entry.session_of(user)
+    api.entry.check_room(session)
+    found = await api.entry.ask(session, Cancel(market.number, NO_REQUEST_ID, 0, number))
+    try:
+        last = outcome(found).last
+    except ApiError as error:
+        if error.code != "ORDER_NOT_FOUND":
+            raise
+        refused = error
+    else:
+        assert last is not None
+        return _cancelled(last, market, query.numbers == "string")
+    search = api.state.search_client_order(user, market, number)
+    run = api.searches.run(request.user_id, search)
+    order = await run if isinstance(run, Awaitable) else run
+    raise _not_open(order, "client_order_id", refused)
 
 
 def cancel_orders(request: Request) -> Awaitable[Result] | None:
@@ -283,13 +316,20 @@ def _explained(request: Request, error: ApiError) -> ApiError:
     """Return what to say of an order that does not rest: that it ended, where that is known."""
     if error.code != "ORDER_NOT_FOUND":
         return error
-    status = int(request.api.state.order(request.order_id, None)["ord_status"])
-    if status not in _ENDED:
+    order = request.api.state.order(request.order_id, None)
+    return _not_open(order, "order_id", error)
+
+
+def _not_open(order: np.void, field: str, error: ApiError) -> ApiError:
+    """Return what to say of an order that does not rest: that it ended, or else the error."""
+    if int(order["ord_status"]) not in _ENDED:
         return error
+    status = STATUSES[int(order["ord_status"])]
     return ApiError(
         "ORDER_NOT_OPEN",
-        f"order_id: order {request.order_id} is {STATUSES[status]}",
-        field="order_id",
+        f"{field}: order {order[field]} is {status}",
+        field=field,
         rule="must be that of a resting order",
-        status=STATUSES[status],
+        order_id=int(order["order_id"]),
+        status=status,
     )

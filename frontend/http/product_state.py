@@ -5,13 +5,14 @@ import numpy.typing as npt
 
 from engine.plan import Plan
 from frontend.http.errors import ApiError
-from frontend.http.market import Markets
+from frontend.http.market import Market, Markets
 from frontend.http.names import AccountNames
+from frontend.http.searches import Work
 from ipc.memory.depth_board import BoardReader
 from ipc.memory.order_table import OrderTableReader
 from ipc.memory.ring import RingReader
 from ipc.memory.status import StatusReader
-from ipc.records import sequence_of, shard_of
+from ipc.records import account_of, sequence_of, shard_of
 
 Records = npt.NDArray[np.void]
 
@@ -42,6 +43,27 @@ class ProductState:
                 rule="must be that of an order, live or ended not long ago",
             )
         return found
+
+    def search_client_order(
+        self, user_id: str, market: Market, client_order_id: int
+    ) -> Work[np.void]:
+        """Find the newest order (ORDER) of a user under a client_order_id, in pieces of a search.
+
+        Raises ``ApiError``.
+        """
+        account = account_of(user_id)
+        found = yield from self.tables[market.shard].search(
+            account, market.number, limit=1, client_order_id=client_order_id
+        )
+        if not len(found):
+            raise ApiError(
+                "ORDER_NOT_FOUND",
+                f"client_order_id: no order {client_order_id} of the user is known",
+                field="client_order_id",
+                rule="must be that of an order of the user and symbol, live or ended not long ago",
+            )
+        order: np.void = found[0]
+        return order
 
     def made_trades(self, first_trade_id: int, count: int) -> list[list[int]]:
         """Return the words of trades (TRADE) of one command, as many as the ring still has."""

@@ -8,11 +8,20 @@ import msgspec
 
 from frontend.http.errors import ApiError, broken_rule, of_validation
 from frontend.http.models import Query, lowered
-from ipc.decimals import is_whole
+from frontend.times import TIME_RULE, nanoseconds
+from ipc.decimals import NumberError, is_whole, whole_number
+from ipc.vocabulary import MAX_CLIENT_ID
 
 Q = TypeVar("Q", bound=Query)
 MAX_QUERY_FIELDS = 32
 REMEMBERED_QUERIES = 1_024
+TIMES = frozenset(("from", "to"))
+"""Parameters that are times, in every query that has them."""
+
+
+@cache
+def _parameters(kind: type[Query]) -> frozenset[str]:
+    return frozenset(kind.__struct_encode_fields__)
 
 
 @cache
@@ -46,12 +55,25 @@ def read_query(kind: type[Q], text: bytes) -> Q:
         value = str(fields[name])
         if is_whole(value):
             fields[name] = int(value)
+    for name in TIMES & fields.keys() & _parameters(kind):
+        moment = nanoseconds(str(fields[name]))
+        if moment is None:
+            raise broken_rule(name, TIME_RULE)
+        fields[name] = moment
     if "numbers" in fields:
         fields["numbers"] = lowered(str(fields["numbers"]))
     try:
         return msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
         raise of_validation(error) from None
+
+
+def client_order_id(text: str) -> int:
+    """Return the client_order_id that a path ends with. Raises ``ApiError``."""
+    try:
+        return whole_number(text, 1, MAX_CLIENT_ID)
+    except NumberError as error:
+        raise broken_rule("client_order_id", str(error)) from None
 
 
 def limited(asked: int | None, default: int, most: int, field: str = "limit") -> int:

@@ -17,6 +17,7 @@ from frontend.http.models import (
     BookAnswer,
     BookLevel,
     BookQuery,
+    ClientOrderQuery,
     HealthAnswer,
     HistoryHealth,
     OrderQuery,
@@ -26,6 +27,7 @@ from frontend.http.models import (
     Source,
     SymbolsAnswer,
     SymbolView,
+    TimeAnswer,
     TopAnswer,
     TopLevel,
     TopQuery,
@@ -33,10 +35,11 @@ from frontend.http.models import (
 from frontend.http.order_fields import SIDES, STATUSES, OrderAnswer, OrdersAnswer, OrderView
 from frontend.http.order_views import order_view, order_views
 from frontend.http.product_state import ProductState, Records, newest_first
-from frontend.http.queries import limited, read_query
+from frontend.http.queries import client_order_id, limited, read_query
 from frontend.http.request import Request
 from frontend.http.searches import Work
 from frontend.roles import FRONTEND
+from frontend.times import time_text
 from ipc.memory.status import ProcessStatus
 from ipc.records import ORDER, sequence_of, shard_of
 from ipc.vocabulary import MAX_QUANTITY
@@ -96,6 +99,23 @@ async def _past_order(
         raise missing
     view = order_view(api.state, found[0], quoted)
     return OrderAnswer(timestamp=time.time_ns(), order=view, source=HISTORY)
+
+
+def client_order(request: Request) -> OrderAnswer | Awaitable[OrderAnswer]:
+    """Show the newest order under a client_order_id of a user."""
+    query = read_query(ClientOrderQuery, request.query)
+    market = request.api.state.markets.named(query.symbol)
+    user_id = request.user(query.user_id)
+    search = _client_order(request, user_id, market, query.numbers == "string")
+    return request.api.searches.run(request.user_id, search)
+
+
+def _client_order(
+    request: Request, user_id: str, market: Market, quoted: bool
+) -> Work[OrderAnswer]:
+    state = request.api.state
+    found = yield from state.search_client_order(user_id, market, client_order_id(request.name))
+    return OrderAnswer(timestamp=time.time_ns(), order=order_view(state, found, quoted))
 
 
 def orders(request: Request) -> OrdersAnswer | Awaitable[OrdersAnswer]:
@@ -243,6 +263,12 @@ def symbols(request: Request) -> SymbolsAnswer:
     return SymbolsAnswer(
         timestamp=time.time_ns(), symbols=views, default_symbol=markets.default_symbol
     )
+
+
+def clock(request: Request) -> TimeAnswer:
+    """Show the time of the product's clock."""
+    now_ns = time.time_ns()
+    return TimeAnswer(timestamp=now_ns, time=time_text(now_ns))
 
 
 def health(request: Request) -> HealthAnswer:

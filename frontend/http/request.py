@@ -20,7 +20,8 @@ class Concluder(Protocol):
 
 
 class Request(msgspec.Struct):
-    """``order_id`` is the one in the path; ``user_id`` the key's owner, None without keys.
+    """``order_id`` is the one in the path, ``name`` what a path that ends with a name ends with;
+    ``user_id`` the key's owner, None without keys.
 
     A handler that returns None sees to it that ``app.conclude`` is called with ``reply``, what
     makes the answer of a command's outcome, and the outcome.
@@ -33,6 +34,7 @@ class Request(msgspec.Struct):
     order_id: int = 0
     app: Concluder | None = None
     reply: Reply | None = None
+    name: str = ""
 
     def user(self, named: str | msgspec.UnsetType | None) -> str:
         """Return the user whose orders are meant. Raises ``ApiError``.

@@ -27,7 +27,7 @@ Handler = Callable[[Request], Result | Awaitable[Result] | None]
 
 
 class Route(NamedTuple):
-    """One call: ``{order_id}`` in the path is an order's id. ``codes`` are its own errors."""
+    """One call: its path may end with a name in braces. ``codes`` are its own errors."""
 
     method: str
     path: str
@@ -69,16 +69,23 @@ _NEW = (
 _SENT = ("BODY_TOO_LARGE", "TOO_MANY_REQUESTS", "BUSY", "SHARD_DOWN", "OUTCOME_UNKNOWN")
 _ONE = ("ORDER_NOT_FOUND", "INVALID_ORDER_ID")
 _CHANGED = ("ORDER_NOT_OPEN",)
+_CLIENT_ONE = ("ORDER_NOT_FOUND", "UNKNOWN_SYMBOL", "BUSY")
+BY_CLIENT_ID = "/orders/by_client_order_id/{client_order_id}"
 
 
 def trades(request: Request) -> m.WrittenTrades | Awaitable[m.WrittenTrades]:
     """Show trades, newest first."""
-    return request.api.trade_reads.trades(request.query, request.user_id)
+    return request.api.trade_reads.trades(request.query, request.user_id, request.account)
 
 
 async def candles(request: Request) -> m.CandlesAnswer:
     """Show candles of the intervals that had trades, oldest first."""
     return await request.api.candles.candles(request.query)
+
+
+async def ticker(request: Request) -> m.TickerAnswer:
+    """Show last price, best prices, and the last 24 hours of a symbol."""
+    return await request.api.candles.ticker(request.query)
 
 
 def show_metrics(request: Request) -> Content:
@@ -144,6 +151,22 @@ ROUTES = (
         codes=_ONE + _CHANGED + _SENT,
     ),
     Route(
+        "GET",
+        BY_CLIENT_ID,
+        reads.client_order,
+        f.OrderAnswer,
+        m.ClientOrderQuery,
+        codes=_CLIENT_ONE,
+    ),
+    Route(
+        "DELETE",
+        BY_CLIENT_ID,
+        orders.cancel_client_order,
+        m.CancelAnswer,
+        m.ClientOrderQuery,
+        codes=_CLIENT_ONE + _CHANGED + _SENT,
+    ),
+    Route(
         "DELETE",
         "/orders",
         orders.cancel_orders,
@@ -164,7 +187,11 @@ ROUTES = (
         m.CandlesQuery,
         codes=("UNKNOWN_SYMBOL", "BUSY"),
     ),
+    Route(
+        "GET", "/ticker", ticker, m.TickerAnswer, m.TickerQuery, codes=("UNKNOWN_SYMBOL", "BUSY")
+    ),
     Route("GET", "/symbols", reads.symbols, m.SymbolsAnswer),
+    Route("GET", "/time", reads.clock, m.TimeAnswer, None, public=True),
     Route("GET", "/health", reads.health, m.HealthAnswer, None, unprefixed=True, public=True),
     Route(
         "GET",

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +33,7 @@ from frontend.http.product_state import ProductState, Records, newest_first
 from frontend.http.queries import limited, read_query
 from frontend.http.searches import Searches, ThreadedSearches, Work
 from frontend.http.trade_rings import first_at, from_ring
+from frontend.http.user_trades import UserOrders, find_orders
 from frontend.past_trades import PastTrades
 from ipc.memory.ring import RingReader
 from ipc.records import SEQUENCE_BITS, TRADE, make_id, sequence_of, shard_of
@@ -100,10 +101,12 @@ class TradeReads:
         self._lines = LineFormatter(state.instruments)
         self._newest: dict[bytes, _Written] = {}
 
-    def trades(self, asked_for: bytes, who: str | None) -> WrittenTrades | Awaitable[WrittenTrades]:
+    def trades(
+        self, asked_for: bytes, who: str | None, account_of: Callable[[str], int | None]
+    ) -> WrittenTrades | Awaitable[WrittenTrades]:
         """Return trades, newest first, as a query string asks; ``who`` asks, if that is known.
 
-        Raises ``ApiError``.
+        ``account_of`` tells whose trades ``who`` may see. Raises ``ApiError``.
         """
         state, config = self._state, self._config
         published = [ring.published for ring in state.rings.values()]
@@ -115,7 +118,8 @@ class TradeReads:
         market = None if query.symbol is None else state.markets.named(query.symbol)
         quoted = query.numbers == "string"
         page = self._begin(query, market)
-        asked = query, market, page, limit, quoted
+        account = None if query.user_id is None else account_of(query.user_id)
+        asked = query, market, page, limit, quoted, account
         found = self._searches.run(who, self._page(asked_for, who, published, *asked))
         return found if isinstance(found, WrittenTrades) else _whole(found)
 
@@ -129,26 +133,35 @@ class TradeReads:
         page: _Page,
         limit: int,
         quoted: bool,
+        account: int | None,
     ) -> Work[Any]:
         """Return an answer, or what waits for the log to add to it; in pieces of a search."""
         below = dict(page.below)
         recent = np.empty(0, TRADE)
+        mine = None
+        if account is not None:
+            mine = yield from find_orders(self._state, account, market, below)
+            if not len(mine.order_ids):
+                return _Written([], _joined([]), 0, None).answer()
+            below = {shard: min(first, mine.below[shard]) for shard, first in below.items()}
+            query = msgspec.structs.replace(query, from_=max(query.from_ or 0, mine.since_ns))
         if page.position is None:
-            recent = yield from self._recent(query, market, below, limit)
+            recent = yield from self._recent(query, market, below, limit, mine)
             _lower(below, recent)
-        written, count = self._written(recent, quoted), len(recent)
+        written, count = self._written(recent, quoted, mine), len(recent)
         cursor: str | None = _cursor(below, page.position)
         if count < limit:
             if not self._nothing_older(query, below):
-                rest = query, market, _Page(below, page.position), limit - count, quoted
-                if self._history.kept and page.position is None:
-                    return self._with_history(written, count, who, *rest)
+                rest = query, market, _Page(below, page.position), limit - count, quoted, mine
+                if self._history.kept and page.position is None and mine is None:
+                    return self._with_history(written, count, who, *rest[:-1])
                 search = self._older(*rest)
                 return self._with_older(written, count, search, who)
             cursor = None
         source: Source | UnsetType = MEMORY if self._history.kept else UNSET
         found = _Written(published, _joined(written), count, cursor, source)
-        self._remember(asked_for, found)
+        if mine is None:  # others may not see what is somebody's
+            self._remember(asked_for, found)
         return found.answer()
 
     async def _with_history(
@@ -174,11 +187,11 @@ class TradeReads:
         needed = {shard: min(n - 1, rings[shard].published) for shard, n in below.items()}
         older = await self._history.trades(who, wanted, needed)
         if older is None:
-            search = self._older(query, market, page, limit, quoted)
+            search = self._older(query, market, page, limit, quoted, None)
             return await self._with_older(written, count, search, who)
         _lower(below, older)
         cursor = _cursor(below, None) if len(older) == limit else None
-        written += self._written(older, quoted)
+        written += self._written(older, quoted, None)
         return _Written([], _joined(written), count + len(older), cursor, "memory, sqlite").answer()
 
     async def _with_older(
@@ -212,10 +225,12 @@ class TradeReads:
             self._newest.clear()
         self._newest[query] = found
 
-    def _written(self, trades: Records, quoted: bool) -> list[bytes]:
+    def _written(self, trades: Records, quoted: bool, mine: UserOrders | None) -> list[bytes]:
         """Return trades of a ring as JSON, to be joined by commas."""
+        if mine is not None:
+            return [_encode(mine.marked(view)) for view in self._ring_views(trades, quoted)]
         if quoted:
-            return [_encode(view) for view in self._ring_views(trades)]
+            return [_encode(view) for view in self._ring_views(trades, quoted)]
         # What the log's lines have is what an answer has.
         lines = bytes(self._lines.format(np.ascontiguousarray(trades)))
         return [lines[:-1].replace(b"\n", b",")] if lines else []
@@ -251,15 +266,21 @@ class TradeReads:
         return _Page(below, None)
 
     def _recent(
-        self, query: TradesQuery, market: Market | None, below: dict[int, int], limit: int
+        self,
+        query: TradesQuery,
+        market: Market | None,
+        below: dict[int, int],
+        limit: int,
+        mine: UserOrders | None,
     ) -> Work[Records]:
         """Return what the rings have of a page, newest first."""
         found: list[Records] = []
+        order_ids = None if mine is None else mine.order_ids
         for shard, first in below.items():
             if found:
                 yield
             ring = self._state.rings[shard]
-            found.append((yield from from_ring(ring, market, query, first, limit)))
+            found.append((yield from from_ring(ring, market, query, first, limit, order_ids)))
         if len(found) == 1:
             return found[0]
         # A ring that gave up trades knows none before its oldest: what others have from before that
@@ -287,10 +308,17 @@ class TradeReads:
         return True
 
     def _older(
-        self, query: TradesQuery, market: Market | None, page: _Page, limit: int, quoted: bool
+        self,
+        query: TradesQuery,
+        market: Market | None,
+        page: _Page,
+        limit: int,
+        quoted: bool,
+        mine: UserOrders | None,
     ) -> Work[tuple[list[TradeView], str | None]]:
         """Return what a bounded piece of the log has of a page, and the cursor of the next one."""
         symbol = None if market is None else market.symbol
+        wanted = None if mine is None else set(mine.order_ids.tolist())
         views: list[TradeView] = []
         below, position = dict(page.below), page.position
         early: set[int] = set()
@@ -305,13 +333,17 @@ class TradeReads:
                         if query.from_ is not None and trade.timestamp < query.from_:
                             early.add(shard)
                         continue
+                    if wanted is not None and wanted.isdisjoint(
+                        (trade.buy_order_id, trade.sell_order_id)
+                    ):
+                        continue
                     if len(views) == limit:
                         # The block is read again for the next page, down from here.
                         return views, _cursor(below, _after(block.position, block.lines))
                     below[shard] = sequence
                     view = self._log_view(trade, quoted)
                     if view is not None:
-                        views.append(view)
+                        views.append(view if mine is None else mine.marked(view))
                 if early >= below.keys():
                     return views, None  # each shard's time only grows
                 if scanned >= SCAN_BYTES or len(views) == limit:
@@ -321,7 +353,7 @@ class TradeReads:
             pass  # the segment was moved away: what is older is not there any more
         return views, None
 
-    def _ring_views(self, trades: Records) -> list[TradeView]:
+    def _ring_views(self, trades: Records, quoted: bool) -> list[TradeView]:
         by_number = self._state.markets.by_number
         views = []
         for trade_id, _, time_ns, price, quantity, buy, sell, symbol, side, _ in trades.tolist():
@@ -332,8 +364,8 @@ class TradeReads:
                     market.symbol,
                     buy,
                     sell,
-                    market.prices[True][price],
-                    market.quantities[True][quantity],
+                    market.prices[quoted][price],
+                    market.quantities[quoted][quantity],
                     time_ns,
                     "buy" if side == _BUY else "sell",
                 )
