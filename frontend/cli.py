@@ -14,7 +14,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from engine.config import Config
     from engine.verify import Verdict
     from frontend.reading import Reader
+    from frontend.rows import RowWriter
 
 USAGE, FAILURE = 2, 1
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What a file may answer that standard output goes to."""
 MAX_LIMIT = 1_000_000
+WATCH_S = 1.0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -181,42 +183,75 @@ def _replay(options: argparse.Namespace) -> int:
 
 def _trades(options: argparse.Namespace) -> int:
     with _unwinding(), _reader(options) as reader:
+        from frontend.rows import TRADE_FIELDS, trade_rows
         from frontend.show import follow_trades, print_trades
 
         if options.follow:
-            follow_trades(reader, options.symbol, options.limit, sys.stdout)
-        else:
-            trades = reader.trades(options.symbol, options.limit)
+            rows = _rows(options, TRADE_FIELDS)
+            follow_trades(reader, options.symbol, options.limit, sys.stdout, rows)
+            return 0
+        trades = reader.trades(options.symbol, options.limit)
+        rows = _rows(options, TRADE_FIELDS)
+        if rows is None:
             print_trades(trades, reader.instruments, sys.stdout)
+        else:
+            rows.write(trade_rows(trades, reader.instruments))
     return 0
 
 
 def _book(options: argparse.Namespace) -> int:
     with _unwinding(), _reader(options) as reader:
+        from frontend.rows import BOOK_FIELDS, book_rows
         from frontend.show import print_book
 
-        print_book(reader.book(options.symbol, options.depth), sys.stdout)
+        book = reader.book(options.symbol, options.depth)
+        rows = _rows(options, BOOK_FIELDS)
+        if rows is None:
+            print_book(book, sys.stdout)
+        else:
+            rows.write(book_rows(book))
     return 0
 
 
 def _order(options: argparse.Namespace) -> int:
     with _unwinding(), _reader(options) as reader:
+        from frontend.rows import order_row
         from frontend.show import print_order
 
         order = reader.order(options.order_id)
         if order is None:
             print(f"shardbook: order {options.order_id} is not known here", file=sys.stderr)
             return FAILURE
-        print_order(order, reader.instruments[int(order["symbol"])], sys.stdout)
+        user_id = reader.user_of(int(order["account"]))
+        row = order_row(order, reader.instruments[int(order["symbol"])], user_id)
+        rows = _rows(options)
+        if rows is None:
+            print_order(row, sys.stdout)
+        else:
+            rows.write([row])
     return 0
 
 
 def _status(options: argparse.Namespace) -> int:
     with _unwinding(), _reader(options) as reader:
-        from frontend.show import print_status
+        from frontend.rows import process_rows
+        from frontend.show import print_status, watch_status
 
-        print_status(reader.status(), sys.stdout)
+        rows = _rows(options)
+        if options.watch:
+            watch_status(reader, WATCH_S, sys.stdout, rows)
+        elif rows is None:
+            print_status(reader.status(), sys.stdout)
+        else:
+            rows.write(process_rows(reader.status()))
     return 0
+
+
+def _rows(options: argparse.Namespace, fields: "Sequence[str]" = ()) -> "RowWriter | None":
+    """Return what writes rows in the form that is asked for; None for text to read."""
+    from frontend.rows import RowWriter
+
+    return RowWriter(options.form, sys.stdout, fields) if options.form else None
 
 
 def _snapshot(options: argparse.Namespace) -> int:
@@ -394,6 +429,7 @@ def _parser() -> argparse.ArgumentParser:
         "--limit", type=_whole(0, MAX_LIMIT), default=20, metavar="N", help="default 20"
     )
     trades.add_argument("--follow", action="store_true", help="and then every trade as it comes")
+    _add_form(trades)
     _add_place(trades)
 
     book = command("book", _book, "Show the best price levels of a symbol.")
@@ -401,16 +437,22 @@ def _parser() -> argparse.ArgumentParser:
     book.add_argument(
         "--depth", type=_whole(1, 1_024), default=10, metavar="N", help="levels a side; default 10"
     )
+    _add_form(book)
     _add_place(book)
 
     order = command("order", _order, "Show one order.")
     order.add_argument("order_id", type=_whole(1, 2**53 - 1), metavar="ID")
+    _add_form(order)
     _add_place(order)
 
     key = command("key", _key, "Make an API key; print what to add to the configuration.")
     key.add_argument("user", type=_user, metavar="USER")
 
-    _add_place(command("status", _status, "Show each process: place, state, counters, lag."))
+    status = command("status", _status, "Show each process: place, state, counters, lag.")
+    status.add_argument("--watch", action="store_true", help="again every second, until Ctrl-C")
+    _add_form(status)
+    _add_place(status)
+
     _add_place(command("snapshot", _snapshot, "Take a snapshot of each shard, running or not."))
 
     verify = command("verify", _verify, "Check journals, snapshots and trade log, byte by byte.")
@@ -474,6 +516,15 @@ def _time(text: str) -> int:
     from frontend.history_commands import read_time
 
     return read_time(text)
+
+
+def _add_form(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say in which form something is shown."""
+    forms = parser.add_mutually_exclusive_group()
+    for form, text in (("json", "an object of JSON a line"), ("csv", "CSV with a header")):
+        forms.add_argument(
+            f"--{form}", dest="form", action="store_const", const=form, help=f"as {text}"
+        )
 
 
 def _add_place(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
@@ -19,11 +20,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from engine.config import Config
+from engine.config import Config, load_config
 from engine.plan import Plan
 from engine.roles import SUPERVISOR
 from engine.running import left_plan
 from engine.trade_log.segments import TradeLogError
+from frontend.gateway.account_names import AccountNames
 from frontend.past_trades import BATCH_TRADES, PastTrades
 from ipc.decimals import shown
 from ipc.instruments import Instrument
@@ -32,7 +34,7 @@ from ipc.memory.mapping import MappingError, check_run_directory, run_directory
 from ipc.memory.order_table import OrderTableReader, TableBusyError
 from ipc.memory.ring import RingReader
 from ipc.memory.status import ProcessStatus, StatusReader, is_alive
-from ipc.records import ORDER, shard_of
+from ipc.records import ORDER, account_of, shard_of
 from ipc.vocabulary import Reason
 
 Records = npt.NDArray[np.void]
@@ -94,15 +96,28 @@ class ProcessView:
 
 
 class Reader:
-    """Views of one running product. Raises ``NotRunningError`` where there is none."""
+    """Views of one running product, by its data directory: ``Reader("shardbook-data")``.
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    Trades, orders and levels are numpy arrays of records (``TRADE``, ``ORDER``, ``LEVEL``), copies
+    that are the caller's. In them prices are ticks, quantities lots, symbols numbers, and times
+    nanoseconds since the epoch, all integers; ``instruments[number]`` says what these are:
+    its ``symbol``, and the scales ``tick`` and ``lot``, whose ``text(steps)`` is an exact decimal.
+
+    A reader is for one thread. Raises ``NotRunningError`` where no product runs, and ``ReadError``,
+    its base, where this user may not read it.
+    """
+
+    def __init__(self, product: str | os.PathLike[str] | Plan) -> None:
+        """``product``: its data directory, as a text or a path; or its plan, where that is had."""
+        if not isinstance(product, Plan):
+            product = running_plan(load_config(), Path(product))
+        plan = self.plan = product
         self.instruments = {instrument.number: instrument for instrument in plan.known_instruments}
         self._by_symbol = {instrument.symbol: instrument for instrument in plan.instruments}
         self._rings: dict[int, RingReader] = {}
         self._tables: dict[int, OrderTableReader] = {}
         self._boards: dict[int, BoardReader] = {}
+        self._names = AccountNames(plan.accounts_paths)
         self._open()
 
     def __enter__(self) -> Self:
@@ -134,11 +149,11 @@ class Reader:
             )
         return found
 
-    def trades(self, symbol: str | None, limit: int) -> Records:
+    def trades(self, symbol: str | None = None, limit: int = 100) -> Records:
         """Return the last trades (TRADE) of rings and log, of one symbol or all, oldest first.
 
         Trades of different shards are in the order of their times; those from the log have no
-        ``sequence``. Raises ``ReadError`` where the log cannot be read.
+        ``sequence``. Raises ``UnknownSymbolError``, and ``ReadError`` where the log cannot be read.
         """
         self._refresh()
         instrument = None if symbol is None else self.instrument(symbol)
@@ -151,7 +166,7 @@ class Reader:
         finally:
             past.close()
 
-    def trades_of_shard(self, shard: int, limit: int) -> Records:
+    def trades_of_shard(self, shard: int, limit: int = 100) -> Records:
         """Return the last trades (TRADE) that one shard's ring holds, oldest first."""
         self._refresh()
         return self._rings[shard].last(limit)
@@ -196,8 +211,11 @@ class Reader:
                     while_idle()
                 time.sleep(POLL_S)
 
-    def book(self, symbol: str, depth: int) -> BookView:
-        """Return the best ``depth`` levels of each side, or as many as the board holds."""
+    def book(self, symbol: str, depth: int = 10) -> BookView:
+        """Return the best ``depth`` levels of each side, or as many as the board holds.
+
+        Raises ``UnknownSymbolError``.
+        """
         self._refresh()
         instrument = self.instrument(symbol)
         view = patiently(lambda: self._boards[instrument.shard].read(instrument.number))
@@ -207,6 +225,27 @@ class Reader:
         """Return one order (ORDER), live or ended not long ago; None where it is not known."""
         self._refresh()
         return self._order(order_id)
+
+    def orders_of(self, user_id: str, symbol: str | None = None, limit: int = 100) -> Records:
+        """Return a user's orders (ORDER), live and ended not long ago, newest first.
+
+        Raises ``UnknownSymbolError``.
+        """
+        self._refresh()
+        wanted = None if symbol is None else self.instrument(symbol)
+        account, number = account_of(user_id), 0 if wanted is None else wanted.number
+        found = [
+            patiently(partial(table.of_account, account, number, limit=limit))
+            for shard, table in self._tables.items()
+            if wanted is None or wanted.shard == shard
+        ]
+        every = np.concatenate(found)
+        newest: Records = every[np.argsort(every["created_ns"], kind="stable")[::-1]][:limit]
+        return newest
+
+    def user_of(self, account: int) -> str:
+        """Return the user_id of an account, such as ``order["account"]``; "" if it is not known."""
+        return self._names.text(account)
 
     def orders(self, order_ids: Sequence[int]) -> Records:
         """Return orders (ORDER) in their places; zeros stand for one that is not known."""

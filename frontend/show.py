@@ -4,21 +4,24 @@ Prices and quantities are exact decimals, times UTC to the nanosecond.
 """
 
 import select
+import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from enum import IntEnum
-from typing import Literal, NamedTuple, TextIO
+from typing import Any, Literal, NamedTuple, TextIO
 
 import numpy as np
 import numpy.typing as npt
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from engine.printable import printable
 from frontend.reading import BookView, ProcessView, Reader
+from frontend.rows import RowWriter, cell_text, process_rows, trade_rows
 from frontend.times import time_text
 from ipc.instruments import Instrument
 from ipc.records import sequence_of, shard_of
-from ipc.vocabulary import Flag, OrderType, OrdStatus, Reason, Side, TimeInForce
 
 Records = npt.NDArray[np.void]
 Row = Sequence[str]
@@ -60,35 +63,22 @@ _STATUS_COLUMNS = (
 )
 
 
-def trade_rows(trades: Records, instruments: Mapping[int, Instrument]) -> list[Row]:
-    """Return one row a trade (TRADE), cells as in ``TRADE_COLUMNS``."""
-    rows: list[Row] = []
-    for trade in trades:
-        instrument = instruments[int(trade["symbol"])]
-        rows.append(
-            (
-                time_text(int(trade["timestamp_ns"])),
-                str(trade["trade_id"]),
-                instrument.symbol,
-                instrument.tick.text(int(trade["price"])),
-                instrument.lot.text(int(trade["quantity"])),
-                _name(Side, int(trade["taker_side"])),
-                str(trade["buy_order_id"]),
-                str(trade["sell_order_id"]),
-            )
-        )
-    return rows
-
-
 def print_trades(trades: Records, instruments: Mapping[int, Instrument], out: TextIO) -> None:
     """Print trades, oldest first."""
-    print_table(TRADE_COLUMNS, trade_rows(trades, instruments), out)
+    print_table(TRADE_COLUMNS, _trade_cells(trades, instruments), out)
 
 
-def follow_trades(reader: Reader, symbol: str | None, limit: int, out: TextIO) -> None:
+def _trade_cells(trades: Records, instruments: Mapping[int, Instrument]) -> list[Row]:
+    return [[cell_text(cell) for cell in row.values()] for row in trade_rows(trades, instruments)]
+
+
+def follow_trades(
+    reader: Reader, symbol: str | None, limit: int, out: TextIO, rows: RowWriter | None = None
+) -> None:
     """Print the last ``limit`` trades, oldest first, and then every one as it comes.
 
-    For ever, or until nobody reads: raises ``BrokenPipeError`` then.
+    As text, or with ``rows`` as these. For ever, or until nobody reads: raises ``BrokenPipeError``
+    then.
     """
     if symbol is not None:
         reader.instrument(symbol)  # an unknown one is an error before anything is printed
@@ -97,12 +87,21 @@ def follow_trades(reader: Reader, symbol: str | None, limit: int, out: TextIO) -
     for trade_id in trades["trade_id"].tolist():
         shard = shard_of(trade_id)
         after[shard] = max(after[shard], sequence_of(trade_id))
-    names = [column.name for column in TRADE_COLUMNS]
-    _print_lines([names, *trade_rows(trades, reader.instruments)], out)
+    if rows is None:
+        _print_lines([[column.name for column in TRADE_COLUMNS]], out)
+    _print_trades(trades, reader, out, rows)
     for followed in reader.follow(symbol, after, _watch_reader(out)):
         if followed.lost_trades:
-            print(f"... {followed.lost_trades} trades were overwritten unread", file=out)
-        _print_lines(trade_rows(followed.trades, reader.instruments), out)
+            told = out if rows is None else sys.stderr  # rows are all data
+            print(f"... {followed.lost_trades} trades were overwritten unread", file=told)
+        _print_trades(followed.trades, reader, out, rows)
+
+
+def _print_trades(trades: Records, reader: Reader, out: TextIO, rows: RowWriter | None) -> None:
+    if rows is None:
+        _print_lines(_trade_cells(trades, reader.instruments), out)
+    else:
+        rows.write(trade_rows(trades, reader.instruments))
 
 
 def _watch_reader(out: TextIO) -> Callable[[], None] | None:
@@ -140,29 +139,10 @@ def print_book(book: BookView, out: TextIO) -> None:
     print_table(_BOOK_COLUMNS, rows, out)
 
 
-def print_order(order: np.void, instrument: Instrument, out: TextIO) -> None:
-    """Print one order (ORDER), a field a line."""
-    tick, lot = instrument.tick, instrument.lot
-    flags = int(order["flags"])
-    fields = {
-        "order_id": str(order["order_id"]),
-        "account": f"{int(order['account']):016x}",
-        "client_order_id": str(order["client_order_id"]),
-        "symbol": instrument.symbol,
-        "side": _name(Side, int(order["side"])),
-        "order_type": _name(OrderType, int(order["order_type"])),
-        "time_in_force": _name(TimeInForce, int(order["time_in_force"])),
-        "post_only": "yes" if flags & Flag.POST_ONLY else "no",
-        "ord_status": _name(OrdStatus, int(order["ord_status"])),
-        "reason": _name(Reason, int(order["reason"])),
-        "price": tick.text(int(order["price"])),
-        "quantity": lot.text(int(order["quantity"])),
-        "cum_qty": lot.text(int(order["cum_qty"])),
-        "leaves_qty": lot.text(int(order["leaves_qty"])),
-        "created": time_text(int(order["created_ns"])),
-        "updated": time_text(int(order["updated_ns"])),
-    }
-    print_table((Column("field", "left"), Column("value", "left")), list(fields.items()), out)
+def print_order(row: Mapping[str, Any], out: TextIO) -> None:
+    """Print an order, as ``order_row`` has it, a field a line."""
+    fields = [(name, printable(cell_text(value))) for name, value in row.items()]
+    print_table((Column("field", "left"), Column("value", "left")), fields, out)
 
 
 def print_status(processes: Iterable[ProcessView], out: TextIO) -> None:
@@ -185,6 +165,26 @@ def print_status(processes: Iterable[ProcessView], out: TextIO) -> None:
     print_table(_STATUS_COLUMNS, rows, out)
 
 
+def watch_status(
+    reader: Reader, interval_s: float, out: TextIO, rows: RowWriter | None = None
+) -> None:
+    """Print the status again and again, on a terminal in place; with ``rows`` as these.
+
+    For ever, or until nobody reads: raises ``BrokenPipeError`` then.
+    """
+    while True:
+        processes = reader.status()
+        if rows is not None:
+            now = time_text(time.time_ns())
+            rows.write({"time": now} | row for row in process_rows(processes))
+        else:
+            if out.isatty():
+                print("\x1b[H\x1b[2J", end="", file=out)
+            print_status(processes, out)
+            print(file=out, flush=True)
+        time.sleep(interval_s)
+
+
 def print_table(columns: Sequence[Column], rows: Sequence[Row], out: TextIO) -> None:
     """Print rows under the names of their columns."""
     if out.isatty():
@@ -192,7 +192,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Row], out: TextIO) -> 
         for column in columns:
             table.add_column(column.name, justify=column.align, overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))  # as it is: users choose some of it
         Console(file=out, highlight=False).print(table)
         return
     widths = [
@@ -225,8 +225,3 @@ def duration_text(seconds: float) -> str:
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}"
-
-
-def _name(kind: type[IntEnum], code: int) -> str:
-    """Return the name of a code, or the code where it is none."""
-    return kind(code).name if code in set(kind) else str(code)

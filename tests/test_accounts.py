@@ -7,8 +7,8 @@ import pytest
 
 from frontend.client import Client
 from frontend.client.errors import LoginRefusedError
+from frontend.gateway.account_names import AccountNames
 from frontend.gateway.accounts import AccountError, AccountRegistry
-from frontend.http.names import AccountNames
 from ipc.account_lines import MAX_LINE_BYTES
 from ipc.records import account_of
 from tests.failing_disk import Disk

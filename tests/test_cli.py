@@ -1,12 +1,17 @@
 """The command line: what it prints, what it returns, and that mistakes and endings are quiet."""
 
+import csv
+import io
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +20,7 @@ from frontend.cli import FAILURE, USAGE, main
 from frontend.client import Client
 from frontend.reading import ProcessView, Reader
 from frontend.roles import ROLES
+from frontend.times import nanoseconds, time_text
 from ipc.records import account_of, make_id
 from tests.product import config_text, until
 
@@ -195,7 +201,7 @@ def test_order(
     output = capsys.readouterr().out
     fields = dict(line.split(maxsplit=1) for line in output.splitlines())
     assert fields["account"] == f"{account_of('alice'):016x}"
-    assert "alice" not in output
+    assert fields["user_id"] == "alice"
     assert (fields["order_id"], fields["client_order_id"]) == (str(order_id), "77")
     assert (fields["side"], fields["order_type"], fields["post_only"]) == ("BUY", "LIMIT", "yes")
     assert (fields["price"], fields["quantity"]) == ("20.05", "10")
@@ -204,6 +210,93 @@ def test_order(
     unknown = str(make_id(SHARD_OF_BB, 999))
     assert main(shown(product, "order", unknown)) == FAILURE
     assert capsys.readouterr().err == f"shardbook: order {unknown} is not known here\n"
+
+
+def rows_of(
+    plan: Plan, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Return what a reading command gives as JSON, with exact decimals, and as CSV."""
+    assert main(shown(plan, *arguments, "--json")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert main(shown(plan, *arguments, "--csv")) == 0
+    text = capsys.readouterr().out
+    rows = list(csv.DictReader(io.StringIO(text)))
+    found = [json.loads(line, parse_float=Decimal) for line in lines]
+    assert len(text.splitlines()) == len(rows) + 1
+    assert [list(row) for row in rows] == [list(row) for row in found]
+    return found, rows
+
+
+def test_trades_and_books_as_rows(
+    product: Plan, order_id: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (trade,), (line,) = rows_of(product, capsys, "trades", "--symbol", "BB")
+    assert (trade["symbol"], trade["price"], trade["quantity"]) == ("BB", Decimal("20.05"), 4)
+    assert (trade["taker"], trade["buy_order_id"]) == ("SELL", order_id)
+    assert (line["price"], line["quantity"]) == ("20.05", "4")
+    assert line["time"] == trade["time"] == time_text(nanoseconds(trade["time"]) or 0)
+    levels, lines = rows_of(product, capsys, "book", "BB")
+    assert [tuple(level.values()) for level in levels] == [
+        ("BB", 4, "BUY", Decimal("20.05"), 6, 1),
+        ("BB", 4, "BUY", Decimal("20.00"), 3, 1),
+        ("BB", 4, "SELL", Decimal("21.00"), 5, 1),
+    ]
+    assert [row["price"] for row in lines] == ["20.05", "20.00", "21.00"]
+    assert rows_of(product, capsys, "trades", "--limit", "0") == ([], [])
+    assert main(shown(product, "book", "DD", "--csv")) == 0
+    assert capsys.readouterr().out == "symbol,sequence,side,price,quantity,order_count\n"
+
+
+def test_orders_and_processes_as_rows(
+    product: Plan, order_id: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (order,), (line,) = rows_of(product, capsys, "order", str(order_id))
+    assert (order["user_id"], order["order_id"], order["post_only"]) == ("alice", order_id, True)
+    assert (order["price"], order["leaves_qty"]) == (Decimal("20.05"), 6)
+    assert (line["price"], line["post_only"]) == ("20.05", "yes")
+    found, lines = rows_of(product, capsys, "status")
+    names = [f"{row['role']} {row['index']}" for row in found]
+    assert names == [member.name for member in ROLES.members(product)]
+    matcher = next(row for row in found if (row["role"], row["index"]) == ("matcher", 1))
+    assert matcher["counters"]["order_sequence"] == 4
+    (line,) = [row for row in lines if (row["role"], row["index"]) == ("matcher", "1")]
+    assert "order_sequence=4" in line["counters"]
+
+
+def test_a_user_cannot_write_on_anothers_terminal(
+    product: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Client(product.addresses()[0], "\x1b[2Jmallory") as client:
+        order_id = client.submit("CC", "buy", 1, "1.00").order_id
+        client.cancel_all("CC")
+    assert main(shown(product, "order", str(order_id))) == 0
+    output = capsys.readouterr().out
+    assert "\\x1b[2Jmallory" in output
+    assert "\x1b" not in output
+
+
+def test_rows_follow_trades(product: Plan) -> None:
+    follower = Follower(product, "CC", "--csv")
+    with Client(product.addresses()[0], "dave") as client:
+        client.submit("CC", "sell", 2, "5.00")
+        client.submit("CC", "buy", 2, "5.00")
+    assert follower.output.readline().split(",")[2:6] == ["CC", "5.00", "2", "BUY"]
+    follower.process.send_signal(signal.SIGINT)
+    assert follower.end() == (130, "")
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_status_is_shown_again_and_again(product: Plan, form: list[str]) -> None:
+    command = [*COMMAND, *shown(product, "status", "--watch", *form)]
+    watching = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert watching.stdout is not None
+    times = 0
+    while times < 2:
+        line = watching.stdout.readline()
+        assert line
+        times += "supervisor" in line
+    watching.send_signal(signal.SIGINT)
+    assert (watching.wait(WAIT_S), watching.communicate()[1]) == (130, "")
 
 
 def processes(plan: Plan) -> list[ProcessView]:
@@ -259,8 +352,8 @@ def test_replay(product: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str
 class Follower:
     """``trades --follow`` of one symbol in a process of its own."""
 
-    def __init__(self, plan: Plan, symbol: str) -> None:
-        arguments = shown(plan, "trades", "--follow", "--symbol", symbol, "--limit", "0")
+    def __init__(self, plan: Plan, symbol: str, *form: str) -> None:
+        arguments = shown(plan, "trades", "--follow", "--symbol", symbol, "--limit", "0", *form)
         self.process = subprocess.Popen(
             [*COMMAND, *arguments],
             stdout=subprocess.PIPE,
@@ -269,7 +362,7 @@ class Follower:
         )
         assert self.process.stdout is not None
         self.output = self.process.stdout
-        assert self.output.readline().split()[0] == "time"
+        assert self.output.readline().startswith("time")
 
     def end(self) -> tuple[int, str]:
         """Return the exit code and what it said about its end."""

@@ -1,6 +1,7 @@
 """What clients of exchanges look for over REST: an order by their own id, their trades, times, and
 the market at a glance; over the seam between rings and log."""
 
+import re
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -15,6 +16,7 @@ import pytest
 from engine.plan import Plan
 from engine.trade_log.segments import closed_segments
 from frontend.gateway.keys import key_section, new_key
+from frontend.http.manual import render
 from frontend.times import nanoseconds, time_text
 from tests.http import API, Http, free_port, http_section, serving
 from tests.product import make_config, running, until
@@ -296,3 +298,38 @@ def test_a_market_without_trades_has_a_ticker_of_nothing(tmp_path: Path) -> None
             assert ticker[f"{name}_price"] is None
         assert (ticker["best_bid"], ticker["best_ask"]) == (None, None)
         assert http.call("GET", f"{API}/ticker?symbol=NOPE").code == "UNKNOWN_SYMBOL"
+
+
+# The manual ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["", API])
+def test_the_manual_is_served_as_plain_pages(http: Http, prefix: str) -> None:
+    index = http.call("GET", f"{prefix}/docs").raw.decode()
+    names = re.findall(r'<a href="docs/([a-z]+)">', index)
+    assert {"limits", "reading"} <= set(names)
+    for name in names:
+        page = http.call("GET", f"{prefix}/docs/{name}")
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        text = page.raw.decode()
+        assert "<h1>" in text
+        assert f'<a href="{name}">' in text
+        assert not re.search(r"<script|<img|<link|\bsrc=", text)
+    assert (
+        "<td><code>frontend.max_sessions</code>"
+        in http.call("GET", f"{prefix}/docs/limits").raw.decode()
+    )
+    for name in ("nope", "..%2Flimits", "limits.md", ""):
+        reply = http.call("GET", f"{prefix}/docs/{name}")
+        assert (reply.status, reply.code) == (404, "NOT_FOUND")
+
+
+def test_what_a_page_says_stays_text() -> None:
+    text = "# A & <b>\n\n<script>x</script> [bad](javascript:x) [ours](limits.md#top)\n\n"
+    text += "|a|\n|-|\n|`<i>`|\n"
+    page = render(text).decode()
+    assert "<title>A &amp; &lt;b&gt;</title>" in page
+    assert "<script" not in page
+    assert 'href="javascript' not in page
+    assert '<a href="limits#top">ours</a>' in page
+    assert "<td><code>&lt;i&gt;</code></td>" in page

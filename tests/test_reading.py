@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import shardbook
 from engine.plan import Plan
 from engine.roles import MATCHER, PERSISTER, SUPERVISOR
 from engine.running import leave_config
@@ -328,3 +329,37 @@ def test_status_knows_the_dead(plan: Plan, publisher: Publisher) -> None:
         _, killed, stopped, _ = reader.status()
     assert (killed.state, killed.uptime_s) == ("dead", 0)
     assert (stopped.state, stopped.uptime_s) == ("stopped", 0)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_product_is_found_by_its_data_directory(
+    product: Plan, kind: type[str] | type[Path]
+) -> None:
+    """What a program gets from ``shardbook`` alone."""
+    user_id = f"reads-{kind.__name__}"
+    with shardbook.Client(product.addresses()[0], user_id) as client:
+        rests = client.submit("AA", "buy", 4, "3.00")
+        ended = client.submit("BB", "buy", 2, "3.00")
+        client.cancel_all("BB")
+    with shardbook.Reader(kind(product.data_dir)) as reader:
+        orders = reader.orders_of(user_id)
+        assert orders.dtype == shardbook.ORDER
+        assert orders["order_id"].tolist() == [ended.order_id, rests.order_id]
+        status = [shardbook.OrdStatus.CANCELED, shardbook.OrdStatus.NEW]
+        assert orders["ord_status"].tolist() == status
+        assert reader.orders_of(user_id, "AA")["order_id"].tolist() == [rests.order_id]
+        assert len(reader.orders_of(user_id, limit=1)) == 1
+        assert len(reader.orders_of("nobody")) == 0
+        assert {reader.user_of(int(account)) for account in orders["account"]} == {user_id}
+        assert reader.user_of(1) == ""
+        assert reader.trades().dtype == shardbook.TRADE
+        assert reader.book("AA").bids.dtype == shardbook.LEVEL
+        with pytest.raises(UnknownSymbolError):
+            reader.orders_of(user_id, "ZZ")
+
+
+def test_every_name_that_programs_get_is_there() -> None:
+    assert all(getattr(shardbook, name) is not None for name in shardbook.__all__)
+    assert {"COMMAND", "REPORT", "TRADE", "Reader", "Client", "AsyncClient"} <= set(
+        shardbook.__all__
+    )

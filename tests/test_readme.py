@@ -1,4 +1,4 @@
-"""What the README shows works: every block of code, in order, twice on one data directory.
+"""What README and manual show works: every block of code, in order, twice on one data directory.
 
 The blocks and commands are taken from the file, whatever they are by now. What is not run here is
 listed, with where it is run instead: a new one is run, or fails this test.
@@ -24,6 +24,7 @@ from tests.fork_server import ROOT
 from tests.http import free_port
 
 TEXT = (ROOT / "README.md").read_text()
+MANUAL = sorted((ROOT / "frontend" / "docs").glob("*.md"))
 ADDRESS = "127.0.0.1:8080"
 """Where the README has HTTP; here it is a port that nobody has."""
 WAIT_S = 120.0
@@ -57,16 +58,26 @@ class Block(NamedTuple):
 
 
 def blocks() -> list[Block]:
-    """Return every block of the README, in order."""
+    """Return every block of the README, and then of the manual's pages, in order."""
+    found = _blocks(TEXT)
+    for page in MANUAL:
+        found += [
+            block._replace(place=(f"{page.stem}: {block.place[0]}", block.place[1]))
+            for block in _blocks(page.read_text())
+        ]
+    return found
+
+
+def _blocks(text: str) -> list[Block]:
     found: list[Block] = []
     heading, number = "", 0
-    for match in re.finditer(r"^#+ ([^\n]*)$|^```(\w*)\n(.*?)^```$", TEXT, re.M | re.S):
+    for match in re.finditer(r"^#+ ([^\n]*)$|^```(\w*)\n(.*?)^```$", text, re.M | re.S):
         if match[1] is not None:
             heading, number = match[1], 0
         else:
             number += 1
             found.append(Block((heading, number), match[2], match[3]))
-    assert 2 * len(found) == len(re.findall("^ *```", TEXT, re.M))
+    assert 2 * len(found) == len(re.findall("^ *```", text, re.M))
     return found
 
 
@@ -147,6 +158,8 @@ class User:
             "bash", "-e", "-o", "pipefail", "-c", script.replace(ADDRESS, self.address)
         )
         for line, answer in zip(lines, output.split(DONE), strict=False):
+            if not line.startswith(("curl ", "ID=")):
+                continue
             if line.startswith("curl "):
                 assert answer.strip(), f"{line}: no answer"
             if answer.lstrip().startswith("{"):

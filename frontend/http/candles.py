@@ -106,14 +106,16 @@ class Candles:
         price of all. The begin is a minute's, and later where older trades are not known."""
         known = self._minutes[market.number]
         last = known[next(reversed(known))][3] if known else None
+        since_ns = self._since_ns.get(market.shard, 0)
         first, end = (now_ns - DAY_NS) // MINUTE_NS, now_ns // MINUTE_NS + 1
+        first = max(first, since_ns // MINUTE_NS)
         whole: Minute | None = None
         for minute in filter(None, map(known.get, range(end - 1, first - 1, -1))):
             if whole is None:
                 whole = list(minute)
             else:
                 _prepend(whole, minute)
-        return whole, max(first * MINUTE_NS, self._since_ns.get(market.shard, 0)), last
+        return whole, max(first * MINUTE_NS, since_ns), last
 
     async def ticker(self, asked_for: bytes) -> TickerAnswer:
         """Return a symbol's market at a glance, as a query string asks. Raises ``ApiError``."""

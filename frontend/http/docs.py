@@ -1,11 +1,12 @@
 """The OpenAPI description as a page to read: plain HTML, with nothing fetched from anywhere."""
 
 import json
+from collections.abc import Iterable
 from html import escape
 from typing import Any
 
 _HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Shardbook REST API</title>
+<html lang="en"><head><meta charset="utf-8"><title>%s</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 code,pre{font:13px/1.4 ui-monospace,monospace}pre{background:#f5f5f5;padding:.7rem;overflow:auto}
@@ -16,11 +17,22 @@ td,th{border-bottom:1px solid #eee;padding:.2rem .8rem .2rem 0;text-align:left;v
 """
 
 
-def page(description: dict[str, Any]) -> bytes:
-    """Return the page of a description."""
+def head(title: str) -> str:
+    """Return how a page begins; ``title`` is HTML."""
+    return _HEAD.replace("%s", title)
+
+
+def links(before: str, names: Iterable[str]) -> str:
+    """Return links to pages of the manual, with what stands before their names in an address."""
+    return " · ".join(f'<a href="{before}{name}">{escape(name)}</a>' for name in names)
+
+
+def page(description: dict[str, Any], manual: Iterable[str] = ()) -> bytes:
+    """Return the page of a description; ``manual`` holds the names of the manual's pages."""
     info = description["info"]
     parts = [
-        _HEAD,
+        head("Shardbook REST API"),
+        f"<p>Manual: {links('docs/', manual)}</p>",
         f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>",
         f"<p>{escape(info['description'])}</p>",
         '<p>As data: <a href="/api/v1/openapi.json">/api/v1/openapi.json</a></p><h2>Calls</h2>',

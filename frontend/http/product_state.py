@@ -4,9 +4,9 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.plan import Plan
+from frontend.gateway.account_names import AccountNames
 from frontend.http.errors import ApiError
 from frontend.http.market import Market, Markets
-from frontend.http.names import AccountNames
 from frontend.http.searches import Work
 from ipc.memory.depth_board import BoardReader
 from ipc.memory.order_table import OrderTableReader

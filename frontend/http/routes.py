@@ -8,6 +8,8 @@ import msgspec
 from frontend.http import models as m
 from frontend.http import order_fields as f
 from frontend.http import orders, reads
+from frontend.http.errors import ApiError
+from frontend.http.manual import manual_page
 from frontend.http.metrics import CONTENT_TYPE, metrics
 from frontend.http.request import Request
 
@@ -96,6 +98,14 @@ def show_metrics(request: Request) -> Content:
 def docs(request: Request) -> Content:
     """Show this description as a page."""
     return Content(request.api.docs_page, b"text/html; charset=utf-8")
+
+
+def manual(request: Request) -> Content:
+    """Show a page of the manual."""
+    page = manual_page(request.name)
+    if page is None:
+        raise ApiError("NOT_FOUND", "there is no page of this name")
+    return Content(page, b"text/html; charset=utf-8")
 
 
 def openapi(request: Request) -> Content:
@@ -218,6 +228,17 @@ ROUTES = (
         docs,
         None,
         None,
+        unprefixed=True,
+        public=True,
+        content_type="text/html; charset=utf-8",
+    ),
+    Route(
+        "GET",
+        "/docs/{page}",
+        manual,
+        None,
+        None,
+        codes=("NOT_FOUND",),
         unprefixed=True,
         public=True,
         content_type="text/html; charset=utf-8",

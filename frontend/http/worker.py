@@ -24,6 +24,7 @@ from frontend.http.connection import PLACE, Bounds, Connection, connections
 from frontend.http.docs import page
 from frontend.http.door import Door, Limits, accept
 from frontend.http.log_limits import limit_logs
+from frontend.http.manual import pages
 from frontend.http.openapi import describe
 from frontend.http.order_entry import OrderEntry
 from frontend.http.product_state import ProductState
@@ -114,7 +115,13 @@ async def _open(plan: Plan, index: int, status: StatusWriter) -> Api:
     symbols = [market.symbol for market in markets.all]
     description = describe(version, symbols, markets.default_symbol)
     return Api(
-        plan, status, version, state, entry, msgspec.json.encode(description), page(description)
+        plan,
+        status,
+        version,
+        state,
+        entry,
+        msgspec.json.encode(description),
+        page(description, pages()),
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from ipc.account_lines import read_accounts
 from ipc.records import account_of
 
-logger = logging.getLogger("shardbook.http")
+logger = logging.getLogger("shardbook.accounts")
 
 
 class AccountNames:
