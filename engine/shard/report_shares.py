@@ -88,7 +88,13 @@ class ReportShares:
         """Reports that were to be kept, and went for want of room."""
 
     def make_way(self) -> None:
-        """Carry over what the next reports may overwrite in the report ring."""
+        """Carry over what the next reports may overwrite in the report ring.
+
+        Not while a replay is behind what the ring has from a former life: accounts had fewer
+        reports then, and nothing is overwritten.
+        """
+        if self._numbers.reports < self._ring.published:
+            return
         published, capacity = self._ring.published, self._ring.capacity
         needed = published + self._ahead - capacity
         if needed <= self._looked_at:
@@ -102,7 +108,7 @@ class ReportShares:
     def take(self, reports: Records) -> None:
         """Carry over those of the reports just published that a small ring has not kept."""
         early = len(reports) - self._ring.capacity
-        if early > 0:
+        if early > 0 and self._numbers.reports >= self._ring.published:
             self._looked_at = self._ring.published - self._ring.capacity
             self._keep(self._alive(reports, 0, early, -1))
 

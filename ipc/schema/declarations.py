@@ -253,9 +253,12 @@ TO_CLIENT: tuple[Row, ...] = (
         "The answer to ``BookQuery``, best levels first, as of the shard's command ``sequence``.",
         ("request_id", "symbol", "sequence", "bids: list[Level]", "asks: list[Level]")),
     Row("InstrumentInfo", 0,
-        "One instrument: its number, name and shard, and what a tick and a lot are, as decimals.",
+        """One instrument: its number, name and shard, and what a tick and a lot are, as decimals.
+
+        A ``retired`` one takes no orders any more: reports of earlier ones are said in its ticks
+        and lots.""",
         ("number: int", "symbol: str", "tick_size: str", "lot_size: str",
-         "min_price: int", "max_price: int", "shard: int = 0")),
+         "min_price: int", "max_price: int", "shard: int = 0", "retired: bool = False")),
     Row("Welcome", 30,
         """The answer to ``Login``. ``session`` is unique while the engine runs.
 

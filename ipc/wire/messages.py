@@ -285,7 +285,11 @@ class BookSnapshot(Message, tag=25):
 
 
 class InstrumentInfo(Part):
-    """One instrument: its number, name and shard, and what a tick and a lot are, as decimals."""
+    """One instrument: its number, name and shard, and what a tick and a lot are, as decimals.
+
+    A ``retired`` one takes no orders any more: reports of earlier ones are said in its ticks
+    and lots.
+    """
 
     number: int
     symbol: str
@@ -295,7 +299,6 @@ class InstrumentInfo(Part):
     max_price: int
     shard: int = 0
     retired: bool = False
-    """It takes no orders any more: reports of earlier ones are said in its ticks and lots."""
 
 
 class Welcome(Message, tag=30):
