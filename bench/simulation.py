@@ -23,6 +23,7 @@ from bench.truth import Truth
 from engine.books.choice import book_limits, make_book
 from engine.books.contract import Counters, state_hash
 from engine.config import Config, parse_config
+from engine.journal.shard_config import shard_config_of
 from engine.plan import Plan
 from engine.shard.account_sequences import AccountSequences
 from engine.shard.durability import Durability
@@ -385,12 +386,21 @@ class Simulation:
     def _truth(self, shard: int, root: Path) -> Truth:
         plan, recent_orders = self.plan, self.plan.config.engine.recent_orders
         limits = [book_limits(i) for i in plan.instruments_of(shard)]
+        shares = shard_config_of(plan, shard).shares()
         path = root / f"truth-{shard}"
         create_table(path, shard, plan.table_capacity(shard), plan.config.engine.ended_orders)
         profile = Profile(
-            tuple(limits), near(100, 5), recent_orders, 3, (1, 9), reach=30, repeats=0.1
+            tuple(limits),
+            near(100, 5),
+            recent_orders,
+            shares,
+            3,
+            (1, 9),
+            reach=30,
+            repeats=0.1,
         )
-        book = make_book("ladder", shard, limits, recent_orders, Counters(0, 0, 0))
+        start = Counters(0, 0, 0)
+        book = make_book("ladder", shard, limits, recent_orders, start, shares=shares)
         flow = Flow(profile, self.seed + shard, shard)
         return Truth(book, OrderTableWriter(path), AccountSequences(shard), flow, flow.commands(0))
 

@@ -5,11 +5,13 @@ So a process that lives long need not keep what it imports for a moment.
 
 import importlib
 import multiprocessing
+import os
 import signal
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from engine.children import ENDING, die_with_parent, take
+from ipc.native.code_cache import FOUND_VARIABLE
 
 
 class ErrandError(RuntimeError):
@@ -35,7 +37,10 @@ def run_errand(entry: str, arguments: tuple[Any, ...], told: int) -> Any:
     try:
         if told in wait([ours, told]):
             return None
-        return ours.recv()
+        answer, found = ours.recv()
+        if found is not None:  # where machine code can be kept, for all that come after
+            os.environ[FOUND_VARIABLE] = found
+        return answer
     except EOFError:
         process.join()
         raise ErrandError(f"{entry} ended with exit code {process.exitcode}") from None
@@ -51,4 +56,5 @@ def _run(entry: str, arguments: tuple[Any, ...], answer: Connection) -> None:
     die_with_parent()
     take(ENDING, signal.SIG_IGN)
     module, _, function = entry.partition(":")
-    answer.send(getattr(importlib.import_module(module), function)(*arguments))
+    result = getattr(importlib.import_module(module), function)(*arguments)
+    answer.send((result, os.environ.get(FOUND_VARIABLE)))

@@ -35,7 +35,7 @@ def start_of(plan: Plan) -> Start:
             config = listed_in(config, kept)
         except (ConfigError, JournalError, OSError) as error:
             return config, [], [], {}, [], str(error)
-    plan = Plan(config, plan.data_dir)
+    plan = plan.with_config(config)
     logged, notes, error_text = log_start(plan)
     notes = [f"trade log: {note}" for note in notes]
     wanted = {shard: shard_config_of(plan, shard) for shard in kept}

@@ -310,7 +310,7 @@ class Supervisor:
         config, changes, self._to_check, logged, notes, error = found
         if error:
             raise ServeError(error)
-        self.plan = Plan(config, self.plan.data_dir)
+        self.plan = self.plan.with_config(config)
         for note in [*notes, *changes]:
             self._announce(note)
         return dict(logged)

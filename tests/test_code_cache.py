@@ -72,7 +72,7 @@ def test_a_product_keeps_it_in_its_data_directory(
     told = [line for line in serving.lines if "machine code" in line]
     assert told == [f"machine code is kept in {data}/cache: {NEITHER}\n"]
     assert "Traceback" not in "".join(serving.lines)
-    assert list((data / "cache").glob("engine_*/round_kernel.*.nbi"))
+    assert list((data / "cache").glob("shard_*/pipeline_kernel.*.nbi"))
 
 
 def test_a_client_keeps_it_in_a_directory_of_its_own(directory: Path) -> None:
@@ -141,8 +141,8 @@ def test_warm_compiles_ahead(directory: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(f"done; with SHARDBOOK_CACHE={ahead} all commands find it\n")
-    assert "compiling 10 of 10: arrays of clients\n" in done.stdout
-    for name in ("engine_*/round_kernel", "ladder_*/kernel", "ipc_*/command_encoder"):
+    assert "compiling 11 of 11: arrays of clients\n" in done.stdout
+    for name in ("shard_*/pipeline_kernel", "ladder_*/kernel", "wire_*/command_encoder"):
         assert list(ahead.glob(f"{name}.*.nbi")), name
     refused = run(["-m", "frontend.cli", "warm", "--cache", str(directory / "no")])
     assert refused.returncode == 1

@@ -39,7 +39,10 @@ class Trader:
         side = chance.choice(["buy", "sell"])
         price = None if chance.random() < 0.05 else f"{chance.randint(9_990, 10_010) / 100:.2f}"
         symbol, quantity = chance.choice(SYMBOLS), chance.randint(1, 9)
-        return Order(symbol, side, quantity, price, client_order_id=client_order_id)
+        kind = "market" if price is None else "limit"
+        return Order(
+            symbol, side, quantity, price, order_type=kind, client_order_id=client_order_id
+        )
 
     async def run(self) -> None:
         """Enter every order, so that the order_id of each is known in the end."""

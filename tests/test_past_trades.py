@@ -209,7 +209,7 @@ def test_candles_are_of_what_is_listed_and_what_is_retired_stops_none(market: Ma
     """What the log has in another tick, or of a symbol that nobody knows, is no candle here."""
     market.command(1, 7)
     market.restart()
-    rings = [RingReader(market.plan.ring_path(shard)) for shard in market.plan.shards]
+    rings = {shard: RingReader(market.plan.ring_path(shard)) for shard in market.plan.shards}
     (old,) = [one for one in market.plan.instruments if one.number == 1]
     new = old._replace(number=9, tick=Scale(7, 0))
     for known, counts in (
@@ -218,11 +218,11 @@ def test_candles_are_of_what_is_listed_and_what_is_retired_stops_none(market: Ma
         ([new._replace(symbol="ZZ")], {9: 0}),
         ([old], {1: 7}),
     ):
-        plan = SimpleNamespace(
-            known_instruments=known, shards=market.plan.shards, log_dir=market.plan.log_dir
-        )
         markets = Markets(known, "")
-        candles = Candles(SimpleNamespace(plan=plan, markets=markets, rings=rings))  # type: ignore[arg-type]
+        state = SimpleNamespace(
+            markets=markets, rings=rings, shards=market.plan.shards, instruments=known
+        )
+        candles = Candles(state, market.plan.log_dir, 30.0)  # type: ignore[arg-type]
         candles.catch_up()
         for number, count in counts.items():
             found = candles.of(number, 1, 0, 10, 10).values()

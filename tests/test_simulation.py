@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -68,9 +69,9 @@ class AnswersBeforeTheSync(Durability):
 class ForgetsTheTorn(Durability):
     """Goes on behind what a crash left, without cutting it off."""
 
-    def _begin(self, recovered: object) -> None:
-        recovered.end.path = None  # type: ignore[attr-defined]
-        super()._begin(recovered)  # type: ignore[arg-type]
+    def _begin(self, recovered: Any, clock: Any) -> None:
+        recovered.end.path = None
+        super()._begin(recovered, clock)
 
 
 def first_failure(seeds: int, make_keeper: MakeKeeper = Durability) -> Exception:
