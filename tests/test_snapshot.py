@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from engine.journal.reader import segments_of
 from engine.journal.shard_config import shard_config_of
 from engine.journal.snapshot import read_snapshot, snapshots_of
 from engine.plan import Plan
+from engine.shard import snapshotter
 from engine.shard.snapshot_schedule import PATIENCE_S, Schedule
 from engine.shard.snapshotter import take_snapshot
 from engine.storage import Storage
@@ -112,6 +114,30 @@ def test_old_snapshots_and_segments_go_once_the_log_has_their_trades(tmp_path: P
     assert found.found.path == snapshots_of(directory)[1]
     assert "damaged" in found.found.notes[0]
     assert state_hash(found.shard.book) == before
+
+
+def test_what_one_that_ended_early_left_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(tmp_path, SMALL)
+    everything = commands_for(plan, 3_000)
+    end, last = None, 0
+    for part in range(3):
+        write_journal(plan, everything[part * 1_000 : (part + 1) * 1_000], end=end)
+        end = recovered(plan, last)[0].end
+        last = log_trades(plan)
+        if part == 2:
+            monkeypatch.setattr(snapshotter, "prune", lambda *_: sys.exit("ended early"))
+            with pytest.raises(SystemExit):
+                take_snapshot(plan, 0)
+            monkeypatch.undo()
+        else:
+            take_snapshot(plan, 0)
+    before = segments_of(plan.journal_dir(0))[0].first_sequence
+    taken = take_snapshot(plan, 0)
+    assert (taken.path, taken.commands) == (None, 0)
+    assert taken.removed
+    assert segments_of(plan.journal_dir(0))[0].first_sequence > before
 
 
 def test_old_segments_are_archived_where_that_is_asked_for(tmp_path: Path) -> None:

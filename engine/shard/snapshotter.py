@@ -92,7 +92,8 @@ def _take(plan: Plan, shard: int, directory: Path, storage: Storage) -> Taken:
         after = follower.position
         sequence = follower.catch_up()
         if sequence == after:
-            return Taken(None, after, 0)
+            # One that was ended after its snapshot stood may have left what that made useless.
+            return Taken(None, after, 0, removed=prune(plan, shard, logged, storage))
         _make_durable(directory, sequence, storage)
         snapshot = follower.shard.snapshot()
     finally:
