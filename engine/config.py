@@ -58,7 +58,7 @@ class EngineSection(Section, frozen=True):
     book: Literal["ladder", "reference"] = "ladder"
     matchers: Annotated[int, Meta(ge=1, le=MAX_SHARDS)] = 2
     recent_orders: Annotated[int, Meta(ge=0, le=MAX_RECENT_ORDERS)] = 65_536
-    account_ids: Annotated[int, Meta(ge=0, le=MAX_ACCOUNT_IDS)] = 1_024
+    account_ids: Annotated[int, Meta(ge=0, le=MAX_ACCOUNT_IDS)] = 256
     kept_ids: Annotated[int, Meta(ge=0, le=MAX_KEPT_IDS)] = 262_144
     ring_trades: PowerOfTwo = 65_536
     ring_reports: PowerOfTwo = 65_536

@@ -131,6 +131,6 @@ def test_where_all_have_too_many_the_oldest_go_and_are_counted(make_rings: MakeR
     for account in range(1, 100):
         rings.tell(*[account] * 8)
     assert rings.shares.displaced > 0
-    with pytest.raises(TooOldError, match="the oldest kept is 9"):
+    with pytest.raises(TooOldError, match=r"the oldest kept is [2-9]$"):
         rings.told(1, 8)
     assert len(rings.told(99, 8)) == 8

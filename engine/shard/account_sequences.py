@@ -49,14 +49,20 @@ class SequenceState(NamedTuple):
     sequences: Words
 
 
-@compiled
-def slot_of(account: np.uint64, factor: np.uint64, accounts: Words) -> int:
+@inlined
+def find_slot(account: Any, factor: Any, accounts: Words) -> Any:
     """Return the slot that an account has in an open-addressed table, or where it would go."""
     mask = np.uint64(len(accounts) - 1)
     slot = home_of(account, factor, len(accounts))
     while accounts[slot] != np.uint64(0) and accounts[slot] != account:
         slot = (slot + np.uint64(1)) & mask
-    return int(slot)
+    return slot
+
+
+@compiled
+def slot_of(account: np.uint64, factor: np.uint64, accounts: Words) -> int:
+    """``find_slot`` by itself."""
+    return int(find_slot(account, factor, accounts))
 
 
 @inlined
@@ -72,7 +78,7 @@ def number_report(
         report["account_sequence"] = 0
         return 0
     new = 0
-    slot = slot_of(report["account"], factor, accounts)
+    slot = find_slot(report["account"], factor, accounts)
     passed = np.uint64(slot) - home_of(report["account"], factor, len(accounts))
     if passed & np.uint64(len(accounts) - 1) > np.uint64(PROBE_LIMIT):
         return -1
@@ -116,7 +122,7 @@ def number_reports(
 def place_all(accounts: Words, sequences: Words, factor: Any, into: Words, beside: Words) -> None:
     """Put accounts, each once, into an empty open-addressed table."""
     for index in range(len(accounts)):
-        slot = slot_of(accounts[index], factor, into)
+        slot = find_slot(accounts[index], factor, into)
         into[slot] = accounts[index]
         beside[slot] = sequences[index]
 

@@ -16,51 +16,75 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.shard.account_sequences import AccountSequences, slot_of
+from engine.shard import account_sequences
+from engine.shard.account_sequences import AccountSequences, find_slot
+from ipc.memory import ring, ring_kernel
 from ipc.memory.ring import RingWriter
-from ipc.native.compiled import compiled
+from ipc.memory.ring_kernel import claim, show
+from ipc.native.compiled import compiled_with, inlined
 from ipc.records import REPORT
 
 Records = npt.NDArray[np.void]
+Words = npt.NDArray[np.uint64]
 
 _PIECES = 16
 _CARRIES = 3
 """Reports that may be carried on within the kept ring for each one that enters it."""
 
 
-@compiled
-def select(
+@inlined
+def is_wanted(
+    report: Any, share: int, base: Any, factor: Any, accounts: Any, sequences: Any
+) -> bool:
+    """Tell whether a report's account has had fewer than ``share`` newer ones."""
+    sequence = np.uint64(report["account_sequence"])
+    last = np.uint64(base) | sequences[find_slot(report["account"], factor, accounts)]
+    # A replay may still be far before it.
+    return bool(sequence != np.uint64(0) and sequence + np.uint64(share) > last)
+
+
+@compiled_with(account_sequences.__file__, ring.__file__, ring_kernel.__file__)
+def carry_over(
     reports: Records,
+    rows: Any,
     mask: int,
     start: int,
     count: int,
+    kept_reports: Records,
+    kept_rows: Any,
+    kept_words: Any,
     share: int,
     base: int,
     factor: Any,
     accounts: Any,
     sequences: Any,
-    chosen: Any,
-) -> int:
-    """Choose the reports whose account has had fewer than ``share`` newer ones; return how many.
+    credit: int,
+) -> tuple[int, int]:
+    """Put the wanted ones of some reports into the kept ring.
 
-    ``chosen`` gets their places among ``reports``. Looked at are ``count`` of them, from ``start``
-    on, their places taken by ``mask``.
+    Looked at are ``count`` of ``reports``, from ``start`` on, their places taken by ``mask``;
+    ``rows`` and ``kept_rows`` are the same memory as words. ``credit`` is for how many may be
+    carried on within the kept ring: one there stays in its row, and gets a newer sequence. Returns
+    the credit left, and how many were wanted but overwritten.
     """
-    found = 0
-    account, last = np.uint64(0), np.uint64(0)
+    capacity, displaced = len(kept_rows), 0
     for number in range(start, start + count):
         place = number & mask
-        report = reports[place]
-        sequence = np.uint64(report["account_sequence"])
-        if sequence == np.uint64(0):
+        if not is_wanted(reports[place], share, base, factor, accounts, sequences):
             continue
-        if report["account"] != account:
-            account = np.uint64(report["account"])
-            last = np.uint64(base) | sequences[slot_of(account, factor, accounts)]
-        if sequence + np.uint64(share) > last:  # a replay may still be far before it
-            chosen[found] = place
-            found += 1
-    return found
+        row = np.int64(claim(kept_words, 1) + np.uint64(1)) & (capacity - 1)
+        while is_wanted(kept_reports[row], share, base, factor, accounts, sequences):
+            if credit == 0:
+                displaced += 1
+                break
+            credit -= 1
+            show(kept_words, 1)
+            row = np.int64(claim(kept_words, 1) + np.uint64(1)) & (capacity - 1)
+        for word in range(rows.shape[1]):
+            kept_rows[row, word] = rows[place, word]
+        show(kept_words, 1)
+        credit = min(capacity, credit + _CARRIES)
+    return credit, displaced
 
 
 class ReportShares:
@@ -68,22 +92,18 @@ class ReportShares:
 
     def __init__(
         self,
-        ring: RingWriter,
+        reports: RingWriter,
         kept: RingWriter,
         numbers: AccountSequences,
         share: int,
         most_reports: int,
     ) -> None:
         """``share``: of each account; ``most_reports``: that are published between two calls."""
-        self._ring, self._kept, self._numbers, self._share = ring, kept, numbers, share
-        self._ahead = min(ring.capacity, most_reports)
-        self._rows = _records_of(ring)
-        self._kept_rows = _records_of(kept)
-        self._looked_at = max(0, ring.published - ring.capacity)
-        self._kept_looked_at = max(0, kept.published - kept.capacity)
-        self._chosen = np.zeros(max(ring.capacity, most_reports), np.int64)
-        self._piece = kept.capacity // _PIECES
+        self._ring, self._kept, self._numbers, self._share = reports, kept, numbers, share
+        self._ahead = min(reports.capacity, most_reports)
+        self._looked_at = max(0, reports.published - reports.capacity)
         self._credit = kept.capacity
+        self._kept_words = np.frombuffer(kept.words, np.uint64)
         self.displaced = 0
         """Reports that were to be kept, and went for want of room."""
 
@@ -103,60 +123,39 @@ class ReportShares:
         start = max(self._looked_at, published - capacity, self._ring.base)
         self._looked_at = stop
         if stop > start:
-            self._keep(self._alive(self._rows, start + 1, stop - start, len(self._rows) - 1))
+            self._carry_over(self._ring.rows, self._ring.capacity - 1, start + 1, stop - start)
 
     def take(self, reports: Records) -> None:
         """Carry over those of the reports just published that a small ring has not kept."""
         early = len(reports) - self._ring.capacity
         if early > 0 and self._numbers.reports >= self._ring.published:
             self._looked_at = self._ring.published - self._ring.capacity
-            self._keep(self._alive(reports, 0, early, -1))
+            self._carry_over(reports.view(np.uint64).reshape(len(reports), -1), -1, 0, early)
 
-    def _alive(self, reports: Records, start: int, count: int, mask: int) -> Records:
-        """Return a copy of those that are to be kept."""
-        numbers = self._numbers
-        found = select(
-            reports,
+    def _carry_over(self, rows: Words, mask: int, start: int, count: int) -> None:
+        numbers, kept = self._numbers, self._kept
+        self._credit, displaced = carry_over(
+            rows.view(REPORT)[:, 0],
+            rows,
             mask,
             start,
             count,
+            kept.rows.view(REPORT)[:, 0],
+            kept.rows,
+            self._kept_words,
             self._share,
             numbers.base,
             numbers.factor,
             numbers.accounts,
             numbers.sequences,
-            self._chosen,
+            self._credit,
         )
-        return reports[self._chosen[:found]]
-
-    def _keep(self, reports: Records) -> None:
-        for start in range(0, len(reports), self._piece):
-            piece = reports[start : start + self._piece]
-            self._make_room(len(piece))
-            self._kept.publish(piece)
-            self._credit = min(self._kept.capacity, self._credit + _CARRIES * len(piece))
-
-    def _make_room(self, count: int) -> None:
-        """Carry on what is about to be overwritten in the kept ring, a piece ahead of that."""
-        kept, mask = self._kept, self._kept.capacity - 1
-        step = max(1, self._piece // 4)
-        while self._kept_looked_at < kept.published + count + self._piece - kept.capacity:
-            alive = self._alive(self._kept_rows, self._kept_looked_at + 1, step, mask)
-            self._kept_looked_at += step
-            lost = max(0, len(alive) - self._credit)
-            self.displaced += lost
-            self._credit -= len(alive) - lost
-            kept.publish(alive[lost:])
-
-
-def _records_of(ring: RingWriter) -> Records:
-    records: Records = ring.rows.view(REPORT)[:, 0]
-    return records
+        self.displaced += displaced
 
 
 def warm() -> None:
     """Compile or load what chooses."""
-    numbers = AccountSequences(0)
-    chosen = np.zeros(1, np.int64)
-    given = (numbers.base, numbers.factor, numbers.accounts, numbers.sequences, chosen)
-    select(np.zeros(1, REPORT), 0, 0, 1, 1, *given)
+    rows = np.zeros((1, REPORT.itemsize // 8), np.uint64)
+    reports, numbers = rows.view(REPORT)[:, 0], AccountSequences(0)
+    of_accounts = (numbers.base, numbers.factor, numbers.accounts, numbers.sequences)
+    carry_over(reports, rows, 0, 0, 1, reports, rows, np.zeros(64, np.uint64), 1, *of_accounts, 0)

@@ -66,6 +66,16 @@ def compiled(function: F) -> F:
     return cast(F, kept(with_closure(function, SOURCES), _OPTIONS))
 
 
+def compiled_with(*files: str | None) -> Callable[[F], F]:
+    """``compiled``, for what has functions of these files, beside its own, compiled into it."""
+    value = digest_of(Path(file or "") for file in files) ^ SOURCES
+
+    def compile_it(function: F) -> F:
+        return cast(F, kept(with_closure(function, value), _OPTIONS)) if HAVE_NUMBA else function
+
+    return compile_it
+
+
 def inlined(function: F) -> F:
     """Compile ``function`` into each compiled function that calls it, at no cost of a call."""
     if not HAVE_NUMBA:

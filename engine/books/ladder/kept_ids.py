@@ -2,8 +2,8 @@
 
 The rules are those of ``engine.books.id_memory``. All is done when a block of orders begins: the
 block that has just ended is counted, then the oldest is forgotten. Both walk through orders that
-lie one after the other, and look for an account only where it is not that of the order before; an
-account with many recent orders, one that floods the shard, costs no more than that.
+lie one after the other, and find their accounts; one with many recent orders costs no more than
+that.
 
 Kept ids are rows of a pool of fixed size, whose memory is used from its beginning. They are linked
 from oldest to newest, of all and of each account, and found through chains by the same hash as
@@ -28,6 +28,7 @@ from engine.books.ladder.memory import (
     kept_at,
     open_book,
     prefetch_read,
+    prefetch_write,
     recent_at,
     state_at,
     unlikely,
@@ -45,6 +46,8 @@ from engine.books.ladder.order_index import (
 _HALF = np.uint64(32)
 _ZERO = np.uint64(0)
 _NO_ROW = np.uint32(0)
+_AHEAD = 8
+"""Orders between asking for memory and using it."""
 
 
 @inlined
@@ -113,11 +116,9 @@ def is_free(row: Row) -> Bool:
     return row.recent == _NO_ROW and row.kept == _NO_ROW
 
 
-@called
-def find_holder(address: Int, account: Int) -> Int:
+@inlined
+def holder_index(book: Book, account: Int) -> Int:
     """Return where an account's row is, or the free one where it would be."""
-    kept_apart()
-    book = open_book(address, True, True)
     tables, entries = tables_of(book), state_at(book.state).holder_entries
     home = holder_home(book, account)
     index = home
@@ -130,7 +131,7 @@ def find_holder(address: Int, account: Int) -> Int:
 @inlined
 def holder_of(book: Book, account: Int) -> Row:
     """Return an account's row; a free one is its own from the first count on."""
-    row = holder_at(tables_of(book), find_holder(book.state, account))
+    row = holder_at(tables_of(book), holder_index(book, account))
     row.account = account
     return row
 
@@ -162,28 +163,16 @@ def close_gap(address: Int, account: Int) -> None:
 
 
 @called
-def add_recent(address: Int, account: Int, count: Int) -> None:
-    """Count ids of a block that has ended; kept ones beyond the account's share go."""
+def keep_share(address: Int, index: Int) -> None:
+    """Let an account's oldest kept ids go that are beyond its share."""
     kept_apart()
     book = open_book(address, True, True)
-    row = holder_of(book, account)
-    row.recent += count
+    row = holder_at(tables_of(book), index)
     most = state_at(book.state).account_ids
     while row.kept != _NO_ROW and np.int64(row.recent) + np.int64(row.kept) > most:
         unlink(book.state, row.oldest)
         row.oldest = release(book, row.oldest)
         row.kept -= 1
-
-
-@called
-def take_recent(address: Int, account: Int, count: Int) -> None:
-    """Ids of an account are not recent any more."""
-    kept_apart()
-    book = open_book(address, True, True)
-    row = holder_at(tables_of(book), find_holder(book.state, account))
-    row.recent -= count
-    if is_free(row):
-        close_gap(book.state, account)
 
 
 # Kept ids -----------------------------------------------------------------------------------------
@@ -240,7 +229,7 @@ def displace(book: Book) -> None:
     number = state.oldest_kept
     account = kept_at(tables, number).account
     unlink(book.state, number)
-    holder = holder_at(tables, find_holder(book.state, account))
+    holder = holder_at(tables, holder_index(book, account))
     holder.oldest = release(book, number)
     holder.kept -= 1
     state.displaced_ids += 1
@@ -249,8 +238,9 @@ def displace(book: Book) -> None:
 
 
 @called
-def enter(address: Int, number: Int) -> None:
-    """Make a row the first of its chain, and the newest of its account."""
+def enter(address: Int, number: Int, no_more_recent: Int) -> None:
+    """Make a row the first of its chain, and the newest of its account, of which so many ids are
+    not recent any more."""
     kept_apart()
     book = open_book(address, True, True)
     tables = tables_of(book)
@@ -266,11 +256,14 @@ def enter(address: Int, number: Int) -> None:
         kept_at(tables, holder.newest).newer_of_account = number
     holder.newest = number
     holder.kept += 1
+    holder.recent -= no_more_recent
 
 
-@inlined
-def keep(book: Book, sequence: Int) -> None:
+@called
+def keep(address: Int, sequence: Int) -> None:
     """Keep the id of an order that is being forgotten."""
+    kept_apart()
+    book = open_book(address, True, True)
     state, tables = state_at(book.state), tables_of(book)
     if state.kept_count == state.kept_ids:
         displace(book)
@@ -294,7 +287,7 @@ def keep(book: Book, sequence: Int) -> None:
         state.oldest_kept = number
     state.newest_kept = number
     state.kept_count += 1
-    enter(book.state, number)
+    enter(book.state, number, 1)
 
 
 # Blocks -------------------------------------------------------------------------------------------
@@ -302,43 +295,46 @@ def keep(book: Book, sequence: Int) -> None:
 
 @inlined
 def count_orders(book: Book, first: Int, last: Int) -> None:
-    """Count the ids of recent orders for their accounts."""
-    account, count = _ZERO, 0
+    """Count the ids of recent orders for their accounts; kept ones beyond a share go."""
+    most = state_at(book.state).account_ids
     for sequence in range(first, last + 1):
         recent = recent_at(book, recent_index(book, sequence))
         if recent.client_order_id == _ZERO:
             continue
-        if recent.account != account:
-            if count != 0:
-                add_recent(book.state, account, count)
-            account, count = recent.account, 0
-        count += 1
-    if count != 0:
-        add_recent(book.state, account, count)
+        index = holder_index(book, recent.account)
+        row = holder_at(tables_of(book), index)
+        row.account = recent.account
+        row.recent += 1
+        if unlikely(row.kept != _NO_ROW) and np.int64(row.recent) + np.int64(row.kept) > most:
+            keep_share(book.state, index)
+
+
+@inlined
+def ask_for_chain(book: Book, sequence: Int) -> None:
+    """Ask for where the id of a recent order would be entered; it may be any."""
+    recent = recent_at(book, recent_index(book, sequence))
+    symbol = instrument_at(book, recent.instrument).symbol
+    hash32 = client_id_hash(book, recent.account, symbol, recent.client_order_id)
+    prefetch_write(head_of(book, hash32))
 
 
 @inlined
 def forget_orders(book: Book, first: Int, last: Int) -> None:
     """Take orders off what is recent, and keep the ids of those whose accounts have few."""
     most = state_at(book.state).account_ids
-    account, count, left = _ZERO, 0, np.int64(0)
+    keeping = False
     for sequence in range(first, last + 1):
         recent = recent_at(book, recent_index(book, sequence))
         if recent.client_order_id == _ZERO:
             continue
-        if count == 0 or recent.account != account:
-            if count != 0:
-                take_recent(book.state, account, count)
-            account, count = recent.account, 0
-            left = np.int64(holder_at(tables_of(book), find_holder(book.state, account)).recent)
-        count += 1
-        left -= 1
-        if unlikely(left < most):
-            take_recent(book.state, account, count)
-            count = 0
-            keep(book, sequence)
-    if count != 0:
-        take_recent(book.state, account, count)
+        if unlikely(keeping):  # where one is kept, others will be
+            ask_for_chain(book, sequence + _AHEAD)
+        row = holder_at(tables_of(book), holder_index(book, recent.account))
+        keeping = np.int64(row.recent) <= most
+        if unlikely(keeping):
+            keep(book.state, sequence)
+        else:
+            row.recent -= 1
 
 
 @called
@@ -374,5 +370,5 @@ def relink(address: Int) -> None:
         count_orders(book, state.forgotten + 1, last)
     number = state.oldest_kept
     while number != _NO_ROW:
-        enter(book.state, number)
+        enter(book.state, number, 0)
         number = kept_at(tables_of(book), number).newer
