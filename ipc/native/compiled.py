@@ -14,19 +14,18 @@ from typing import Any, TypeVar, cast
 from ipc.native.code_cache import kept
 
 try:
-    import numba
+    from ipc.native.parts import part
 
-    _njit: Any = numba.njit
     HAVE_NUMBA = True
 except ImportError:
     HAVE_NUMBA = False
 
-_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
+OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
 """Without numba's runtime, for what allocates nothing: arrays are passed on uncounted."""
 
 _SHARED = (
-    "native/compiled", "native/kernel_atomics", "native/keyed_kernel", "native/prefetch",
-    "native/unaligned", "native/views", "records", "bounds",
+    "native/compiled", "native/kernel_atomics", "native/keyed_kernel", "native/parts",
+    "native/prefetch", "native/unaligned", "native/views", "records", "bounds",
     "schema/declarations", "reasons", "vocabulary", "wire/command_decoder",
     "wire/field_codec", "wire/frames", "wire/messages", "wire/packing", "wire/report_encoder",
 )  # fmt: skip
@@ -63,7 +62,7 @@ def compiled(function: F) -> F:
     """Compile ``function`` on its first call, and keep the machine code: see ``code_cache``."""
     if not HAVE_NUMBA:
         return function
-    return cast(F, kept(with_closure(function, SOURCES), _OPTIONS))
+    return cast(F, kept(with_closure(function, SOURCES), OPTIONS))
 
 
 def compiled_with(*files: str | None) -> Callable[[F], F]:
@@ -80,5 +79,4 @@ def inlined(function: F) -> F:
     """Compile ``function`` into each compiled function that calls it, at no cost of a call."""
     if not HAVE_NUMBA:
         return function
-    result: Any = _njit(forceinline=True, **_OPTIONS)(function)
-    return cast(F, result)
+    return cast(F, part(function, {"forceinline": True, **OPTIONS}))

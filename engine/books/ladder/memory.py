@@ -16,6 +16,9 @@ from numba import extending, from_dtype, types
 
 from engine.books.ladder import layout
 from ipc.native.code_cache import kept
+from ipc.native.compiled import OPTIONS
+from ipc.native.compiled import inlined as inlined
+from ipc.native.parts import part
 
 Command = Any
 """A numba Record of a COMMAND, seen as COMMAND_WORDS."""
@@ -40,20 +43,14 @@ def _intrinsic(function: Callable[..., Any]) -> Any:
     return make(function)
 
 
-def inlined(function: F) -> F:
-    """Compile a part of a kernel into each of its callers."""
-    return cast(F, _njit(nogil=True, error_model="numpy", _nrt=False, forceinline=True)(function))
-
-
 def called(function: F) -> F:
     """Compile a seldom used part of a kernel; it gets few arguments, and opens the book itself."""
-    return cast(F, _njit(nogil=True, error_model="numpy", _nrt=False)(function))
+    return cast(F, part(function, OPTIONS))
 
 
 def entry(function: Any, keep: bool = True) -> Any:
     """Compile an entry point, and keep the machine code: see ``ipc.native.code_cache``."""
-    options = {"nogil": True, "error_model": "numpy", "_nrt": False}
-    return kept(function, options) if keep else _njit(**options)(function)
+    return kept(function, OPTIONS) if keep else _njit(**OPTIONS)(function)
 
 
 class Book(NamedTuple):

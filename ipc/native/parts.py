@@ -1,0 +1,69 @@
+"""Functions that run only as a part of others' machine code.
+
+numba sends each function that a compiled one calls through all of LLVM by itself: it is optimised,
+made machine code of, and gets wrappers for calls from Python. All that is thrown away where the
+function ends up inside its caller, which goes through LLVM as a whole. So a part stops at LLVM's
+input, and is linked into whatever is compiled around it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
+
+_WITHOUT_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+def part(function: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """Return ``function`` for compiled code to call; calling it from Python is a ``TypeError``.
+
+    ``options`` are numba's. It cannot call itself.
+    """
+    njit: Any = numba.njit
+    made = njit(pipeline_class=_PartCompiler, **_WITHOUT_WRAPPERS, **options)(function)
+    made._insert = _not_callable
+    return made
+
+
+class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]
+    """What LLVM gets of one part, and a list of the parts that it calls."""
+
+    def add_linking_library(self, library: Any) -> None:
+        if library not in self._linking_libraries:
+            self._linking_libraries.append(library)
+
+    def needs(self) -> list[Any]:
+        """Return what to link for a call of this part."""
+        return [self, *self._linking_libraries]
+
+    def finalize(self) -> None:
+        self._finalized = True
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        ll_module.data_layout = self._codegen._data_layout
+
+
+class _PartCompiler(Compiler):  # type: ignore[misc]
+    """numba's compiler, up to where machine code would be made."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.state.flags.no_compile = True
+
+    def _compile_core(self) -> Any:
+        function = self.state.func_id.func_qualname
+        codegen = self.state.targetctx.codegen()
+        self.state.library = _PartLibrary(codegen, function)
+        made = super()._compile_core()
+
+        def refuse(*_arguments: Any) -> None:
+            raise TypeError(f"{function} runs only as a part of compiled functions")
+
+        made.target_context.insert_user_function(refuse, made.fndesc, made.library.needs())
+        return made._replace(entry_point=refuse)
+
+
+def _not_callable(*_arguments: Any) -> None:
+    """Let numba's dispatcher know no machine code: there is none."""
