@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ipc.native.compiled import compiled
+from ipc.native.compiled import called, compiled
 from ipc.native.unaligned import copy_bytes, load_u32, store_u32
 from ipc.wire.field_codec import REPORT_ANSWERS_AT
 from ipc.wire.frames import HEADER_BYTES, frame
@@ -50,7 +50,7 @@ assert len(QUERY_TAGS) == _LAST_QUERY - _FIRST_QUERY + 1
 assert _LAST_COMMAND < _FIRST_QUERY
 
 
-@compiled
+@called
 def destination(
     data: Bytes, start: int, stop: int, link_of_symbol: Numbers, query_link: int
 ) -> int:
@@ -125,7 +125,7 @@ def sort_by_symbol(
     return position, why, count
 
 
-@compiled
+@called
 def is_answer(data: Bytes, start: int, stop: int) -> bool:
     """Return whether the message in ``data[start:stop]`` ends a command's or query's wait.
 

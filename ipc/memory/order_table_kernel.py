@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ipc.native.compiled import compiled, inlined
+from ipc.native.compiled import called, compiled, inlined
 from ipc.native.kernel_atomics import fence, store_release
 from ipc.native.keyed_kernel import cell_of
 from ipc.native.prefetch import prefetch
@@ -33,7 +33,7 @@ _ZERO, _ONE, _HALF = np.uint64(0), np.uint64(1), np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
 
 
-@compiled
+@called
 def find(entries: Records, cells: Words, words: Words, order_id: Any) -> Any:
     """Return the slot of an order, 0 where the table does not have it."""
     slot = cells[cell_of(order_id, words[FACTOR], words[CELL_BITS])] & _LOW
@@ -42,7 +42,7 @@ def find(entries: Records, cells: Words, words: Words, order_id: Any) -> Any:
     return slot
 
 
-@compiled
+@called
 def link(entries: Records, cells: Words, words: Words, slot: Any) -> None:
     """Put a slot at the head of its order's chain."""
     cell = cell_of(entries[slot]["order_id"], words[FACTOR], words[CELL_BITS])
@@ -51,7 +51,7 @@ def link(entries: Records, cells: Words, words: Words, slot: Any) -> None:
     store_release(cells, cell, (word & ~_LOW) | slot)
 
 
-@compiled
+@called
 def unlink(entries: Records, cells: Words, words: Words, slot: Any) -> None:
     """Take a slot out of its order's chain, and say so in the chain's version."""
     cell = cell_of(entries[slot]["order_id"], words[FACTOR], words[CELL_BITS])
@@ -69,13 +69,13 @@ def unlink(entries: Records, cells: Words, words: Words, slot: Any) -> None:
     fence()
 
 
-@compiled
+@called
 def is_ended(ord_status: Any) -> Any:
     """Return whether an order of this status is at its end."""
     return ord_status in (_STATUS_FILLED, _STATUS_CANCELED)
 
 
-@compiled
+@called
 def take(entries: Records, cells: Words, words: Words, reserved: int) -> Any:
     """Return a slot for an order that enters, 0 where there is none with memory.
 
@@ -105,7 +105,7 @@ def take(entries: Records, cells: Words, words: Words, reserved: int) -> Any:
     return slot
 
 
-@compiled
+@called
 def write(entry: Any, report: Any, entering: Any) -> None:
     """Put into an entry what a report says; what cannot change only where an order enters."""
     if entering:

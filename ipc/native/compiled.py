@@ -20,8 +20,9 @@ try:
 except ImportError:
     HAVE_NUMBA = False
 
-OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
-"""Without numba's runtime, for what allocates nothing: arrays are passed on uncounted."""
+OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
+"""Without numba's runtime, for what allocates nothing: arrays are passed on uncounted; and without
+the wrapper that only C would call."""
 
 _SHARED = (
     "native/compiled", "native/kernel_atomics", "native/keyed_kernel", "native/parts",
@@ -76,7 +77,17 @@ def compiled_with(*files: str | None) -> Callable[[F], F]:
 
 
 def inlined(function: F) -> F:
-    """Compile ``function`` into each compiled function that calls it, at no cost of a call."""
+    """Compile ``function`` into each compiled function that calls it; nothing else can."""
     if not HAVE_NUMBA:
         return function
     return cast(F, part(function, {"forceinline": True, **OPTIONS}))
+
+
+def called(function: F) -> F:
+    """Compile ``function`` along with each compiled function that calls it; nothing else can.
+
+    Whether it is a call or inlined is LLVM's choice.
+    """
+    if not HAVE_NUMBA:
+        return function
+    return cast(F, part(function, OPTIONS))

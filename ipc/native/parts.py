@@ -13,8 +13,6 @@ import numba
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 
-_WITHOUT_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-
 
 def part(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     """Return ``function`` for compiled code to call; calling it from Python is a ``TypeError``.
@@ -22,12 +20,12 @@ def part(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     ``options`` are numba's. It cannot call itself.
     """
     njit: Any = numba.njit
-    made = njit(pipeline_class=_PartCompiler, **_WITHOUT_WRAPPERS, **options)(function)
+    made = njit(pipeline_class=_PartCompiler, no_cpython_wrapper=True, **options)(function)
     made._insert = _not_callable
     return made
 
 
-class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]
+class _PartLibrary(JITCodeLibrary):
     """What LLVM gets of one part, and a list of the parts that it calls."""
 
     def add_linking_library(self, library: Any) -> None:
@@ -45,18 +43,18 @@ class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]
         ll_module.data_layout = self._codegen._data_layout
 
 
-class _PartCompiler(Compiler):  # type: ignore[misc]
+class _PartCompiler(Compiler):
     """numba's compiler, up to where machine code would be made."""
 
     def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+        super().__init__(*arguments)  # type: ignore[no-untyped-call]
         self.state.flags.no_compile = True
 
     def _compile_core(self) -> Any:
         function = self.state.func_id.func_qualname
-        codegen = self.state.targetctx.codegen()
-        self.state.library = _PartLibrary(codegen, function)
-        made = super()._compile_core()
+        make_library: Any = _PartLibrary  # numba is untyped
+        self.state.library = make_library(self.state.targetctx.codegen(), function)
+        made = super()._compile_core()  # type: ignore[no-untyped-call]
 
         def refuse(*_arguments: Any) -> None:
             raise TypeError(f"{function} runs only as a part of compiled functions")

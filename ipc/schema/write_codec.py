@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ipc.native.compiled import compiled, inlined
+from ipc.native.compiled import called, inlined
 from ipc.native.unaligned import copy_bytes, store_u8, store_u64
 from ipc.vocabulary import MAX_CLIENT_ID
 from ipc.wire.packing import (
@@ -180,7 +180,7 @@ def _indented(lines: list[str]) -> list[str]:
 
 def _put_command() -> str:
     lines = [
-        "@compiled",
+        "@called",
         "def put_command(out: Bytes, at: int, command: Any) -> int:",
         '    """Write the body of a command, whose type is one that there is."""',
         "    tag = command.command_type",
@@ -208,7 +208,7 @@ def _read_command() -> str:
     borne = {name for row in _KINDS.values() for name in names(row)}
     numbers = [name for name in RECORDS["COMMAND"] if name in borne]
     lines = [
-        "@compiled",
+        "@called",
         "def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:",
         '    """Fill all but account and time of ``command`` from the body ``data[start:stop]``.',
         "",
@@ -359,7 +359,7 @@ def _put_mass_cancel() -> str:
     fields = names(row)
     assert fields[0] == "symbol"
     return "\n".join([
-        "@compiled",
+        "@called",
         "def put_mass_cancel(out: Bytes, at: int, report: Any) -> int:",
         '    """Write the body of a ``MassCancelReport``."""',
         f"    store_u8(out, at, {_hex(0x90 | 1 + len(row.fields))})",
@@ -374,7 +374,7 @@ def _read_answer(name: str, message: str, fixed: dict[str, int]) -> str:
     """Return the function that fills a REPORT from a message, and with what that implies."""
     read = {RECORD_NAMES.get(field, field) for field in names(ROWS[message])}
     lines = [
-        "@compiled",
+        "@called",
         f"def read_{name}(data: Bytes, at: int, stop: int, report: Any) -> int:",
         f'    """Fill all but account from what a ``{message}`` says; return where that ends."""',
     ]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ipc.native.compiled import compiled
+from ipc.native.compiled import called, compiled
 from ipc.native.unaligned import load_u32
 from ipc.native.views import array_at
 from ipc.records import COMMAND
@@ -42,7 +42,7 @@ _NONE = np.uint64(0)
 _MASS_CANCEL, _AGGREGATE = int(CommandType.MASS_CANCEL), int(Flag.AGGREGATE)
 
 
-@compiled
+@called
 def scan(
     data: Bytes,
     position: Any,

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ipc.native.compiled import compiled, inlined
+from ipc.native.compiled import called, inlined
 from ipc.native.unaligned import (
     load_big_u64,
     load_u8,
@@ -53,7 +53,7 @@ def read_uint(data: Bytes, position: int, stop: int) -> tuple[Any, int]:
     return value, after
 
 
-@compiled
+@called
 def put_uint(out: Bytes, at: int, value: Any) -> int:
     """Write an unsigned integer in the shortest form; return where the next byte goes."""
     if value < _U7_END:
@@ -76,7 +76,7 @@ def put_uint(out: Bytes, at: int, value: Any) -> int:
     return at + 9
 
 
-@compiled
+@called
 def put_unless(out: Bytes, at: int, value: Any, kept: int) -> int:
     """Write an unsigned integer, or nil where ``kept`` is not 0."""
     if kept == 0:
@@ -110,7 +110,7 @@ def byte(value: Any, place: int) -> Any:
     return np.uint64(value) << np.uint64(8 * place)
 
 
-@compiled
+@called
 def read_word(data: Bytes, at: int, stop: int) -> tuple[Any, int]:
     """Return ``(value, next position)`` of an unsigned integer; ``stop + 1`` where there is none.
 
@@ -137,7 +137,7 @@ def read_word(data: Bytes, at: int, stop: int) -> tuple[Any, int]:
     return value, after
 
 
-@compiled
+@called
 def read_code(data: Bytes, at: int, stop: int, most: int) -> tuple[Any, int]:
     """Return an integer of at most ``most`` as ``read_word`` does."""
     value, at = read_word(data, at, stop)
@@ -146,7 +146,7 @@ def read_code(data: Bytes, at: int, stop: int, most: int) -> tuple[Any, int]:
     return value, at
 
 
-@compiled
+@called
 def skip_text(data: Bytes, at: int, stop: int) -> int:
     """Return the position after an ASCII text; ``stop + 1`` where there is none."""
     if at >= stop:

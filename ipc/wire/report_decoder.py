@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ipc.native.compiled import compiled
+from ipc.native.compiled import called, compiled
 from ipc.native.unaligned import load_u32
 from ipc.records import SEQUENCE_BITS
 from ipc.vocabulary import ExecType
@@ -41,7 +41,7 @@ _MASS_CANCEL, _MASS_CANCEL_ITEMS = (
 _TRADE = int(ExecType.TRADE)
 
 
-@compiled
+@called
 def read_answer(data: Bytes, start: int, stop: int, report: Any) -> int:
     """Fill all but the account of ``report`` from the body ``data[start:stop]``.
 

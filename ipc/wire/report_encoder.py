@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ipc.native.compiled import compiled, inlined
+from ipc.native.compiled import called, compiled, inlined
 from ipc.native.keyed_kernel import home_of
 from ipc.native.unaligned import store_u32
 from ipc.vocabulary import RULES, ExecType, Flag, Reason
@@ -61,7 +61,7 @@ MAX_FRAME = _HEADER + max(
 """Bytes of the longest frame that one report can become."""
 
 
-@compiled
+@called
 def stream_of(account: Any, factor: Any, keys: Words, streams: Words) -> Any:
     """Return the stream of an account in an open-addressed table, 0 where it has none."""
     mask = np.uint64(len(keys) - 1)

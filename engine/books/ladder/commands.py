@@ -21,10 +21,8 @@ from engine.books.ladder.memory import (
     Output,
     Row,
     bucket_at,
-    called,
     client_id_at,
     hash_at,
-    inlined,
     instrument_at,
     kept_apart,
     level_at,
@@ -39,6 +37,7 @@ from engine.books.ladder.memory import (
     unlikely,
 )
 from engine.books.ladder.reports import CANCELED, NEW, REJECTED, REPLACED
+from ipc.native.compiled import called, inlined
 from ipc.vocabulary import MAX_QUANTITY, CommandType, Flag, OrderType, Reason, Side
 
 _NEW, _CANCEL, _REPLACE = int(CommandType.NEW), int(CommandType.CANCEL), int(CommandType.REPLACE)

@@ -13,8 +13,6 @@ from engine.books.ladder.memory import (
     Bool,
     Int,
     Row,
-    called,
-    inlined,
     kept_apart,
     level_at,
     open_book,
@@ -25,6 +23,7 @@ from engine.books.ladder.memory import (
     sweep_at,
     symbol_at,
 )
+from ipc.native.compiled import called, inlined
 
 _NO_SLOT = np.uint32(0)
 

@@ -15,9 +15,7 @@ from engine.books.ladder.memory import (
     Book,
     Int,
     Row,
-    called,
     holding_at,
-    inlined,
     instrument_at,
     kept_apart,
     level_at,
@@ -28,6 +26,7 @@ from engine.books.ladder.memory import (
     state_at,
 )
 from engine.books.ladder.order_index import following, home_of
+from ipc.native.compiled import called, inlined
 
 _HALF = np.uint64(32)
 

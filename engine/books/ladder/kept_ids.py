@@ -19,10 +19,8 @@ from engine.books.ladder.memory import (
     Int,
     Kept,
     Row,
-    called,
     head_at,
     holder_at,
-    inlined,
     instrument_at,
     kept_apart,
     kept_at,
@@ -42,6 +40,7 @@ from engine.books.ladder.order_index import (
     note_probes,
     recent_index,
 )
+from ipc.native.compiled import called, inlined
 
 _HALF = np.uint64(32)
 _ZERO = np.uint64(0)

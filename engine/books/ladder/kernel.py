@@ -29,7 +29,6 @@ from engine.books.ladder.memory import (
     command_at,
     entry,
     hash_at,
-    inlined,
     instrument_at,
     level_at,
     open_book,
@@ -40,7 +39,7 @@ from engine.books.ladder.memory import (
     state_at,
     unlikely,
 )
-from ipc.native.compiled import SOURCES, digest_of
+from ipc.native.compiled import SOURCES, digest_of, inlined
 from ipc.native.views import data_of
 
 REPORTS_OF_A_START = 2

@@ -14,8 +14,6 @@ from engine.books.ladder.memory import (
     Int,
     Output,
     Row,
-    called,
-    inlined,
     instrument_at,
     kept_apart,
     level_at,
@@ -27,6 +25,7 @@ from engine.books.ladder.memory import (
     symbol_at,
 )
 from engine.books.rules import MAX_SWEEPS, SWEEP_ORDERS
+from ipc.native.compiled import called, inlined
 from ipc.vocabulary import Flag, Reason
 
 _UNKNOWN_SYMBOL = int(Reason.UNKNOWN_SYMBOL)

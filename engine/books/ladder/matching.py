@@ -10,8 +10,6 @@ from engine.books.ladder.memory import (
     Int,
     Output,
     Row,
-    called,
-    inlined,
     kept_apart,
     level_at,
     open_book,
@@ -21,6 +19,7 @@ from engine.books.ladder.memory import (
     state_at,
     unlikely,
 )
+from ipc.native.compiled import called, inlined
 from ipc.vocabulary import OrderType, Reason, TimeInForce
 
 _MARKET = int(OrderType.MARKET)

@@ -7,7 +7,7 @@ each in every call, and hidden reference counting inside.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -16,9 +16,7 @@ from numba import extending, from_dtype, types
 
 from engine.books.ladder import layout
 from ipc.native.code_cache import kept
-from ipc.native.compiled import OPTIONS
-from ipc.native.compiled import inlined as inlined
-from ipc.native.parts import part
+from ipc.native.compiled import OPTIONS, inlined
 
 Command = Any
 """A numba Record of a COMMAND, seen as COMMAND_WORDS."""
@@ -31,7 +29,6 @@ Bool = Any
 Row = Any
 """A numba Record: one row of a table, which its fields read and write."""
 
-F = TypeVar("F", bound=Callable[..., Any])
 _WORD = ir.IntType(64)
 _njit: Any = numba.njit
 _unliteral: Any = types.unliteral
@@ -41,11 +38,6 @@ def _intrinsic(function: Callable[..., Any]) -> Any:
     """Let a function generate the code of its calls itself."""
     make: Any = extending.intrinsic
     return make(function)
-
-
-def called(function: F) -> F:
-    """Compile a seldom used part of a kernel; it gets few arguments, and opens the book itself."""
-    return cast(F, part(function, OPTIONS))
 
 
 def entry(function: Any, keep: bool = True) -> Any:

@@ -35,7 +35,6 @@ from engine.books.ladder.memory import (
     Int,
     bucket_at,
     client_id_at,
-    inlined,
     instrument_at,
     level_at,
     order_at,
@@ -45,6 +44,7 @@ from engine.books.ladder.memory import (
     state_at,
     unlikely,
 )
+from ipc.native.compiled import inlined
 from ipc.records import SEQUENCE_BITS, SEQUENCE_MASK
 
 _HALF = np.uint64(32)

@@ -25,9 +25,7 @@ from engine.books.ladder.memory import (
     Book,
     Bool,
     Int,
-    called,
     count_bits,
-    inlined,
     level_at,
     lowest_bit,
     near_at,
@@ -40,6 +38,7 @@ from engine.books.ladder.memory import (
     unlikely,
     word_at,
 )
+from ipc.native.compiled import called, inlined
 
 _ONE = np.uint64(1)
 _ALL_BUT_LOWEST = np.uint64(0xFFFFFFFFFFFFFFFE)

@@ -8,13 +8,13 @@ from engine.books.ladder.memory import (
     Int,
     Output,
     Row,
-    inlined,
     order_at,
     report_at,
     signed,
     state_at,
     trade_at,
 )
+from ipc.native.compiled import inlined
 from ipc.vocabulary import ExecType, Flag, Liquidity, OrderType, OrdStatus, Reason, TimeInForce
 
 NEW, CANCELED, REPLACED = int(ExecType.NEW), int(ExecType.CANCELED), int(ExecType.REPLACED)

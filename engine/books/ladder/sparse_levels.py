@@ -13,15 +13,14 @@ from engine.books.ladder.memory import (
     Book,
     Bool,
     Int,
-    called,
     fork_at,
     highest_bit,
-    inlined,
     level_at,
     open_book,
     side_at,
     state_at,
 )
+from ipc.native.compiled import called, inlined
 
 _ONE = np.uint64(1)
 _NONE = np.uint32(0)
