@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import time
 from collections.abc import Callable
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
@@ -13,9 +12,8 @@ from typing import Any
 
 from engine.children import PRELOAD_VARIABLE, PROGRESS_VARIABLE, SUPERVISOR_VARIABLE, starting
 from engine.roles import Preload
+from engine.warm_apart import until_none_compiles
 
-SLOW_WARM_S = 4.0
-"""Loading compiled code takes less; what takes longer compiles, and says so."""
 _LOOK_S = 0.05
 _NOTHING_BYTES = 16
 """What is told of a process that does nothing: its id, and then its exit code."""
@@ -52,7 +50,6 @@ class ForkServer:
 
         Raises ``ForkServerError``.
         """
-        begun = time.monotonic()
         self._started = True
         self.context.set_forkserver_preload(["engine.apart", "engine.preload"])
         with starting(self._environment):
@@ -68,7 +65,7 @@ class ForkServer:
                         raise ForkServerError("the fork server died before it was ready")
                     answered += len(answer)
                 text = self._progress.read_text() if self._progress.exists() else ""
-                if text != shown and time.monotonic() - begun > SLOW_WARM_S:
+                if text != shown:
                     if not shown:
                         announce("compiling for this machine, on the first start only")
                     announce(f"compiling {text}")
@@ -93,6 +90,7 @@ class ForkServer:
             os.kill(pid, signal.SIGKILL)  # it may compile, and has nothing to lose
             os.waitpid(pid, 0)
             self._forget()
+            until_none_compiles(self._progress)
         tracker: Any = resource_tracker._resource_tracker
         if tracker._pid is not None:
             tracker._stop()

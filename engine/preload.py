@@ -1,14 +1,14 @@
-"""What the fork server does before it makes processes: import and compile all that they need."""
+"""What the fork server does before it makes processes: import all they need, compiled or loaded."""
 
 import gc
 import importlib
 
 from engine.roles import told_to_load
-from engine.warm import warm
+from engine.warm_apart import warm_fork_server
 
 _told = told_to_load()
 for _module in _told.modules:
     importlib.import_module(_module)
-warm(_told.book, _told.steps)
+warm_fork_server(_told.book, _told.steps)
 gc.collect()
 gc.freeze()  # shared with all processes made from here: a collection would copy what it looks at

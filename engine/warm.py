@@ -1,12 +1,13 @@
 """Compiling ahead: every compiled function that a process needs is ready before it serves.
 
-The fork server imports ``engine.preload``, which calls ``warm`` once; processes made from it share
-the machine code. The first time on a machine this compiles, later it loads from numba's cache.
+The fork server does it before it makes processes, which share the machine code then: see
+``engine.warm_apart``. The first time on a machine it is compiled, later loaded from numba's cache.
 """
 
 import importlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,55 +28,65 @@ from ipc.wire.matcher_codec import CommandDecoder, ReportEncoder
 from ipc.wire.messages import MAX_BODY, NewOrder
 
 CLIENTS = ("arrays of clients", "ipc.wire.client_codec:warm")
-"""What only programs that trade need."""
+"""What programs that trade need: kept for them, so that they find it once a product is ready."""
 
 Step = tuple[str, Callable[[], object]]
+Others = Sequence[tuple[str, str]]
+Tell = Callable[[str], object]
 
 
-def warm(
-    book: str,
-    others: Sequence[tuple[str, str]],
-    clients: bool = False,
-    tell: Callable[[str], object] | None = None,
-) -> None:
-    """Compile or load everything, telling ``tell``, or the progress file, about each step.
+def warm(book: str, others: Others, tell: Tell = lambda text: None) -> None:
+    """Compile or load everything in this process, telling ``tell`` about each step.
 
-    ``others``: what the roles of a product have beside the shard, see ``RoleTable.warm``;
-    ``clients``: also what no process of a product needs.
+    ``others``: what the roles of a product have beside the shard, see ``RoleTable.warm``.
     """
-    if not HAVE_NUMBA:
-        return
+    if HAVE_NUMBA:
+        with steps_of(book, others) as steps:
+            for number, (name, step) in enumerate(steps, 1):
+                tell(f"{number} of {len(steps)}: {name}")
+                step()
+
+
+@contextmanager
+def steps_of(book: str, others: Others) -> Iterator[list[Step]]:
+    """Give the steps, the longest first; each can be taken alone, in a process of its own."""
     progress = os.environ.get(PROGRESS_VARIABLE)
     place = Path(progress).parent if progress else None  # TMPDIR may be closed to this user
     with TemporaryDirectory(prefix="shardbook-", dir=place) as directory:
-        steps = _steps(book, Path(directory))
-        steps += [(name, _other(entry)) for name, entry in others]
-        if clients:
-            steps.append((CLIENTS[0], _other(CLIENTS[1])))
-        for number, (name, step) in enumerate(steps, 1):
-            (tell or _tell)(f"{number} of {len(steps)}: {name}")
-            step()
+        entries = [CLIENTS, *others]
+        yield _steps(book, Path(directory)) + [(name, _other(entry)) for name, entry in entries]
 
 
 def _steps(book: str, directory: Path) -> list[Step]:
+    order = NewOrder(1, 1, 1, 1, 2, 1, 1, 1)
     commands = np.zeros(1, COMMAND)
     reports, trades = np.zeros(4, REPORT), np.zeros(2, TRADE)
-
-    def decode() -> None:
-        decoder = CommandDecoder(MAX_BODY)
-        decoder.open_stream(1, 1)
-        decoder.feed(frame(NewOrder(1, 1, 1, 1, 2, 1, 1, 1), 1))
-        count, _ = decoder.read(commands, 0, 1)
-        assert count == 1
+    for name in order.__struct_fields__:
+        if name in (COMMAND.names or ()):
+            commands[name] = getattr(order, name)
+    commands["command_type"] = commands["account"] = 1
+    limits = ([BookLimits(1, 1, 100, 10)], 4, Counters(0, 0, 0))
+    make_book("reference", 0, *limits).process(commands, reports, trades)
 
     def match() -> None:
         if book == "ladder":
             from engine.books.ladder import warm as warm_ladder
+            from engine.shard.compiled_pipeline import warm as warm_round
 
             warm_ladder()
-        matched = make_book(book, 0, [BookLimits(1, 1, 100, 10)], 4, Counters(0, 0, 0))
-        progress = matched.process(commands, reports, trades)
-        assert progress.reports == 1
+            with TemporaryDirectory(dir=directory) as place:
+                warm_round(Path(place))  # made of the book's, so not apart from it
+        assert make_book(book, 0, *limits).process(commands, reports, trades).reports == 1
+
+    def decode() -> None:
+        decoder = CommandDecoder(MAX_BODY)
+        decoder.open_stream(1, 1)
+        decoder.feed(frame(order, 1))
+        count, _ = decoder.read(commands.copy(), 0, 1)
+        assert count == 1
+
+    def summarise() -> None:
+        warm_numbering()
         Summary([1]).of(reports)
 
     def encode() -> None:
@@ -84,40 +95,24 @@ def _steps(book: str, directory: Path) -> list[Step]:
         assert encoder.encode(reports[:1])
 
     def table() -> None:
-        path = directory / "orders"
-        create_table(path, 0, 4)
-        OrderTableWriter(path).apply(reports[:1])
-        assert OrderTableReader(path).get(int(reports["order_id"][0])) is not None
+        with TemporaryDirectory(dir=directory) as place:
+            path = Path(place) / "orders"
+            create_table(path, 0, 4)
+            OrderTableWriter(path).apply(reports[:1])
+            assert OrderTableReader(path).get(int(reports["order_id"][0])) is not None
 
     return [
-        ("reading commands", decode),
+        ("matching and showing", match),
         ("the journal", warm_journal),
-        ("matching", match),
-        ("numbering reports", warm_numbering),
-        ("keeping reports", warm_keeping),
-        ("writing reports", encode),
+        ("reading commands", decode),
         ("the order table", table),
-        ("matching and showing", _round(book, directory)),
+        ("numbering reports", summarise),
+        ("writing reports", encode),
+        ("keeping reports", warm_keeping),
     ]
-
-
-def _round(book: str, directory: Path) -> Callable[[], object]:
-    def warm_round() -> None:
-        if book == "ladder":
-            from engine.shard.compiled_pipeline import warm
-
-            warm(directory)
-
-    return warm_round
 
 
 def _other(entry: str) -> Callable[[], object]:
     module, _, function = entry.partition(":")
     found: Callable[[], object] = getattr(importlib.import_module(module), function)
     return found
-
-
-def _tell(text: str) -> None:
-    path = os.environ.get(PROGRESS_VARIABLE)
-    if path:
-        Path(path).write_text(text)

@@ -141,14 +141,14 @@ def _warm(options: argparse.Namespace) -> int:
         if problem := code_cache.problem_of(options.cache):
             print(f"shardbook: {options.cache}: {problem}", file=sys.stderr)
             return FAILURE
-    from engine.warm import warm
+    from engine.warm_apart import warm_apart
     from frontend.roles import ROLES
     from ipc.native.compiled import HAVE_NUMBA
 
     if not HAVE_NUMBA:
         _say("numba is missing: there is nothing to compile")
         return 0
-    warm("ladder", ROLES.warm, clients=True, tell=lambda text: _say(f"compiling {text}"))
+    warm_apart("ladder", ROLES.warm, lambda text: _say(f"compiling {text}"))
     if options.cache is not None:
         _say(f"done; with {code_cache.VARIABLE}={options.cache.absolute()} all commands find it")
     return 0

@@ -30,6 +30,7 @@ from frontend.client.positions import RESUME_REFUSALS
 from frontend.client.results import BookView, Execution, OrderView, TradeView
 from frontend.client.session import RETRY_S, chunks, outcome, outcome_error
 from ipc.vocabulary import Side
+from ipc.wire.client_codec import warm, warmed
 from ipc.wire.frames import frame
 from ipc.wire.messages import CLIENT_MESSAGES
 
@@ -124,6 +125,7 @@ class AsyncClient(BaseClient):
         """
         async with self._array:
             await self._commands()
+            await _warm()
             exchange = self._session.begin_array(commands)
             try:
                 await self._exchange_array(exchange)
@@ -218,6 +220,7 @@ class AsyncClient(BaseClient):
 
     async def receive_array(self, timeout_s: float | None = None) -> Records:
         """Return what ``receive`` would, as REPORT records; see ``Client``."""
+        await _warm()
         await self._arrived(_deadline(timeout_s))
         return self._session.pop_records()
 
@@ -446,6 +449,12 @@ class AsyncClient(BaseClient):
         future = self._waiting.pop(request.message.request_id, None)
         if future is not None and not future.done():
             future.set_result(result)
+
+
+async def _warm() -> None:
+    """Have ready what reads and writes arrays; where that compiles, the loop goes on."""
+    if not warmed():
+        await asyncio.to_thread(warm)
 
 
 def _deadline(timeout_s: float | None) -> float | None:

@@ -340,14 +340,18 @@ class Session:
 
     # Arrays -------------------------------------------------------------------------------------
 
+    def expect_arrays(self) -> None:
+        """Read in bulk from now on; where that is not ``warmed``, this compiles or loads it."""
+        warm()
+        self._bulk_bytes = BULK_BYTES
+
     def begin_array(self, commands: Records) -> ArrayExchange:
         """Begin to send an array; its answers go to the exchange until ``end_array``.
 
         Raises ``InvalidOrderError``.
         """
         check_commands(commands)
-        warm()
-        self._bulk_bytes = BULK_BYTES
+        self.expect_arrays()
         first = self._free_numbers(len(commands))
         self._counter = first + len(commands) - 1
         self._exchange = ArrayExchange(commands, self._base | first)
@@ -383,7 +387,7 @@ class Session:
 
         Raises ``MissedReportsError``, once a gap.
         """
-        self._bulk_bytes = BULK_BYTES
+        self.expect_arrays()
         return self._queue.pop_records()
 
     def pop_execution(self) -> Execution | None:

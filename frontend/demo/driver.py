@@ -26,7 +26,7 @@ from frontend.demo.tally import Tally
 from ipc.instruments import Instrument
 from ipc.records import account_of
 from ipc.vocabulary import MAX_CLIENT_ID, CommandType, ExecType, Reason
-from ipc.wire.client_codec import command_frames
+from ipc.wire.client_codec import command_frames, warm
 from ipc.wire.messages import Cancel
 
 Records = npt.NDArray[np.void]
@@ -77,6 +77,7 @@ class Failure:
 def drive(assignment: Assignment, demo: Connection) -> None:
     """Run one driver in a process of its own; a failure goes through the pipe."""
     leave_ending_to_starter()
+    warm()  # the product has compiled it
     try:
         asyncio.run(_Driver(assignment, demo).run())
     except ClientError as error:

@@ -28,11 +28,18 @@ FOUND_VARIABLE = "SHARDBOOK_CACHE_FOUND"
 _PATTERNS = ("*.nbc", "*.nbi")
 """numba's files, an index after what it names."""
 
+
+class NotKeptError(RuntimeError):
+    """Something would have to be compiled."""
+
+
 logger = logging.getLogger("shardbook")
 _preferred: list[Path] = []
 _found: list[Path | None] = []
 """Where to keep it if not where numba would, once that was asked; None: nowhere."""
 _filled: set[Path] = set()
+_unkept: list[str] = []
+"""Functions whose machine code has no place."""
 
 
 def prefer(directory: Path) -> None:
@@ -54,21 +61,67 @@ def kept(function: Any, options: dict[str, Any]) -> Any:
     named = os.environ.get(VARIABLE)
     source = Path(function.__code__.co_filename)
     if not source.exists():  # numba keeps nothing of what is in no file
-        return njit(**options)(function)
+        return _not_kept(function, options)
     if not named:
         with suppress(RuntimeError):  # numba has no place for it
-            return njit(cache=True, **options)(function)
+            return _distrusting(njit(cache=True, **options)(function))
     directory = Path(named) if named and not problem_of(Path(named)) else _find()
     if directory is None:
-        return njit(**options)(function)
+        return _not_kept(function, options)
     with _kept_in(directory):
-        made = njit(cache=True, **options)(function)
+        made = _distrusting(njit(cache=True, **options)(function))
     place = Path(made.stats.cache_path)
     if place not in _filled:
         _filled.add(place)
         _fill(
             place, [source.parent / "__pycache__", *([Path(named) / place.name] if named else [])]
         )
+    return made
+
+
+def keeps_all() -> bool:
+    """Return whether what one process compiles is there for the next."""
+    return not _unkept
+
+
+@contextmanager
+def only_kept() -> Iterator[None]:
+    """Let nothing be compiled meanwhile: what is not kept raises ``NotKeptError``."""
+    from numba.core import event
+
+    class Refusal(event.Listener):
+        def on_start(self, event: Any) -> None:
+            raise NotKeptError(str(event.data["dispatcher"]))
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    with event.install_listener("numba:compile", Refusal()):
+        yield
+
+
+def _not_kept(function: Any, options: dict[str, Any]) -> Any:
+    import numba
+
+    _unkept.append(function.__qualname__)
+    njit: Any = numba.njit
+    return njit(**options)(function)
+
+
+def _distrusting(made: Any) -> Any:
+    """Have a file that numba cannot read replaced, instead of failing."""
+    cache = made._cache
+    load = cache.load_overload
+
+    def load_overload(*arguments: Any) -> Any:
+        try:
+            return load(*arguments)
+        except Exception as error:
+            logger.warning("what is kept of %s cannot be read: %r", made.__qualname__, error)
+            cache.flush()
+            return None
+
+    cache.load_overload = load_overload
     return made
 
 

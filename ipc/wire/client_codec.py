@@ -37,6 +37,7 @@ __all__ = [
     "report_messages",
     "report_records",
     "warm",
+    "warmed",
 ]
 
 Records = npt.NDArray[np.void]
@@ -177,3 +178,8 @@ def warm() -> None:
         command_frames(command)
         data = frame(MassCancelReport(0, 1, 0, 0, 0, 0))
         AnswerReader(len(data)).read(data, 0, False, 1, np.zeros(1, REPORT))
+
+
+def warmed() -> bool:
+    """Return whether that is done; where it is not, reading or writing an array may compile."""
+    return not HAVE_NUMBA or warm.cache_info().currsize > 0

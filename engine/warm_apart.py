@@ -1,0 +1,100 @@
+"""Compiling in processes that end, as many at once as there are cores.
+
+What a compiler leaves behind in memory goes with them; the process that needs the machine code
+loads it from the cache they have filled. Where that cannot be, it compiles by itself.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+from engine.children import PROGRESS_VARIABLE, die_with_parent
+from engine.warm import Others, Step, Tell, steps_of, warm
+from ipc.native.code_cache import NotKeptError, keeps_all, only_kept
+from ipc.native.compiled import HAVE_NUMBA
+
+MOST_AT_ONCE = 4
+"""Processes; the longest step takes more than half of all their work, so more would only wait."""
+
+
+def warm_apart(book: str, others: Others, tell: Tell) -> None:
+    """Do what ``warm`` does, and call ``tell`` only where anything has to be compiled.
+
+    Processes are forked, so no thread may run beside this one.
+    """
+    if not HAVE_NUMBA:
+        return
+    with steps_of(book, others) as steps:
+        missing = [step for step in steps if not _load(step)]
+        if missing and keeps_all():
+            _compile(missing, tell)
+            missing = [step for step in missing if not _load(step)]
+            steps.clear()
+    if missing:
+        warm(book, others, tell)
+
+
+def warm_fork_server(book: str, others: Others) -> None:
+    """Do so for the processes of a product; the progress file says what is compiled.
+
+    The file is locked until all that compile have ended: see ``until_none_compiles``.
+    """
+    path = Path(os.environ[PROGRESS_VARIABLE])
+    held: list[int] = []
+
+    def tell(text: str) -> None:
+        if not held:
+            held.append(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+            fcntl.flock(held[0], fcntl.LOCK_SH)
+        path.write_text(text)
+
+    try:
+        warm_apart(book, others, tell)
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+
+
+def until_none_compiles(progress: Path) -> None:
+    """Wait for the end of processes that compiled for a fork server that was killed."""
+    if progress.exists():
+        with progress.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _load(step: Step) -> bool:
+    """Load all that a step needs; return whether that was kept."""
+    _, use = step
+    try:
+        with only_kept():
+            use()
+    except NotKeptError:
+        return False
+    return True
+
+
+def _compile(steps: list[Step], tell: Tell) -> None:
+    """Take steps, each in a process of its own, in their order; one that fails is just missing."""
+    running: set[int] = set()
+    at_once = min(MOST_AT_ONCE, len(os.sched_getaffinity(0)))
+    for number, (name, use) in enumerate(steps, 1):
+        if len(running) == at_once:
+            running.discard(os.wait()[0])
+        tell(f"{number} of {len(steps)}: {name}")
+        running.add(_forked(use))
+    while running:
+        running.discard(os.wait()[0])
+
+
+def _forked(use: object) -> int:
+    """Return the id of a new process that does only this, and ends."""
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        die_with_parent()
+        if os.getppid() == parent and callable(use):
+            use()
+    finally:
+        os._exit(0)
