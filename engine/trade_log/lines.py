@@ -78,6 +78,7 @@ class LineFormatter:
 
         Raises ``ValueError`` for a record that is no trade of these instruments.
         """
+        trades = np.require(trades, requirements="W")  # numba compiles anew for read-only arrays
         if len(self._buffer) < len(trades) * MAX_LINE_BYTES:
             self._buffer = np.empty(len(trades) * MAX_LINE_BYTES, np.uint8)
         done, size = 0, 0

@@ -77,6 +77,7 @@ def command_frames(commands: Records) -> tuple[bytes, Places]:
     """
     ends = np.zeros(len(commands), np.int64)
     if HAVE_NUMBA:
+        commands = np.require(commands, requirements=["C", "W"])  # numba compiles anew for others
         out = np.empty(len(commands) * MAX_FRAME, np.uint8)
         size = encode_commands(commands, out, ends)
         return out[:size].tobytes(), ends

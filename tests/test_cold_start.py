@@ -1,0 +1,168 @@
+"""A first start compiles, says so, and leaves nothing to compile for later: the cache tells."""
+
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from ipc.native import code_cache
+from ipc.native.compiled import HAVE_NUMBA
+from tests.test_serve import Served
+
+pytestmark = [
+    pytest.mark.skipif(not HAVE_NUMBA, reason="nothing is compiled without numba"),
+    pytest.mark.timeout(900),
+]
+
+FIRST = "compiling for this machine, on the first start only"
+
+USE = """
+import asyncio, sys
+import numpy as np
+from frontend.client import AsyncClient, Client
+from ipc.records import COMMAND
+from ipc.vocabulary import CommandType, OrderType, Side, TimeInForce
+
+address, first = sys.argv[1], int(sys.argv[2])
+
+def orders(first):
+    commands = np.zeros(2_000, COMMAND)
+    commands["command_type"], commands["symbol"] = CommandType.NEW, 1
+    commands["order_type"], commands["time_in_force"] = OrderType.LIMIT, TimeInForce.GTC
+    commands["side"][::2], commands["side"][1::2] = Side.BUY, Side.SELL
+    commands["price"] = commands["quantity"] = 1
+    commands["client_order_id"] = np.arange(first, first + len(commands))
+    commands.flags.writeable = False
+    return commands
+
+with Client(address, "alice") as alice:
+    alice.submit("AA", "buy", quantity=1, price=1)
+    alice.submit_array(orders(first)[::2])
+    assert len(alice.submit_array(orders(first + 10_000))) == 2_000
+    assert len(alice.receive_array(5))
+
+async def use():
+    async with AsyncClient(address, "bob") as bob:
+        await bob.submit("BB", "buy", quantity=1, price=1)
+        assert len(await bob.submit_array(orders(first))) == 2_000
+        assert len(await bob.receive_array(5))
+
+asyncio.run(use())
+"""
+
+
+def kept(cache: Path) -> dict[Path, int]:
+    """Return every file of machine code, and when it was written."""
+    return {path: path.stat().st_mtime_ns for path in cache.rglob("*.nb?")}
+
+
+def start(directory: Path) -> Served:
+    directory.mkdir(exist_ok=True)
+    return Served(directory)
+
+
+def end(served: Served) -> None:
+    served.process.send_signal(signal.SIGTERM)
+    assert served.end() == 0, served.lines
+
+
+def use(served: Served, first: int) -> None:
+    """Trade as clients of both kinds do, with client_order_ids from ``first`` on."""
+    arguments = [str(served.plan.addresses()[0]), str(first)]
+    command = [sys.executable, "-c", USE, *arguments]
+    used = subprocess.run(command, text=True, capture_output=True, check=False)
+    assert used.returncode == 0, used.stderr
+
+
+@pytest.fixture(scope="module")
+def places() -> Iterator[Path]:
+    """A directory for products, and in it "cache", at first empty; all of them look there."""
+    with TemporaryDirectory(prefix="sb-") as name, pytest.MonkeyPatch.context() as patch:
+        cache = Path(name) / "cache"
+        cache.mkdir()
+        patch.setenv(code_cache.VARIABLE, str(cache))
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def cold(places: Path) -> Iterator[list[Served]]:
+    """Two products that started at once on the empty cache, both ready."""
+    both = [start(places / name) for name in "ab"]
+    try:
+        for served in both:
+            served.until("ready")
+        yield both
+    finally:
+        for served in both:
+            served.process.kill()
+            served.process.wait()
+
+
+def test_two_first_starts_at_once_compile_and_say_so(cold: list[Served], places: Path) -> None:
+    assert kept(places / "cache")
+    for served in cold:
+        assert served.lines[0] == f"{FIRST}\n"
+        assert any("matching and showing" in line for line in served.lines)
+
+
+def test_nothing_is_compiled_after_ready(cold: list[Served], places: Path) -> None:
+    before = kept(places / "cache")
+    for served in cold:
+        use(served, 1)
+    served = cold[0]
+    os.kill(served.member("matcher").pid, signal.SIGKILL)
+    served.until("matcher 0 is back")
+    use(served, 100_001)
+    for served in cold:
+        end(served)
+    again = start(places / "a")
+    again.until("ready")
+    end(again)
+    assert not [line for line in again.lines if "compiling" in line]
+    command = [sys.executable, "-m", "frontend.cli", "demo", "--seconds", "1"]
+    demo = subprocess.run(command, text=True, capture_output=True, check=False)
+    assert (demo.returncode, "compiling" in demo.stdout) == (0, False), demo.stdout + demo.stderr
+    assert kept(places / "cache") == before
+
+
+def _of_another_version(path: Path) -> None:
+    with path.open("rb") as file:
+        pickle.load(file)
+        rest = file.read()
+    path.write_bytes(pickle.dumps("0.1") + rest)
+
+
+def _cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"\0garbage")
+
+
+@pytest.mark.usefixtures("cold")
+@pytest.mark.parametrize(
+    ("suffix", "damage"),
+    [(".nbi", _of_another_version), (".nbi", _garbage), (".nbc", _cut_off), (".nbc", _garbage)],
+)
+def test_what_cannot_be_run_is_compiled_again(
+    places: Path, suffix: str, damage: Callable[[Path], None]
+) -> None:
+    broken = list((places / "cache").rglob(f"report_shares.select*{suffix}"))
+    assert broken
+    for path in broken:
+        damage(path)
+    for told in ([f"{FIRST}\n", "compiling 1 of 1: keeping reports\n"], []):
+        shutil.rmtree(places / "c", ignore_errors=True)
+        served = start(places / "c")
+        served.until("ready")
+        end(served)
+        assert [line for line in served.lines if "compiling" in line] == told
+        assert "Traceback" not in "".join(served.lines)
