@@ -6,6 +6,7 @@ loads it from the cache they have filled. Where that cannot be, it compiles by i
 
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from engine.children import PROGRESS_VARIABLE, die_with_parent
@@ -75,18 +76,18 @@ def _load(step: Step) -> bool:
 
 def _compile(steps: list[Step], tell: Tell) -> None:
     """Take steps, each in a process of its own, in their order; one that fails is just missing."""
-    running: set[int] = set()
+    running: dict[int, str] = {}
     at_once = min(MOST_AT_ONCE, len(os.sched_getaffinity(0)))
     for number, (name, use) in enumerate(steps, 1):
         if len(running) == at_once:
-            running.discard(os.wait()[0])
-        tell(f"{number} of {len(steps)}: {name}")
-        running.add(_forked(use))
+            running.pop(os.wait()[0], None)
+        running[_forked(use)] = name
+        tell(f"{number} of {len(steps)}: {', '.join(running.values())}")
     while running:
-        running.discard(os.wait()[0])
+        running.pop(os.wait()[0], None)
 
 
-def _forked(use: object) -> int:
+def _forked(use: Callable[[], object]) -> int:
     """Return the id of a new process that does only this, and ends."""
     parent = os.getpid()
     pid = os.fork()
@@ -94,7 +95,7 @@ def _forked(use: object) -> int:
         return pid
     try:
         die_with_parent()
-        if os.getppid() == parent and callable(use):
+        if os.getppid() == parent:
             use()
     finally:
         os._exit(0)

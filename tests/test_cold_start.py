@@ -1,19 +1,26 @@
 """A first start compiles, says so, and leaves nothing to compile for later: the cache tells."""
 
+import asyncio
 import os
 import pickle
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 
+from engine.plan import Plan
+from frontend.client import AsyncClient, asynchronous
 from ipc.native import code_cache
 from ipc.native.compiled import HAVE_NUMBA
+from ipc.records import COMMAND
+from ipc.wire import client_codec
 from tests.test_serve import Served
 
 pytestmark = [
@@ -166,3 +173,26 @@ def test_what_cannot_be_run_is_compiled_again(
         end(served)
         assert [line for line in served.lines if "compiling" in line] == told
         assert "Traceback" not in "".join(served.lines)
+
+
+def test_an_asyncio_client_does_not_compile_on_its_loop(
+    product: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def warm() -> None:
+        threads.append(threading.current_thread())
+        client_codec.warm()
+
+    monkeypatch.setattr(asynchronous, "warm", warm)
+
+    async def use() -> None:
+        async with AsyncClient(product.addresses()[0], "alice") as alice:
+            for call in (lambda: alice.submit_array(np.zeros(0, COMMAND)),
+                         lambda: alice.receive_array(0)):  # fmt: skip
+                client_codec.warm.cache_clear()
+                await call()
+
+    asyncio.run(use())
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
