@@ -1,5 +1,6 @@
 """The process that all others of a product are forked from: what they import is loaded once."""
 
+import fcntl
 import multiprocessing
 import os
 import pickle
@@ -12,7 +13,6 @@ from typing import Any
 
 from engine.children import PRELOAD_VARIABLE, PROGRESS_VARIABLE, SUPERVISOR_VARIABLE, starting
 from engine.roles import Preload
-from engine.warm_apart import until_none_compiles
 
 _LOOK_S = 0.05
 _NOTHING_BYTES = 16
@@ -90,7 +90,9 @@ class ForkServer:
             os.kill(pid, signal.SIGKILL)  # it may compile, and has nothing to lose
             os.waitpid(pid, 0)
             self._forget()
-            until_none_compiles(self._progress)
+            if self._progress.exists():  # processes that compile for it hold a lock on that
+                with self._progress.open() as file:
+                    fcntl.flock(file, fcntl.LOCK_EX)
         tracker: Any = resource_tracker._resource_tracker
         if tracker._pid is not None:
             tracker._stop()

@@ -36,31 +36,26 @@ def warm_apart(book: str, others: Others, tell: Tell) -> None:
 
 
 def warm_fork_server(book: str, others: Others) -> None:
-    """Do so for the processes of a product; the progress file says what is compiled.
+    """Do so for the processes of a product; the progress file, if any, says what is compiled.
 
-    The file is locked until all that compile have ended: see ``until_none_compiles``.
+    It is locked until all that compile have ended.
     """
-    path = Path(os.environ[PROGRESS_VARIABLE])
+    path = os.environ.get(PROGRESS_VARIABLE)
     held: list[int] = []
 
     def tell(text: str) -> None:
+        if path is None:
+            return
         if not held:
             held.append(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
             fcntl.flock(held[0], fcntl.LOCK_SH)
-        path.write_text(text)
+        Path(path).write_text(text)
 
     try:
         warm_apart(book, others, tell)
     finally:
         for descriptor in held:
             os.close(descriptor)
-
-
-def until_none_compiles(progress: Path) -> None:
-    """Wait for the end of processes that compiled for a fork server that was killed."""
-    if progress.exists():
-        with progress.open() as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _load(step: Step) -> bool:
@@ -81,8 +76,8 @@ def _compile(steps: list[Step], tell: Tell) -> None:
     for number, (name, use) in enumerate(steps, 1):
         if len(running) == at_once:
             running.pop(os.wait()[0], None)
+        tell(f"{number} of {len(steps)}: {', '.join([*running.values(), name])}")
         running[_forked(use)] = name
-        tell(f"{number} of {len(steps)}: {', '.join(running.values())}")
     while running:
         running.pop(os.wait()[0], None)
 
