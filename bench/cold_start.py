@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from bench.measure import machine, table, versions
+from ipc.native.code_cache import VARIABLE
 
 OURS = Path(__file__).resolve().parent.parent
 SYMBOL = '[[instruments]]\nsymbol = "S"\ntick_size = "0.01"\n'
@@ -47,7 +48,8 @@ class Start(NamedTuple):
 
 def environment(checkout: Path, cache: Path) -> dict[str, str]:
     """Return the environment of what runs a checkout's code with a cache of its own."""
-    return {**os.environ, "PYTHONPATH": str(checkout), "SHARDBOOK_CACHE": str(cache)}
+    own = {"PYTHONPATH": str(checkout), "NUMBA_CACHE_DIR": str(cache)}
+    return {name: value for name, value in os.environ.items() if name != VARIABLE} | own
 
 
 def print_steps() -> None:

@@ -94,7 +94,10 @@ def places() -> Iterator[Path]:
     with TemporaryDirectory(prefix="sb-") as name, pytest.MonkeyPatch.context() as patch:
         cache = Path(name) / "cache"
         cache.mkdir()
-        patch.setenv(code_cache.VARIABLE, str(cache))
+        patch.delenv(code_cache.VARIABLE, raising=False)
+        patch.setenv(
+            "NUMBA_CACHE_DIR", str(cache)
+        )  # nothing is copied there from beside the source
         yield Path(name)
 
 
