@@ -115,6 +115,29 @@ def cold(places: Path) -> Iterator[list[Served]]:
             served.process.wait()
 
 
+def test_an_asyncio_client_does_not_compile_on_its_loop(
+    product: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def warm() -> None:
+        threads.append(threading.current_thread())
+        client_codec.warm()
+
+    monkeypatch.setattr(asynchronous, "warm", warm)
+
+    async def use() -> None:
+        async with AsyncClient(product.addresses()[0], "alice") as alice:
+            for call in (lambda: alice.submit_array(np.zeros(0, COMMAND)),
+                         lambda: alice.receive_array(0)):  # fmt: skip
+                client_codec.warm.cache_clear()
+                await call()
+
+    asyncio.run(use())
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
+
+
 def test_two_first_starts_at_once_compile_and_say_so(cold: list[Served], places: Path) -> None:
     assert kept(places / "cache")
     for served in cold:
@@ -176,26 +199,3 @@ def test_what_cannot_be_run_is_compiled_again(
         end(served)
         assert [line for line in served.lines if "compiling" in line] == told
         assert "Traceback" not in "".join(served.lines)
-
-
-def test_an_asyncio_client_does_not_compile_on_its_loop(
-    product: Plan, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    threads = []
-
-    def warm() -> None:
-        threads.append(threading.current_thread())
-        client_codec.warm()
-
-    monkeypatch.setattr(asynchronous, "warm", warm)
-
-    async def use() -> None:
-        async with AsyncClient(product.addresses()[0], "alice") as alice:
-            for call in (lambda: alice.submit_array(np.zeros(0, COMMAND)),
-                         lambda: alice.receive_array(0)):  # fmt: skip
-                client_codec.warm.cache_clear()
-                await call()
-
-    asyncio.run(use())
-    assert len(threads) == 2
-    assert threading.main_thread() not in threads
