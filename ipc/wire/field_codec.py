@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ipc.native.compiled import compiled, inlined
+from ipc.native.compiled import called, inlined
 from ipc.native.unaligned import copy_bytes, store_u8, store_u64
 from ipc.vocabulary import MAX_CLIENT_ID
 from ipc.wire.packing import (
@@ -45,7 +45,7 @@ REPORT_ANSWERS_AT = 18
 """Where this code stands in the body of a ``Report`` that is written here."""
 
 
-@compiled
+@called
 def put_command(out: Bytes, at: int, command: Any) -> int:
     """Write the body of a command, whose type is one that there is."""
     tag = command.command_type
@@ -75,7 +75,7 @@ def put_command(out: Bytes, at: int, command: Any) -> int:
     return at
 
 
-@compiled
+@called
 def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
     """Fill all but account and time of ``command`` from the body ``data[start:stop]``.
 
@@ -242,7 +242,7 @@ def put_reject(out: Bytes, at: int, report: Any, texts: Bytes, lengths: Lengths)
     return at
 
 
-@compiled
+@called
 def put_mass_cancel(out: Bytes, at: int, report: Any) -> int:
     """Write the body of a ``MassCancelReport``."""
     store_u8(out, at, 0x97)
@@ -256,7 +256,7 @@ def put_mass_cancel(out: Bytes, at: int, report: Any) -> int:
     return at
 
 
-@compiled
+@called
 def read_report(data: Bytes, at: int, stop: int, report: Any) -> int:
     """Fill all but account from what a ``Report`` says; return where that ends."""
     report.exec_type, at = read_code(data, at, stop, 255)
@@ -286,7 +286,7 @@ def read_report(data: Bytes, at: int, stop: int, report: Any) -> int:
     return at
 
 
-@compiled
+@called
 def read_reject(data: Bytes, at: int, stop: int, report: Any) -> int:
     """Fill all but account from what a ``Reject`` says; return where that ends."""
     report.exec_type = 8
@@ -319,7 +319,7 @@ def read_reject(data: Bytes, at: int, stop: int, report: Any) -> int:
     return at
 
 
-@compiled
+@called
 def read_mass_cancel(data: Bytes, at: int, stop: int, report: Any) -> int:
     """Fill all but account from what a ``MassCancelReport`` says; return where that ends."""
     report.exec_type = 20
