@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from engine.warm import warm
+from engine.warm_apart import warm_apart
 from frontend.roles import ROLES
 from ipc.memory.mapping import run_directory
 from tests.books import BOOKS, WIDE, Desk, MakeBook
@@ -26,10 +27,15 @@ pytest_plugins = ["tests.product", "tests.failing_disk", "tests.peer", "tests.tw
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile what numba's cache does not have, before several workers would at once."""
-    config.option.loadscopereorder = False  # the order is that of ``LONG``
-    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
-        warm("ladder", ROLES.warm)
+    """Keep to the order that ``LONG`` makes."""
+    config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile on all cores what numba's cache does not have, before several workers would."""
+    if not (session.config.option.collectonly or hasattr(session.config, "workerinput")):
+        warm_apart("ladder", ROLES.warm, lambda text: None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -141,8 +141,7 @@ def test_warm_compiles_ahead(directory: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(f"done; with SHARDBOOK_CACHE={ahead} all commands find it\n")
-    assert "the trade log
-" in done.stdout
+    assert "the trade log\n" in done.stdout
     for name in ("shard_*/pipeline_kernel", "ladder_*/kernel", "wire_*/command_encoder"):
         assert list(ahead.glob(f"{name}.*.nbi")), name
     refused = run(["-m", "frontend.cli", "warm", "--cache", str(directory / "no")])

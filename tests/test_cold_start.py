@@ -102,17 +102,15 @@ def places() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def cold(places: Path) -> Iterator[list[Served]]:
-    """Two products that started at once on the empty cache, both ready."""
-    both = [start(places / name) for name in "ab"]
+def cold(places: Path) -> Iterator[Served]:
+    """A product that started on the empty cache, and is ready."""
+    served = start(places / "a")
     try:
-        for served in both:
-            served.until("ready")
-        yield both
+        served.until("ready")
+        yield served
     finally:
-        for served in both:
-            served.process.kill()
-            served.process.wait()
+        served.process.kill()
+        served.process.wait()
 
 
 def test_an_asyncio_client_does_not_compile_on_its_loop(
@@ -138,23 +136,19 @@ def test_an_asyncio_client_does_not_compile_on_its_loop(
     assert threading.main_thread() not in threads
 
 
-def test_two_first_starts_at_once_compile_and_say_so(cold: list[Served], places: Path) -> None:
+def test_a_first_start_compiles_and_says_so(cold: Served, places: Path) -> None:
     assert kept(places / "cache")
-    for served in cold:
-        assert served.lines[0] == f"{FIRST}\n"
-        assert any("matching and showing" in line for line in served.lines)
+    assert cold.lines[0] == f"{FIRST}\n"
+    assert any("matching and showing" in line for line in cold.lines)
 
 
-def test_nothing_is_compiled_after_ready(cold: list[Served], places: Path) -> None:
+def test_nothing_is_compiled_after_ready(cold: Served, places: Path) -> None:
     before = kept(places / "cache")
-    for served in cold:
-        use(served, 1)
-    served = cold[0]
-    os.kill(served.member("matcher").pid, signal.SIGKILL)
-    served.until("matcher 0 is back")
-    use(served, 100_001)
-    for served in cold:
-        end(served)
+    use(cold, 1)
+    os.kill(cold.member("matcher").pid, signal.SIGKILL)
+    cold.until("matcher 0 is back")
+    use(cold, 100_001)
+    end(cold)
     again = start(places / "a")
     again.until("ready")
     end(again)

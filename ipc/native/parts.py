@@ -10,18 +10,37 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+from numba.core import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+
+_NOT_NEEDED = frozenset(
+    {
+        "with_lifting", "inline_closure_likes", "make_function_op_code_to_jit_function",
+        "inline_inlinables", "find_literally", "literal_unroll", "LiteralPropagation",
+        "inline_overloads", "nopython_rewrites", "dump_parfor_diagnostics",
+    }
+)  # fmt: skip
+"""numba's passes for what no part has: contexts, closures, literals to unroll, whole arrays."""
 
 
 def part(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     """Return ``function`` for compiled code to call; calling it from Python is a ``TypeError``.
 
-    ``options`` are numba's. It cannot call itself.
+    ``options`` are numba's. It cannot call itself. Numbers that its callers write out are typed as
+    any others, so that it is typed once: what they mean for it LLVM sees.
     """
     njit: Any = numba.njit
+    unliteral: Any = types.unliteral
     made = njit(pipeline_class=_PartCompiler, no_cpython_wrapper=True, **options)(function)
     made._insert = _not_callable
+    template_of = made.get_call_template
+
+    def get_call_template(args: Any, kws: Any) -> Any:
+        named = {name: unliteral(kind) for name, kind in kws.items()}
+        return template_of(tuple(map(unliteral, args)), named)
+
+    made.get_call_template = get_call_template
     return made
 
 
@@ -49,6 +68,14 @@ class _PartCompiler(Compiler):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)  # type: ignore[no-untyped-call]
         self.state.flags.no_compile = True
+
+    def define_pipelines(self) -> Any:
+        managers: Any = super().define_pipelines()  # type: ignore[no-untyped-call]
+        for manager in managers:
+            manager.passes = [
+                (made, text) for made, text in manager.passes if made.name() not in _NOT_NEEDED
+            ]
+        return managers
 
     def _compile_core(self) -> Any:
         function = self.state.func_id.func_qualname
