@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,7 +31,21 @@ from ipc.wire.messages import MAX_BODY, NewOrder
 CLIENTS = ("arrays of clients", "ipc.wire.client_codec:warm")
 """What programs that trade need: kept for them, so that they find it once a product is ready."""
 
-Step = tuple[str, Callable[[], object]]
+
+class Step(NamedTuple):
+    """What uses all that is to be compiled, and steps that go on from what that has left."""
+
+    name: str
+    use: Callable[[], object]
+    then: tuple["Step", ...] = ()
+
+    def all(self) -> Iterator["Step"]:
+        """Give the step and all that follow it."""
+        yield self
+        for step in self.then:
+            yield from step.all()
+
+
 Others = Sequence[tuple[str, str]]
 Tell = Callable[[str], object]
 
@@ -42,19 +57,21 @@ def warm(book: str, others: Others, tell: Tell = lambda text: None) -> None:
     """
     if HAVE_NUMBA:
         with steps_of(book, others) as steps:
-            for number, (name, step) in enumerate(steps, 1):
-                tell(f"{number} of {len(steps)}: {name}")
-                step()
+            for number, step in enumerate(steps, 1):
+                tell(f"{number} of {len(steps)}: {step.name}")
+                for each in step.all():
+                    each.use()
 
 
 @contextmanager
 def steps_of(book: str, others: Others) -> Iterator[list[Step]]:
-    """Give the steps, the longest first; each can be taken alone, in a process of its own."""
+    """Give the steps, the longest first; each can be taken alone, in a process of its own, and
+    then what follows it, in processes forked from that one."""
     progress = os.environ.get(PROGRESS_VARIABLE)
     place = Path(progress).parent if progress else None  # TMPDIR may be closed to this user
     with TemporaryDirectory(prefix="shardbook-", dir=place) as directory:
         entries = [CLIENTS, *others]
-        yield _steps(book, Path(directory)) + [(name, _other(entry)) for name, entry in entries]
+        yield _steps(book, Path(directory)) + [Step(name, _other(entry)) for name, entry in entries]
 
 
 def _steps(book: str, directory: Path) -> list[Step]:
@@ -70,13 +87,25 @@ def _steps(book: str, directory: Path) -> list[Step]:
 
     def match() -> None:
         if book == "ladder":
+            from engine.books.ladder import KERNELS
             from engine.books.ladder import warm as warm_ladder
+
+            warm_ladder(names=KERNELS[:1])
+        assert make_book(book, 0, *limits).process(commands, reports, trades).reports == 1
+
+    def show() -> None:
+        if book == "ladder":
             from engine.shard.compiled_pipeline import warm as warm_round
 
-            warm_ladder()
             with TemporaryDirectory(dir=directory) as place:
-                warm_round(Path(place))  # made of the book's, so not apart from it
-        assert make_book(book, 0, *limits).process(commands, reports, trades).reports == 1
+                warm_round(Path(place))
+
+    def begin() -> None:
+        if book == "ladder":
+            from engine.books.ladder import KERNELS
+            from engine.books.ladder import warm as warm_ladder
+
+            warm_ladder(names=KERNELS[1:])
 
     def decode() -> None:
         decoder = CommandDecoder(MAX_BODY)
@@ -102,13 +131,13 @@ def _steps(book: str, directory: Path) -> list[Step]:
             assert OrderTableReader(path).get(int(reports["order_id"][0])) is not None
 
     return [
-        ("matching and showing", match),
-        ("the journal", warm_journal),
-        ("reading commands", decode),
-        ("the order table", table),
-        ("numbering reports", summarise),
-        ("writing reports", encode),
-        ("keeping reports", warm_keeping),
+        Step("matching and showing", match, (Step("showing", show), Step("a book's begin", begin))),
+        Step("the journal", warm_journal),
+        Step("reading commands", decode),
+        Step("the order table", table),
+        Step("numbering reports", summarise),
+        Step("writing reports", encode),
+        Step("keeping reports", warm_keeping),
     ]
 
 

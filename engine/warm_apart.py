@@ -7,7 +7,7 @@ loads it from the cache they have filled. Where that cannot be, it compiles by i
 import fcntl
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine.children import PROGRESS_VARIABLE, die_with_parent
@@ -61,30 +61,30 @@ def warm_fork_server(book: str, others: Others) -> None:
 
 def _load(step: Step) -> bool:
     """Load all that a step needs; return whether that was kept."""
-    _, use = step
     try:
         with only_kept():
-            use()
+            for each in step.all():
+                each.use()
     except NotKeptError:
         return False
     return True
 
 
-def _compile(steps: list[Step], tell: Tell) -> None:
+def _compile(steps: Sequence[Step], tell: Tell) -> None:
     """Take steps, each in a process of its own, in their order; one that fails is just missing."""
     running: dict[int, str] = {}
     at_once = min(MOST_AT_ONCE, len(os.sched_getaffinity(0)))
-    for number, (name, use) in enumerate(steps, 1):
+    for number, step in enumerate(steps, 1):
         if len(running) == at_once:
             running.pop(os.wait()[0], None)
-        tell(f"{number} of {len(steps)}: {', '.join([*running.values(), name])}")
-        running[_forked(use)] = name
+        tell(f"{number} of {len(steps)}: {', '.join([*running.values(), step.name])}")
+        running[_forked(step)] = step.name
     while running:
         running.pop(os.wait()[0], None)
 
 
-def _forked(use: Callable[[], object]) -> int:
-    """Return the id of a new process that does only this, and ends."""
+def _forked(step: Step) -> int:
+    """Return the id of a new process that does only this, has others do what follows, and ends."""
     parent = os.getpid()
     pid = os.fork()
     if pid:
@@ -93,6 +93,7 @@ def _forked(use: Callable[[], object]) -> int:
         die_with_parent()
         gc.disable()  # a tenth of the time: numba makes much, and keeps what it makes
         if os.getppid() == parent:
-            use()
+            step.use()
+            _compile(step.then, lambda text: None)
     finally:
         os._exit(0)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from ipc.native.code_cache import kept
 
 try:
-    from ipc.native.parts import part
+    from ipc.native.parts import WholeCompiler, part
 
     HAVE_NUMBA = True
 except ImportError:
@@ -23,6 +23,8 @@ except ImportError:
 OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
 """Without numba's runtime, for what allocates nothing: arrays are passed on uncounted; and without
 the wrapper that only C would call."""
+WHOLE: dict[str, Any] = {**OPTIONS, "pipeline_class": WholeCompiler} if HAVE_NUMBA else {}
+"""For what Python calls."""
 
 _SHARED = (
     "native/compiled", "native/kernel_atomics", "native/keyed_kernel", "native/parts",
@@ -63,7 +65,7 @@ def compiled(function: F) -> F:
     """Compile ``function`` on its first call, and keep the machine code: see ``code_cache``."""
     if not HAVE_NUMBA:
         return function
-    return cast(F, kept(with_closure(function, SOURCES), OPTIONS))
+    return cast(F, kept(with_closure(function, SOURCES), WHOLE))
 
 
 def compiled_with(*files: str | None) -> Callable[[F], F]:

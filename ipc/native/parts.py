@@ -3,7 +3,8 @@
 numba sends each function that a compiled one calls through all of LLVM by itself: it is optimised,
 made machine code of, and gets wrappers for calls from Python. All that is thrown away where the
 function ends up inside its caller, which goes through LLVM as a whole. So a part stops at LLVM's
-input, and is linked into whatever is compiled around it.
+input, and is linked into whatever is compiled around it. That is optimised once: numba does it
+twice, to find needless reference counts in between, and there are none.
 """
 
 from collections.abc import Callable
@@ -60,6 +61,25 @@ class _PartLibrary(JITCodeLibrary):
 
     def _optimize_functions(self, ll_module: Any) -> None:
         ll_module.data_layout = self._codegen._data_layout
+
+
+class _WholeLibrary(JITCodeLibrary):
+    """What LLVM makes of a function and of its parts."""
+
+    def _optimize_final_module(self) -> None:
+        passes, builder = self._codegen._module_pass_manager()
+        passes.run(self._final_module, builder)
+
+
+class WholeCompiler(Compiler):
+    """numba's compiler for functions whose machine code is kept."""
+
+    def _compile_core(self) -> Any:
+        make_library: Any = _WholeLibrary  # numba is untyped
+        library = make_library(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
+        library.enable_object_caching()
+        self.state.library = library
+        return super()._compile_core()  # type: ignore[no-untyped-call]
 
 
 class _PartCompiler(Compiler):

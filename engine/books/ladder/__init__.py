@@ -8,6 +8,6 @@ happens),
 """
 
 from engine.books.ladder.book import LadderBook
-from engine.books.ladder.warm import warm
+from engine.books.ladder.warm import KERNELS, warm
 
-__all__ = ["LadderBook", "warm"]
+__all__ = ["KERNELS", "LadderBook", "warm"]

@@ -16,7 +16,7 @@ from numba import extending, from_dtype, types
 
 from engine.books.ladder import layout
 from ipc.native.code_cache import kept
-from ipc.native.compiled import OPTIONS, inlined
+from ipc.native.compiled import WHOLE, inlined
 
 Command = Any
 """A numba Record of a COMMAND, seen as COMMAND_WORDS."""
@@ -42,7 +42,7 @@ def _intrinsic(function: Callable[..., Any]) -> Any:
 
 def entry(function: Any, keep: bool = True) -> Any:
     """Compile an entry point, and keep the machine code: see ``ipc.native.code_cache``."""
-    return kept(function, OPTIONS) if keep else _njit(**OPTIONS)(function)
+    return kept(function, WHOLE) if keep else _njit(**WHOLE)(function)
 
 
 class Book(NamedTuple):

@@ -1,7 +1,7 @@
 """Compiling, or loading, every kernel before a book is needed."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -11,9 +11,13 @@ from engine.books.ladder.book import LadderBook
 from ipc.records import COMMAND, LEVEL, REPORT, TRADE
 from ipc.vocabulary import CommandType, OrderType, Side, TimeInForce
 
+KERNELS = ("process", "depth", "resting", "rebuild", "restore")
 
-def warm(say: Callable[[str], object] = lambda text: None) -> None:
-    """Have all kernels ready: load them from numba's cache, or compile them, which takes a while.
+
+def warm(
+    say: Callable[[str], object] = lambda text: None, names: Collection[str] = KERNELS
+) -> None:
+    """Have kernels ready: load them from numba's cache, or compile them, which takes a while.
 
     ``say`` is called with a line of text before and after each.
     """
@@ -32,6 +36,8 @@ def warm(say: Callable[[str], object] = lambda text: None) -> None:
         ("restore", lambda: _empty().restore(book.counters(), book.resting(), book.recent())),
     ]
     for name, use in steps:
+        if name not in names:
+            continue
         say(f"the book's kernel {name}: loading, or compiling the first time (some seconds)")
         started = time.perf_counter()
         use()
