@@ -182,7 +182,7 @@ def _garbage(path: Path) -> None:
 def test_what_cannot_be_run_is_compiled_again(
     places: Path, suffix: str, damage: Callable[[Path], None]
 ) -> None:
-    broken = list((places / "cache").rglob(f"report_shares.select*{suffix}"))
+    broken = list((places / "cache").rglob(f"report_shares.carry_over*{suffix}"))
     assert broken
     for path in broken:
         damage(path)

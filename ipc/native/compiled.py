@@ -73,7 +73,7 @@ def compiled_with(*files: str | None) -> Callable[[F], F]:
     value = digest_of(Path(file or "") for file in files) ^ SOURCES
 
     def compile_it(function: F) -> F:
-        return cast(F, kept(with_closure(function, value), _OPTIONS)) if HAVE_NUMBA else function
+        return cast(F, kept(with_closure(function, value), WHOLE)) if HAVE_NUMBA else function
 
     return compile_it
 
