@@ -234,3 +234,4 @@ def warm() -> None:
     counters = AccountSequences(0)
     counters.number(reports)
     counters.restore(counters.state())
+    counters.last(1)
