@@ -67,7 +67,8 @@ class _WholeLibrary(JITCodeLibrary):
     """What LLVM makes of a function and of its parts."""
 
     def _optimize_final_module(self) -> None:
-        passes, builder = self._codegen._module_pass_manager()
+        codegen: Any = self._codegen  # untyped
+        passes, builder = codegen._module_pass_manager()
         passes.run(self._final_module, builder)
 
 
