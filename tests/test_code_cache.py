@@ -85,7 +85,7 @@ def test_a_client_keeps_it_in_a_directory_of_its_own(directory: Path) -> None:
 def test_a_client_without_any_place_works_all_the_same() -> None:
     code = (
         "import numpy as np; from ipc.native.keyed_kernel import home_of;"
-        "print(home_of(np.uint64(5), np.uint64(1 << 32), 8))"
+        "print(home_of(np.uint64(5), np.uint64(1 << 61), 8))"
     )
     done = run(["-c", code])
     assert (done.returncode, done.stdout) == (0, "5\n"), done.stderr
@@ -133,7 +133,7 @@ def test_what_was_compiled_ahead_is_found_by_who_cannot_write_it(directory: Path
     assert done.stdout.startswith(f"1 {other}/shardbook-cache-"), done.stderr
 
 
-def test_warm_compiles_ahead(directory: Path) -> None:
+def test_warm_has_all_in_the_directory_that_it_is_told(directory: Path) -> None:
     ahead = directory / "ahead"
     command = [sys.executable, "-m", "frontend.cli", "warm", "--cache", str(ahead)]
     done = subprocess.run(
@@ -141,7 +141,6 @@ def test_warm_compiles_ahead(directory: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(f"done; with SHARDBOOK_CACHE={ahead} all commands find it\n")
-    assert "the trade log\n" in done.stdout
     for name in ("shard_*/pipeline_kernel", "ladder_*/kernel", "wire_*/command_encoder"):
         assert list(ahead.glob(f"{name}.*.nbi")), name
     refused = run(["-m", "frontend.cli", "warm", "--cache", str(directory / "no")])
