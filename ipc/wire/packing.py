@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ipc.native.compiled import called, inlined
+from ipc.native.compiled import called, compiled, inlined
 from ipc.native.unaligned import (
     load_big_u64,
     load_u8,
@@ -53,7 +53,7 @@ def read_uint(data: Bytes, position: int, stop: int) -> tuple[Any, int]:
     return value, after
 
 
-@called
+@compiled
 def put_uint(out: Bytes, at: int, value: Any) -> int:
     """Write an unsigned integer in the shortest form; return where the next byte goes."""
     if value < _U7_END:
@@ -76,7 +76,7 @@ def put_uint(out: Bytes, at: int, value: Any) -> int:
     return at + 9
 
 
-@called
+@compiled
 def put_unless(out: Bytes, at: int, value: Any, kept: int) -> int:
     """Write an unsigned integer, or nil where ``kept`` is not 0."""
     if kept == 0:
