@@ -22,7 +22,7 @@ from engine.history.past import earliest_position
 from engine.history.rows import ORDER_ROW, values
 from engine.history.sqlite import SqliteDestination
 from engine.history.sqlite_reader import SqliteHistory
-from engine.history.sqlite_schema import UPSERT
+from engine.history.tables import UPSERT
 from engine.history.verify import verify_history
 from engine.journal.format import JournalError
 from engine.journal.reader import End, segments_of

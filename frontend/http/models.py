@@ -50,7 +50,9 @@ TimeInForce = Literal["GTC", "IOC", "FOK"]
 Status = Literal["OPEN", "PARTIAL", "FILLED", "CANCELLED", "REJECTED"]
 CancelReason = Annotated[str, Meta(description="the name of a Reason of 100 and up")]
 Numbers = Literal["number", "string"]
-Source = Literal["memory", "sqlite", "memory, sqlite", "memory, log"]
+Source = Literal[
+    "memory", "sqlite", "postgres", "memory, sqlite", "memory, postgres", "memory, log"
+]
 """Where an answer comes from, where a history is kept."""
 
 
@@ -427,6 +429,7 @@ class HealthAnswer(Answer, kw_only=True):
     version: str
     uptime_s: float
     history: HistoryHealth | UnsetType = UNSET
+    database: HistoryHealth | UnsetType = UNSET
 
 
 class ReadyAnswer(Answer, kw_only=True):

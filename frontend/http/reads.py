@@ -7,11 +7,11 @@ import numpy as np
 from msgspec import UNSET, Raw, UnsetType
 
 from engine.history.history import ALWAYS_NS, Page, everything
-from engine.roles import HISTORY as HISTORY_ROLE
+from engine.roles import DATABASE, HISTORY, Role
 from engine.roles import MATCHER
 from frontend.http.api import Api
 from frontend.http.errors import ApiError, broken_rule
-from frontend.http.history_reads import HISTORY, MEMORY
+from frontend.http.history_reads import MEMORY, WITH_MEMORY
 from frontend.http.market import Market
 from frontend.http.models import (
     BookAnswer,
@@ -85,7 +85,7 @@ async def _past_order(
     answer = await api.history.order(request.user_id, order_id)
     if answer is None:
         raise ApiError("BUSY", "the history cannot be read now; try again")
-    found, last = answer
+    (found, last), source = answer
     if not len(found):
         given = [
             matcher.counters["order_sequence"]
@@ -98,7 +98,7 @@ async def _past_order(
     if account is not None and found[0]["account"] != account:
         raise missing
     view = order_view(api.state, found[0], quoted)
-    return OrderAnswer(timestamp=time.time_ns(), order=view, source=HISTORY)
+    return OrderAnswer(timestamp=time.time_ns(), order=view, source=source)
 
 
 def client_order(request: Request) -> OrderAnswer | Awaitable[OrderAnswer]:
@@ -187,8 +187,9 @@ async def _with_history(
     """Return what memory has of a page, and what the history has beside that."""
     api = request.api
     newest = found if isinstance(found, np.ndarray) else await found
-    past = await api.history.orders(request.user_id, page)
-    source: Source = MEMORY if past is None else "memory, sqlite"
+    answered = await api.history.orders(request.user_id, page)
+    past = None if answered is None else answered.rows
+    source = MEMORY if answered is None else WITH_MEMORY[answered.source]
 
     def joined() -> Work[Records]:
         yield
@@ -280,16 +281,20 @@ def health(request: Request) -> HealthAnswer:
         status="healthy",
         version=api.version,
         uptime_s=uptime_s,
-        history=_history_health(api),
+        history=_exporter_health(api, HISTORY),
+        database=_exporter_health(api, DATABASE),
     )
 
 
-def _history_health(api: Api) -> HistoryHealth | UnsetType:
+def _exporter_health(api: Api, role: Role) -> HistoryHealth | UnsetType:
+    """Return how an exporter is; UNSET where there is none."""
     if not api.history.kept:
         return UNSET
-    [exporter] = [p for p in api.state.page.processes() if p.role == HISTORY_ROLE.name]
-    lags = (exporter.counters[name] for name in ("lag_commands", "lag_ms", "lag_bytes"))
-    return HistoryHealth(exporter.state, *lags)
+    for exporter in api.state.page.processes():
+        if exporter.role == role.name:
+            lags = (exporter.counters[name] for name in ("lag_commands", "lag_ms", "lag_bytes"))
+            return HistoryHealth(exporter.state, *lags)
+    return UNSET
 
 
 async def ready(request: Request) -> ReadyAnswer:

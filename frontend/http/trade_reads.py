@@ -26,7 +26,7 @@ from engine.trade_log.lines import LineFormatter, LoggedTrade
 from engine.trade_log.reader import Position
 from engine.trade_log.segments import TradeLogError
 from frontend.http.errors import ApiError, broken_rule
-from frontend.http.history_reads import MEMORY, HistoryReads
+from frontend.http.history_reads import MEMORY, WITH_MEMORY, HistoryReads
 from frontend.http.market import Market
 from frontend.http.models import Source, TradesQuery, TradeView, WrittenTrades
 from frontend.http.product_state import ProductState, Records, newest_first
@@ -185,14 +185,16 @@ class TradeReads:
             to_ns=ALWAYS_NS if query.to is None else query.to,
         )
         needed = {shard: min(n - 1, rings[shard].published) for shard, n in below.items()}
-        older = await self._history.trades(who, wanted, needed)
-        if older is None:
+        answered = await self._history.trades(who, wanted, needed)
+        if answered is None:
             search = self._older(query, market, page, limit, quoted, None)
             return await self._with_older(written, count, search, who)
+        older = answered.rows
         _lower(below, older)
         cursor = _cursor(below, None) if len(older) == limit else None
         written += self._written(older, quoted, None)
-        return _Written([], _joined(written), count + len(older), cursor, "memory, sqlite").answer()
+        source = WITH_MEMORY[answered.source]
+        return _Written([], _joined(written), count + len(older), cursor, source).answer()
 
     async def _with_older(
         self,
