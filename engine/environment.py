@@ -82,7 +82,7 @@ VARIABLES: dict[str, Variable] = {
     "DATA_DIR": Variable("", "data_dir", str),
     "LOG_LEVEL": Variable("", "log_level", _level),
 }
-"""Every variable there is, but for DATABASE_PASSWORD, which is never in a configuration. ``PORT`` keeps
+"""Every variable there is, but for DATABASE_PASSWORD, which no configuration has. ``PORT`` keeps
 the host of ``http.address``."""
 
 

@@ -531,9 +531,13 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
 
 
 def _time(text: str) -> int:
-    from frontend.history_commands import read_time
+    from frontend.times import TIME_RULE, nanoseconds
+    from ipc.decimals import shown
 
-    return read_time(text)
+    found = nanoseconds(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{shown(text)} {TIME_RULE}")
+    return min(found, 1 << 63)
 
 
 def _add_form(parser: argparse.ArgumentParser) -> None:

@@ -5,13 +5,12 @@ import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
 from engine.books.contract import Records
-from engine.history.history import ALWAYS_NS, Page, everything, value_of
+from engine.history.history import Page, everything, value_of
 from engine.history.kept import (
     DEFAULT_TIMEOUT_S,
     HISTORIES,
@@ -26,7 +25,8 @@ from engine.history.verify import verify_history
 from engine.plan import Plan
 from engine.verify import Verdict
 from frontend.reading import UnknownSymbolError
-from ipc.decimals import is_whole, shown
+from frontend.times import time_text
+from ipc.decimals import shown
 from ipc.instruments import Instrument, Scale
 from ipc.records import account_of, shard_of
 from ipc.vocabulary import OrderType, Reason, Side, TimeInForce
@@ -68,22 +68,6 @@ _PAGE_ROWS = 10_000
 _NO_TIME_LIMIT_S = 86_400.0
 
 
-def read_time(text: str) -> int:
-    """Return a time in nanoseconds: such a number, or ISO 8601, in UTC where it says nothing else.
-
-    Raises ``argparse.ArgumentTypeError``.
-    """
-    if is_whole(text):
-        return min(int(text), ALWAYS_NS)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        rule = "must be nanoseconds since 1970, or a date or time as in 2026-01-31T12:00"
-        raise argparse.ArgumentTypeError(f"{shown(text)} {rule}") from None
-    since = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
-    return since // timedelta(microseconds=1) * 1_000
-
-
 def chosen(plan: Plan, name: str | None) -> list[Kept]:
     """Return the histories that are meant: the named one, else those that are kept, else SQLite."""
     if name is not None:
@@ -109,14 +93,14 @@ def _status(plan: Plan, kept: Kept, out: TextIO, *, as_json: bool) -> None:
     print(history.where, file=out)
     for cursor in cursors.values():
         print(
-            f"shard {cursor.shard}: up to command {cursor.position}, {_time(cursor.timestamp_ns)}; "
-            f"{cursor.orders} orders, {cursor.trades} trades"
+            f"shard {cursor.shard}: up to command {cursor.position}, "
+            f"{time_text(cursor.timestamp_ns)}; {cursor.orders} orders, {cursor.trades} trades"
             + (f"; {cursor.lost_orders} orders lost" if cursor.lost_orders else "")
             + (f"; {cursor.lost_trades} trades lost" if cursor.lost_trades else ""),
             file=out,
         )
     for shard, written_ns, note in notes:
-        print(f"shard {shard}: {_time(written_ns)}: {note}", file=out)
+        print(f"shard {shard}: {time_text(written_ns)}: {note}", file=out)
 
 
 def history_migrate(plan: Plan, out: TextIO) -> int:
@@ -298,8 +282,3 @@ def _writer(columns: Sequence[str], out: TextIO, options: argparse.Namespace) ->
             line(["-" if cell is None else str(cell) for cell in row.values()])
 
     return lines
-
-
-def _time(time_ns: int) -> str:
-    seconds, rest = divmod(time_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"

@@ -27,7 +27,7 @@ def matrix_bytes(matrix: Matrix) -> bytes:
 
 
 def pieces_bytes(pieces: list[tuple[int, int, bytes]]) -> bytes:
-    """Return rows of two bigints and a bigint[], whose elements are given as little-endian bytes."""
+    """Return rows of two bigints and a bigint[], given as its elements' little-endian bytes."""
     ids = np.frombuffer(b"".join(piece for _, _, piece in pieces), "<i8")
     elements = np.empty(len(ids), _ELEMENT)
     elements["length"], elements["value"] = 8, ids

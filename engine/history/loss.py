@@ -59,7 +59,7 @@ def _cursors(plan: Plan, kept: Kept) -> dict[int, Cursor]:
 
 
 def _is_of(plan: Plan, cursor: Cursor) -> bool:
-    """Return whether a cursor may be of this data directory; an exporter refuses one that is not."""
+    """Return whether a cursor may be of this data directory; exporters refuse others."""
     directory = plan.journal_dir(cursor.shard)
     try:
         secrets = [read_header(segment.path).secret for segment in segments_of(directory)[:1]]

@@ -18,7 +18,15 @@ from engine.config import DatabaseSection
 from engine.history.copy_format import matrix_bytes, pieces_bytes
 from engine.history.destination import Cursor, HistoryError, Users, new_instruments
 from engine.history.postgres_link import connected, executing, judged, where
-from engine.history.postgres_schema import LOCKS, WRITER_LOCK, Execute, check_schema, migrate
+from engine.history.postgres_schema import (
+    LOCKS,
+    VERSION,
+    WRITER_LOCK,
+    Execute,
+    check_schema,
+    migrate,
+    version_of,
+)
 from engine.history.rows import (
     VALUE_BITS,
     Rows,
@@ -224,8 +232,9 @@ class PostgresDestination:
             try:
                 execute = executing(connection)
                 self._lock(execute)
-                with connection.transaction():
-                    migrate(execute)
+                if version_of(execute) < VERSION:
+                    with connection.transaction():
+                        migrate(execute)
                 check_schema(execute)
                 self._look(execute)
                 execute(f"CREATE TEMP TABLE {_STAGED} (LIKE order_rows) ON COMMIT DELETE ROWS")

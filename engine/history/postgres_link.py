@@ -20,7 +20,7 @@ from engine.printable import printable
 
 PASSWORD = "DATABASE_PASSWORD"
 _SILENT_MS = 10_000
-"""What was sent is answered by the other machine's kernel within this, or the link counts as cut."""
+"""Within this the other machine's kernel answers what was sent, or the link counts as cut."""
 _SETTINGS = {
     "search_path": SCHEMA,
     "TimeZone": "UTC",
@@ -91,7 +91,7 @@ def connected(
 
 
 def executing(connection: "Connection[tuple[Any, ...]]") -> Callable[..., Sequence[Any]]:
-    """Return what executes a statement, with ``?`` or ``%s`` for its values; it returns all rows."""
+    """Return what executes a statement, ``?`` or ``%s`` for its values, and returns all rows."""
 
     def execute(text: str, *values: object) -> Sequence[Any]:
         cursor = connection.execute(_marked(text).encode(), values or None)

@@ -70,8 +70,8 @@ t.quantity * i.lot AS quantity, {words("3 - t.taker_side", SIDES)} AS maker_side
 FROM trade_rows t JOIN instruments i ON i.number = t.symbol
 LEFT JOIN users b ON b.account = t.buyer LEFT JOIN users s ON s.account = t.seller"""
 
-_USER_TRADES_VIEW = f"""CREATE VIEW user_trades AS SELECT u.user_id, p.account, t.trade_id, i.symbol,
-o.order_id, {words("o.side", SIDES)} AS side, t.price * i.tick AS price,
+_USER_TRADES_VIEW = f"""CREATE VIEW user_trades AS SELECT u.user_id, p.account, t.trade_id,
+i.symbol, o.order_id, {words("o.side", SIDES)} AS side, t.price * i.tick AS price,
 t.quantity * i.lot AS quantity, {_time("t.timestamp_ns")} AS "timestamp", t.timestamp_ns
 FROM user_trade_ids p CROSS JOIN LATERAL unnest(p.trade_ids) AS k(trade_id)
 JOIN trade_rows t ON t.trade_id = k.trade_id

@@ -12,8 +12,8 @@ from engine.journal.format import JournalError
 from engine.plan import Plan
 from engine.printable import printable
 from engine.process import HALTED
-from engine.trade_log.segments import TradeLogError
 from engine.shard.holds import held_positions, hold
+from engine.trade_log.segments import TradeLogError
 from ipc.memory.status import StatusWriter
 
 logger = logging.getLogger("shardbook.history")

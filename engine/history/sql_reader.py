@@ -177,7 +177,7 @@ class SqlHistory(ABC):
         return found[: page.limit]
 
     def _trades_with(self, ask: Ask, page: Page, ids: list[int]) -> list[tuple[int, ...]]:
-        """Return the rows of trades by their ids, in that order; of one symbol where one is given."""
+        """Return the rows of trades by their ids, in that order; those of the page's symbol."""
         if not ids:
             return []
         where, values = _conditions(page, ("symbol",))

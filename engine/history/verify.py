@@ -288,8 +288,8 @@ def _check_users(verdict: Verdict, reader: SqlHistory, ask: Ask) -> None:
     sums: dict[int, list[int]] = {}
     for account, count, total in ask(
         "SELECT account, count(*), sum(trade_id) FROM (SELECT buyer AS account, trade_id FROM "
-        "trade_rows UNION ALL SELECT seller, trade_id FROM trade_rows WHERE seller <> buyer) AS sides "
-        "WHERE account <> 0 GROUP BY account"
+        "trade_rows UNION ALL SELECT seller, trade_id FROM trade_rows WHERE seller <> buyer) "
+        "AS sides WHERE account <> 0 GROUP BY account"
     ):
         sums[account] = [count, int(total)]
     for account, ids in reader.user_pieces(ask, _PIECE):

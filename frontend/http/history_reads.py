@@ -1,8 +1,8 @@
 """Orders and trades that memory does not have any more, from the histories that are kept.
 
-The questions for each are asked in a thread of their own, by turns. Where it is away or slow the next
-answers; where none does, whoever asked is told, or gets what memory has. Nobody waits longer than
-``history.timeout_ms`` for its turn, nor for the answer.
+The questions for each are asked in a thread of their own, by turns. Where it is away or slow the
+next answers; where none does, whoever asked is told, or gets what memory has. Nobody waits longer
+than ``history.timeout_ms`` for its turn, nor for the answer.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 from engine.history.destination import HistoryError
 from engine.history.history import Page
-from engine.history.rows import as_orders, as_trades
 from engine.history.kept import kept_by
+from engine.history.rows import as_orders, as_trades
 from engine.history.sql_reader import SqlHistory
 from engine.plan import Plan
 from frontend.http.models import Source

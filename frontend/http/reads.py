@@ -7,8 +7,7 @@ import numpy as np
 from msgspec import UNSET, Raw, UnsetType
 
 from engine.history.history import ALWAYS_NS, Page, everything
-from engine.roles import DATABASE, HISTORY, Role
-from engine.roles import MATCHER
+from engine.roles import DATABASE, HISTORY, MATCHER, Role
 from frontend.http.api import Api
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.history_reads import MEMORY, WITH_MEMORY
