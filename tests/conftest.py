@@ -24,8 +24,8 @@ LONG = ["recovery", "simulation", "faults", "ladder", "serve", "kills", "judge",
 
 pytest_plugins = [
     "tests.product",
-    "tests.histories",
     "tests.postgres",
+    "tests.histories",
     "tests.failing_disk",
     "tests.peer",
     "tests.two_machines",

@@ -96,13 +96,18 @@ _names = iter(range(1 << 30))
 
 
 KINDS = ["sqlite", pytest.param("postgres", marks=pytest.mark.servers)]
+WITH_TIMESCALE = [*KINDS, pytest.param("timescale", marks=pytest.mark.servers)]
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=WITH_TIMESCALE)
 def store(request: pytest.FixtureRequest) -> Store:
     """A place for one history; the test runs once for each kind of database."""
     if request.param == "sqlite":
         return SqliteStore()
+    if request.param == "timescale":
+        made = PostgresStore(request.getfixturevalue("timescale_server"), f"history_{next(_names)}")
+        made.server.ask(made.name, "CREATE EXTENSION timescaledb")
+        return made
     return request.getfixturevalue("postgres_store")  # type: ignore[no-any-return]
 
 

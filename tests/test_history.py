@@ -34,7 +34,7 @@ from frontend.roles import ROLES
 from ipc.records import REPORT
 from ipc.vocabulary import MAX_PRICE
 from tests.exporting import NAME, export
-from tests.histories import Store, destination, planned, problems, reader, verified
+from tests.histories import SqliteStore, Store, destination, planned, problems, reader, verified
 from tests.kept import commands_for, recovered, write_journal
 from tests.product import config_text, until
 from tests.test_serve import logged
@@ -134,13 +134,13 @@ def test_a_second_exporter_is_refused(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned(tmp_path, store, SMALL)
-    if store.kept is POSTGRES:
-        monkeypatch.setattr("engine.history.postgres.LOCK_WAIT_S", 0.2)
     first = destination(plan, store)
-    with pytest.raises(
-        HistoryError, match=f"another exporter writes to it.* process {os.getpid()}"
-    ):
-        destination(plan, store)
+    with monkeypatch.context() as change:
+        if store.kept is POSTGRES:
+            change.setattr("engine.history.postgres.LOCK_WAIT_S", 0.2)
+        refused = f"another exporter writes to it.* process {os.getpid()}"
+        with pytest.raises(HistoryError, match=refused):
+            destination(plan, store)
     first.close()
     destination(plan, store).close()
 
@@ -363,13 +363,12 @@ def test_what_an_exporter_needs_is_kept(tmp_path: Path, store: Store) -> None:
     assert store.ask(plan, "SELECT lost_orders, position FROM shards") == [(0, 5_000)]
 
 
-def test_a_full_disk_is_waited_out(
-    tmp_path: Path, store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_full_disk_is_waited_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = SqliteStore()
     plan = planned(tmp_path, store, SMALL)
     write_journal(plan, commands_for(plan, 6_000))
     log_trades(plan)
-    opened = destination(plan, store)
+    opened = SqliteDestination(plan.history_path)
     exporter = Exporter(plan, opened, NAME)
     (pages,) = opened._connection.execute("PRAGMA page_count").fetchone()
     opened._connection.execute(f"PRAGMA max_page_count = {pages + 2}")

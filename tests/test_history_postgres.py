@@ -220,7 +220,7 @@ def test_a_password_is_taken_and_never_shown(
     monkeypatch.setenv("DATABASE_PASSWORD", "sesame")
     assert reader(other, postgres_store).cursors() == {}
     with pytest.raises(HistoryError, match="permission denied") as raised:
-        destination(other, postgres_store).close()
+        Exporter(other, destination(other, postgres_store), POSTGRES.hold)
     assert "sesame" not in str(raised.value)
     postgres_store.ask(plan, f"DROP OWNED BY {LOCKED}")
     postgres_store.ask(plan, f"DROP ROLE {LOCKED}")

@@ -75,6 +75,31 @@ def test_a_user_sees_each_order_once_the_newest_first(plan: Plan, shared_store: 
         assert http.get(f"{API}/orders?user_id=bob")["orders"] == []
 
 
+def test_orders_go_on_in_the_history_page_by_page(plan: Plan, shared_store: Store) -> None:
+    with Http(plan) as http:
+        for asked, count in (
+            ("user_id=alice", 181),
+            ("user_id=alice&symbol=AA", 91),
+            ("user_id=alice&symbol=AA&status=filled", 90),
+            ("user_id=alice&side=buy&symbol=AA", 46),
+        ):
+            path = f"{API}/orders?{asked}&limit=7"
+            answer = http.get(path)
+            found = answer["orders"]
+            while answer["next"] is not None:
+                assert len(found) < count
+                answer = http.get(f"{path}&cursor={answer['next']}")
+                found += answer["orders"]
+            assert answer["source"] == both_of(shared_store)
+            assert len({order["order_id"] for order in found}) == len(found) == count
+            whole = http.get(f"{API}/orders?{asked}&limit=500")
+            assert (whole["orders"], whole["next"]) == (found, None)
+        for wrong in ("x", "1.2.3", "-1", "1."):
+            refused = http.call("GET", f"{API}/orders?user_id=alice&cursor={wrong}")
+            assert refused.code == "INVALID_REQUEST", refused
+            assert "must be the next of an answer" in refused.raw.decode()
+
+
 def test_trades_go_on_in_the_history_page_by_page(plan: Plan, shared_store: Store) -> None:
     with Http(plan) as http:
         for symbol, first in (("symbol=AA&", 45), ("", 90)):

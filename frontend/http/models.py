@@ -123,6 +123,7 @@ class OrdersQuery(Query, frozen=True, rename={"from_": "from"}):
     limit: Annotated[int, Meta(ge=1)] | None = None
     from_: Moment | None = None
     to: Moment | None = None
+    cursor: Annotated[str, Meta(max_length=4_096)] | None = None
 
 
 class CancelQuery(Query, frozen=True):

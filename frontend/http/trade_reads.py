@@ -25,6 +25,7 @@ from engine.trade_log.history import BackwardLog, trades_of
 from engine.trade_log.lines import LineFormatter, LoggedTrade
 from engine.trade_log.reader import Position
 from engine.trade_log.segments import TradeLogError
+from frontend.http import pages
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.history_reads import MEMORY, WITH_MEMORY, HistoryReads
 from frontend.http.market import Market
@@ -48,7 +49,7 @@ SCAN_BYTES = 16 << 20
 REMEMBERED_ANSWERS = 64
 _BUY = int(Side.BUY)
 _encode = msgspec.json.Encoder().encode
-_CURSOR = re.compile(r"(\d{1,12})\.(\d{1,15})((?:\.\d{1,14}){1,256})", re.ASCII)
+_CURSOR = re.compile(r"(\d{1,12})\.(\d{1,15})\.(.+)", re.ASCII)
 
 
 class _Page(NamedTuple):
@@ -435,15 +436,13 @@ def _after(position: Position, lines: bytes) -> Position:
 def _cursor(below: dict[int, int], position: Position | None) -> str:
     """Write down where the next page begins; segment 0 means in the rings."""
     segment, offset = position or (0, 0)
-    sequences = ".".join(str(min(sequence, 10**13)) for sequence in below.values())
-    return f"{segment}.{offset}.{sequences}"
+    return f"{segment}.{offset}.{pages.written(below.values())}"
 
 
 def _read_cursor(text: str, shards: list[int]) -> _Page:
     match = _CURSOR.fullmatch(text)
-    sequences = match[3].split(".")[1:] if match else []
-    if match is None or len(sequences) != len(shards):
-        raise broken_rule("cursor", "must be the next of an answer to the same question")
-    below = dict(zip(shards, map(int, sequences), strict=True))
+    if match is None:
+        raise broken_rule("cursor", pages.CURSOR_RULE)
+    below = pages.read(match[3], shards)
     segment = int(match[1])
     return _Page(below, Position(segment, int(match[2])) if segment else None)
