@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from engine.books.contract import Records
+from engine.config import ConfigError
 from engine.history import exporter as exporting
 from engine.history.destination import AwayError, Destination, HistoryError
 from engine.history.exporter import Exporter
@@ -26,6 +27,7 @@ from tests.exporting import export
 from tests.histories import PostgresStore, destination, planned, reader, verified
 from tests.kept import commands_for, recovered, write_journal
 from tests.postgres import LOCKED
+from tests.product import make_config
 from tests.test_history import lose_from
 from tests.test_snapshot import SMALL, log_trades
 
@@ -282,6 +284,16 @@ def test_a_start_is_refused_where_only_the_database_knows_more(
         postgres_store.server.start()
 
 
+def test_a_start_goes_on_beside_a_database_of_another_data_directory(
+    tmp_path: Path, postgres_store: PostgresStore
+) -> None:
+    plan, other = (planned(tmp_path / name, postgres_store, SMALL) for name in ("one", "other"))
+    write_journal(plan, commands_for(plan, 200), secret=1)
+    write_journal(other, commands_for(other, 100), secret=2)
+    export(plan, postgres_store)
+    assert history_start(other) == ""  # its exporter refuses, and matching goes on
+
+
 def test_a_question_that_takes_too_long_ends(tmp_path: Path, postgres_store: PostgresStore) -> None:
     plan, _ = written(tmp_path, postgres_store)
     export(plan, postgres_store)
@@ -297,7 +309,7 @@ def test_a_question_that_takes_too_long_ends(tmp_path: Path, postgres_store: Pos
         ) as connection:
             connection.execute("LOCK TABLE shardbook.order_rows")
             held.set()
-            release.wait(60)
+            release.wait(20)
 
     holding = threading.Thread(target=hold)
     holding.start()
@@ -321,3 +333,10 @@ def test_a_client_library_that_is_missing_is_named(
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(HistoryError, match=r"pip install 'shardbook\[postgres\]'"):
         destination(plan, postgres_store)
+
+
+def test_connections_are_bounded_by_what_the_product_needs(postgres_store: PostgresStore) -> None:
+    most = f"{postgres_store.section}max_connections = 3\n"
+    make_config(extra=f"{most}[http]\nworkers = 2\n")
+    with pytest.raises(ConfigError, match="max_connections = 3: must be 4 or more: the exporter"):
+        make_config(extra=f"{most}[http]\nworkers = 3\n")

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from engine.history.destination import AwayError, HistoryError
-from engine.history.kept import SQLITE
+from engine.history.kept import POSTGRES, SQLITE
 from engine.plan import Plan
+from engine.shard.holds import held_positions
 from frontend.cli import main
 from frontend.client import Client
 from tests.histories import PostgresStore, SqliteStore, Store, reader
@@ -152,6 +153,7 @@ def test_a_server_that_is_away_costs_the_product_nothing(
         ):
             plan = serving.plan
             until(lambda: serving.member("database").counters["away"] == 1)
+            assert held_positions(plan.journal_dir(0)) == {POSTGRES.hold: 0}
             trade(client, 20)
             assert serving.member("database").state == "ready"
             server.start()
