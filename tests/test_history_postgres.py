@@ -324,6 +324,28 @@ def test_a_question_that_takes_too_long_ends(tmp_path: Path, postgres_store: Pos
         holding.join()
 
 
+def test_a_server_that_is_silent_counts_as_away(
+    tmp_path: Path, postgres_store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, _ = written(tmp_path, postgres_store)
+    monkeypatch.setattr("engine.history.postgres.LONGEST_S", 0.5)
+    monkeypatch.setattr("engine.history.postgres.LOCK_WAIT_S", 0.5)
+    with exporter_of(plan, destination(plan, postgres_store)) as exporter:
+        history = reader(plan, postgres_store, 0.5)
+        assert history.cursors() == {}
+        with postgres_store.silent():
+            assert exporter.step() == 0
+            assert "does not answer within 1 s" in (exporter.away or "")
+            with pytest.raises(AwayError, match="does not answer within 1 s"):
+                history.cursors()
+        monkeypatch.setattr("engine.history.postgres.LOCK_WAIT_S", 30.0)
+        monkeypatch.setattr("engine.history.postgres.LONGEST_S", 30.0)
+        while exporter.step() or exporter.away is not None:
+            pass
+        history.close()
+    verified(plan, postgres_store)
+
+
 def test_a_client_library_that_is_missing_is_named(
     tmp_path: Path, postgres_store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

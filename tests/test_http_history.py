@@ -119,6 +119,24 @@ def test_trades_go_on_in_the_history_page_by_page(plan: Plan, shared_store: Stor
         assert older["trades"] == [trade for trade in found if trade["timestamp"] < middle]
 
 
+def test_a_user_has_all_trades_that_there_were(plan: Plan, shared_store: Store) -> None:
+    with Http(plan) as http:
+        for asked, count in (("user_id=alice", 90), ("user_id=alice&symbol=BB", 45)):
+            path = f"{API}/trades?{asked}&limit=7"
+            answer = http.get(path)
+            found = answer["trades"]
+            while answer["next"] is not None:
+                assert len(found) <= count
+                answer = http.get(f"{path}&cursor={answer['next']}")
+                found += answer["trades"]
+            assert answer["source"] == both_of(shared_store)
+            assert len({trade["trade_id"] for trade in found}) == len(found) == count
+            times = [trade["timestamp"] for trade in found]
+            assert times == sorted(times, reverse=True)
+            assert {(trade["side"], trade["liquidity"]) for trade in found} == {("buy", "taker")}
+        assert http.get(f"{API}/trades?user_id=bob")["trades"] == []
+
+
 def test_how_far_the_history_is_behind_is_told(plan: Plan, shared_store: Store) -> None:
     role = role_of(shared_store)
     with Http(plan) as http:

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from psycopg import Connection, errors
+from psycopg import errors
 
 from engine.books.contract import Records
 from engine.config import DatabaseSection
 from engine.history.copy_format import matrix_bytes, pieces_bytes
 from engine.history.destination import Cursor, HistoryError, Users, new_instruments
-from engine.history.postgres_link import connected, executing, judged, where
+from engine.history.postgres_link import Link, connected, executing, judged, where
 from engine.history.postgres_schema import (
     LOCKS,
     VERSION,
@@ -51,7 +51,8 @@ NAME = "history-postgres"
 LOCK_WAIT_S = 30.0
 """How long the lock may be another's: a server notices within this that its client is gone."""
 _CONNECT_S = 5.0
-_STATEMENT_MS = 120_000
+LONGEST_S = 120.0
+"""How long a statement may take; a server that is silent for longer still counts as away."""
 _STAGED = "staged_orders"
 """A table of the connection, empty at each transaction's begin."""
 _SET_CURSOR = (
@@ -77,7 +78,7 @@ class PostgresDestination:
     def __init__(self, database: DatabaseSection, *, events: bool = False) -> None:
         self.where = where(database)
         self._database, self._events = database, events
-        self._connection: Connection[tuple[Any, ...]] | None = None
+        self._connection: Link | None = None
         self._written: dict[int, Cursor] | None = None
         """What is there as far as this object knows; None: it has not looked yet."""
         self._tried: Cursor | None = None
@@ -221,14 +222,15 @@ class PostgresDestination:
             self.close()
             raise
 
-    def _link(self) -> "Connection[tuple[Any, ...]]":
+    def _link(self) -> Link:
         """Return the connection, made anew where it is closed: locked, of this version, whole."""
         if self._connection is not None and not self._connection.closed:
             return self._connection
         with judged(self.where):
             name = f"shardbook history, process {os.getpid()}"
-            limit = {"statement_timeout": str(_STATEMENT_MS)}
+            limit = {"statement_timeout": f"{int(LONGEST_S * 1_000)}"}
             connection = connected(self._database, name, _CONNECT_S, **limit)
+            connection.longest_s = LONGEST_S + LOCK_WAIT_S
             try:
                 execute = executing(connection)
                 self._lock(execute)

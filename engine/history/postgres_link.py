@@ -5,13 +5,15 @@ show it: it comes from DATABASE_PASSWORD, or from where libpq looks (PGPASSWORD,
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import Connection, errors
+from psycopg.abc import PQGen
 
 from engine.config import DatabaseSection
 from engine.history.destination import AwayError, HistoryError
@@ -19,6 +21,9 @@ from engine.history.postgres_schema import SCHEMA
 from engine.printable import printable
 
 PASSWORD = "DATABASE_PASSWORD"
+RV = TypeVar("RV")
+_LOOK_S = 0.1
+"""How often a wait looks whether it is to end."""
 _SILENT_MS = 10_000
 """Within this the other machine's kernel answers what was sent, or the link counts as cut."""
 _SETTINGS = {
@@ -39,6 +44,26 @@ _PASSES = (
     errors.DiskFull,
 )
 """What may pass, beside what psycopg calls operational: gone, starting, full, refusing."""
+
+
+class Link(Connection[tuple[Any, ...]]):
+    """A connection that waits for an answer no longer than ``longest_s``; None: for ever."""
+
+    longest_s: float | None = None
+
+    def wait(self, gen: PQGen[RV], interval: float = _LOOK_S, timeout: float | None = None) -> RV:
+        """Return what comes; end the connection where nothing does in time."""
+        if timeout is not None or self.longest_s is None:
+            return super().wait(gen, interval, timeout)
+        deadline_s = time.monotonic() + self.longest_s
+        try:
+            return super().wait(gen, interval, self.longest_s)
+        except psycopg.OperationalError:
+            if time.monotonic() < deadline_s:
+                raise
+            self.pgconn.finish()  # else to roll back would wait as long
+            text = f"does not answer within {self.longest_s:g} s"
+            raise psycopg.OperationalError(text) from None
 
 
 @contextmanager
@@ -63,16 +88,14 @@ def where(database: DatabaseSection) -> str:
     return f"postgresql://{database.user}@{database.host}:{database.port}/{database.name}"
 
 
-def connected(
-    database: DatabaseSection, name: str, timeout_s: float, **settings: str
-) -> "Connection[tuple[Any, ...]]":
+def connected(database: DatabaseSection, name: str, timeout_s: float, **settings: str) -> Link:
     """Return a connection, each of whose statements is a transaction unless told otherwise.
 
     ``name`` is what the server calls it, ``settings`` are the server's for it. Raises
     ``psycopg.Error``.
     """
     options = " ".join(f"-c {key}={value}" for key, value in (_SETTINGS | settings).items())
-    return psycopg.connect(
+    return Link.connect(
         host=database.host,
         port=database.port,
         dbname=database.name,
@@ -90,7 +113,7 @@ def connected(
     )
 
 
-def executing(connection: "Connection[tuple[Any, ...]]") -> Callable[..., Sequence[Any]]:
+def executing(connection: Link) -> Callable[..., Sequence[Any]]:
     """Return what executes a statement, ``?`` or ``%s`` for its values, and returns all rows."""
 
     def execute(text: str, *values: object) -> Sequence[Any]:

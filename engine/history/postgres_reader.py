@@ -5,11 +5,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from psycopg import Connection
 
 from engine.config import DatabaseSection
 from engine.history.destination import HistoryError
-from engine.history.postgres_link import connected, executing, judged, where
+from engine.history.postgres_link import Link, connected, executing, judged, where
 from engine.history.postgres_schema import check_schema, version_of
 from engine.history.rows import Matrix
 from engine.history.sql_reader import Ask, SqlHistory
@@ -30,7 +29,7 @@ class PostgresHistory(SqlHistory):
     def __init__(self, database: DatabaseSection, timeout_s: float = 5.0) -> None:
         self._database, self._timeout_s = database, timeout_s
         self._where = where(database)
-        self._connection: Connection[tuple[Any, ...]] | None = None
+        self._connection: Link | None = None
         self._limited = False
 
     @property
@@ -66,13 +65,14 @@ class PostgresHistory(SqlHistory):
                 if limited != self._limited:
                     limit_ms = max(1, int(self._timeout_s * 1_000)) if limited else 0
                     execute(f"SET statement_timeout = {limit_ms}")
+                    connection.longest_s = 2 * self._timeout_s if limited else None
                     self._limited = limited
                 yield lambda text, *values: list(execute(text, *values))
         except BaseException:
             self.close()
             raise
 
-    def _open(self) -> "Connection[tuple[Any, ...]]":
+    def _open(self) -> Link:
         connection = connected(
             self._database, "shardbook reader", self._timeout_s, default_transaction_read_only="on"
         )

@@ -41,6 +41,13 @@ class Found(NamedTuple, Generic[T]):
     source: Source
 
 
+class UserTrades(NamedTuple):
+    """A user's trades (TRADE_ROW), newest first, of those up to a number of each shard."""
+
+    rows: Records
+    known: dict[int, int]
+
+
 class _Reader:
     """One history, in a thread of its own."""
 
@@ -121,6 +128,15 @@ class HistoryReads:
                 if number and (cursor is None or cursor.trades < number or cursor.log_next):
                     return None
             return as_trades(history.trades(page))
+
+        return await self._ask(who, ask)
+
+    async def user_trades(self, who: str | None, page: Page) -> Found[UserTrades] | None:
+        """Return the trades of the page's account; None where no history can be read now."""
+
+        def ask(history: SqlHistory) -> UserTrades:
+            known = {shard: cursor.trades for shard, cursor in history.cursors().items()}
+            return UserTrades(history.trades(page), known)
 
         return await self._ask(who, ask)
 

@@ -155,7 +155,8 @@ class TickerQuery(Query, frozen=True):
 class TradesQuery(Query, frozen=True, rename={"from_": "from"}):
     """Which trades: before a trade's id or within ``from`` <= time < ``to``, newest first.
 
-    With ``user_id`` only those of the user's orders that are known still, as ``GET /orders`` is.
+    With ``user_id`` only those of the user's orders that are known still, as ``GET /orders`` is; of
+    all of them where a history is kept.
     """
 
     user_id: UserId | None = None
