@@ -63,7 +63,8 @@ def _is_of(plan: Plan, cursor: Cursor) -> bool:
     directory = plan.journal_dir(cursor.shard)
     try:
         secrets = [read_header(segment.path).secret for segment in segments_of(directory)[:1]]
-        secrets += [read_snapshot(path).secret for path in snapshots_of(directory)[:1]]
+        if not secrets:
+            secrets = [read_snapshot(path).secret for path in snapshots_of(directory)[:1]]
     except (JournalError, OSError):
         return True  # whoever reads it next says so
     return not secrets or cursor.identity == identity(secrets[0])

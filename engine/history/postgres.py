@@ -116,8 +116,9 @@ class PostgresDestination:
             self._copy(_STAGED, matrix_bytes(matrix_of(orders)))
             forgotten = execute(
                 f"WITH forgotten AS (UPDATE order_rows SET status = {UNKNOWN} WHERE order_id > %s "
-                f"AND order_id < %s AND status IN {is_open} AND order_id NOT IN "
-                f"(SELECT order_id FROM {_STAGED}) RETURNING 1) SELECT count(*) FROM forgotten",
+                f"AND order_id < %s AND status IN {is_open} AND NOT EXISTS (SELECT 1 FROM "
+                f"{_STAGED} s WHERE s.order_id = order_rows.order_id) RETURNING 1) "
+                "SELECT count(*) FROM forgotten",
                 make_id(cursor.shard, 0),
                 make_id(cursor.shard + 1, 0),
             )
