@@ -11,7 +11,7 @@ from engine.history.destination import HistoryError
 from engine.history.postgres_link import Link, connected, executing, judged, where
 from engine.history.postgres_schema import check_schema, version_of
 from engine.history.rows import Matrix
-from engine.history.sql_reader import Ask, SqlHistory
+from engine.history.sql_reader import Ask, SqlHistory, Timed
 
 
 class PostgresHistory(SqlHistory):
@@ -47,6 +47,11 @@ class PostgresHistory(SqlHistory):
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _first_at(self, ask: Ask, table: Timed, low: int, high: int, time_ns: int) -> int:
+        """Have the server search: each step from here would be a way there and back."""
+        [(first,)] = ask(f"SELECT {table.name}_since(?, ?, ?)", low, high, time_ns)
+        return int(first)
 
     def _list(self, numbers: list[int]) -> list[int]:
         return numbers

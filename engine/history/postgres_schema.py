@@ -78,6 +78,28 @@ JOIN trade_rows t ON t.trade_id = k.trade_id
 JOIN order_rows o ON o.order_id IN (t.buy_order_id, t.sell_order_id) AND o.account = p.account
 JOIN instruments i ON i.number = t.symbol LEFT JOIN users u ON u.account = p.account"""
 
+
+def _since(table: str, key: str, time_column: str) -> str:
+    """Return a function that finds the first id of a range at or behind which no row is older than
+    a time: they grow with ids."""
+    return f"""CREATE FUNCTION {table}_since(low bigint, high bigint, time_ns bigint)
+RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE middle bigint; known record;
+BEGIN
+SELECT {key} AS id INTO known FROM {table} WHERE {key} >= low AND {key} < high
+ORDER BY {key} DESC LIMIT 1;
+IF known.id IS NULL THEN RETURN high; END IF;
+high := known.id + 1;
+WHILE low < high LOOP
+middle := (low + high) / 2;
+SELECT {key} AS id, {time_column} AS ns INTO known FROM {table}
+WHERE {key} >= middle AND {key} < high AND {time_column} > 0 ORDER BY {key} LIMIT 1;
+IF known.ns < time_ns THEN low := known.id + 1; ELSE high := middle; END IF;
+END LOOP;
+RETURN low;
+END $$"""
+
+
 _FIRST = (
     f"CREATE TABLE shards (shard bigint PRIMARY KEY, identity text NOT NULL, "
     f"{_columns(CURSOR_COLUMNS[2:])})",
@@ -103,6 +125,8 @@ _FIRST = (
     _ORDERS_VIEW,
     _TRADES_VIEW,
     _USER_TRADES_VIEW,
+    _since("order_rows", "order_id", "created_ns"),
+    _since("trade_rows", "trade_id", "timestamp_ns"),
 )
 _PLAIN = ("ALTER TABLE trade_rows ADD CONSTRAINT trade_rows_pkey PRIMARY KEY (trade_id)",)
 _HYPERTABLE = (

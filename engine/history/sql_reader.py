@@ -6,7 +6,7 @@ A statement has ``?`` where its values come. Who opens the database is a subclas
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,19 @@ from ipc.records import make_id, shard_of
 
 Ask = Callable[..., list[Any]]
 """Takes a statement and its values; returns all rows."""
+
+
+class Timed(NamedTuple):
+    """A table whose rows are as old as their ids say."""
+
+    name: str
+    key: str
+    time_column: str
+    """0 where it is not known."""
+
+
+ORDERS = Timed("order_rows", "order_id", "created_ns")
+TRADES = Timed("trade_rows", "trade_id", "timestamp_ns")
 
 
 class SqlHistory(ABC):
@@ -106,7 +119,7 @@ class SqlHistory(ABC):
         found: list[tuple[int, ...]] = []
         with self._asking() as ask:
             for shard, below in page.below.items():
-                low, high = _ids_of(ask, page, shard, below, "order_rows", "order_id", "created_ns")
+                low, high = self._ids_of(ask, page, shard, below, ORDERS)
                 found += ask(
                     f"SELECT * FROM order_rows WHERE order_id >= ? AND order_id < ?{where} "
                     "ORDER BY order_id DESC LIMIT ?",
@@ -123,7 +136,7 @@ class SqlHistory(ABC):
         where, values = _conditions(page, ("symbol",))
         with self._asking() as ask:
             for shard, below in page.below.items():
-                ids = _ids_of(ask, page, shard, below, "trade_rows", "trade_id", "timestamp_ns")
+                ids = self._ids_of(ask, page, shard, below, TRADES)
                 if page.account is not None:
                     found += self._trades_of_user(ask, page, *ids)
                     continue
@@ -147,6 +160,39 @@ class SqlHistory(ABC):
                     wanted,
                 )
             )
+
+    def _ids_of(
+        self, ask: Ask, page: Page, shard: int, below: int, table: Timed
+    ) -> tuple[int, int]:
+        """Return from which id on, and below which, a shard's rows lie in the page's times."""
+        low, high = make_id(shard, 1), min(below, make_id(shard + 1, 0))
+        first = low if page.from_ns <= 0 else self._first_at(ask, table, low, high, page.from_ns)
+        end = high if page.to_ns >= ALWAYS_NS else self._first_at(ask, table, low, high, page.to_ns)
+        return first, end
+
+    def _first_at(self, ask: Ask, table: Timed, low: int, high: int, time_ns: int) -> int:
+        """Return the first id of a range at or behind which rows are not older."""
+        name, key, time_column = table
+        text = (
+            f"SELECT {key}, {time_column} FROM {name} "
+            f"WHERE {key} >= ? AND {key} < ? AND {time_column} > 0 ORDER BY {key} LIMIT 1"
+        )
+        newest = ask(
+            f"SELECT {key} FROM {name} WHERE {key} >= ? AND {key} < ? ORDER BY {key} DESC LIMIT 1",
+            low,
+            high,
+        )
+        if not newest:
+            return high
+        high = newest[0][0] + 1
+        while low < high:
+            middle = (low + high) // 2
+            found = ask(text, middle, high)
+            if found and found[0][1] < time_ns:
+                low = found[0][0] + 1
+            else:
+                high = middle
+        return low
 
     def _trades_of_user(self, ask: Ask, page: Page, low: int, high: int) -> list[tuple[int, ...]]:
         """Return trades of an account from ``low`` on and below ``high``, newest first."""
@@ -209,43 +255,6 @@ def _conditions(page: Page, names: tuple[str, ...]) -> tuple[str, list[int]]:
             where += f" AND {'+' if values else ''}{name} = ?"
             values.append(signed(value))
     return where, values
-
-
-def _ids_of(
-    ask: Ask, page: Page, shard: int, below: int, table: str, key: str, time_column: str
-) -> tuple[int, int]:
-    """Return from which id on, and below which, a shard's rows lie in the page's times."""
-    low, high = make_id(shard, 1), min(below, make_id(shard + 1, 0))
-    search = (ask, table, key, time_column)
-    first = low if page.from_ns <= 0 else _first_at(*search, low, high, page.from_ns)
-    end = high if page.to_ns >= ALWAYS_NS else _first_at(*search, low, high, page.to_ns)
-    return first, end
-
-
-def _first_at(
-    ask: Ask, table: str, key: str, time_column: str, low: int, high: int, time_ns: int
-) -> int:
-    """Return the first id of a range at or behind which rows are not older: they grow with ids."""
-    text = (
-        f"SELECT {key}, {time_column} FROM {table} "
-        f"WHERE {key} >= ? AND {key} < ? AND {time_column} > 0 ORDER BY {key} LIMIT 1"
-    )
-    newest = ask(
-        f"SELECT {key} FROM {table} WHERE {key} >= ? AND {key} < ? ORDER BY {key} DESC LIMIT 1",
-        low,
-        high,
-    )
-    if not newest:
-        return high
-    high = newest[0][0] + 1
-    while low < high:
-        middle = (low + high) // 2
-        found = ask(text, middle, high)
-        if found and found[0][1] < time_ns:
-            low = found[0][0] + 1
-        else:
-            high = middle
-    return low
 
 
 def _newest(rows: Records, time_column: str, key: str, limit: int) -> Records:
