@@ -134,9 +134,8 @@ class TradeReads:
         if account is not None:
             mine = yield from find_orders(self._state, account, market, below)
             if self._history.kept and page.position is None:
-                rest = query, market, below, limit, quoted
                 new = yield from self._recent(query, market, _lowest(below, mine), limit, mine)
-                return self._of_user(new, mine, account, who, *rest)
+                return self._of_user(new, mine, account, who, query, market, below, limit, quoted)
             if not len(mine.order_ids):
                 return _Written([], _joined([]), 0, None).answer()
             below = _lowest(below, mine)
