@@ -134,7 +134,8 @@ class TradeReads:
         if account is not None:
             mine = yield from find_orders(self._state, account, market, below)
             if self._history.kept and page.position is None:
-                new = yield from self._recent(query, market, _lowest(below, mine), limit, mine)
+                rings = self._of_rings(query, market, _lowest(below, mine), limit, mine)
+                new = yield from rings
                 return self._of_user(new, mine, account, who, query, market, below, limit, quoted)
             if not len(mine.order_ids):
                 return _Written([], _joined([]), 0, None).answer()
@@ -161,7 +162,7 @@ class TradeReads:
 
     async def _of_user(
         self,
-        new: Records,
+        parts: list[Records],
         mine: UserOrders,
         account: int,
         who: str | None,
@@ -171,16 +172,18 @@ class TradeReads:
         limit: int,
         quoted: bool,
     ) -> WrittenTrades:
-        """Return a user's trades: ``new`` ones of the rings, where the history has not come to them
-        yet, and else those of the history. Where that is away, those of the orders in memory."""
+        """Return a user's trades: those of the rings where the history has not come to them, and
+        else those of the history. Where that is away, those of the orders in memory."""
         rings = self._state.rings
         number = None if market is None else market.number
         asked = wanted(query, number, below, limit, account)
         answered = await self._history.user_trades(who, asked)
         known = {} if answered is None else answered.rows.known
         if answered is None or any(known.get(s, 0) + 1 < rings[s].oldest for s in below):
-            return await self._of_known_orders(new, mine, who, query, market, below, limit, quoted)
-        past = answered.rows.rows
+            return await self._of_known_orders(
+                parts, mine, who, query, market, below, limit, quoted
+            )
+        past, new = answered.rows.rows, np.concatenate(parts)
         ends = np.array([known.get(shard_of(i), 0) for i in new["trade_id"].tolist()], np.uint64)
         new = new[(new["trade_id"] & np.uint64(SEQUENCE_MASK)) > ends]
         shown = newest_first(np.concatenate((new, as_trades(past))), "timestamp_ns")[:limit]
@@ -193,7 +196,7 @@ class TradeReads:
 
     async def _of_known_orders(
         self,
-        new: Records,
+        parts: list[Records],
         mine: UserOrders,
         who: str | None,
         query: TradesQuery,
@@ -205,8 +208,10 @@ class TradeReads:
         """Return the trades of those orders of a user that memory knows, from rings and log."""
         if not len(mine.order_ids):
             return _Written([], _joined([]), 0, None, MEMORY).answer()
-        written, after = self._written(new, quoted, mine), _lowest(below, mine)
+        after = _lowest(below, mine)
+        new = self._merged(parts, query, after, limit)
         lower(after, new)
+        written = self._written(new, quoted, mine)
         query = msgspec.structs.replace(query, from_=max(query.from_ or 0, mine.since_ns))
         if len(new) == limit or self._nothing_older(query, after):
             cursor = cursor_of(after, None) if len(new) == limit else None
@@ -321,13 +326,13 @@ class TradeReads:
         mine: UserOrders | None,
     ) -> Work[Records]:
         """Return what the rings have of a page, newest first."""
-        found: list[Records] = []
-        order_ids = None if mine is None else mine.order_ids
-        for shard, first in below.items():
-            if found:
-                yield
-            ring = self._state.rings[shard]
-            found.append((yield from from_ring(ring, market, query, first, limit, order_ids)))
+        found = yield from self._of_rings(query, market, below, limit, mine)
+        return self._merged(found, query, below, limit)
+
+    def _merged(
+        self, found: list[Records], query: TradesQuery, below: dict[int, int], limit: int
+    ) -> Records:
+        """Return of what rings have what is whole, newest first."""
         if len(found) == 1:
             return found[0]
         # A ring that gave up trades knows none before its oldest: what others have from before that
@@ -339,6 +344,24 @@ class TradeReads:
         horizon = max(ends, default=0)
         every = newest_first(np.concatenate(found), "timestamp_ns")
         return every[every["timestamp_ns"] >= horizon][:limit]
+
+    def _of_rings(
+        self,
+        query: TradesQuery,
+        market: Market | None,
+        below: dict[int, int],
+        limit: int,
+        mine: UserOrders | None,
+    ) -> Work[list[Records]]:
+        """Return what each ring has of a page, newest first."""
+        found: list[Records] = []
+        order_ids = None if mine is None else mine.order_ids
+        for shard, first in below.items():
+            if found:
+                yield
+            ring = self._state.rings[shard]
+            found.append((yield from from_ring(ring, market, query, first, limit, order_ids)))
+        return found
 
     def _nothing_older(self, query: TradesQuery, below: dict[int, int]) -> bool:
         """Return whether the rings had all that a page may have."""
