@@ -1,16 +1,15 @@
 """Orders over REST that memory has forgotten: they go on in the history, without a seam."""
 
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
 from engine.plan import Plan
 from frontend.client import Client
-from tests.histories import PostgresStore, SqliteStore, Store, reader
+from tests.histories import PostgresStore, SqliteStore, Store
 from tests.http import API, Http
 from tests.product import make_config, running, until
-from tests.test_history_product import role_of, trade
+from tests.test_history_product import positions, role_of, trade
 
 HTTP = '[http]\naddress = "127.0.0.1:0"\n'
 TRADES = 45
@@ -32,8 +31,7 @@ def plan(shared_store: Store) -> Iterator[Plan]:
 
 def known(plan: Plan, store: Store) -> set[int]:
     """Return the last order of each shard that the history has."""
-    with closing(reader(plan, store)) as history:
-        return {cursor.orders for cursor in history.cursors().values()}
+    return {orders for orders, _ in positions(plan, store).values()}
 
 
 def test_an_order_that_memory_has_forgotten_is_in_the_history(
