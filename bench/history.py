@@ -1,6 +1,7 @@
 """How fast a history catches up, and how soon a trade stands in it while the product runs.
 
     python -m bench.history [--commands N] [--runs N] [--seconds N] [--parts catch-up live]
+                            [--into sqlite postgres]
 
 Catching up is one thread: it reads a journal, carries it out, and writes rows, exactly once, with
 every index. Three flows: ``orders`` rest and are cancelled; ``trades`` are takers of one lot that
@@ -8,13 +9,14 @@ meet one large order, for every trade ends an order at least; ``mixed`` is half 
 changes. ``rows`` are the same rows without what makes them, of orders alone and of trades alone.
 Rates are of wall time and of CPU time; medians.
 
+Into PostgreSQL it goes where DATABASE_HOST and so on say; its schema "shardbook" is dropped before.
+
 Live, a client sends orders at an even pace, every second one of which trades; another thread looks
-into the file every millisecond, and takes a trade's age when it first sees it.
+into the history every millisecond, and takes a trade's age when it first sees it.
 """
 
 import argparse
 import os
-import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,23 +36,29 @@ from bench.products import configured
 from engine.books.choice import book_limits
 from engine.books.contract import Records
 from engine.config import HistorySection, load_config
-from engine.history.destination import Cursor
+from engine.environment import with_environment
+from engine.history.destination import Cursor, HistoryError
 from engine.history.exporter import Exporter
+from engine.history.history import Page
+from engine.history.kept import HISTORIES, POSTGRES, SQLITE, Kept
 from engine.history.rows import rows_of
-from engine.history.sqlite import NAME, SqliteDestination
+from engine.history.sqlite import NAME
 from engine.journal.reader import End
 from engine.journal.shard_config import shard_config_of
 from engine.journal.writer import JournalWriter
 from engine.plan import Plan
-from engine.roles import HISTORY
+from engine.roles import DATABASE as DATABASE_ROLE
+from engine.roles import HISTORY as HISTORY_ROLE
 from engine.shard.follower import Follower
 from frontend.client import Client
 from frontend.launch import running_engine
 from ipc.memory.status import StatusReader
-from ipc.records import COMMAND, make_id
+from ipc.records import COMMAND, make_id, sequence_of
 from ipc.vocabulary import CommandType, OrderType, Side, TimeInForce
 
 PARTS = ("catch-up", "live")
+KINDS = {kept.name: kept for kept in HISTORIES}
+DATABASE = {name: text for name, text in os.environ.items() if name.startswith("DATABASE_")}
 ORDERS_S = 10_000
 SENDS_S = 100
 """How often orders are sent, a second."""
@@ -68,14 +76,17 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=10, help="of the live part")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--into", nargs="+", choices=list(KINDS), default=["sqlite"])
     parser.add_argument("--directory", type=Path)
     options = parser.parse_args()
+    into = [KINDS[name] for name in options.into]
     print(f"{machine()}; {versions('numpy', 'numba')}")
     with TemporaryDirectory(prefix="sb-", dir=options.directory) as directory:
         if "catch-up" in options.parts:
-            catch_up(Path(directory), options.commands, options.runs)
+            catch_up(Path(directory), options.commands, options.runs, into)
         if "live" in options.parts:
-            live(Path(directory) / "live", options.seconds)
+            for kept in into:
+                live(Path(directory) / f"live-{kept.name}", options.seconds, kept)
 
 
 class Exported(NamedTuple):
@@ -86,7 +97,31 @@ class Exported(NamedTuple):
     trades: int
 
 
-def catch_up(directory: Path, commands: int, runs: int) -> None:
+def remove(plan: Plan, kept: Kept) -> None:
+    """Remove a plan's history."""
+    if kept is SQLITE:
+        for left in plan.data_dir.glob("history.sqlite*"):
+            left.unlink()
+        return
+    from engine.history.postgres_link import connected
+
+    with connected(plan.config.database, "bench", 5.0) as connection:
+        connection.execute("DROP SCHEMA IF EXISTS shardbook CASCADE")
+        connection.execute("CHECKPOINT")
+
+
+def bytes_of(plan: Plan, kept: Kept) -> int:
+    """Return how large a plan's history is, its indexes included."""
+    if kept is SQLITE:
+        return plan.history_path.stat().st_size
+    from engine.history.postgres_link import connected
+
+    with connected(plan.config.database, "bench", 5.0) as connection:
+        [(size,)] = connection.execute("SELECT pg_database_size(current_database())").fetchall()
+        return int(size)
+
+
+def catch_up(directory: Path, commands: int, runs: int, into: list[Kept]) -> None:
     """Print how fast each flow gets into a history."""
     flows: dict[str, Callable[[Plan, int], Records]] = {
         "orders": resting_and_cancelled,
@@ -95,17 +130,18 @@ def catch_up(directory: Path, commands: int, runs: int) -> None:
     }
     plans = {}
     for name, flow in flows.items():
-        plan = Plan(configured(load_config(), 1, False, None), directory / name)
+        config = with_environment(configured(load_config(), 1, False, None), DATABASE)
+        plan = Plan(config, directory / name)
         plan.journal_dir(0).mkdir(parents=True)
         write_journal(plan, flow(plan, commands))
         plans[name] = plan
     exported: dict[str, Exported] = {}
+    sizes: dict[str, int] = {}
 
-    def prepare(name: str) -> Callable[[], object]:
-        plan = plans[name]
-        for left in plan.data_dir.glob("history.sqlite*"):
-            left.unlink()
-        destination = SqliteDestination(plan.history_path)
+    def prepare(flow: str, kept: Kept) -> Callable[[], object]:
+        name, plan = f"{flow}, {kept.name}", plans[flow]
+        remove(plan, kept)
+        destination = kept.destination(plan)
         exporter = Exporter(plan, destination, NAME)
         export = exporter.shards[0]
 
@@ -116,29 +152,33 @@ def catch_up(directory: Path, commands: int, runs: int) -> None:
             destination.close()
             assert export.cursor is not None
             cursor = export.cursor
+            size = bytes_of(plan, kept)
             exported[name] = Exported(cursor.position, cursor.orders, cursor.trades)
+            sizes[name] = size
 
         return run
 
-    timings = interleaved({name: partial(prepare, name) for name in flows}, runs)
+    cases = {
+        f"{flow}, {kept.name}": partial(prepare, flow, kept) for flow in flows for kept in into
+    }
+    timings = interleaved(cases, runs)
     rows = []
     for name, timing in timings.items():
         found = exported[name]
-        size = plans[name].history_path.stat().st_size
         rows.append(
             [
                 name,
                 *(f"{count * 1e9 / timing.wall_ns:,.0f}" for count in found),
                 *(f"{count * 1e9 / timing.cpu_ns:,.0f}" for count in found),
-                f"{size / (found.orders + found.trades):.0f}",
+                f"{sizes[name] / (found.orders + found.trades):.0f}",
             ]
         )
     heads = ["flow", "commands/s", "orders/s", "trades/s", "by CPU: commands/s", "orders/s"]
     print(table("catching up", [*heads, "trades/s", "bytes a row"], rows))
-    rows_alone(plans, runs)
+    rows_alone(plans, runs, into)
 
 
-def rows_alone(plans: dict[str, Plan], runs: int) -> None:
+def rows_alone(plans: dict[str, Plan], runs: int, into: list[Kept]) -> None:
     """Print how fast rows are written, of orders alone and of trades alone."""
     batches = {}
     for name, keep in (("orders", "trades"), ("trades", "orders")):
@@ -150,45 +190,50 @@ def rows_alone(plans: dict[str, Plan], runs: int) -> None:
         made = [rows_of(group) for group in groups]
         batches[name] = [rows._replace(**{keep: getattr(rows, keep)[:0]}) for rows in made]
 
-    def prepare(name: str) -> Callable[[], object]:
-        path = plans[name].data_dir / "rows.sqlite"
-        for left in path.parent.glob("rows.sqlite*"):
-            left.unlink()
-        destination = SqliteDestination(path)
-        cursor = Cursor(0, "", 0, 0, 0, 0, 0)
+    def prepare(name: str, kept: Kept) -> Callable[[], object]:
+        plan = plans[name]
+        remove(plan, kept)
+        destination = kept.destination(plan)
 
         def run() -> None:
-            for rows in batches[name]:
-                destination.write(cursor, rows)
+            for position, rows in enumerate(batches[name], 1):
+                destination.write(Cursor(0, "", position, 0, 0, 0, 0), rows)
             destination.close()
 
         return run
 
-    timings = interleaved({name: partial(prepare, name) for name in batches}, runs)
+    cases = {
+        f"{name}, {kept.name}": partial(prepare, name, kept) for name in batches for kept in into
+    }
+    timings = interleaved(cases, runs)
     lines = []
     for name, timing in timings.items():
-        count = sum(len(getattr(rows, name)) for rows in batches[name])
+        what = name.split(",")[0]
+        count = sum(len(getattr(rows, what)) for rows in batches[what])
         rates = (count * 1e9 / timing.wall_ns, count * 1e9 / timing.cpu_ns)
         lines.append([name, *(f"{rate:,.0f}" for rate in rates)])
     print(table("rows alone", ["rows", "rows/s", "by CPU"], lines))
 
 
-def live(directory: Path, seconds: int) -> None:
+def live(directory: Path, seconds: int, kept: Kept) -> None:
     """Print how old trades are when they stand in the history."""
-    config = configured(load_config(), 2, False, None)
-    config = msgspec.structs.replace(config, history=HistorySection(sqlite=True))
+    config = with_environment(configured(load_config(), 2, False, None), DATABASE)
+    database = msgspec.structs.replace(config.database, enabled=kept is POSTGRES)
+    history = HistorySection(sqlite=kept is SQLITE)
+    config = msgspec.structs.replace(config, history=history, database=database)
+    if kept is POSTGRES:
+        remove(Plan(config, directory), kept)
+    role = HISTORY_ROLE if kept is SQLITE else DATABASE_ROLE
     with running_engine(config, directory) as plan:
         stop = Event()
         with ThreadPoolExecutor(1) as pool:
-            seen = pool.submit(watch, plan, stop)
+            seen = pool.submit(watch, plan, kept, stop)
             with Client(plan.addresses()[0], "alice") as client:
                 late = send_evenly(client, seconds)
             time.sleep(1)
             stop.set()
             ages = sorted(seen.result())
-        [exporter] = [
-            p for p in StatusReader(plan.status_path).processes() if p.role == HISTORY.name
-        ]
+        [exporter] = [p for p in StatusReader(plan.status_path).processes() if p.role == role.name]
         ticks = Path(f"/proc/{exporter.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     cpu = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
     rows = [
@@ -197,7 +242,7 @@ def live(directory: Path, seconds: int) -> None:
     ]
     rows.append(["sends that began late", f"{late} of {seconds * SENDS_S}"])
     rows.append(["the exporter's CPU", f"{cpu / seconds * 100:.0f} % of a core"])
-    print(table(f"live, {len(ages)} trades at {ORDERS_S} orders/s", ["age", ""], rows))
+    print(table(f"live, {kept.name}, {len(ages)} trades at {ORDERS_S} orders/s", ["age", ""], rows))
 
 
 def send_evenly(client: Client, seconds: int) -> int:
@@ -220,22 +265,25 @@ def send_evenly(client: Client, seconds: int) -> int:
     return late
 
 
-def watch(plan: Plan, stop: Event) -> list[int]:
+def watch(plan: Plan, kept: Kept, stop: Event) -> list[int]:
     """Return the age (ns) of each trade when it is first seen."""
     ages: list[int] = []
     last = dict.fromkeys(plan.shards, 0)
-    connection = sqlite3.connect(plan.history_path)
+    history = kept.reader(plan, 60.0)
     while not stop.is_set():
-        for shard, after in last.items():
-            found = connection.execute(
-                "SELECT trade_id, timestamp_ns FROM trade_rows WHERE trade_id > ? AND trade_id < ?",
-                (max(after, make_id(shard, 0)), make_id(shard + 1, 0)),
-            ).fetchall()
+        try:
+            cursors = history.cursors()
+        except HistoryError:
+            continue  # nothing is there yet
+        for shard, cursor in cursors.items():
+            new = cursor.trades - last[shard]
+            found = history.trades(Page({shard: make_id(shard + 1, 0)}, new)) if new > 0 else ()
             now = time.time_ns()
-            ages += [now - stamp for _, stamp in found]
-            last[shard] = found[-1][0] if found else after
+            found = [row for row in found if sequence_of(int(row["trade_id"])) > last[shard]]
+            ages += [now - int(row["timestamp_ns"]) for row in found]
+            last[shard] += len(found)
         time.sleep(0.001)
-    connection.close()
+    history.close()
     return ages
 
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from engine.books.contract import Counters, Records
 from engine.books.id_memory import forgotten_before, still_remembered
-from engine.history.destination import Cursor, HistoryError
-from engine.history.loss import ahead_text, go_on_without, known_to_history, trades_behind
+from engine.history.destination import HistoryError
+from engine.history.loss import ahead_text, go_on_without, known_to_histories, trades_behind
 from engine.journal.format import JournalError
 from engine.journal.reader import End, JournalReader, segments_of
 from engine.journal.shard_config import shard_config_of
@@ -62,19 +62,22 @@ def accept_loss(plan: Plan) -> Verdict:
 def _accept(verdict: Verdict, plan: Plan, shard: int, logged: int) -> None:
     scratch = plan.journal_dir(shard) / "orders.tmp"
     try:
-        known = known_to_history(plan).get(shard)
+        known = known_to_histories(plan).get(shard, [])
     except HistoryError as error:
-        raise JournalError(f"{error}; move the file away if it is lost, too") from None
+        raise JournalError(
+            f"{error}; where it is lost, too, move the file away or switch the database off"
+        ) from None
+    position = max((history.cursor.position for history in known), default=0)
     try:
         recovered = recover(plan, shard, logged, lambda *_: None, scratch)
     except JournalError as error:
         problem = str(error)
     else:
         recovered.shard.close()
-        if known is None or known.position <= recovered.end.sequence:
+        if position <= recovered.end.sequence:
             verdict.say(f"shard {shard}: nothing is lost")
             return
-        problem = ahead_text(known, recovered.end.sequence)
+        problem = ahead_text(shard, position, recovered.end.sequence)
     directory, shard_config = plan.journal_dir(shard), shard_config_of(plan, shard)
     try:
         found = find_start(directory, shard_config, logged)
@@ -95,13 +98,15 @@ def _accept(verdict: Verdict, plan: Plan, shard: int, logged: int) -> None:
         with contextlib.suppress(JournalError):
             for commands in reader.chunks():
                 state.replay_from(reader, commands, log_new)
-        if known is not None:
-            for trades in trades_behind(plan, shard, log.last_sequence(shard)):
+        for history in known:
+            for trades in trades_behind(plan, history.kept, shard, log.last_sequence(shard)):
                 log_new(trades)  # a start needs the log to have all ids that are taken
-        snapshot = _beyond(plan, shard, state.snapshot(), log.last_sequence(shard), known)
+        orders = max((history.cursor.orders for history in known), default=0)
+        snapshot = _beyond(plan, shard, state.snapshot(), log.last_sequence(shard), orders)
     _begin_anew(directory, snapshot)
-    if known is not None and known.position > snapshot.counters.sequence:
-        go_on_without(plan, snapshot, known)
+    for history in known:
+        if history.cursor.position > snapshot.counters.sequence:
+            go_on_without(plan, snapshot, *history)
     verdict.problems += 1
     verdict.say(
         f"shard {shard}: {problem}: accepted; it goes on after command "
@@ -110,16 +115,14 @@ def _accept(verdict: Verdict, plan: Plan, shard: int, logged: int) -> None:
     )
 
 
-def _beyond(
-    plan: Plan, shard: int, snapshot: Snapshot, logged: int, history: Cursor | None
-) -> Snapshot:
+def _beyond(plan: Plan, shard: int, snapshot: Snapshot, logged: int, orders: int) -> Snapshot:
     """Return a snapshot whose numbers go on after all that the log and the history know.
 
     Orders that were recent are so no more by that: of their client_order_ids each account keeps its
     share.
     """
     counters = snapshot.counters
-    known = max(counters.order_sequence, 0 if history is None else history.orders)
+    known = max(counters.order_sequence, orders)
     for trade in read_trades(plan.log_dir, after=make_id(shard, counters.trade_sequence)):
         if shard_of(trade.trade_id) == shard:
             ids = (trade.buy_order_id, trade.sell_order_id)

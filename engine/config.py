@@ -32,7 +32,9 @@ Seconds = Annotated[int, Meta(ge=0, le=86_400)]
 PowerOfTwo = Annotated[int, Meta(ge=16, le=1 << 26)]
 SYMBOL = re.compile(r"[A-Za-z0-9._/-]{1,24}")
 HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?")
+DATABASE_NAME = re.compile(r"[!-~]{1,255}")
 ORIGIN = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]{{0,31}}://(?:{HOST.pattern})(?::[0-9]{{1,5}})?")
+SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 ACCOUNT_SHARE = 4
 """One account may take one part in so many of an instrument's ``max_resting_orders``."""
 
@@ -118,6 +120,18 @@ class HistorySection(Section, frozen=True):
     timeout_ms: Annotated[int, Meta(ge=1, le=600_000)] = 1_000
 
 
+class DatabaseSection(Section, frozen=True):
+    """``[database]``: a PostgreSQL that keeps every order and trade as well."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65_535)] = 5_432
+    name: str = "shardbook"
+    user: str = "shardbook"
+    ssl_mode: SslMode = "prefer"
+    max_connections: Annotated[int, Meta(ge=2, le=1_000)] = 20
+
+
 class QuerySection(Section, frozen=True):
     """``[query]``: the query workers."""
 
@@ -196,6 +210,7 @@ class Config(Section, frozen=True):
     journal: JournalSection = JournalSection()
     persister: PersisterSection = PersisterSection()
     history: HistorySection = HistorySection()
+    database: DatabaseSection = DatabaseSection()
     query: QuerySection = QuerySection()
     http: HttpSection = HttpSection()
     tls: TlsSection = TlsSection()
@@ -297,14 +312,33 @@ def check_config(config: Config) -> None:
                 f"instruments[{position}].number = {section.number}: unknown key; numbers are given"
             )
     config.listed()
-    if config.history.sqlite and config.journal.durability == "off":
-        raise ConfigError('history.sqlite = true: needs a journal, and journal.durability is "off"')
+    _check_history(config)
     _check_edge(config)
     path = config.socket_path(config.frontend.processes - 1).absolute()
     try:
         check_path(path)
     except AddressError as error:
         raise ConfigError(f"frontend.socket: {path}: {error}; name a shorter one") from None
+
+
+def _check_history(config: Config) -> None:
+    """Verify that what keeps a history can follow a journal, and is reached."""
+    for key, kept in (
+        ("history.sqlite", config.history.sqlite),
+        ("database.enabled", config.database.enabled),
+    ):
+        if kept and config.journal.durability == "off":
+            raise ConfigError(f'{key} = true: needs a journal, and journal.durability is "off"')
+    for key in ("host", "name", "user"):
+        if not DATABASE_NAME.fullmatch(text := getattr(config.database, key)):
+            rule = "must be 1 to 255 printable characters without blanks"
+            raise ConfigError(f"database.{key} = {shown(text)}: {rule}")
+    connections, needed = config.database.max_connections, 1 + config.http.workers
+    if config.database.enabled and connections < needed:
+        raise ConfigError(
+            f"database.max_connections = {connections}: must be {needed} or more: the exporter has "
+            "one, and each of http.workers"
+        )
 
 
 def _check_edge(config: Config) -> None:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 
-from engine.config import Config, ConfigError, check_config
+from engine.config import Config, ConfigError, SslMode, check_config
 from ipc.decimals import NumberError, shown, whole_number
 
 MAX_SIZE = 1 << 26
@@ -35,6 +35,21 @@ def _directory(text: str) -> str:
     return text
 
 
+def _switch(text: str) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    found = words.get(text.lower())
+    if found is None:
+        raise _WrongError("must be true or false")
+    return found
+
+
+def _ssl_mode(text: str) -> str:
+    modes = get_args(SslMode)
+    if text not in modes:
+        raise _WrongError(f"must be one of {', '.join(modes)}")
+    return text
+
+
 def _level(text: str) -> str:
     if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise _WrongError("must be DEBUG, INFO, WARNING or ERROR")
@@ -57,10 +72,18 @@ VARIABLES: dict[str, Variable] = {
     "MAX_TRADE_LIMIT": Variable("http", "max_trade_limit", _whole(1, 10_000)),
     "TRADE_HISTORY_SIZE": Variable("engine", "ring_trades", _history),
     "TRADE_LOG_PATH": Variable("persister", "directory", _directory),
+    "DATABASE_ENABLED": Variable("database", "enabled", _switch),
+    "DATABASE_HOST": Variable("database", "host", str),
+    "DATABASE_PORT": Variable("database", "port", _whole(1, 65_535)),
+    "DATABASE_NAME": Variable("database", "name", str),
+    "DATABASE_USER": Variable("database", "user", str),
+    "DATABASE_SSL_MODE": Variable("database", "ssl_mode", _ssl_mode),
+    "DATABASE_MAX_CONNECTIONS": Variable("database", "max_connections", _whole(2, 1_000)),
     "DATA_DIR": Variable("", "data_dir", str),
     "LOG_LEVEL": Variable("", "log_level", _level),
 }
-"""Every variable there is. ``PORT`` keeps the host of ``http.address``."""
+"""Every variable there is, but for DATABASE_PASSWORD, which no configuration has. ``PORT`` keeps
+the host of ``http.address``."""
 
 
 def with_environment(config: Config, environment: Mapping[str, str]) -> Config:

@@ -123,7 +123,7 @@ def remove_run_directory(plan: Plan) -> None:
 
 def _needed_bytes(plan: Plan) -> int:
     engine = plan.config.engine
-    tables = 2 if plan.config.history.sqlite else 1  # an exporter has its own
+    tables = 1 + plan.config.history.sqlite + plan.config.database.enabled  # exporters have theirs
     orders = tables * sum(map(plan.table_capacity, plan.shards))
     reports = engine.ring_reports + engine.kept_reports
     rings = engine.ring_trades * TRADE.itemsize + reports * REPORT.itemsize

@@ -7,7 +7,7 @@ and what is compiled ahead read a row; to add a role is to write its module and 
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -154,14 +154,18 @@ MATCHER = Role(
 )
 
 
-def _exporters(plan: Plan) -> Sequence[int]:
+def _sqlite(plan: Plan) -> Sequence[int]:
     return (0,) if plan.config.history.sqlite else ()
+
+
+def _database(plan: Plan) -> Sequence[int]:
+    return (0,) if plan.config.database.enabled else ()
 
 
 HISTORY = Role(
     "history",
     "engine.history.process:run",
-    _exporters,
+    _sqlite,
     start=35,
     stop=35,  # once the matchers have ended it has all that there is
     halts="the history is not written",
@@ -176,7 +180,14 @@ HISTORY = Role(
     ),
     gauges=frozenset({"away", "lag_commands", "lag_ms", "lag_bytes"}),
 )
-ENGINE_ROLES = (PERSISTER, MATCHER, HISTORY)
+DATABASE = replace(
+    HISTORY,
+    name="database",
+    entry="engine.history.process:run_database",
+    numbers=_database,
+    halts="the database is not written",
+)
+ENGINE_ROLES = (PERSISTER, MATCHER, HISTORY, DATABASE)
 """The rows of this package, but for the supervisor, which every table has."""
 
 

@@ -316,8 +316,9 @@ class Supervisor:
         return dict(logged)
 
     def _refuse_losses(self) -> None:
-        """Raise where the history knows commands that a journal has lost: their ids are taken."""
-        if not self.plan.config.history.sqlite:
+        """Raise where a history knows commands that a journal has lost: their ids are taken."""
+        config = self.plan.config
+        if not (config.history.sqlite or config.database.enabled):
             return
         try:
             problem = run_errand("engine.history.loss:history_start", (self.plan,), self._told)

@@ -292,7 +292,7 @@ def _recover(options: argparse.Namespace) -> int:
     from engine.places import check_owner
     from engine.verify import dry_run
 
-    plan = plan_of(_config(options), options.data_dir, damaged=True)
+    plan = plan_of(_with_database(_config(options)), options.data_dir, damaged=True)
     os.umask(plan.config.file_mask())
     with _unwinding():
         if options.dry_run:
@@ -304,18 +304,23 @@ def _recover(options: argparse.Namespace) -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
-    config = _config(options)
+    config = _with_database(_config(options))
     data_dir = _place(options, config)
-    from frontend.history_commands import history_query, history_status, history_verify
+    from frontend import history_commands
     from frontend.reading import running_plan
 
     plan = running_plan(config, data_dir)
     with _unwinding():
+        if options.action == "migrate":
+            return history_commands.history_migrate(plan, sys.stdout)
         if options.action == "status":
-            return history_status(plan, sys.stdout, as_json=options.json)
+            return history_commands.history_status(
+                plan, options.source, sys.stdout, as_json=options.json
+            )
         if options.action == "verify":
-            return _judge(history_verify(plan), "no difference")
-        return history_query(plan, options, sys.stdout)
+            verdict = history_commands.history_verify(plan, options.source)
+            return _judge(verdict, "no difference")
+        return history_commands.history_query(plan, options, sys.stdout)
 
 
 def _judge(verdict: "Verdict", well: str) -> int:
@@ -329,6 +334,14 @@ def _config(options: argparse.Namespace) -> "Config":
     from engine.config import load_config
 
     return load_config(options.config)
+
+
+def _with_database(config: "Config") -> "Config":
+    """Return a configuration with what the environment says of the database."""
+    from engine.environment import with_environment
+
+    database = {name: text for name, text in os.environ.items() if name.startswith("DATABASE_")}
+    return with_environment(config, database)
 
 
 def _place(options: argparse.Namespace, config: "Config") -> Path:
@@ -495,6 +508,7 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
     status = actions.add_parser("status", help="how far it goes, and what it lacks")
     status.add_argument("--json", action="store_true")
     verify = actions.add_parser("verify", help="hold it against journals and trade log")
+    migrate = actions.add_parser("migrate", help="make or renew the tables of the database")
     query = actions.add_parser("query", help="print orders or trades, newest first")
     query.add_argument("what", choices=("orders", "trades"))
     query.add_argument("--order-id", type=_whole(1, 2**53 - 1), metavar="ID", help="one order")
@@ -509,13 +523,21 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--json", action="store_true", help="a JSON object a line")
     how.add_argument("--csv", action="store_true")
     for action in (status, verify, query):
+        action.add_argument(
+            "--source", choices=("sqlite", "postgres"), help="default: what is kept; SQLite first"
+        )
+    for action in (status, verify, migrate, query):
         _add_place(action)
 
 
 def _time(text: str) -> int:
-    from frontend.history_commands import read_time
+    from frontend.times import TIME_RULE, nanoseconds
+    from ipc.decimals import shown
 
-    return read_time(text)
+    found = nanoseconds(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{shown(text)} {TIME_RULE}")
+    return min(found, 1 << 63)
 
 
 def _add_form(parser: argparse.ArgumentParser) -> None:

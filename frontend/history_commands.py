@@ -5,20 +5,28 @@ import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
 from engine.books.contract import Records
-from engine.history.history import ALWAYS_NS, Page, everything, value_of
-from engine.history.sqlite_reader import SqliteHistory
-from engine.history.sqlite_schema import STATUS_WORDS
+from engine.history.history import Page, everything, value_of
+from engine.history.kept import (
+    DEFAULT_TIMEOUT_S,
+    HISTORIES,
+    SQLITE,
+    Kept,
+    kept_by,
+    migrate_database,
+)
+from engine.history.sql_reader import SqlHistory
+from engine.history.tables import STATUS_WORDS
 from engine.history.verify import verify_history
 from engine.plan import Plan
 from engine.verify import Verdict
 from frontend.reading import UnknownSymbolError
-from ipc.decimals import is_whole, shown
+from frontend.times import time_text
+from ipc.decimals import shown
 from ipc.instruments import Instrument, Scale
 from ipc.records import account_of, shard_of
 from ipc.vocabulary import OrderType, Reason, Side, TimeInForce
@@ -60,52 +68,61 @@ _PAGE_ROWS = 10_000
 _NO_TIME_LIMIT_S = 86_400.0
 
 
-def read_time(text: str) -> int:
-    """Return a time in nanoseconds: such a number, or ISO 8601, in UTC where it says nothing else.
-
-    Raises ``argparse.ArgumentTypeError``.
-    """
-    if is_whole(text):
-        return min(int(text), ALWAYS_NS)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        rule = "must be nanoseconds since 1970, or a date or time as in 2026-01-31T12:00"
-        raise argparse.ArgumentTypeError(f"{shown(text)} {rule}") from None
-    since = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
-    return since // timedelta(microseconds=1) * 1_000
+def chosen(plan: Plan, name: str | None) -> list[Kept]:
+    """Return the histories that are meant: the named one, else those that are kept, else SQLite."""
+    if name is not None:
+        return [kept for kept in HISTORIES if kept.name == name]
+    return kept_by(plan) or [SQLITE]
 
 
-def history_status(plan: Plan, out: TextIO, *, as_json: bool) -> int:
-    """Print how far the history goes, by shard, and what was noted in it for good."""
-    with closing(SqliteHistory(plan.history_path)) as history:
+def history_status(plan: Plan, name: str | None, out: TextIO, *, as_json: bool) -> int:
+    """Print how far each history goes, by shard, and what was noted in it for good."""
+    for kept in chosen(plan, name):
+        _status(plan, kept, out, as_json=as_json)
+    return 0
+
+
+def _status(plan: Plan, kept: Kept, out: TextIO, *, as_json: bool) -> None:
+    with closing(kept.reader(plan, DEFAULT_TIMEOUT_S)) as history:
         cursors, notes = history.cursors(), history.notes()
     if as_json:
         shards = [cursor._asdict() for cursor in cursors.values()]
-        found = {"file": str(plan.history_path), "shards": shards, "notes": notes}
+        found = {"file": history.where, "source": kept.name, "shards": shards, "notes": notes}
         print(json.dumps(found), file=out)
-        return 0
-    print(f"{plan.history_path}", file=out)
+        return
+    print(history.where, file=out)
     for cursor in cursors.values():
         print(
-            f"shard {cursor.shard}: up to command {cursor.position}, {_time(cursor.timestamp_ns)}; "
-            f"{cursor.orders} orders, {cursor.trades} trades"
+            f"shard {cursor.shard}: up to command {cursor.position}, "
+            f"{time_text(cursor.timestamp_ns)}; {cursor.orders} orders, {cursor.trades} trades"
             + (f"; {cursor.lost_orders} orders lost" if cursor.lost_orders else "")
             + (f"; {cursor.lost_trades} trades lost" if cursor.lost_trades else ""),
             file=out,
         )
     for shard, written_ns, note in notes:
-        print(f"shard {shard}: {_time(written_ns)}: {note}", file=out)
+        print(f"shard {shard}: {time_text(written_ns)}: {note}", file=out)
+
+
+def history_migrate(plan: Plan, out: TextIO) -> int:
+    """Take the database to this product's version of its tables."""
+    done = migrate_database(plan)
+    print(f"versions applied: {', '.join(map(str, done)) or 'none, it is up to date'}", file=out)
     return 0
 
 
-def history_verify(plan: Plan) -> Verdict:
-    """Hold the history against journals and trade log."""
-    with (
-        closing(SqliteHistory(plan.history_path)) as history,
-        TemporaryDirectory(prefix="sb-") as scratch,
-    ):
-        return verify_history(plan, history, Path(scratch) / "orders")
+def history_verify(plan: Plan, name: str | None) -> Verdict:
+    """Hold each history against journals and trade log."""
+    verdict = Verdict()
+    for kept in chosen(plan, name):
+        with (
+            closing(kept.reader(plan, DEFAULT_TIMEOUT_S)) as history,
+            TemporaryDirectory(prefix="sb-") as scratch,
+        ):
+            found = verify_history(plan, history, Path(scratch) / "orders")
+        verdict.problems += found.problems
+        for line in found.lines:
+            verdict.say(f"{kept.name}: {line}")
+    return verdict
 
 
 def history_query(plan: Plan, options: argparse.Namespace, out: TextIO) -> int:
@@ -128,7 +145,8 @@ def history_query(plan: Plan, options: argparse.Namespace, out: TextIO) -> int:
     )
     columns = ORDER_COLUMNS if options.what == "orders" else TRADE_COLUMNS
     write = _writer(columns, out, options)
-    with closing(SqliteHistory(plan.history_path, _NO_TIME_LIMIT_S)) as history:
+    kept = chosen(plan, options.source)[0]
+    with closing(kept.reader(plan, _NO_TIME_LIMIT_S)) as history:
         if options.order_id is not None:
             rows: Iterator[Records] = iter([history.order(options.order_id)])
         else:
@@ -145,7 +163,7 @@ def history_query(plan: Plan, options: argparse.Namespace, out: TextIO) -> int:
     return 0
 
 
-def _pages(history: SqliteHistory, page: Page, what: str, limit: int) -> Iterator[Records]:
+def _pages(history: SqlHistory, page: Page, what: str, limit: int) -> Iterator[Records]:
     """Yield rows by pages, ``limit`` in all."""
     below = dict(page.below)
     while limit > 0:
@@ -161,7 +179,7 @@ def _pages(history: SqliteHistory, page: Page, what: str, limit: int) -> Iterato
 
 
 def _names(
-    history: SqliteHistory, rows: Records, columns: Sequence[str], known: Mapping[int, str]
+    history: SqlHistory, rows: Records, columns: Sequence[str], known: Mapping[int, str]
 ) -> dict[int, str]:
     accounts = {account for column in columns for account in rows[column].tolist()}
     return history.users(accounts - known.keys()) if accounts - known.keys() else {}
@@ -264,8 +282,3 @@ def _writer(columns: Sequence[str], out: TextIO, options: argparse.Namespace) ->
             line(["-" if cell is None else str(cell) for cell in row.values()])
 
     return lines
-
-
-def _time(time_ns: int) -> str:
-    seconds, rest = divmod(time_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"

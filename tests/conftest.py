@@ -23,7 +23,14 @@ settings.load_profile("shardbook")
 LONG = ["recovery", "simulation", "faults", "ladder", "serve", "kills", "judge", "differential"]
 """Files that take longest: they come first, so that no worker is left with one at the end."""
 
-pytest_plugins = ["tests.product", "tests.failing_disk", "tests.peer", "tests.two_machines"]
+pytest_plugins = [
+    "tests.product",
+    "tests.postgres",
+    "tests.histories",
+    "tests.failing_disk",
+    "tests.peer",
+    "tests.two_machines",
+]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,4 +1,4 @@
-"""History in SQLite: what the exporter keeps is all that there is, once and exact."""
+"""History: what the exporter keeps is all that there is, once and exact, in every database."""
 
 import os
 import random
@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import defaultdict
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -15,15 +16,14 @@ import pytest
 
 from engine.accept_loss import SKIPPED_ORDERS, accept_loss
 from engine.books.contract import Records
-from engine.history.destination import AwayError, HistoryError
+from engine.history.destination import AwayError, Cursor, HistoryError
 from engine.history.exporter import Exporter
 from engine.history.history import value_of
+from engine.history.kept import POSTGRES, SQLITE
 from engine.history.past import earliest_position
-from engine.history.rows import ORDER_ROW, values
+from engine.history.rows import ORDER_ROW, TRADE_ROW, Rows, values
 from engine.history.sqlite import SqliteDestination
 from engine.history.sqlite_reader import SqliteHistory
-from engine.history.sqlite_schema import UPSERT
-from engine.history.verify import verify_history
 from engine.journal.format import JournalError
 from engine.journal.reader import End, segments_of
 from engine.plan import Plan
@@ -31,9 +31,11 @@ from engine.shard.holds import held_positions, release
 from engine.shard.snapshotter import take_snapshot
 from engine.supervisor import ServeError, Supervisor
 from frontend.roles import ROLES
+from ipc.records import REPORT
 from ipc.vocabulary import MAX_PRICE
 from tests.exporting import NAME, export
-from tests.kept import commands_for, plan_of, recovered, write_journal
+from tests.histories import SqliteStore, Store, destination, planned, problems, reader, verified
+from tests.kept import commands_for, recovered, write_journal
 from tests.product import config_text, until
 from tests.test_serve import logged
 from tests.test_snapshot import SMALL, log_trades
@@ -41,39 +43,12 @@ from tests.test_snapshot import SMALL, log_trades
 KILLS = int(os.environ.get("SHARDBOOK_EXPORTER_KILLS", "4"))
 
 
-def database(plan: Plan) -> Path:
-    return plan.data_dir / "history.sqlite"
-
-
-def verified(plan: Plan) -> list[str]:
-    """Hold the history against its sources; return what was said."""
-    reader = SqliteHistory(database(plan))
-    verdict = verify_history(plan, reader, plan.data_dir / "verified")
-    reader.close()
-    assert not verdict.problems, verdict.lines
-    return verdict.lines
-
-
-def problems(plan: Plan) -> list[str]:
-    reader = SqliteHistory(database(plan))
-    lines = verify_history(plan, reader, plan.data_dir / "verified").lines
-    reader.close()
-    return [line for line in lines if "PROBLEM" in line]
-
-
-def asked(plan: Plan, question: str) -> list[tuple[object, ...]]:
-    connection = sqlite3.connect(database(plan))
-    found = connection.execute(question).fetchall()
-    connection.close()
-    return found
-
-
-def test_all_that_a_journal_comes_to_is_there_once(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, SMALL)
+def test_all_that_a_journal_comes_to_is_there_once(tmp_path: Path, store: Store) -> None:
+    plan = planned(tmp_path, store, SMALL)
     write_journal(plan, commands_for(plan, 6_000))
     log_trades(plan)
-    export(plan, database(plan))
-    lines = verified(plan)
+    export(plan, store)
+    lines = verified(plan, store)
     whole, trades = recovered(plan)
     counters = whole.shard.book.counters()
     orders, made = counters.order_sequence, len(trades)
@@ -81,16 +56,16 @@ def test_all_that_a_journal_comes_to_is_there_once(tmp_path: Path) -> None:
     assert any(
         line.startswith(f"shard 0: {made} trades held against the trade log") for line in lines
     )
-    assert asked(plan, "SELECT count(*) FROM trades") == [(made,)]
-    export(plan, database(plan))
-    assert verified(plan) == lines
+    assert store.ask(plan, "SELECT count(*) FROM trades") == [(made,)]
+    export(plan, store)
+    assert verified(plan, store) == lines
     write_journal(plan, commands_for(plan, 3_000, 2), end=whole.end)
     log_trades(plan)
-    export(plan, database(plan), events=True)
-    verified(plan)
+    export(plan, store, events=True)
+    verified(plan, store)
     assert held_positions(plan.journal_dir(0)) == {NAME: 9_000}
     whole, _ = recovered(plan)
-    [(first, last, events)] = asked(
+    [(first, last, events)] = store.ask(
         plan, "SELECT min(number), max(number), count(*) FROM order_events"
     )
     assert last == whole.shard.account_sequences.reports
@@ -114,16 +89,13 @@ def test_all_that_a_journal_comes_to_is_there_once(tmp_path: Path) -> None:
         ("UPDATE shards SET identity = 'other'", "another data directory"),
     ],
 )
-def test_a_difference_is_found(tmp_path: Path, change: str, problem: str) -> None:
-    plan = plan_of(tmp_path, SMALL)
+def test_a_difference_is_found(tmp_path: Path, store: Store, change: str, problem: str) -> None:
+    plan = planned(tmp_path, store, SMALL)
     write_journal(plan, commands_for(plan, 6_000))
     log_trades(plan)
-    export(plan, database(plan))
-    connection = sqlite3.connect(database(plan))
-    with connection:
-        connection.execute(change)
-    connection.close()
-    found = problems(plan)
+    export(plan, store)
+    store.ask(plan, change.replace("user_trades", reader(plan, store).pieces))
+    found = problems(plan, store)
     assert any(problem in line for line in found), found
 
 
@@ -142,37 +114,46 @@ def test_what_was_paid_is_exact_at_the_highest_prices() -> None:
         assert [(int(a) << 62) + int(b) for a, b in zip(high, low, strict=True)] == expected
 
 
-def test_the_database_adds_up_beyond_64_bits(tmp_path: Path) -> None:
-    destination = SqliteDestination(tmp_path / "history.sqlite")
+def test_the_database_adds_up_beyond_64_bits(tmp_path: Path, store: Store) -> None:
+    plan = planned(tmp_path, store, SMALL)
+    opened = destination(plan, store)
     paid = [(1, (1 << 62) - 1), (0, 7), (3, (1 << 62) - 5)]
-    connection = destination._connection
-    for high, low in paid:
+    none = np.zeros(0, TRADE_ROW), np.zeros(0, REPORT), 1
+    for position, (high, low) in enumerate(paid, 1):
         rows = np.zeros(1, ORDER_ROW)
         rows["order_id"], rows["value_high"], rows["value_low"] = 5, high, low
-        with destination._transaction():
-            destination._enter(rows, "order_rows", UPSERT)
-    [row] = connection.execute("SELECT * FROM order_rows").fetchall()
-    order = np.array([row], ORDER_ROW)[0]
+        opened.write(Cursor(0, "", position, 0, 0, 0, 0), Rows(rows, *none))
+    opened.close()
+    history = reader(plan, store)
+    [order] = history.order(5)
     assert value_of(order) == sum((high << 62) + low for high, low in paid)
-    destination.close()
+    history.close()
 
 
-def test_a_second_exporter_is_refused(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, SMALL)
-    first = SqliteDestination(database(plan))
-    with pytest.raises(HistoryError, match=f"another exporter writes to it, process {os.getpid()}"):
-        SqliteDestination(database(plan))
+def test_a_second_exporter_is_refused(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(tmp_path, store, SMALL)
+    first = destination(plan, store)
+    with monkeypatch.context() as change:
+        if store.kept is POSTGRES:
+            change.setattr("engine.history.postgres.LOCK_WAIT_S", 0.2)
+        refused = f"another exporter writes to it.* process {os.getpid()}"
+        with pytest.raises(HistoryError, match=refused):
+            destination(plan, store)
     first.close()
-    SqliteDestination(database(plan)).close()
+    destination(plan, store).close()
 
 
-def test_a_history_of_another_data_directory_is_refused(tmp_path: Path) -> None:
-    plan, other = plan_of(tmp_path / "one", SMALL), plan_of(tmp_path / "other", SMALL)
+def test_a_history_of_another_data_directory_is_refused(tmp_path: Path, store: Store) -> None:
+    plan, other = (planned(tmp_path / name, store, SMALL) for name in ("one", "other"))
     write_journal(plan, commands_for(plan, 100), secret=1)
     write_journal(other, commands_for(other, 100), secret=2)
-    export(plan, tmp_path / "history.sqlite")
+    export(plan, store)
+    if store.kept is SQLITE:
+        plan.history_path.rename(other.history_path)
     with pytest.raises(HistoryError, match="filled from another data directory"):
-        export(other, tmp_path / "history.sqlite")
+        export(other, store)
 
 
 @pytest.mark.parametrize(
@@ -198,17 +179,15 @@ def test_a_file_changed_by_hand_is_refused(tmp_path: Path, change: str, problem:
         SqliteHistory(path).cursors()
 
 
-def test_a_table_dropped_under_the_exporter_ends_it(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, SMALL)
+def test_a_table_dropped_under_the_exporter_ends_it(tmp_path: Path, store: Store) -> None:
+    plan = planned(tmp_path, store, SMALL)
     write_journal(plan, commands_for(plan, 100))
-    destination = SqliteDestination(database(plan))
-    exporter = Exporter(plan, destination, NAME)
-    connection = sqlite3.connect(database(plan))
-    connection.execute("DROP TABLE trade_rows")
-    connection.close()
-    with pytest.raises(HistoryError, match="no such table"):
+    opened = destination(plan, store)
+    exporter = Exporter(plan, opened, NAME)
+    store.ask(plan, f"DROP TABLE trade_rows{'' if store.kept is SQLITE else ' CASCADE'}")
+    with pytest.raises(HistoryError, match=r"no such table|does not exist"):
         exporter.step()
-    destination.close()
+    opened.close()
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
@@ -218,17 +197,19 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         SqliteDestination(path)
 
 
-def test_a_history_that_knows_more_than_the_journal_is_refused(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, SMALL)
+def test_a_history_that_knows_more_than_the_journal_is_refused(
+    tmp_path: Path, store: Store
+) -> None:
+    plan = planned(tmp_path, store, SMALL)
     commands = commands_for(plan, 3_000)
     write_journal(plan, commands)
-    export(plan, database(plan))
+    export(plan, store)
     lose_from(plan, commands, 2_900)
     with pytest.raises(JournalError, match="ends with command 2900, but command 3000 was followed"):
-        export(plan, database(plan))
+        export(plan, store)
     write_journal(plan, commands_for(plan, 200, 7), end=recovered(plan)[0].end)
     with pytest.raises(HistoryError, match="it goes on from before what the history knows"):
-        export(plan, database(plan))
+        export(plan, store)
 
 
 def lose_from(plan: Plan, commands: Records, end: int) -> None:
@@ -238,11 +219,11 @@ def lose_from(plan: Plan, commands: Records, end: int) -> None:
     write_journal(plan, commands[:end])
 
 
-def test_once_a_loss_is_accepted_no_id_is_given_again(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, SMALL + "[history]\nsqlite = true\n")
+def test_once_a_loss_is_accepted_no_id_is_given_again(tmp_path: Path, store: Store) -> None:
+    plan = planned(tmp_path, store, SMALL)
     commands = commands_for(plan, 3_000)
     write_journal(plan, commands)
-    export(plan, database(plan), events=True)
+    export(plan, store, events=True)
     before = recovered(plan)[0].shard.book.counters()
     lose_from(plan, commands, 2_900)
     log_trades(plan)
@@ -260,21 +241,22 @@ def test_once_a_loss_is_accepted_no_id_is_given_again(tmp_path: Path) -> None:
     assert counters.trade_sequence == before.trade_sequence
     assert logged(plan) == list(range(1, before.trade_sequence + 1))
     write_journal(plan, commands_for(plan, 500, 7), end=after.end)
-    export(plan, database(plan), events=True)
-    assert asked(plan, "SELECT position FROM shards") == [(3_400,)]
+    export(plan, store, events=True)
+    assert store.ask(plan, "SELECT position FROM shards") == [(3_400,)]
     last = before.order_sequence
-    [(known,)] = asked(plan, f"SELECT count(*) FROM order_rows WHERE order_id <= {last}")
+    [(known,)] = store.ask(plan, f"SELECT count(*) FROM order_rows WHERE order_id <= {last}")
     assert known == last
-    [(new,)] = asked(plan, f"SELECT min(order_id) FROM order_rows WHERE order_id > {last}")
+    [(new,)] = store.ask(plan, f"SELECT min(order_id) FROM order_rows WHERE order_id > {last}")
     assert new == last + SKIPPED_ORDERS + 1
-    [(note,)] = asked(plan, "SELECT note FROM notes")
+    [(note,)] = store.ask(plan, "SELECT note FROM notes")
     assert "commands 2901 to 3000 were lost by the journal" in str(note)
 
 
 def test_where_the_journal_has_no_beginning_snapshot_and_log_give_what_they_have(
     tmp_path: Path,
+    store: Store,
 ) -> None:
-    plan = plan_of(tmp_path, SMALL, engine="ended_orders = 50\n")
+    plan = planned(tmp_path, store, SMALL, engine="ended_orders = 50\n")
     end = None
     for part in range(6):
         write_journal(plan, commands_for(plan, 1_000, part), end=end)
@@ -284,34 +266,34 @@ def test_where_the_journal_has_no_beginning_snapshot_and_log_give_what_they_have
     begins = earliest_position(plan.journal_dir(0), 0)
     assert begins > 1_000
     whole = recovered(plan, last)[0].shard.book.counters()
-    export(plan, database(plan))
-    lines = verified(plan)
-    [(orders, lost, lost_trades)] = asked(
+    export(plan, store)
+    lines = verified(plan, store)
+    [(orders, lost, lost_trades)] = store.ask(
         plan, "SELECT orders, lost_orders, lost_trades FROM shards"
     )
     assert orders == whole.order_sequence
-    assert asked(plan, "SELECT count(*) FROM order_rows") == [(orders - lost,)]
+    assert store.ask(plan, "SELECT count(*) FROM order_rows") == [(orders - lost,)]
     assert (lost > 500, lost_trades) == (True, 0)
-    assert asked(plan, "SELECT count(*) FROM trade_rows") == [(whole.trade_sequence,)]
+    assert store.ask(plan, "SELECT count(*) FROM trade_rows") == [(whole.trade_sequence,)]
     assert any(f"{lost} lost before" in line for line in lines)
-    [(note,)] = asked(plan, "SELECT note FROM notes")
+    [(note,)] = store.ask(plan, "SELECT note FROM notes")
     assert f"no journal has commands 1 to {begins} any more: {lost} of their orders" in str(note)
     # What is open has paid what its trades say, also those from before.
     paid: dict[int, int] = defaultdict(int)
-    for buy, sell, price, quantity in asked(
+    for buy, sell, price, quantity in store.ask(
         plan, "SELECT buy_order_id, sell_order_id, price, quantity FROM trade_rows"
     ):
         for order_id in (buy, sell):
             paid[order_id] += price * quantity  # type: ignore[index, operator]
-    for order_id, value in asked(plan, "SELECT order_id, value_low FROM order_rows"):
+    for order_id, value in store.ask(plan, "SELECT order_id, value_low FROM order_rows"):
         assert value == paid[order_id], order_id  # type: ignore[index]
 
 
-def test_an_exporter_that_was_let_go_of_says_so_and_goes_on(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, SMALL, engine="ended_orders = 50\n")
+def test_an_exporter_that_was_let_go_of_says_so_and_goes_on(tmp_path: Path, store: Store) -> None:
+    plan = planned(tmp_path, store, SMALL, engine="ended_orders = 50\n")
     write_journal(plan, commands_for(plan, 1_000))
     log_trades(plan)
-    export(plan, database(plan))
+    export(plan, store)
     release(plan.journal_dir(0), NAME)
     end = recovered(plan, log_trades(plan))[0].end
     for part in range(1, 6):
@@ -321,19 +303,21 @@ def test_an_exporter_that_was_let_go_of_says_so_and_goes_on(tmp_path: Path) -> N
         end = recovered(plan, last)[0].end
     begins = earliest_position(plan.journal_dir(0), 0)
     assert begins > 1_000
-    export(plan, database(plan))
-    verified(plan)
-    assert asked(plan, "SELECT count(*) FROM order_rows WHERE status = -1") != [(0,)]
-    [(note,)] = asked(plan, "SELECT note FROM notes")
+    export(plan, store)
+    verified(plan, store)
+    assert store.ask(plan, "SELECT count(*) FROM order_rows WHERE status = -1") != [(0,)]
+    [(note,)] = store.ask(plan, "SELECT note FROM notes")
     assert f"no journal has commands 1001 to {begins} any more" in str(note)
 
 
-def test_an_exporter_too_far_behind_is_let_go_of_while_it_runs(tmp_path: Path) -> None:
+def test_an_exporter_too_far_behind_is_let_go_of_while_it_runs(
+    tmp_path: Path, store: Store
+) -> None:
     bound = "[history]\nmax_journal_bytes = 40000\n"
-    plan = plan_of(tmp_path, SMALL + bound, engine="ended_orders = 50\n")
+    plan = planned(tmp_path, store, SMALL + bound, engine="ended_orders = 50\n")
     end = write_part(plan, 0, None)
-    destination = SqliteDestination(database(plan))
-    exporter = Exporter(plan, destination, NAME)
+    opened = destination(plan, store)
+    exporter = Exporter(plan, opened, NAME)
     assert exporter.step()
     exporter.settle(wait=True)
     assert held_positions(plan.journal_dir(0)) == {NAME: 1_000}
@@ -346,9 +330,9 @@ def test_an_exporter_too_far_behind_is_let_go_of_while_it_runs(tmp_path: Path) -
     while exporter.step():
         pass
     exporter.close()
-    destination.close()
-    verified(plan)
-    [(note,)] = asked(plan, "SELECT note FROM notes")
+    opened.close()
+    verified(plan, store)
+    [(note,)] = store.ask(plan, "SELECT note FROM notes")
     assert f"no journal has commands 1001 to {begins} any more" in str(note)
 
 
@@ -360,10 +344,10 @@ def write_part(plan: Plan, part: int, end: End | None) -> End:
     return recovered(plan, last)[0].end
 
 
-def test_what_an_exporter_needs_is_kept(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, SMALL)
-    destination = SqliteDestination(database(plan))
-    exporter = Exporter(plan, destination, NAME)
+def test_what_an_exporter_needs_is_kept(tmp_path: Path, store: Store) -> None:
+    plan = planned(tmp_path, store, SMALL)
+    opened = destination(plan, store)
+    exporter = Exporter(plan, opened, NAME)
     end = None
     for part in range(5):
         write_journal(plan, commands_for(plan, 1_000, part), end=end)
@@ -374,68 +358,69 @@ def test_what_an_exporter_needs_is_kept(tmp_path: Path) -> None:
     while exporter.step():
         pass
     exporter.close()
-    destination.close()
+    opened.close()
     assert held_positions(plan.journal_dir(0)) == {NAME: 5_000}
-    assert asked(plan, "SELECT lost_orders, position FROM shards") == [(0, 5_000)]
+    assert store.ask(plan, "SELECT lost_orders, position FROM shards") == [(0, 5_000)]
 
 
 def test_a_full_disk_is_waited_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    plan = plan_of(tmp_path, SMALL)
+    store = SqliteStore()
+    plan = planned(tmp_path, store, SMALL)
     write_journal(plan, commands_for(plan, 6_000))
     log_trades(plan)
-    destination = SqliteDestination(database(plan))
-    exporter = Exporter(plan, destination, NAME)
-    (pages,) = destination._connection.execute("PRAGMA page_count").fetchone()
-    destination._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+    opened = SqliteDestination(plan.history_path)
+    exporter = Exporter(plan, opened, NAME)
+    (pages,) = opened._connection.execute("PRAGMA page_count").fetchone()
+    opened._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
     for _ in range(3):
         assert exporter.step() == 0
         assert "database or disk is full" in (exporter.away or "")
     assert exporter.shards[0].lag().commands == 0 or exporter.shards[0].cursor is not None
-    destination._connection.execute("PRAGMA max_page_count = 1000000")
+    opened._connection.execute("PRAGMA max_page_count = 1000000")
     while exporter.step():
         pass
     assert exporter.away is None
     exporter.close()
-    destination.close()
-    verified(plan)
+    opened.close()
+    verified(plan, store)
     said = [record.message for record in caplog.records]
     assert [line.split(":")[1].split(",")[0].strip() for line in said] == ["is held up", "goes on"]
 
 
-def test_killed_at_any_moment_it_misses_and_doubles_nothing(tmp_path: Path) -> None:
+def test_killed_at_any_moment_it_misses_and_doubles_nothing(tmp_path: Path, store: Store) -> None:
     seed = random.randrange(1 << 30)
     print(f"SHARDBOOK_EXPORTER_SEED={seed} (kills: SHARDBOOK_EXPORTER_KILLS)")
     chance = random.Random(int(os.environ.get("SHARDBOOK_EXPORTER_SEED", seed)))
-    plan = plan_of(tmp_path, SMALL)
+    plan = planned(tmp_path, store, SMALL)
     write_journal(plan, commands_for(plan, 40_000))
     log_trades(plan)
     config = tmp_path / "test.toml"
-    config.write_text(config_text(1, 2, SMALL))
+    config.write_text(config_text(1, 2, SMALL + store.section))
     command = [sys.executable, "-m", "tests.exporting", str(config), str(plan.data_dir)]
-    command.append(str(database(plan)))
+    command.append(store.kept.name)
     kills = 0
     while kills < KILLS:
-        before = position_of(plan)
+        before = position_of(plan, store)
         aim = before + chance.choice([1, 64, 500, 4_000])
         with subprocess.Popen(command) as process:
-            until(partial(reached, plan, min(aim, 40_000), process))
+            until(partial(reached, plan, store, min(aim, 40_000), process))
             process.send_signal(signal.SIGKILL)
         kills += 1
-        if position_of(plan) >= 40_000:
-            for suffix in ("", "-wal", "-shm"):
-                Path(f"{database(plan)}{suffix}").unlink(missing_ok=True)
-    export(plan, database(plan))
-    verified(plan)
+        if position_of(plan, store) >= 40_000:
+            store.remove(plan)
+    export(plan, store)
+    verified(plan, store)
 
 
-def reached(plan: Plan, aim: int, process: "subprocess.Popen[bytes]") -> bool:
+def reached(plan: Plan, store: Store, aim: int, process: "subprocess.Popen[bytes]") -> bool:
     assert process.poll() is None
-    return position_of(plan) >= aim
+    return position_of(plan, store) >= aim
 
 
-def position_of(plan: Plan) -> int:
+def position_of(plan: Plan, store: Store) -> int:
     try:
-        found = SqliteHistory(database(plan)).cursors()
+        with closing(reader(plan, store)) as history:
+            found = history.cursors()
     except (AwayError, HistoryError):
         return 0
     return found[0].position if found else 0

@@ -8,14 +8,15 @@ import pytest
 
 from engine.history.destination import AwayError
 from engine.history.history import Page, everything, value_of
+from engine.history.sql_reader import _conditions
 from engine.history.sqlite import SqliteDestination
-from engine.history.sqlite_reader import SqliteHistory, _conditions
+from engine.history.sqlite_reader import SqliteHistory
 from engine.plan import Plan
 from ipc.vocabulary import ExecType, OrdStatus
 from tests.exporting import export
-from tests.kept import TIME_NS, commands_for, plan_of, recovered, write_journal
+from tests.histories import SqliteStore, Store, planned, reader
+from tests.kept import TIME_NS, commands_for, recovered, write_journal
 from tests.test_follower import following
-from tests.test_history import database
 from tests.test_snapshot import SMALL
 
 KILLS = int(os.environ.get("SHARDBOOK_EXPORTER_KILLS", "4"))
@@ -44,12 +45,12 @@ def as_signed(account: int) -> int:
     return int(np.uint64(account).view(np.int64))
 
 
-def test_pages_of_orders_go_on_where_the_one_before_ended(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, SMALL)
+def test_pages_of_orders_go_on_where_the_one_before_ended(tmp_path: Path, store: Store) -> None:
+    plan = planned(tmp_path, store, SMALL)
     write_journal(plan, commands_for(plan, 4_000))
-    export(plan, database(plan))
+    export(plan, store)
     orders = plain_orders(plan)
-    reader = SqliteHistory(database(plan))
+    history = reader(plan, store)
     account = orders[1]["account"]
     middle = TIME_NS + 20
     for wanted, keeps in (
@@ -64,26 +65,26 @@ def test_pages_of_orders_go_on_where_the_one_before_ended(tmp_path: Path) -> Non
     ):
         below = everything([0])
         found: list[int] = []
-        while len(rows := reader.orders(wanted._replace(below=below))):
+        while len(rows := history.orders(wanted._replace(below=below))):
             assert len(rows) <= wanted.limit
             found += rows["order_id"].tolist()
             below = {0: found[-1]}
         assert found == [i for i in sorted(orders, reverse=True) if keeps(orders[i])]
     for order_id in (1, 77, max(orders)):
-        [row] = reader.order(order_id)
+        [row] = history.order(order_id)
         order = orders[order_id]
         assert value_of(row) == order["paid"]
         assert (row["status"], row["filled"]) == (order["status"], order["filled"])
         assert row["account"] == as_signed(order["account"])
-    assert not len(reader.order(max(orders) + 1))
-    reader.close()
+    assert not len(history.order(max(orders) + 1))
+    history.close()
 
 
-def test_pages_of_trades_are_those_of_the_log(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, SMALL)
+def test_pages_of_trades_are_those_of_the_log(tmp_path: Path, store: Store) -> None:
+    plan = planned(tmp_path, store, SMALL)
     write_journal(plan, commands_for(plan, 4_000))
     _, trades = recovered(plan)
-    export(plan, database(plan))
+    export(plan, store)
     orders = plain_orders(plan)
     account = orders[1]["account"]
     sides = {
@@ -92,7 +93,7 @@ def test_pages_of_trades_are_those_of_the_log(tmp_path: Path) -> None:
         }
         for t in trades
     }
-    reader = SqliteHistory(database(plan))
+    history = reader(plan, store)
     middle = TIME_NS + 20
     for wanted, keeps in (
         (Page({}, 97), lambda t: True),
@@ -110,23 +111,24 @@ def test_pages_of_trades_are_those_of_the_log(tmp_path: Path) -> None:
     ):
         below = everything([0])
         found: list[int] = []
-        while len(rows := reader.trades(wanted._replace(below=below))):
+        while len(rows := history.trades(wanted._replace(below=below))):
             assert len(rows) <= wanted.limit
             found += rows["trade_id"].tolist()
             below = {0: found[-1]}
         assert found == [int(t["trade_id"]) for t in trades[::-1] if keeps(t)]
-    assert reader.users([1, as_signed(account)]) == {}
-    reader.close()
+    assert history.users([1, as_signed(account)]) == {}
+    history.close()
 
 
 def test_a_question_that_takes_too_long_ends(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, SMALL)
+    store = SqliteStore()
+    plan = planned(tmp_path, store, SMALL)
     write_journal(plan, commands_for(plan, 6_000))
-    export(plan, database(plan))
-    reader = SqliteHistory(database(plan), timeout_s=-1)
+    export(plan, store)
+    history = SqliteHistory(plan.history_path, timeout_s=-1)
     with pytest.raises(AwayError, match="the answer takes longer than"):
-        reader.orders(Page(everything([0]), 10, statuses=[99]))
-    reader.close()
+        history.orders(Page(everything([0]), 10, statuses=[99]))
+    history.close()
     with pytest.raises(AwayError, match="is not there"):
         SqliteHistory(tmp_path / "none.sqlite").order(1)
 

@@ -1,47 +1,48 @@
 """Orders over REST that memory has forgotten: they go on in the history, without a seam."""
 
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
-from engine.history.sqlite_reader import SqliteHistory
 from engine.plan import Plan
 from frontend.client import Client
+from tests.histories import PostgresStore, SqliteStore, Store
 from tests.http import API, Http
 from tests.product import make_config, running, until
-from tests.test_history_product import trade
+from tests.test_history_product import positions, role_of, trade
 
-SECTIONS = '[history]\nsqlite = true\n[http]\naddress = "127.0.0.1:0"\n'
+HTTP = '[http]\naddress = "127.0.0.1:0"\n'
 TRADES = 45
 """Of each symbol, with twice as many orders: far more than memory keeps."""
 
 
 @pytest.fixture(scope="module")
-def plan() -> Iterator[Plan]:
+def plan(shared_store: Store) -> Iterator[Plan]:
+    sections = shared_store.section + HTTP
     with running(
-        make_config(2, 2, SECTIONS, engine="ended_orders = 4\nring_trades = 16\n")
+        make_config(2, 2, sections, engine="ended_orders = 4\nring_trades = 16\n")
     ) as found:
         with Client(found.addresses()[0], "alice") as client:
             trade(client, TRADES)
             client.submit("AA", "buy", 7, "0.50")
-        until(lambda: known(found) == {90, 91})
+        until(lambda: known(found, shared_store) == {90, 91})
         yield found
 
 
-def known(plan: Plan) -> set[int]:
+def known(plan: Plan, store: Store) -> set[int]:
     """Return the last order of each shard that the history has."""
-    with closing(SqliteHistory(plan.history_path)) as history:
-        return {cursor.orders for cursor in history.cursors().values()}
+    return {orders for orders, _ in positions(plan, store).values()}
 
 
-def test_an_order_that_memory_has_forgotten_is_in_the_history(plan: Plan) -> None:
+def test_an_order_that_memory_has_forgotten_is_in_the_history(
+    plan: Plan, shared_store: Store
+) -> None:
     with Http(plan) as http:
         newest = http.get(f"{API}/orders?user_id=alice&symbol=AA&limit=1")["orders"][0]
         found = http.get(f"{API}/orders/{newest['order_id']}?user_id=alice")
         assert (found["source"], found["order"]) == ("memory", newest)
         old = http.get(f"{API}/orders/1?user_id=alice")
-        assert old["source"] == "sqlite"
+        assert old["source"] == shared_store.kept.name
         order = old["order"]
         assert (order["order_id"], order["status"], order["price"]) == (1, "FILLED", 1)
         assert (order["user_id"], order["side"], order["symbol"]) == ("alice", "SELL", "AA")
@@ -50,11 +51,11 @@ def test_an_order_that_memory_has_forgotten_is_in_the_history(plan: Plan) -> Non
             assert http.call("GET", f"{API}/orders/{path}").code == "ORDER_NOT_FOUND"
 
 
-def test_a_user_sees_each_order_once_the_newest_first(plan: Plan) -> None:
+def test_a_user_sees_each_order_once_the_newest_first(plan: Plan, shared_store: Store) -> None:
     with Http(plan) as http:
         answer = http.get(f"{API}/orders?user_id=alice&symbol=AA")
         ids = [order["order_id"] for order in answer["orders"]]
-        assert (ids, answer["source"]) == (list(range(91, 0, -1)), "memory, sqlite")
+        assert (ids, answer["source"]) == (list(range(91, 0, -1)), both_of(shared_store))
         both = http.get(f"{API}/orders?user_id=alice&limit=500")["orders"]
         assert len({order["order_id"] for order in both}) == len(both) == 181
         times = [order["timestamp"] for order in both]
@@ -72,7 +73,32 @@ def test_a_user_sees_each_order_once_the_newest_first(plan: Plan) -> None:
         assert http.get(f"{API}/orders?user_id=bob")["orders"] == []
 
 
-def test_trades_go_on_in_the_history_page_by_page(plan: Plan) -> None:
+def test_orders_go_on_in_the_history_page_by_page(plan: Plan, shared_store: Store) -> None:
+    with Http(plan) as http:
+        for asked, count in (
+            ("user_id=alice", 181),
+            ("user_id=alice&symbol=AA", 91),
+            ("user_id=alice&symbol=AA&status=filled", 90),
+            ("user_id=alice&side=buy&symbol=AA", 46),
+        ):
+            path = f"{API}/orders?{asked}&limit=7"
+            answer = http.get(path)
+            found = answer["orders"]
+            while answer["next"] is not None:
+                assert len(found) <= count
+                answer = http.get(f"{path}&cursor={answer['next']}")
+                found += answer["orders"]
+            assert answer["source"] == both_of(shared_store)
+            assert len({order["order_id"] for order in found}) == len(found) == count
+            whole = http.get(f"{API}/orders?{asked}&limit=500")
+            assert (whole["orders"], whole["next"]) == (found, None)
+        for wrong in ("x", "1.2.3", "-1", "1."):
+            refused = http.call("GET", f"{API}/orders?user_id=alice&cursor={wrong}")
+            assert refused.code == "INVALID_REQUEST", refused
+            assert "must be the next of an answer" in refused.raw.decode()
+
+
+def test_trades_go_on_in_the_history_page_by_page(plan: Plan, shared_store: Store) -> None:
     with Http(plan) as http:
         for symbol, first in (("symbol=AA&", 45), ("", 90)):
             found, path = [], f"{API}/trades?{symbol}limit=7"
@@ -82,7 +108,7 @@ def test_trades_go_on_in_the_history_page_by_page(plan: Plan) -> None:
             while answer["next"] is not None and len(found) <= first:
                 answer = http.get(f"{path}&cursor={answer['next']}")
                 found += answer["trades"]
-            assert answer["source"] == "memory, sqlite"
+            assert answer["source"] == both_of(shared_store)
             assert len({trade["trade_id"] for trade in found}) == len(found) == first
             times = [trade["timestamp"] for trade in found]
             assert times == sorted(times, reverse=True)
@@ -91,21 +117,46 @@ def test_trades_go_on_in_the_history_page_by_page(plan: Plan) -> None:
         assert older["trades"] == [trade for trade in found if trade["timestamp"] < middle]
 
 
-def test_how_far_the_history_is_behind_is_told(plan: Plan) -> None:
+def test_a_user_has_all_trades_that_there_were(plan: Plan, shared_store: Store) -> None:
+    with Http(plan) as http:
+        for asked, count in (("user_id=alice", 90), ("user_id=alice&symbol=BB", 45)):
+            path = f"{API}/trades?{asked}&limit=7"
+            answer = http.get(path)
+            found = answer["trades"]
+            while answer["next"] is not None:
+                assert len(found) <= count
+                answer = http.get(f"{path}&cursor={answer['next']}")
+                found += answer["trades"]
+            assert answer["source"] == both_of(shared_store)
+            assert len({trade["trade_id"] for trade in found}) == len(found) == count
+            times = [trade["timestamp"] for trade in found]
+            assert times == sorted(times, reverse=True)
+            assert {(trade["side"], trade["liquidity"]) for trade in found} == {("buy", "taker")}
+        assert http.get(f"{API}/trades?user_id=bob")["trades"] == []
+
+
+def test_how_far_the_history_is_behind_is_told(plan: Plan, shared_store: Store) -> None:
+    role = role_of(shared_store)
     with Http(plan) as http:
         caught_up = {"state": "ready", "lag_commands": 0, "lag_ms": 0, "lag_bytes": 0}
-        until(lambda: http.get("/health")["history"] == caught_up)
-        assert b"shardbook_history_lag_commands" in http.call("GET", "/metrics").raw
+        until(lambda: http.get("/health")[role] == caught_up)
+        assert f"shardbook_{role}_lag_commands".encode() in http.call("GET", "/metrics").raw
+
+
+def both_of(store: Store) -> str:
+    """Return what is said of an answer of memory and history."""
+    return f"memory, {store.kept.name}"
 
 
 def test_where_the_history_is_away_the_others_answer_and_say_so() -> None:
+    store = SqliteStore()
     small = "ended_orders = 4\nring_trades = 16\n"
-    with running(make_config(1, 1, SECTIONS, engine=small)) as plan, Http(plan) as http:
+    with running(make_config(1, 1, store.section + HTTP, engine=small)) as plan, Http(plan) as http:
         with Client(plan.addresses()[0], "alice") as client:
             for _ in range(TRADES):
                 client.submit("AA", "sell", 1, "1.00")
                 client.submit("AA", "buy", 1, "1.00")
-        until(lambda: known(plan) == {90})
+        until(lambda: known(plan, store) == {90})
         aside = plan.history_path.with_suffix(".aside")
         plan.history_path.rename(aside)
         assert http.call("GET", f"{API}/orders/1?user_id=alice").code == "BUSY"
@@ -117,3 +168,29 @@ def test_where_the_history_is_away_the_others_answer_and_say_so() -> None:
         aside.rename(plan.history_path)
         assert http.get(f"{API}/orders/1?user_id=alice")["source"] == "sqlite"
         assert http.get(f"{API}/orders?user_id=alice")["count"] == 90
+
+
+@pytest.mark.servers
+def test_where_a_database_is_away_the_next_history_answers(postgres_store: PostgresStore) -> None:
+    sections = f"{SqliteStore.section}timeout_ms = 2000\n{postgres_store.section}{HTTP}"
+    small = "ended_orders = 4\nring_trades = 16\n"
+    with running(make_config(1, 1, sections, engine=small)) as plan, Http(plan) as http:
+        with Client(plan.addresses()[0], "alice") as client:
+            for _ in range(TRADES):
+                client.submit("AA", "sell", 1, "1.00")
+                client.submit("AA", "buy", 1, "1.00")
+        for store in (SqliteStore(), postgres_store):
+            until(lambda store=store: known(plan, store) == {90})  # type: ignore[misc]
+        path = f"{API}/orders/1?user_id=alice"
+        aside = plan.history_path.with_suffix(".aside")
+        plan.history_path.rename(aside)
+        assert http.get(path)["source"] == "postgres"
+        trades = http.get(f"{API}/trades")
+        assert (trades["source"], trades["count"]) == ("memory, postgres", TRADES)
+        with postgres_store.silent():
+            trades = http.get(f"{API}/trades")
+            assert (trades["source"], trades["count"]) == ("memory, log", TRADES)
+        until(lambda: http.call("GET", path).status == 200)
+        assert http.get(path)["source"] == "postgres"
+        aside.rename(plan.history_path)
+        until(lambda: http.get(path)["source"] == "sqlite")

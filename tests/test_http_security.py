@@ -13,10 +13,11 @@ from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trustme
 
-from engine.config import ConfigError, load_config, parse_config
+from engine.config import ConfigError, DatabaseSection, load_config, parse_config
 from engine.environment import with_environment
 from engine.plan import Plan
 from engine.supervisor import ServeError
@@ -259,8 +260,20 @@ def test_the_environment_sets_what_it_names() -> None:
             "MAX_TRADE_LIMIT": "500",
             "DEFAULT_SYMBOL": "",
             "HOME": "/",
+            "DATABASE_ENABLED": "true",
+            "DATABASE_HOST": "db.example",
+            "DATABASE_PORT": "6432",
+            "DATABASE_NAME": "market",
+            "DATABASE_USER": "writer",
+            "DATABASE_PASSWORD": "sesame",
+            "DATABASE_SSL_MODE": "verify-full",
+            "DATABASE_MAX_CONNECTIONS": "5",
         },
     )
+    assert config.database == DatabaseSection(
+        True, "db.example", 6432, "market", "writer", "verify-full", 5
+    )
+    assert b"sesame" not in msgspec.json.encode(config)
     assert config.http.address == "127.0.0.1:9999"
     assert config.engine.ring_trades == 16_384
     assert Plan(config).log_dir == Path("/data/log")
@@ -277,6 +290,11 @@ def test_the_environment_sets_what_it_names() -> None:
         ("TRADE_LOG_PATH", "/x/trades.log", "must be a directory, or the path of a trades.ndjson"),
         ("LOG_LEVEL", "loud", "must be DEBUG, INFO, WARNING or ERROR"),
         ("DEFAULT_SYMBOL", "NOPE", "must be the symbol of an instrument"),
+        ("DATABASE_ENABLED", "on?", "must be true or false"),
+        ("DATABASE_PORT", "0", "must be a whole number of 1 to 65535"),
+        ("DATABASE_NAME", "a b", "database.name = 'a b': must be 1 to 255 printable"),
+        ("DATABASE_SSL_MODE", "yes", "must be one of disable, allow, prefer"),
+        ("DATABASE_MAX_CONNECTIONS", "1", "must be a whole number of 2 to 1000"),
         ("MAX_TRADE_LIMIT", "50", "http.default_trade_limit = 100: must be at most"),
     ],
 )

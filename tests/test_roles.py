@@ -12,7 +12,7 @@ import pytest
 
 from engine.config import ConfigError
 from engine.plan import Plan
-from engine.roles import ENGINE_ROLES, HISTORY, MATCHER, PERSISTER, RoleTable
+from engine.roles import DATABASE, ENGINE_ROLES, HISTORY, MATCHER, PERSISTER, RoleTable
 from engine.supervisor import ServeError
 from frontend.launch import running_engine
 from frontend.reading import ProcessView, Reader
@@ -131,10 +131,11 @@ def test_a_table_that_cannot_be() -> None:
 
 
 def test_the_orders_of_the_product() -> None:
-    assert ROLES.started() == [MATCHER, QUERY, PERSISTER, HISTORY, FRONTEND, HTTP]
-    assert ROLES.stopped() == [HTTP, FRONTEND, MATCHER, HISTORY, QUERY, PERSISTER]
+    assert ROLES.started() == [MATCHER, QUERY, PERSISTER, HISTORY, DATABASE, FRONTEND, HTTP]
+    assert ROLES.stopped() == [HTTP, FRONTEND, MATCHER, HISTORY, DATABASE, QUERY, PERSISTER]
     names = [row.name for row in ROLES.rows]
-    assert names == ["supervisor", "frontend", "persister", "matcher", "history", "query", "http"]
+    engine = ["persister", "matcher", "history", "database"]
+    assert names == ["supervisor", "frontend", *engine, "query", "http"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 8])

@@ -6,7 +6,7 @@ and by one exporter at a time, which holds its lock.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from engine.books.contract import Records
 from engine.history.rows import Rows
@@ -105,3 +105,28 @@ class Destination(Protocol):
     def close(self) -> None:
         """Let go of it and of its lock."""
         ...
+
+
+InstrumentRow = tuple[int, str, int, int, int, int]
+
+
+def new_instruments(
+    where: str, instruments: Sequence[Instrument], there: Sequence[tuple[Any, ...]]
+) -> list[InstrumentRow]:
+    """Return the rows (``INSTRUMENT_COLUMNS``) of those instruments that are not there yet.
+
+    Raises ``HistoryError`` where one is there that differs.
+    """
+    known = {row[0]: tuple(row) for row in there}
+    new = []
+    for found in instruments:
+        row = (found.number, found.symbol, *found.tick, *found.lot)
+        if found.number not in known:
+            known[found.number] = row
+            new.append(row)
+        elif known[found.number] != row:
+            raise HistoryError(
+                f"{where}: instrument {found.number} is {row[1:]} now, the history knows it as "
+                f"{known[found.number][1:]}"
+            )
+    return new

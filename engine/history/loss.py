@@ -8,65 +8,104 @@ the history go on from where the journal begins anew.
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from engine.books.contract import Records
 from engine.books.secret import identity
 from engine.history.destination import AwayError, Cursor, HistoryError
+from engine.history.kept import DEFAULT_TIMEOUT_S, HISTORIES, SQLITE, Kept, kept_by
 from engine.history.past import TRADES_AT_ONCE, first_cursor, rows_of_table
 from engine.history.rows import TRADE_ROW, as_trades
-from engine.history.sqlite import SqliteDestination
-from engine.history.sqlite_reader import SqliteHistory
 from engine.journal.format import JournalError
-from engine.journal.reader import JournalReader, segments_of
-from engine.journal.snapshot import Snapshot, sequence_of_snapshot, snapshots_of
+from engine.journal.reader import JournalReader, read_header, segments_of
+from engine.journal.snapshot import (
+    Snapshot,
+    read_snapshot,
+    sequence_of_snapshot,
+    snapshots_of,
+)
 from engine.plan import Plan
+from engine.shard.holds import held_positions
 from ipc.records import make_id
 
 
-def known_to_history(plan: Plan) -> dict[int, Cursor]:
-    """Return how far the history of a data directory goes, by shard; nothing where there is none.
+class Known(NamedTuple):
+    """How far one history goes with one shard."""
+
+    kept: Kept
+    cursor: Cursor
+
+
+def known_to_histories(plan: Plan) -> dict[int, list[Known]]:
+    """Return how far the histories of a data directory go, by shard.
 
     Raises ``HistoryError``.
     """
-    if not plan.history_path.exists():
-        return {}
-    with closing(SqliteHistory(plan.history_path)) as history:
-        return history.cursors()
+    found: dict[int, list[Known]] = {}
+    for kept in HISTORIES:
+        if kept.there(plan):
+            for shard, cursor in _cursors(plan, kept).items():
+                found.setdefault(shard, []).append(Known(kept, cursor))
+    return found
+
+
+def _cursors(plan: Plan, kept: Kept) -> dict[int, Cursor]:
+    """Return how far a history goes with the shards of this data directory."""
+    with closing(kept.reader(plan, DEFAULT_TIMEOUT_S)) as history:
+        found = history.cursors() if history.begun() else {}
+    return {shard: cursor for shard, cursor in found.items() if _is_of(plan, cursor)}
+
+
+def _is_of(plan: Plan, cursor: Cursor) -> bool:
+    """Return whether a cursor may be of this data directory; exporters refuse others."""
+    directory = plan.journal_dir(cursor.shard)
+    try:
+        secrets = [read_header(segment.path).secret for segment in segments_of(directory)[:1]]
+        if not secrets:
+            secrets = [read_snapshot(path).secret for path in snapshots_of(directory)[:1]]
+    except (JournalError, OSError):
+        return True  # whoever reads it next says so
+    return not secrets or cursor.identity == identity(secrets[0])
 
 
 def history_start(plan: Plan) -> str:
-    """Return why a product must not start because of its history; nothing where it may."""
-    try:
-        lost = what_only_history_knows(plan)
-    except AwayError as error:
-        return str(error)
-    except (HistoryError, JournalError, OSError):
-        return ""  # the exporter or the matcher says so, and what follows
-    return f"{lost[0]}; `shardbook recover --accept-loss` goes on without it" if lost else ""
+    """Return why a product must not start because of its histories; nothing where it may.
 
-
-def what_only_history_knows(plan: Plan) -> list[str]:
-    """Return a line for each shard whose journal ends before what the history has of it.
-
-    Raises ``HistoryError``, ``JournalError`` and ``OSError``.
+    A server that is away is no reason: what is known of it here, up to where it holds the journal,
+    is what counts then.
     """
-    lines = []
-    for shard, cursor in known_to_history(plan).items():
-        if shard not in plan.shards:
-            continue
-        end = end_of_journal(plan.journal_dir(shard))
-        if end < cursor.position:
-            lines.append(ahead_text(cursor, end))
-    return lines
+    for kept in kept_by(plan):
+        try:
+            if not kept.there(plan):
+                continue
+            try:
+                known = {shard: c.position for shard, c in _cursors(plan, kept).items()}
+            except AwayError as error:
+                if kept is SQLITE:
+                    return str(error)
+                known = {
+                    shard: held_positions(plan.journal_dir(shard)).get(kept.hold, 0)
+                    for shard in plan.shards
+                }
+            for shard in sorted(known.keys() & set(plan.shards)):
+                end = end_of_journal(plan.journal_dir(shard))
+                if end < known[shard]:
+                    return (
+                        f"{ahead_text(shard, known[shard], end)}; `shardbook recover "
+                        "--accept-loss` goes on without it"
+                    )
+        except (HistoryError, JournalError, OSError):
+            continue  # the exporter or the matcher says so, and what follows
+    return ""
 
 
-def ahead_text(cursor: Cursor, end: int) -> str:
+def ahead_text(shard: int, position: int, end: int) -> str:
     """Say that a history is ahead of a journal that ends with command ``end``."""
     return (
-        f"shard {cursor.shard}: the journal ends with command {end}, but the history has command "
-        f"{cursor.position}: the end of the journal is lost"
+        f"shard {shard}: the journal ends with command {end}, but the history has command "
+        f"{position}: the end of the journal is lost"
     )
 
 
@@ -81,12 +120,12 @@ def end_of_journal(directory: Path) -> int:
     return reader.end.sequence
 
 
-def trades_behind(plan: Plan, shard: int, last: int) -> Iterator[Records]:
-    """Yield the trades (TRADE) that the history has behind a shard's trade ``last``, oldest first.
+def trades_behind(plan: Plan, kept: Kept, shard: int, last: int) -> Iterator[Records]:
+    """Yield the trades (TRADE) that a history has behind a shard's trade ``last``, oldest first.
 
     Raises ``HistoryError``.
     """
-    with closing(SqliteHistory(plan.history_path)) as history, history.reading() as ask:
+    with closing(kept.reader(plan, DEFAULT_TIMEOUT_S)) as history, history.reading() as ask:
         after, end = make_id(shard, last), make_id(shard + 1, 0)
         while rows := ask(
             "SELECT * FROM trade_rows WHERE trade_id > ? AND trade_id < ? ORDER BY trade_id "
@@ -98,7 +137,7 @@ def trades_behind(plan: Plan, shard: int, last: int) -> Iterator[Records]:
             after = rows[-1][0]
 
 
-def go_on_without(plan: Plan, snapshot: Snapshot, known: Cursor) -> None:
+def go_on_without(plan: Plan, snapshot: Snapshot, kept: Kept, known: Cursor) -> None:
     """Have a history that knows more go on with the snapshot that a shard begins anew with.
 
     What only it knows stays. Raises ``HistoryError``.
@@ -118,5 +157,5 @@ def go_on_without(plan: Plan, snapshot: Snapshot, known: Cursor) -> None:
         f"commands {counters.sequence + 1} to {known.position} were lost by the journal: what came "
         f"of them is here alone; orders go on after {counters.order_sequence}"
     )
-    with closing(SqliteDestination(plan.history_path)) as destination:
+    with closing(kept.destination(plan)) as destination:
         destination.begin(cursor, rows, note)

@@ -1,20 +1,24 @@
-"""The process that writes a product's history into SQLite."""
+"""The processes that write a product's histories, one a destination."""
 
+import logging
 import sys
 import time
 from typing import Protocol
 
-from engine.history.destination import HistoryError
+from engine.history.destination import AwayError, Destination, HistoryError
 from engine.history.exporter import Exporter
-from engine.history.sqlite import NAME, SqliteDestination
+from engine.history.kept import POSTGRES, SQLITE, Kept
 from engine.journal.format import JournalError
 from engine.plan import Plan
 from engine.printable import printable
 from engine.process import HALTED
+from engine.shard.holds import held_positions, hold
 from engine.trade_log.segments import TradeLogError
 from ipc.memory.status import StatusWriter
 
+logger = logging.getLogger("shardbook.history")
 _SHOW_S = 0.1
+_RETRY_S = 1.0
 
 
 class Wakeup(Protocol):
@@ -27,16 +31,27 @@ class Wakeup(Protocol):
 
 
 def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
-    """Be the exporter of a product until told to stop; ``index`` is 0, there is one.
+    """Be the exporter into SQLite until told to stop; ``index`` is 0, there is one.
 
     Told so, it first takes what the matchers have left.
     """
+    _run(plan, SQLITE, status, wakeup)
+
+
+def run_database(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
+    """Be the exporter into PostgreSQL until told to stop, in the same way."""
+    _run(plan, POSTGRES, status, wakeup)
+
+
+def _run(plan: Plan, kept: Kept, status: StatusWriter, wakeup: Wakeup) -> None:
     try:
-        destination = SqliteDestination(plan.history_path, events=plan.config.history.events)
+        status.ready()  # whether its destination answers or not
+        opened = _opened(plan, kept, status, wakeup)
+        if opened is None:
+            return
+        destination, exporter = opened
         try:
-            exporter = Exporter(plan, destination, NAME)
             shows = _Shows(exporter, status)
-            status.ready()
             try:
                 exporter.run(lambda: shows.look() or wakeup.stopping, wakeup.wait)
             finally:
@@ -46,6 +61,48 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
     except (HistoryError, JournalError, TradeLogError) as error:
         print(f"history: {printable(str(error))}", file=sys.stderr, flush=True)
         sys.exit(HALTED)
+
+
+def _opened(
+    plan: Plan, kept: Kept, status: StatusWriter, wakeup: Wakeup
+) -> tuple[Destination, Exporter] | None:
+    """Return an exporter and its destination, once that answers; None when told to stop before.
+
+    Meanwhile the journals are kept for it. Raises ``HistoryError``.
+    """
+    told = False
+    while not wakeup.stopping:
+        destination = None
+        try:
+            destination = kept.destination(plan)
+            exporter = Exporter(plan, destination, kept.hold)
+        except AwayError as error:
+            if destination is not None:
+                destination.close()
+            if not told:
+                logger.error("history: is held up, and tried again: %s", error)
+            told = True
+            status.set("away", 1)
+            status.add("write_errors", 1)
+            _hold_all(plan, kept.hold)
+            wakeup.wait(_RETRY_S)
+        except BaseException:
+            if destination is not None:
+                destination.close()
+            raise
+        else:
+            if told:
+                logger.warning("history: goes on")
+            return destination, exporter
+    return None
+
+
+def _hold_all(plan: Plan, name: str) -> None:
+    """Keep every journal for an exporter that has not begun: nobody knows yet what it needs."""
+    for shard in plan.shards:
+        directory = plan.journal_dir(shard)
+        if directory.is_dir() and name not in held_positions(directory):
+            hold(directory, name, 0)
 
 
 class _Shows:

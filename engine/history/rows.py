@@ -70,6 +70,8 @@ TRADE_ROW = np.dtype(
 VALUE_BITS = 62
 """Of ``value_low``: two of them are added without leaving 64 bits."""
 _VALUE_MASK = (1 << VALUE_BITS) - 1
+PIECE_IDS = 4_096
+"""Trades of one piece of a user's, at the most."""
 _OF_ORDERS = (ExecType.NEW, ExecType.CANCELED, ExecType.REPLACED, ExecType.TRADE)
 
 
@@ -209,6 +211,34 @@ def matrix_of(rows: Records) -> Matrix:
     """Return rows as a matrix: a line a row, a column a field."""
     columns = len(rows.dtype.names or ())
     return np.ascontiguousarray(rows).view(np.int64).reshape(-1, columns)
+
+
+def signed(account: int) -> int:
+    """Return the same 64 bits as rows hold them."""
+    return account - (1 << 64) if account >= 1 << 63 else account
+
+
+def user_pieces(trades: Records) -> list[tuple[int, int, bytes]]:
+    """Return, for each account of trades (TRADE_ROW) of one shard, the ids of its trades, in
+    pieces: account, last id, all ids."""
+    if not len(trades):
+        return []
+    accounts = np.concatenate((trades["buyer"], trades["seller"]))
+    ids = np.concatenate((trades["trade_id"], trades["trade_id"]))
+    order = np.lexsort((ids, accounts))
+    accounts, ids = accounts[order], ids[order]
+    kept = accounts != 0
+    kept[1:] &= (accounts[1:] != accounts[:-1]) | (ids[1:] != ids[:-1])  # both sides are one's own
+    accounts, ids = accounts[kept], ids[kept]
+    if not len(ids):
+        return []
+    starts = np.flatnonzero(np.concatenate(([True], accounts[1:] != accounts[:-1]))).tolist()
+    pieces = []
+    for start, stop in zip(starts, [*starts[1:], len(ids)], strict=True):
+        for first in range(start, stop, PIECE_IDS):
+            last = min(first + PIECE_IDS, stop)
+            pieces.append((int(accounts[first]), int(ids[last - 1]), ids[first:last].tobytes()))
+    return pieces
 
 
 def _joined(parts: list[Records], dtype: np.dtype[np.void]) -> Records:

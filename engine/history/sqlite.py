@@ -11,20 +11,29 @@ from pathlib import Path
 import numpy as np
 
 from engine.books.contract import Records
-from engine.history.destination import AwayError, Cursor, HistoryError, Users
-from engine.history.rows import Rows, matrix_of
+from engine.history.destination import (
+    AwayError,
+    Cursor,
+    HistoryError,
+    Users,
+    new_instruments,
+)
+from engine.history.rows import Rows, matrix_of, signed, user_pieces
 from engine.history.sqlite_schema import (
     ADD_VALUE,
     APPLICATION,
-    CURSOR_COLUMNS,
-    EVENT_COLUMNS,
     ROWS_AT_ONCE,
     STATEMENTS,
-    UNKNOWN,
-    UPSERT,
     VERSION,
     insert,
     name_of,
+)
+from engine.history.tables import (
+    CURSOR_COLUMNS,
+    EVENT_COLUMNS,
+    INSTRUMENT_COLUMNS,
+    UNKNOWN,
+    UPSERT,
 )
 from ipc.instruments import Instrument
 from ipc.records import make_id
@@ -40,8 +49,6 @@ _CHECKPOINT_PAGES = 32_768
 """At which the writer waits for that: what bounds the log where the disk is slow."""
 _WAL_BYTES = 64 << 20
 _BUSY_S = 2.0
-_PIECE_IDS = 4_096
-"""Trades of one piece of ``user_trades``, at the most."""
 _AWAY = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -142,20 +149,11 @@ class SqliteDestination:
 
     def write_instruments(self, instruments: Sequence[Instrument]) -> None:
         """Enter instruments, or hold them against those that are there."""
-        names = "number, symbol, tick_mantissa, tick_digits, lot_mantissa, lot_digits"
+        names = ", ".join(INSTRUMENT_COLUMNS)
         with self._transaction():
-            there = {
-                row[0]: row for row in self._connection.execute(f"SELECT {names} FROM instruments")
-            }
-            for found in instruments:
-                row = (found.number, found.symbol, *found.tick, *found.lot)
-                if found.number not in there:
-                    self._connection.execute(insert("instruments", 6, 1), row)
-                elif there[found.number] != row:
-                    raise HistoryError(
-                        f"{self.path}: instrument {found.number} is {row[1:]} now, the history "
-                        f"knows it as {there[found.number][1:]}"
-                    )
+            there = self._connection.execute(f"SELECT {names} FROM instruments").fetchall()
+            for row in new_instruments(str(self.path), instruments, there):
+                self._connection.execute(insert("instruments", 6, 1), row)
 
     def user_ends(self) -> dict[str, int]:
         """Return up to which byte each list of users is there."""
@@ -243,34 +241,6 @@ class SqliteDestination:
         self._connection.execute(
             insert("shards", len(CURSOR_COLUMNS), 1, verb="INSERT OR REPLACE"), cursor
         )
-
-
-def signed(account: int) -> int:
-    """Return the same 64 bits as SQLite holds them."""
-    return account - (1 << 64) if account >= 1 << 63 else account
-
-
-def user_pieces(trades: Records) -> list[tuple[int, int, bytes]]:
-    """Return, for each account of trades (TRADE_ROW) of one shard, the ids of its trades, in
-    pieces: account, last id, all ids."""
-    if not len(trades):
-        return []
-    accounts = np.concatenate((trades["buyer"], trades["seller"]))
-    ids = np.concatenate((trades["trade_id"], trades["trade_id"]))
-    order = np.lexsort((ids, accounts))
-    accounts, ids = accounts[order], ids[order]
-    kept = accounts != 0
-    kept[1:] &= (accounts[1:] != accounts[:-1]) | (ids[1:] != ids[:-1])  # both sides are one's own
-    accounts, ids = accounts[kept], ids[kept]
-    if not len(ids):
-        return []
-    starts = np.flatnonzero(np.concatenate(([True], accounts[1:] != accounts[:-1]))).tolist()
-    pieces = []
-    for start, stop in zip(starts, [*starts[1:], len(ids)], strict=True):
-        for first in range(start, stop, _PIECE_IDS):
-            last = min(first + _PIECE_IDS, stop)
-            pieces.append((int(accounts[first]), int(ids[last - 1]), ids[first:last].tobytes()))
-    return pieces
 
 
 def _lock(path: Path) -> int:

@@ -13,39 +13,22 @@ time.
 import re
 
 from engine.history.rows import ORDER_ROW, TRADE_ROW, VALUE_BITS
-from ipc.records import REPORT
-from ipc.vocabulary import OrderType, OrdStatus, Reason, Side, TimeInForce
+from engine.history.tables import (
+    CURSOR_COLUMNS,
+    EVENT_COLUMNS,
+    ORDER_TYPES,
+    REASONS,
+    SIDES,
+    STATUS_WORDS,
+    TIMES,
+    VALUE_MASK,
+    words,
+)
 
 APPLICATION = 0x5368_426B
 VERSION = 1
-UNKNOWN = -1
-"""The status of an order that was open when its journal was lost sight of."""
-STATUS_WORDS = {
-    int(OrdStatus.NEW): "OPEN",
-    int(OrdStatus.PARTIALLY_FILLED): "PARTIAL",
-    int(OrdStatus.FILLED): "FILLED",
-    int(OrdStatus.CANCELED): "CANCELLED",
-    UNKNOWN: "UNKNOWN",
-}
 ROWS_AT_ONCE = 50
 """Rows of one INSERT: what SQLite takes to begin and end one is dear."""
-
-_CHANGING = ("price", "quantity", "filled", "status", "reason", "updated_ns")
-_MASK = (1 << VALUE_BITS) - 1
-EVENT_COLUMNS = tuple(name for name in REPORT.names or () if name != "reserved")
-CURSOR_COLUMNS = (
-    "shard",
-    "identity",
-    "position",
-    "orders",
-    "trades",
-    "reports",
-    "timestamp_ns",
-    "log_next",
-    "log_end",
-    "lost_orders",
-    "lost_trades",
-)
 
 
 def _columns(names: tuple[str, ...], key: str) -> str:
@@ -66,22 +49,12 @@ def _decimal(steps: str, scale: str) -> str:
     )
 
 
-def _words(column: str, words: dict[int, str]) -> str:
-    cases = " ".join(f"WHEN {number} THEN '{word}'" for number, word in words.items())
-    return f"CASE {column} {cases} END"
-
-
-_SIDES = {int(side): side.name for side in Side}
-_TYPES = {int(kind): kind.name for kind in OrderType}
-_TIMES = {int(time): time.name for time in TimeInForce}
-_REASONS = {int(reason): reason.name for reason in Reason if reason}
-
 _ORDERS_VIEW = f"""CREATE VIEW orders AS SELECT o.order_id, u.user_id, o.client_order_id, i.symbol,
-{_words("o.side", _SIDES)} AS side, {_words("o.order_type", _TYPES)} AS order_type,
-{_words("o.time_in_force", _TIMES)} AS time_in_force,
+{words("o.side", SIDES)} AS side, {words("o.order_type", ORDER_TYPES)} AS order_type,
+{words("o.time_in_force", TIMES)} AS time_in_force,
 CASE WHEN o.price > 0 THEN {_decimal("o.price", "tick")} END AS price,
 {_decimal("o.quantity", "lot")} AS quantity, {_decimal("o.filled", "lot")} AS filled,
-{_words("o.status", STATUS_WORDS)} AS status, {_words("o.reason", _REASONS)} AS reason,
+{words("o.status", STATUS_WORDS)} AS status, {words("o.reason", REASONS)} AS reason,
 o.created_ns, o.updated_ns
 FROM order_rows o JOIN instruments i ON i.number = o.symbol
 LEFT JOIN users u ON u.account = o.account"""
@@ -89,7 +62,7 @@ LEFT JOIN users u ON u.account = o.account"""
 _TRADES_VIEW = f"""CREATE VIEW trades AS SELECT t.trade_id, i.symbol, t.buy_order_id,
 t.sell_order_id, b.user_id AS buyer, s.user_id AS seller,
 {_decimal("t.price", "tick")} AS price, {_decimal("t.quantity", "lot")} AS quantity,
-{_words("3 - t.taker_side", _SIDES)} AS maker_side, t.timestamp_ns
+{words("3 - t.taker_side", SIDES)} AS maker_side, t.timestamp_ns
 FROM trade_rows t JOIN instruments i ON i.number = t.symbol
 LEFT JOIN users b ON b.account = t.buyer LEFT JOIN users s ON s.account = t.seller"""
 
@@ -132,16 +105,7 @@ def insert(table: str, columns: int, rows: int, more: str = "", verb: str = "INS
     return f"{verb} INTO {table} VALUES {','.join([row] * rows)}{more}"
 
 
-UPSERT = (
-    " ON CONFLICT (order_id) DO UPDATE SET "
-    + ", ".join(f"{name} = excluded.{name}" for name in _CHANGING)
-    + f", value_high = value_high + excluded.value_high"
-    f" + ((value_low + excluded.value_low) >> {VALUE_BITS})"
-    f", value_low = (value_low + excluded.value_low) & {_MASK}"
-)
-"""What an order's newer row changes in the one that is there."""
-
 ADD_VALUE = (
     f"UPDATE order_rows SET value_high = value_high + ?1 + ((value_low + ?2) >> {VALUE_BITS}), "
-    f"value_low = (value_low + ?2) & {_MASK} WHERE order_id = ?3"
+    f"value_low = (value_low + ?2) & {VALUE_MASK} WHERE order_id = ?3"
 )

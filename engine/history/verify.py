@@ -8,15 +8,15 @@ without what makes the rows.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from engine.books.secret import identity
 from engine.history.destination import Cursor
 from engine.history.past import earliest_position
-from engine.history.rows import ORDER_ROW, TRADE_ROW, VALUE_BITS
-from engine.history.sqlite_reader import Ask, SqliteHistory
+from engine.history.rows import ORDER_ROW, TRADE_ROW, VALUE_BITS, signed
+from engine.history.sql_reader import Ask, SqlHistory, cursors_of
 from engine.plan import Plan
 from engine.shard.follower import Followed, Follower
 from engine.trade_log.log import read_trades
@@ -38,27 +38,21 @@ class _Open(NamedTuple):
     row: dict[str, int]
 
 
-def verify_history(plan: Plan, reader: SqliteHistory, scratch: Path) -> Verdict:
+def verify_history(plan: Plan, reader: SqlHistory, scratch: Path) -> Verdict:
     """Hold a history against the data directory of ``plan``; ``scratch`` is for a replay's table.
 
     Raises ``AwayError`` and ``HistoryError`` where it cannot be read.
     """
     verdict = Verdict()
     with reader.reading() as ask:
-        cursors = {
-            row[0]: Cursor(*row)
-            for row in ask(
-                "SELECT shard, identity, position, orders, trades, reports, timestamp_ns, log_next,"
-                " log_end, lost_orders, lost_trades FROM shards"
-            )
-        }
+        cursors = cursors_of(ask)
         for shard in plan.shards:
             if shard not in cursors:
                 verdict.say(f"shard {shard}: the history has nothing of it")
                 continue
             with verdict.judging(f"shard {shard}"):
                 _Shard(verdict, plan, cursors[shard], ask).verify(scratch)
-        _check_users(verdict, ask)
+        _check_users(verdict, reader, ask)
     return verdict
 
 
@@ -218,7 +212,7 @@ class _Shard:
                 value += int(report["last_price"]) * int(report["last_qty"])
             if trade_id:
                 sides = accounts.setdefault(trade_id, {})
-                sides[int(report["side"])] = _signed(int(report["account"]))
+                sides[int(report["side"])] = signed(int(report["account"]))
             row = _state(report, "cum_qty", "timestamp_ns")
             row["reason"] = int(report["reason"]) if kind == ExecType.CANCELED else 0
             order = _Open(known.created_ns, value, row)
@@ -283,40 +277,25 @@ _STATE = ("account", "client_order_id", "symbol", "side", "order_type", "time_in
 def _state(record: np.void, filled: str, updated: str) -> dict[str, int]:
     """Return what a report (REPORT) or an order (ORDER) says of an order, named as ORDER_ROW."""
     row = {name: int(record[name]) for name in (*_STATE, "price", "quantity", "reason")}
-    row["account"] = _signed(row["account"])
+    row["account"] = signed(row["account"])
     row["filled"], row["status"] = int(record[filled]), int(record["ord_status"])
     row["updated_ns"] = int(record[updated])
     return row
 
 
-def _signed(account: int) -> int:
-    return account - (1 << 64) if account >= 1 << 63 else account
-
-
-def _check_users(verdict: Verdict, ask: Ask) -> None:
+def _check_users(verdict: Verdict, reader: SqlHistory, ask: Ask) -> None:
     """Hold the trades of each user against the trades."""
     sums: dict[int, list[int]] = {}
     for account, count, total in ask(
         "SELECT account, count(*), sum(trade_id) FROM (SELECT buyer AS account, trade_id FROM "
         "trade_rows UNION ALL SELECT seller, trade_id FROM trade_rows WHERE seller <> buyer) "
-        "WHERE account <> 0 GROUP BY account"
+        "AS sides WHERE account <> 0 GROUP BY account"
     ):
-        sums[account] = [count, total]
-    after: Any = ask("SELECT min(account), -1 FROM user_trades")[0]
-    while after[0] is not None:
-        pieces = ask(
-            "SELECT account, last_trade, trade_ids FROM user_trades "
-            f"WHERE (account, last_trade) > (?, ?) ORDER BY account, last_trade LIMIT {_PIECE}",
-            *after,
-        )
-        for account, _, piece in pieces:
-            ids = np.frombuffer(piece, "<i8")
-            known = sums.setdefault(account, [0, 0])
-            known[0] -= len(ids)
-            known[1] -= int(ids.sum())
-        if not pieces:
-            break
-        after = pieces[-1][:2]
+        sums[account] = [count, int(total)]
+    for account, ids in reader.user_pieces(ask, _PIECE):
+        known = sums.setdefault(account, [0, 0])
+        known[0] -= len(ids)
+        known[1] -= int(ids.sum())
     wrong = [account for account, found in sums.items() if found != [0, 0]]
     if wrong:
         verdict.problems += 1

@@ -1,17 +1,21 @@
-"""Orders and trades that memory does not have any more, from the history.
+"""Orders and trades that memory does not have any more, from the histories that are kept.
 
-Its questions are asked in a thread of their own, by turns. Where it is away or slow, whoever asked
-is told, or gets what memory has; nobody waits longer than ``history.timeout_ms``.
+The questions for each are asked in a thread of their own, by turns. Where it is away or slow the
+next answers; where none does, whoever asked is told, or gets what memory has. Nobody waits longer
+than ``history.timeout_ms`` for its turn, nor for the answer.
 """
 
+import asyncio
 import logging
+import time
 from collections.abc import Callable, Generator
-from typing import TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from engine.history.destination import HistoryError
 from engine.history.history import Page
+from engine.history.kept import kept_by
 from engine.history.rows import as_orders, as_trades
-from engine.history.sqlite_reader import SqliteHistory
+from engine.history.sql_reader import SqlHistory
 from engine.plan import Plan
 from frontend.http.models import Source
 from frontend.http.product_state import Records
@@ -22,68 +26,130 @@ T = TypeVar("T")
 logger = logging.getLogger("shardbook.http")
 
 MEMORY: Source = "memory"
-HISTORY: Source = "sqlite"
+SOURCES: dict[str, Source] = {"sqlite": "sqlite", "postgres": "postgres"}
 """What answers call where they come from."""
+WITH_MEMORY: dict[str, Source] = {"sqlite": "memory, sqlite", "postgres": "memory, postgres"}
+"""What they call what memory and a history have together."""
+_REST_S = 1.0
+"""How long a history that failed is not asked again, where there is another."""
 
 
-class HistoryReads:
-    """One worker's access to the history, where one is kept."""
+class Found(NamedTuple, Generic[T]):
+    """What a history answered, and which."""
 
-    def __init__(self, plan: Plan) -> None:
-        timeout_s = plan.config.history.timeout_ms / 1_000
-        self.kept = plan.config.history.sqlite
+    rows: T
+    source: Source
+
+
+class UserTrades(NamedTuple):
+    """A user's trades (TRADE_ROW), newest first, of those up to a number of each shard."""
+
+    rows: Records
+    known: dict[int, int]
+
+
+class _Reader:
+    """One history, in a thread of its own."""
+
+    def __init__(self, history: SqlHistory, timeout_s: float) -> None:
+        self.history, self._longest_s = history, 2 * timeout_s  # a turn, and the answer
+        self._rests_until_s = 0.0
         self._away = False
-        self._history = SqliteHistory(plan.history_path, timeout_s)
-        self._searches = ThreadedSearches("history", timeout_s) if self.kept else None
+        self._searches = ThreadedSearches(history.source, timeout_s)
 
-    async def order(self, who: str | None, order_id: int) -> tuple[Records, int] | None:
-        """Return an order (ORDER), or none, and the last order of its shard that the history has;
-        None where it cannot be read now. Raises ``ApiError`` where too many ask."""
+    @property
+    def rests(self) -> bool:
+        """Whether it failed a moment ago."""
+        return time.monotonic() < self._rests_until_s
 
-        def ask() -> tuple[Records, int]:
-            found = as_orders(self._history.order(order_id))
-            cursor = self._history.cursors().get(order_id >> SEQUENCE_BITS)
-            return found, 0 if cursor is None else cursor.orders
+    async def ask(self, who: str | None, ask: Callable[[SqlHistory], T | None]) -> T | None:
+        """Return what it answers in time, None where it does not. Raises ``ApiError``."""
 
-        return await self._ask(who, ask)
-
-    async def orders(self, who: str | None, page: Page) -> Records | None:
-        """Return orders (ORDER), newest first; None where the history cannot be read now."""
-        return await self._ask(who, lambda: as_orders(self._history.orders(page)))
-
-    async def trades(self, who: str | None, page: Page, needed: dict[int, int]) -> Records | None:
-        """Return trades (TRADE), newest first; None where the history cannot be read now, or does
-        not have each shard's trades up to the number ``needed``."""
-
-        def ask() -> Records | None:
-            cursors = self._history.cursors()
-            for shard, number in needed.items():
-                cursor = cursors.get(shard)
-                if number and (cursor is None or cursor.trades < number or cursor.log_next):
-                    return None
-            return as_trades(self._history.trades(page))
-
-        return await self._ask(who, ask)
-
-    async def _ask(self, who: str | None, ask: Callable[[], T]) -> T | None:
-        assert self._searches is not None
-
-        def work() -> Generator[None, None, T]:
+        def work() -> Generator[None, None, T | None]:
             yield
-            return ask()
+            return ask(self.history)
 
         try:
-            found = await self._searches.run(who, work())
-        except (HistoryError, OSError) as error:
+            async with asyncio.timeout(self._longest_s):
+                found = await self._searches.run(who, work())
+        except (HistoryError, OSError) as error:  # a TimeoutError is an OSError
             if not self._away:
-                logger.warning("history: %s", error)
+                logger.warning("history: %s", error or f"{self.history.where}: does not answer")
             self._away = True
+            self._rests_until_s = time.monotonic() + _REST_S
             return None
         self._away = False
         return found
 
     def close(self) -> None:
         """Stop reading."""
-        if self._searches is not None:
-            self._searches.close()
-        self._history.close()
+        self._searches.close()
+        self.history.close()
+
+
+class HistoryReads:
+    """One worker's access to the histories that are kept: the first that answers does."""
+
+    def __init__(self, plan: Plan) -> None:
+        timeout_s = plan.config.history.timeout_ms / 1_000
+        self._readers = []
+        for kept in kept_by(plan):
+            try:
+                self._readers.append(_Reader(kept.reader(plan, timeout_s), timeout_s))
+            except HistoryError as error:
+                logger.error("history: %s", error)
+        self.kept = bool(kept_by(plan))
+
+    async def order(self, who: str | None, order_id: int) -> Found[tuple[Records, int]] | None:
+        """Return an order (ORDER), or none, and the last order of its shard that the history has;
+        None where none can be read now. Raises ``ApiError`` where too many ask."""
+
+        def ask(history: SqlHistory) -> tuple[Records, int]:
+            found = as_orders(history.order(order_id))
+            cursor = history.cursors().get(order_id >> SEQUENCE_BITS)
+            return found, 0 if cursor is None else cursor.orders
+
+        return await self._ask(who, ask)
+
+    async def orders(self, who: str | None, page: Page) -> Found[Records] | None:
+        """Return orders (ORDER), newest first; None where no history can be read now."""
+        return await self._ask(who, lambda history: as_orders(history.orders(page)))
+
+    async def trades(
+        self, who: str | None, page: Page, needed: dict[int, int]
+    ) -> Found[Records] | None:
+        """Return trades (TRADE), newest first; None where no history can be read now that has each
+        shard's trades up to the number ``needed``."""
+
+        def ask(history: SqlHistory) -> Records | None:
+            cursors = history.cursors()
+            for shard, number in needed.items():
+                cursor = cursors.get(shard)
+                if number and (cursor is None or cursor.trades < number or cursor.log_next):
+                    return None
+            return as_trades(history.trades(page))
+
+        return await self._ask(who, ask)
+
+    async def user_trades(self, who: str | None, page: Page) -> Found[UserTrades] | None:
+        """Return the trades of the page's account; None where no history can be read now."""
+
+        def ask(history: SqlHistory) -> UserTrades:
+            known = {shard: cursor.trades for shard, cursor in history.cursors().items()}
+            return UserTrades(history.trades(page), known)
+
+        return await self._ask(who, ask)
+
+    async def _ask(self, who: str | None, ask: Callable[[SqlHistory], T | None]) -> Found[T] | None:
+        """Return the first answer; one that failed a moment ago is asked where all have."""
+        awake = [reader for reader in self._readers if not reader.rests]
+        for reader in awake or self._readers[:1]:
+            found = await reader.ask(who, ask)
+            if found is not None:
+                return Found(found, SOURCES[reader.history.source])
+        return None
+
+    def close(self) -> None:
+        """Stop reading."""
+        for reader in self._readers:
+            reader.close()

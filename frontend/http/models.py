@@ -50,7 +50,9 @@ TimeInForce = Literal["GTC", "IOC", "FOK"]
 Status = Literal["OPEN", "PARTIAL", "FILLED", "CANCELLED", "REJECTED"]
 CancelReason = Annotated[str, Meta(description="the name of a Reason of 100 and up")]
 Numbers = Literal["number", "string"]
-Source = Literal["memory", "sqlite", "memory, sqlite", "memory, log"]
+Source = Literal[
+    "memory", "sqlite", "postgres", "memory, sqlite", "memory, postgres", "memory, log"
+]
 """Where an answer comes from, where a history is kept."""
 
 
@@ -121,6 +123,7 @@ class OrdersQuery(Query, frozen=True, rename={"from_": "from"}):
     limit: Annotated[int, Meta(ge=1)] | None = None
     from_: Moment | None = None
     to: Moment | None = None
+    cursor: Annotated[str, Meta(max_length=4_096)] | None = None
 
 
 class CancelQuery(Query, frozen=True):
@@ -152,7 +155,8 @@ class TickerQuery(Query, frozen=True):
 class TradesQuery(Query, frozen=True, rename={"from_": "from"}):
     """Which trades: before a trade's id or within ``from`` <= time < ``to``, newest first.
 
-    With ``user_id`` only those of the user's orders that are known still, as ``GET /orders`` is.
+    With ``user_id`` only those of the user's orders that are known still, as ``GET /orders`` is; of
+    all of them where a history is kept.
     """
 
     user_id: UserId | None = None
@@ -427,6 +431,7 @@ class HealthAnswer(Answer, kw_only=True):
     version: str
     uptime_s: float
     history: HistoryHealth | UnsetType = UNSET
+    database: HistoryHealth | UnsetType = UNSET
 
 
 class ReadyAnswer(Answer, kw_only=True):

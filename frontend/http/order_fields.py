@@ -87,10 +87,12 @@ class OrderAnswer(Answer, kw_only=True):
 
 
 class OrdersAnswer(Answer, kw_only=True):
-    """Orders, newest first."""
+    """Orders, newest first; ``next`` is the ``cursor`` of the page behind, null where this is the
+    last."""
 
     orders: list[OrderView]
     count: int
+    next: str | None
     source: Source | UnsetType = UNSET
 
 

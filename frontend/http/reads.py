@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Awaitable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from msgspec import UNSET, Raw, UnsetType
 
 from engine.history.history import ALWAYS_NS, Page, everything
-from engine.roles import HISTORY as HISTORY_ROLE
-from engine.roles import MATCHER
+from engine.roles import DATABASE, HISTORY, MATCHER, Role
+from frontend.http import pages
 from frontend.http.api import Api
 from frontend.http.errors import ApiError, broken_rule
-from frontend.http.history_reads import HISTORY, MEMORY
+from frontend.http.history_reads import MEMORY, WITH_MEMORY
 from frontend.http.market import Market
 from frontend.http.models import (
     BookAnswer,
@@ -41,7 +42,7 @@ from frontend.http.searches import Work
 from frontend.roles import FRONTEND
 from frontend.times import time_text
 from ipc.memory.status import ProcessStatus
-from ipc.records import ORDER, sequence_of, shard_of
+from ipc.records import ORDER, SEQUENCE_MASK, make_id, sequence_of, shard_of
 from ipc.vocabulary import MAX_QUANTITY
 
 READY_WAIT_S = 1.0
@@ -85,7 +86,7 @@ async def _past_order(
     answer = await api.history.order(request.user_id, order_id)
     if answer is None:
         raise ApiError("BUSY", "the history cannot be read now; try again")
-    found, last = answer
+    (found, last), source = answer
     if not len(found):
         given = [
             matcher.counters["order_sequence"]
@@ -98,7 +99,7 @@ async def _past_order(
     if account is not None and found[0]["account"] != account:
         raise missing
     view = order_view(api.state, found[0], quoted)
-    return OrderAnswer(timestamp=time.time_ns(), order=view, source=HISTORY)
+    return OrderAnswer(timestamp=time.time_ns(), order=view, source=source)
 
 
 def client_order(request: Request) -> OrderAnswer | Awaitable[OrderAnswer]:
@@ -133,13 +134,19 @@ def orders(request: Request) -> OrdersAnswer | Awaitable[OrdersAnswer]:
             raise broken_rule("status", _STATUS_RULE)
     timed = query.from_ is not None or query.to is not None
     most = MOST_TIMED if timed else limit
+    shards = [s for s in api.state.tables if market is None or market.shard == s]
+    below = everything(shards)
+    if query.cursor is not None:
+        sequences = pages.read(query.cursor, shards)
+        below = {shard: make_id(shard, min(n, SEQUENCE_MASK)) for shard, n in sequences.items()}
     searches = {
-        shard: table.search(account, 0 if market is None else market.number, side, status, most)
-        for shard, table in api.state.tables.items()
-        if market is None or market.shard == shard
+        shard: api.state.tables[shard].search(
+            account, 0 if market is None else market.number, side, status, most, below=first
+        )
+        for shard, first in below.items()
     }
     page = Page(
-        everything(searches),
+        below,
         limit,
         None if market is None else market.number,
         account,
@@ -151,9 +158,9 @@ def orders(request: Request) -> OrdersAnswer | Awaitable[OrdersAnswer]:
     quoted = query.numbers == "string"
     search = _newest_orders(list(searches.values()), page)
     if not api.history.kept:
-        return api.searches.run(request.user_id, _orders_answer(api.state, search, quoted))
-    found = api.searches.run(request.user_id, search)
-    return _with_history(request, found, page, quoted)
+        found = _orders_answer(api.state, _in_memory(search, page), quoted)
+        return api.searches.run(request.user_id, found)
+    return _with_history(request, api.searches.run(request.user_id, search), page, quoted)
 
 
 def _newest_orders(searches: Sequence[Work[Records]], page: Page) -> Work[Records]:
@@ -166,19 +173,38 @@ def _newest_orders(searches: Sequence[Work[Records]], page: Page) -> Work[Record
     return newest[(times >= page.from_ns) & (times < page.to_ns)][: page.limit]
 
 
+class _Found(NamedTuple):
+    """The orders of a page, and the cursor of the next one."""
+
+    orders: Records
+    next: str | None
+
+
+def _in_memory(search: Work[Records], page: Page) -> Work[_Found]:
+    """Return a page of what memory has alone."""
+    newest = yield from search
+    return _Found(newest, _next_page(page, newest) if len(newest) == page.limit else None)
+
+
+def _next_page(page: Page, orders: Records) -> str:
+    """Return the cursor of the page behind orders."""
+    below = {shard: first - make_id(shard, 0) for shard, first in page.below.items()}
+    seen = ((shard_of(i), sequence_of(i)) for i in orders["order_id"].tolist())
+    return pages.written(pages.lowered(below, seen).values())
+
+
 def _orders_answer(
-    state: ProductState,
-    search: Work[Records],
-    quoted: bool,
-    source: Source | UnsetType = UNSET,
+    state: ProductState, search: Work[_Found], quoted: bool, source: Source | UnsetType = UNSET
 ) -> Work[OrdersAnswer]:
     """Return the answer with what a search finds, in pieces of a search."""
-    newest = yield from search
+    found = yield from search
     views: list[OrderView] = []
-    for first in range(0, len(newest), VIEWS_AT_ONCE):
-        views += order_views(state, newest[first : first + VIEWS_AT_ONCE], quoted)
+    for first in range(0, len(found.orders), VIEWS_AT_ONCE):
+        views += order_views(state, found.orders[first : first + VIEWS_AT_ONCE], quoted)
         yield
-    return OrdersAnswer(timestamp=time.time_ns(), orders=views, count=len(views), source=source)
+    return OrdersAnswer(
+        timestamp=time.time_ns(), orders=views, count=len(views), next=found.next, source=source
+    )
 
 
 async def _with_history(
@@ -187,20 +213,24 @@ async def _with_history(
     """Return what memory has of a page, and what the history has beside that."""
     api = request.api
     newest = found if isinstance(found, np.ndarray) else await found
-    past = await api.history.orders(request.user_id, page)
-    source: Source = MEMORY if past is None else "memory, sqlite"
+    answered = await api.history.orders(request.user_id, page)
+    source = MEMORY if answered is None else WITH_MEMORY[answered.source]
 
-    def joined() -> Work[Records]:
+    def joined() -> Work[_Found]:
         yield
-        return newest if past is None else _joined(api.state, newest, past, page)
+        if answered is not None:
+            return _joined(api.state, newest, answered.rows, page)
+        # The history has more, which whoever goes on gets once it can be read.
+        return _Found(newest, _next_page(page, newest) if len(newest) else None)
 
-    work = _orders_answer(api.state, joined(), quoted, source)
-    answer = api.searches.run(request.user_id, work)
+    answer = api.searches.run(request.user_id, _orders_answer(api.state, joined(), quoted, source))
     return answer if isinstance(answer, OrdersAnswer) else await answer
 
 
-def _joined(state: ProductState, newest: Records, past: Records, page: Page) -> Records:
+def _joined(state: ProductState, newest: Records, past: Records, page: Page) -> _Found:
     """Return a page of what memory has and what the history has, each order once, as it is now."""
+    whole = len(newest) < page.limit and len(past) < page.limit
+    seen = np.concatenate((newest, past))
     past = past[~np.isin(past["order_id"], newest["order_id"])]
     # Memory may show one otherwise by now, which the history has not come to: that counts.
     current = [state.tables[shard_of(i)].get(i) for i in past["order_id"].tolist()]
@@ -209,7 +239,11 @@ def _joined(state: ProductState, newest: Records, past: Records, page: Page) -> 
             past[place] = order
     if page.statuses:
         past = past[np.isin(past["ord_status"], list(page.statuses))]
-    return newest_first(np.concatenate((newest, past)), "created_ns")[: page.limit]
+    every = newest_first(np.concatenate((newest, past)), "created_ns")
+    shown = every[: page.limit]
+    if whole and len(every) <= page.limit:
+        return _Found(shown, None)
+    return _Found(shown, _next_page(page, shown if len(shown) == page.limit else seen))
 
 
 def book(request: Request) -> BookAnswer:
@@ -280,16 +314,20 @@ def health(request: Request) -> HealthAnswer:
         status="healthy",
         version=api.version,
         uptime_s=uptime_s,
-        history=_history_health(api),
+        history=_exporter_health(api, HISTORY),
+        database=_exporter_health(api, DATABASE),
     )
 
 
-def _history_health(api: Api) -> HistoryHealth | UnsetType:
+def _exporter_health(api: Api, role: Role) -> HistoryHealth | UnsetType:
+    """Return how an exporter is; UNSET where there is none."""
     if not api.history.kept:
         return UNSET
-    [exporter] = [p for p in api.state.page.processes() if p.role == HISTORY_ROLE.name]
-    lags = (exporter.counters[name] for name in ("lag_commands", "lag_ms", "lag_bytes"))
-    return HistoryHealth(exporter.state, *lags)
+    for exporter in api.state.page.processes():
+        if exporter.role == role.name:
+            lags = (exporter.counters[name] for name in ("lag_commands", "lag_ms", "lag_bytes"))
+            return HistoryHealth(exporter.state, *lags)
+    return UNSET
 
 
 async def ready(request: Request) -> ReadyAnswer:

@@ -8,35 +8,35 @@ come in its order; trades of different shards by time, in the log about so.
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
 from msgspec import UNSET, Raw, UnsetType
 
 from engine.config import HttpSection
-from engine.history.history import ALWAYS_NS, Page
+from engine.history.rows import as_trades
 from engine.trade_log.history import BackwardLog, trades_of
 from engine.trade_log.lines import LineFormatter, LoggedTrade
 from engine.trade_log.reader import Position
 from engine.trade_log.segments import TradeLogError
 from frontend.http.errors import ApiError, broken_rule
-from frontend.http.history_reads import MEMORY, HistoryReads
+from frontend.http.history_reads import MEMORY, WITH_MEMORY, HistoryReads
 from frontend.http.market import Market
 from frontend.http.models import Source, TradesQuery, TradeView, WrittenTrades
 from frontend.http.product_state import ProductState, Records, newest_first
 from frontend.http.queries import limited, read_query
 from frontend.http.searches import Searches, ThreadedSearches, Work
+from frontend.http.trade_pages import TradePage, cursor_of, lower, read_cursor, wanted
 from frontend.http.trade_rings import first_at, from_ring
 from frontend.http.user_trades import UserOrders, find_orders
 from frontend.past_trades import PastTrades
 from ipc.memory.ring import RingReader
-from ipc.records import SEQUENCE_BITS, TRADE, make_id, sequence_of, shard_of
+from ipc.records import SEQUENCE_MASK, TRADE, sequence_of, shard_of
 from ipc.vocabulary import Side
 
 logger = logging.getLogger("shardbook.http")
@@ -48,14 +48,6 @@ SCAN_BYTES = 16 << 20
 REMEMBERED_ANSWERS = 64
 _BUY = int(Side.BUY)
 _encode = msgspec.json.Encoder().encode
-_CURSOR = re.compile(r"(\d{1,12})\.(\d{1,15})((?:\.\d{1,14}){1,256})", re.ASCII)
-
-
-class _Page(NamedTuple):
-    """Where a page begins: below these sequences by shard, and in the log where that is known."""
-
-    below: dict[int, int]
-    position: Position | None
 
 
 class _Written(msgspec.Struct, frozen=True):
@@ -130,7 +122,7 @@ class TradeReads:
         published: list[int],
         query: TradesQuery,
         market: Market | None,
-        page: _Page,
+        page: TradePage,
         limit: int,
         quoted: bool,
         account: int | None,
@@ -141,18 +133,22 @@ class TradeReads:
         mine = None
         if account is not None:
             mine = yield from find_orders(self._state, account, market, below)
+            if self._history.kept and page.position is None:
+                rings = self._of_rings(query, market, _lowest(below, mine), limit, mine)
+                new = yield from rings
+                return self._of_user(new, mine, account, who, query, market, below, limit, quoted)
             if not len(mine.order_ids):
                 return _Written([], _joined([]), 0, None).answer()
-            below = {shard: min(first, mine.below[shard]) for shard, first in below.items()}
+            below = _lowest(below, mine)
             query = msgspec.structs.replace(query, from_=max(query.from_ or 0, mine.since_ns))
         if page.position is None:
             recent = yield from self._recent(query, market, below, limit, mine)
-            _lower(below, recent)
+            lower(below, recent)
         written, count = self._written(recent, quoted, mine), len(recent)
-        cursor: str | None = _cursor(below, page.position)
+        cursor: str | None = cursor_of(below, page.position)
         if count < limit:
             if not self._nothing_older(query, below):
-                rest = query, market, _Page(below, page.position), limit - count, quoted, mine
+                rest = query, market, TradePage(below, page.position), limit - count, quoted, mine
                 if self._history.kept and page.position is None and mine is None:
                     return self._with_history(written, count, who, *rest[:-1])
                 search = self._older(*rest)
@@ -164,6 +160,65 @@ class TradeReads:
             self._remember(asked_for, found)
         return found.answer()
 
+    async def _of_user(
+        self,
+        parts: list[Records],
+        mine: UserOrders,
+        account: int,
+        who: str | None,
+        query: TradesQuery,
+        market: Market | None,
+        below: dict[int, int],
+        limit: int,
+        quoted: bool,
+    ) -> WrittenTrades:
+        """Return a user's trades: those of the rings where the history has not come to them, and
+        else those of the history. Where that is away, those of the orders in memory."""
+        rings = self._state.rings
+        number = None if market is None else market.number
+        asked = wanted(query, number, below, limit, account)
+        answered = await self._history.user_trades(who, asked)
+        known = {} if answered is None else answered.rows.known
+        if answered is None or any(known.get(s, 0) + 1 < rings[s].oldest for s in below):
+            return await self._of_known_orders(
+                parts, mine, who, query, market, below, limit, quoted
+            )
+        past, new = answered.rows.rows, np.concatenate(parts)
+        ends = np.array([known.get(shard_of(i), 0) for i in new["trade_id"].tolist()], np.uint64)
+        new = new[(new["trade_id"] & np.uint64(SEQUENCE_MASK)) > ends]
+        shown = newest_first(np.concatenate((new, as_trades(past))), "timestamp_ns")[:limit]
+        after = dict(below)
+        lower(after, shown)
+        cursor = cursor_of(after, None) if len(shown) == limit else None
+        written = self._written(shown, quoted, mine.with_trades(past, account))
+        source = WITH_MEMORY[answered.source]
+        return _Written([], _joined(written), len(shown), cursor, source).answer()
+
+    async def _of_known_orders(
+        self,
+        parts: list[Records],
+        mine: UserOrders,
+        who: str | None,
+        query: TradesQuery,
+        market: Market | None,
+        below: dict[int, int],
+        limit: int,
+        quoted: bool,
+    ) -> WrittenTrades:
+        """Return the trades of those orders of a user that memory knows, from rings and log."""
+        if not len(mine.order_ids):
+            return _Written([], _joined([]), 0, None, MEMORY).answer()
+        after = _lowest(below, mine)
+        new = self._merged(parts, query, after, limit)
+        lower(after, new)
+        written = self._written(new, quoted, mine)
+        query = msgspec.structs.replace(query, from_=max(query.from_ or 0, mine.since_ns))
+        if len(new) == limit or self._nothing_older(query, after):
+            cursor = cursor_of(after, None) if len(new) == limit else None
+            return _Written([], _joined(written), len(new), cursor, MEMORY).answer()
+        rest = TradePage(after, None), limit - len(new), quoted, mine
+        return await self._with_older(written, len(new), self._older(query, market, *rest), who)
+
     async def _with_history(
         self,
         written: list[bytes],
@@ -171,28 +226,25 @@ class TradeReads:
         who: str | None,
         query: TradesQuery,
         market: Market | None,
-        page: _Page,
+        page: TradePage,
         limit: int,
         quoted: bool,
     ) -> WrittenTrades:
         """Return an answer to which the history has something to add, or else the log."""
         rings, below = self._state.rings, dict(page.below)
-        wanted = Page(
-            {shard: make_id(shard, 0) + min(n, 1 << SEQUENCE_BITS) for shard, n in below.items()},
-            limit,
-            None if market is None else market.number,
-            from_ns=query.from_ or 0,
-            to_ns=ALWAYS_NS if query.to is None else query.to,
-        )
+        number = None if market is None else market.number
+        asked = wanted(query, number, below, limit)
         needed = {shard: min(n - 1, rings[shard].published) for shard, n in below.items()}
-        older = await self._history.trades(who, wanted, needed)
-        if older is None:
+        answered = await self._history.trades(who, asked, needed)
+        if answered is None:
             search = self._older(query, market, page, limit, quoted, None)
             return await self._with_older(written, count, search, who)
-        _lower(below, older)
-        cursor = _cursor(below, None) if len(older) == limit else None
+        older = answered.rows
+        lower(below, older)
+        cursor = cursor_of(below, None) if len(older) == limit else None
         written += self._written(older, quoted, None)
-        return _Written([], _joined(written), count + len(older), cursor, "memory, sqlite").answer()
+        source = WITH_MEMORY[answered.source]
+        return _Written([], _joined(written), count + len(older), cursor, source).answer()
 
     async def _with_older(
         self,
@@ -242,13 +294,13 @@ class TradeReads:
         self._log.close()
         self._past.close()
 
-    def _begin(self, query: TradesQuery, market: Market | None) -> _Page:
+    def _begin(self, query: TradesQuery, market: Market | None) -> TradePage:
         shards = self._state.shards if market is None else [market.shard]
         if query.cursor is not None:
-            return _read_cursor(query.cursor, shards)
+            return read_cursor(query.cursor, shards)
         below = dict.fromkeys(shards, 1 << 60)
         if query.before is None:
-            return _Page(below, None)
+            return TradePage(below, None)
         shard, sequence = shard_of(query.before), sequence_of(query.before)
         if shard not in below:
             raise broken_rule("before", "must be the id of a trade of the symbol")
@@ -263,7 +315,7 @@ class TradeReads:
             for other, ring in self._state.rings.items():
                 below[other] = first_at(ring, when)
         below[shard] = sequence
-        return _Page(below, None)
+        return TradePage(below, None)
 
     def _recent(
         self,
@@ -274,13 +326,13 @@ class TradeReads:
         mine: UserOrders | None,
     ) -> Work[Records]:
         """Return what the rings have of a page, newest first."""
-        found: list[Records] = []
-        order_ids = None if mine is None else mine.order_ids
-        for shard, first in below.items():
-            if found:
-                yield
-            ring = self._state.rings[shard]
-            found.append((yield from from_ring(ring, market, query, first, limit, order_ids)))
+        found = yield from self._of_rings(query, market, below, limit, mine)
+        return self._merged(found, query, below, limit)
+
+    def _merged(
+        self, found: list[Records], query: TradesQuery, below: dict[int, int], limit: int
+    ) -> Records:
+        """Return of what rings have what is whole, newest first."""
         if len(found) == 1:
             return found[0]
         # A ring that gave up trades knows none before its oldest: what others have from before that
@@ -292,6 +344,24 @@ class TradeReads:
         horizon = max(ends, default=0)
         every = newest_first(np.concatenate(found), "timestamp_ns")
         return every[every["timestamp_ns"] >= horizon][:limit]
+
+    def _of_rings(
+        self,
+        query: TradesQuery,
+        market: Market | None,
+        below: dict[int, int],
+        limit: int,
+        mine: UserOrders | None,
+    ) -> Work[list[Records]]:
+        """Return what each ring has of a page, newest first."""
+        found: list[Records] = []
+        order_ids = None if mine is None else mine.order_ids
+        for shard, first in below.items():
+            if found:
+                yield
+            ring = self._state.rings[shard]
+            found.append((yield from from_ring(ring, market, query, first, limit, order_ids)))
+        return found
 
     def _nothing_older(self, query: TradesQuery, below: dict[int, int]) -> bool:
         """Return whether the rings had all that a page may have."""
@@ -311,7 +381,7 @@ class TradeReads:
         self,
         query: TradesQuery,
         market: Market | None,
-        page: _Page,
+        page: TradePage,
         limit: int,
         quoted: bool,
         mine: UserOrders | None,
@@ -339,7 +409,7 @@ class TradeReads:
                         continue
                     if len(views) == limit:
                         # The block is read again for the next page, down from here.
-                        return views, _cursor(below, _after(block.position, block.lines))
+                        return views, cursor_of(below, _after(block.position, block.lines))
                     below[shard] = sequence
                     view = self._log_view(trade, quoted)
                     if view is not None:
@@ -347,7 +417,7 @@ class TradeReads:
                 if early >= below.keys():
                     return views, None  # each shard's time only grows
                 if scanned >= SCAN_BYTES or len(views) == limit:
-                    return views, _cursor(below, position)
+                    return views, cursor_of(below, position)
                 yield
         except FileNotFoundError:
             pass  # the segment was moved away: what is older is not there any more
@@ -397,17 +467,13 @@ async def _whole(found: Awaitable[Any]) -> WrittenTrades:
     return whole
 
 
+def _lowest(below: dict[int, int], mine: UserOrders) -> dict[int, int]:
+    """Return the bounds below which a user's orders tell whose a trade is."""
+    return {shard: min(first, mine.below[shard]) for shard, first in below.items()}
+
+
 def _joined(written: list[bytes]) -> Raw:
     return Raw(b"[%b]" % b",".join(written))
-
-
-def _lower(below: dict[int, int], trades: Records) -> None:
-    """Put the bounds of the next page below trades that are shown."""
-    ids = trades["trade_id"]
-    for shard in below if len(ids) else ():
-        mine = ids[ids >> SEQUENCE_BITS == shard] if len(below) > 1 else ids
-        if len(mine):
-            below[shard] = sequence_of(int(mine[-1]))
 
 
 def _end(ring: RingReader, query: TradesQuery) -> int:
@@ -428,20 +494,3 @@ def _in_time(query: TradesQuery, timestamp_ns: int) -> bool:
 
 def _after(position: Position, lines: bytes) -> Position:
     return Position(position.segment, position.offset + len(lines))
-
-
-def _cursor(below: dict[int, int], position: Position | None) -> str:
-    """Write down where the next page begins; segment 0 means in the rings."""
-    segment, offset = position or (0, 0)
-    sequences = ".".join(str(min(sequence, 10**13)) for sequence in below.values())
-    return f"{segment}.{offset}.{sequences}"
-
-
-def _read_cursor(text: str, shards: list[int]) -> _Page:
-    match = _CURSOR.fullmatch(text)
-    sequences = match[3].split(".")[1:] if match else []
-    if match is None or len(sequences) != len(shards):
-        raise broken_rule("cursor", "must be the next of an answer to the same question")
-    below = dict(zip(shards, map(int, sequences), strict=True))
-    segment = int(match[1])
-    return _Page(below, Position(segment, int(match[2])) if segment else None)

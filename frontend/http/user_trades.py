@@ -5,9 +5,10 @@ from collections.abc import Iterable
 import msgspec
 import numpy as np
 
+from engine.history.rows import signed
 from frontend.http.market import Market
 from frontend.http.models import TradeView
-from frontend.http.product_state import ProductState
+from frontend.http.product_state import ProductState, Records
 from frontend.http.searches import Work
 from frontend.http.trade_rings import Words, first_at
 
@@ -33,6 +34,15 @@ class UserOrders(msgspec.Struct, frozen=True):
         view.side = "buy" if takes == buys else "sell"
         view.liquidity = "taker" if takes else "maker"
         return view
+
+    def with_trades(self, rows: Records, account: int) -> "UserOrders":
+        """Return them with those orders of an account that trades (TRADE_ROW) name."""
+        whose = signed(account)
+        bought = rows["buy_order_id"][rows["buyer"] == whose]
+        sold = rows["sell_order_id"][rows["seller"] == whose]
+        named = np.concatenate((bought, sold)).astype(np.uint64)
+        every = np.union1d(self.order_ids, named)
+        return msgspec.structs.replace(self, order_ids=every)
 
     def _has(self, order_id: int) -> bool:
         place = int(np.searchsorted(self.order_ids, np.uint64(order_id)))

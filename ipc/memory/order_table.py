@@ -387,13 +387,16 @@ class OrderTableReader(_Table):
         ord_status: int | None = None,
         limit: int = 100,
         client_order_id: int = 0,
+        below: int = 1 << 64,
     ) -> Generator[None, None, Records]:
-        """Do what ``of_account`` does in pieces of about a millisecond at the most."""
+        """Do what ``of_account`` does in pieces of about a millisecond at the most, with orders
+        whose ids are below one."""
+        first_below = below
         for tries in range(_SPINS):
             epoch = int(self._table_words[_EPOCH])
             slots, order_ids = yield from self._slots_of(account, client_order_id)
             found, count = [np.empty(0, ORDER)], 0
-            below, batch = 1 << 64, _CHUNK
+            below, batch = first_below, _CHUNK
             while count < limit:
                 newest, below = yield from _newest(slots, order_ids, below, batch)
                 batch = min(4 * batch, _MOST_AT_ONCE)

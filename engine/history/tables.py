@@ -1,0 +1,64 @@
+"""What the tables of every history in SQL have in common: their columns, codes and updates.
+
+``order_rows`` and ``trade_rows`` hold what ``engine.history.rows`` says, in integers of 64 bits.
+"""
+
+from engine.history.rows import VALUE_BITS
+from ipc.records import REPORT
+from ipc.vocabulary import OrderType, OrdStatus, Reason, Side, TimeInForce
+
+UNKNOWN = -1
+"""The status of an order that was open when its journal was lost sight of."""
+STATUS_WORDS = {
+    int(OrdStatus.NEW): "OPEN",
+    int(OrdStatus.PARTIALLY_FILLED): "PARTIAL",
+    int(OrdStatus.FILLED): "FILLED",
+    int(OrdStatus.CANCELED): "CANCELLED",
+    UNKNOWN: "UNKNOWN",
+}
+SIDES = {int(side): side.name for side in Side}
+ORDER_TYPES = {int(kind): kind.name for kind in OrderType}
+TIMES = {int(time): time.name for time in TimeInForce}
+REASONS = {int(reason): reason.name for reason in Reason if reason}
+
+CHANGING = ("price", "quantity", "filled", "status", "reason", "updated_ns")
+"""What an order's newer row changes in the one that is there, beside what it has paid."""
+VALUE_MASK = (1 << VALUE_BITS) - 1
+EVENT_COLUMNS = tuple(name for name in REPORT.names or () if name != "reserved")
+CURSOR_COLUMNS = (
+    "shard",
+    "identity",
+    "position",
+    "orders",
+    "trades",
+    "reports",
+    "timestamp_ns",
+    "log_next",
+    "log_end",
+    "lost_orders",
+    "lost_trades",
+)
+INSTRUMENT_COLUMNS = (
+    "number",
+    "symbol",
+    "tick_mantissa",
+    "tick_digits",
+    "lot_mantissa",
+    "lot_digits",
+)
+
+
+def words(column: str, names: dict[int, str]) -> str:
+    """Return the SQL that shows a column of codes in words."""
+    cases = " ".join(f"WHEN {number} THEN '{word}'" for number, word in names.items())
+    return f"CASE {column} {cases} END"
+
+
+UPSERT = (
+    " ON CONFLICT (order_id) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in CHANGING)
+    + ", value_high = order_rows.value_high + excluded.value_high"
+    f" + ((order_rows.value_low + excluded.value_low) >> {VALUE_BITS})"
+    f", value_low = (order_rows.value_low + excluded.value_low) & {VALUE_MASK}"
+)
+"""What an order's newer row does to the one that is there."""
