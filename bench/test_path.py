@@ -17,7 +17,7 @@ from bench.load import ClientRun, Generators, generators
 from bench.products import Load, Product, WrongCountError, bare_product, configured, running_product
 from bench.traffic import CHUNK, Traffic, encode_traffic
 from engine.config import load_config
-from frontend.demo.simulated_flow import SimulatedFlow
+from bench.simulated_flow import SimulatedFlow
 from ipc.records import COMMAND, REPORT
 from ipc.vocabulary import CommandType, ExecType, Reason
 from ipc.wire.client_codec import command_frames

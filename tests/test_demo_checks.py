@@ -18,7 +18,7 @@ from frontend.demo.checks import (
     check_quantities,
     check_ring,
 )
-from frontend.demo.simulated_flow import SimulatedFlow
+from bench.simulated_flow import SimulatedFlow
 from frontend.demo.tally import Tally
 from ipc.records import LEVEL, TRADE, make_id
 from ipc.vocabulary import CommandType, ExecType, Side

@@ -6,7 +6,7 @@ import pytest
 from engine.books.contract import BookLimits, Records
 from engine.books.reference.book import ReferenceBook
 from engine.config import parse_config
-from frontend.demo.simulated_flow import SimulatedFlow
+from bench.simulated_flow import SimulatedFlow
 from ipc.instruments import Instrument
 from ipc.records import COMMAND
 from ipc.vocabulary import CommandType, ExecType, Flag, OrderType, Reason, TimeInForce

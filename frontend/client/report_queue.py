@@ -113,7 +113,8 @@ class ReportQueue:
                 single = []
             elif isinstance(item, Report | Reject | MassCancelReport):
                 single.append(item)
-        return np.concatenate([*parts, report_records(single)])
+        # np.concatenate would look for a type common to all parts, field by field.
+        return np.frombuffer(bytearray().join((*parts, report_records(single))), REPORT)
 
     def _take(self) -> list[ServerMessage | Records]:
         items = list(self._items)
