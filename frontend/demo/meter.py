@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from frontend.demo.latencies import LatencyFile, Latencies
+from frontend.demo.latencies import Latencies, LatencyFile
 from frontend.reading import Reader
 from frontend.times import time_text
 from ipc.instruments import Instrument
