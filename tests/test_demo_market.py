@@ -1,4 +1,4 @@
-"""The demo's market: reproducible, a market when a book matches it, and no command comes too late."""
+"""The demo's market: reproducible, a market when a book matches it, and no command is too late."""
 
 from collections.abc import Iterator
 

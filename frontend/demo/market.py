@@ -171,7 +171,7 @@ class Market:
 
 
 def _joined(first: Records, second: Records) -> Records:
-    """Return two arrays as one; ``np.concatenate`` promotes structured types, which takes longer."""
+    """Return two arrays as one: ``np.concatenate`` would promote their types, field by field."""
     joined = np.empty(len(first) + len(second), first.dtype)
     joined[: len(first)], joined[len(first) :] = first, second
     return joined

@@ -8,7 +8,8 @@ import os
 import secrets
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TextIO
 
@@ -39,11 +40,15 @@ ARRAY_SHARE = 0.6
 """Of ``MAX_ORDERS``, what the step before the kill may enter."""
 ALONE_SHARE, KILL_SHARE = 0.3, 0.3
 """Of the seconds of a demo, the first and the third step's."""
+Show = Callable[[TextIO], AbstractContextManager[Progress]]
+
 BACK_S = 60.0
 """How long a killed matcher may take to be back."""
 
 
-def run_demo(seconds: float, symbols: int, seed: int | None, out: TextIO) -> int:
+def run_demo(
+    seconds: float, symbols: int, seed: int | None, out: TextIO, progress_on: Show = progress_on
+) -> int:
     """Run the demo and show it on ``out``; return the exit code: 0, or 1 for a failed check.
 
     Raises ``ServeError`` or ``DemoError`` where it could not be carried out.
@@ -189,7 +194,7 @@ class _Demo:
         self._end(self._arrays, text)
 
     def _killed(self, load: Load, meter: Meter, reader: Reader) -> None:
-        """Kill the matcher of the first shard under load, and go on until it is back, and longer."""
+        """Kill the matcher of the first shard under load, and go on with that load."""
         shard = self._plan.instruments[0].shard
         kill = Kill(reader, shard)
         step = self._kill
@@ -222,4 +227,5 @@ class _Demo:
 def _back(kill: Kill, shard: int) -> str:
     if kill.back_after_s is None:
         return f"matcher {shard} is not back"
-    return f"SIGKILL of matcher {shard} under that load: it served again after {kill.back_after_s:.2f} s"
+    passed = f"{kill.back_after_s:.2f} s"
+    return f"SIGKILL of matcher {shard} under that load: it served again after {passed}"
