@@ -21,7 +21,7 @@ Records = npt.NDArray[np.void]
 Tick = Callable[[], bool | None]
 """Called now and then while something goes on; True: it need not go on."""
 
-TICK_S = 0.1
+TICK_S = 0.05
 """How often whoever waits is called."""
 END_S = 10.0
 
@@ -90,17 +90,17 @@ class Load:
         """Wait, calling ``tick``, until it is over, ``tick`` says so or no driver enters more."""
         self._work(seconds, tick)
 
-    def end(self, tick: Tick) -> Told:
+    def end(self) -> Told:
         """Let the clients end; return what they were told."""
         probe_pipe, *drivers = self._pipes
         for pipe in drivers:
             pipe.send("enough")
-        self._hear("drained", [pipe for pipe in drivers if pipe not in self._finished], tick)
+        self._hear("drained", [pipe for pipe in drivers if pipe not in self._finished])
         probe_pipe.send("enough")
-        self._hear("drained", [probe_pipe], tick)
+        self._hear("drained", [probe_pipe])
         for pipe in self._pipes:
             pipe.send("flush")
-        heard = self._hear(None, self._pipes, tick)
+        heard = self._hear(None, self._pipes)
         return self._gathered([said for said in heard if isinstance(said, Outcome)])
 
     def close(self) -> None:
@@ -122,22 +122,18 @@ class Load:
             if tick():
                 return
 
-    def _hear(
-        self, word: str | None, pipes: Sequence[Connection], tick: Tick | None = None
-    ) -> list[str | Outcome]:
+    def _hear(self, word: str | None, pipes: Sequence[Connection]) -> list[str | Outcome]:
         """Return the next thing that each of some processes says: ``word`` where it is given.
 
         Raises ``DemoError`` at once where one has failed.
         """
         heard: dict[Connection, str | Outcome] = {}
         while len(heard) < len(pipes):
-            for pipe in wait([pipe for pipe in pipes if pipe not in heard], TICK_S):
+            for pipe in wait([pipe for pipe in pipes if pipe not in heard]):
                 assert isinstance(pipe, Connection)
                 heard[pipe] = _said(pipe)
                 if word is not None:
                     _expect(word, heard[pipe])
-            if tick is not None:
-                tick()
         return [heard[pipe] for pipe in pipes]
 
     def _gathered(self, outcomes: Sequence[Outcome]) -> Told:

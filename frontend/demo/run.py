@@ -42,6 +42,8 @@ ALONE_SHARE, KILL_SHARE = 0.3, 0.3
 """Of the seconds of a demo, the first and the third step's."""
 Show = Callable[[TextIO], AbstractContextManager[Progress]]
 
+LOOK_S = 0.2
+"""Between two looks at the running product: they take a little of what they show."""
 BACK_S = 60.0
 """How long a killed matcher may take to be back."""
 
@@ -98,6 +100,7 @@ class _Demo:
     def __init__(self, plan: Plan, seconds: float, seed: int, progress: Progress) -> None:
         self._plan, self._seconds, self._seed = plan, seconds, seed
         self._progress = progress
+        self._next_look_s = 0.0
         names = ("one at a time", "arrays at full rate", "a matcher killed", "checks")
         self._alone, self._arrays, self._kill, self._checks = steps = [Step(n) for n in names]
         processes = f"{len(plan.shards)} matchers, {len(plan.instruments)} symbols"
@@ -115,7 +118,7 @@ class _Demo:
                 load.full_rate()
                 self._full_rate(load, meter)
                 self._killed(load, meter, reader)
-                return load.end(lambda: self._show(meter))
+                return load.end()
         finally:
             load.close()
 
@@ -220,6 +223,10 @@ class _Demo:
         self._progress.show(self._scene)
 
     def _show(self, meter: Meter) -> None:
+        now = time.monotonic()
+        if now < self._next_look_s:
+            return
+        self._next_look_s = now + LOOK_S
         self._scene.sample = meter.sample()
         self._progress.show(self._scene)
 
