@@ -1,4 +1,4 @@
-"""The demo's picture and lines: all of a scene is there, in any alphabet, and no scene breaks it."""
+"""The demo's picture and lines: all of a scene is there, and no scene or alphabet breaks it."""
 
 import io
 import xml.etree.ElementTree as ET
