@@ -60,7 +60,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     page.write_text("no marks\n")
     with pytest.raises(report.MissingError, match=r"page\.md: has no marks"):
         report.put(page, "")
-    with pytest.raises(report.MissingError, match="no 'bare' of 'POST /orders, 64 c'"):
+    with pytest.raises(report.MissingError, match="no 'a second' of 'POST /orders, 64 c'"):
         report.lines(outputs() | {"http": ""}, short=True)
     with pytest.raises(report.MissingError, match="the demo's rate"):
         report.lines(outputs() | {"demo": ""}, short=True)

@@ -114,7 +114,8 @@ class ReportQueue:
             elif isinstance(item, Report | Reject | MassCancelReport):
                 single.append(item)
         # np.concatenate would look for a type common to all parts, field by field.
-        return np.frombuffer(bytearray().join((*parts, report_records(single))), REPORT)
+        parts.append(report_records(single))
+        return np.frombuffer(bytearray().join([part.data for part in parts]), REPORT)
 
     def _take(self) -> list[ServerMessage | Records]:
         items = list(self._items)

@@ -54,12 +54,12 @@ class Percentiles(NamedTuple):
     p50: float
     p99: float
     p999: float
-    count: int
+    commands: int
 
     def __str__(self) -> str:
         return (
             f"p50 {self.p50:,.0f} us, p99 {self.p99:,.0f} us, p99.9 {self.p999:,.0f} us "
-            f"of {self.count:,}"
+            f"of {self.commands:,}"
         )
 
 
@@ -81,7 +81,8 @@ def percentiles(latencies_ns: Latencies) -> Percentiles | None:
     if not len(latencies_ns):
         return None
     found = np.percentile(latencies_ns, [50, 99, 99.9], method="higher") / 1e3
-    return Percentiles(*found.tolist(), len(latencies_ns))
+    p50, p99, p999 = found.tolist()
+    return Percentiles(p50, p99, p999, len(latencies_ns))
 
 
 class Meter:

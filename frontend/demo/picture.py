@@ -80,4 +80,4 @@ def _latency(name: str, found: Percentiles) -> Text:
     text = Text(f"latency {name:<13}", "bold")
     for word, value in (("p50", found.p50), ("p99", found.p99), ("p99.9", found.p999)):
         text.append(f"{word} ", "dim").append(f"{value:,.0f} us  ")
-    return text.append(f"of {found.count:,} commands, one at a time", "dim")
+    return text.append(f"of {found.commands:,} commands, one at a time", "dim")

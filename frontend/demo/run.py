@@ -177,7 +177,7 @@ class _Demo:
         load.one_at_a_time(self._seconds * ALONE_SHARE, tick)
         tick()
         found, passed_s = self._scene.alone, time.monotonic() - start_s
-        rate = (found.count if found else 0) / passed_s
+        rate = (found.commands if found else 0) / passed_s
         self._end(self._alone, f"{rate:,.0f} orders and cancels/s of one client; {found}")
 
     def _full_rate(self, load: Load, meter: Meter) -> None:
