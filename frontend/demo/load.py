@@ -75,10 +75,9 @@ class Load:
         self._hear("ready", self._pipes)
         return LatencyFile(self._assignments[0].directory)
 
-    def one_at_a_time(self, seconds: float, tick: Tick) -> None:
-        """Let the probe alone work. Raises ``DemoError``, as all steps do."""
+    def one_at_a_time(self) -> None:
+        """Let the probe alone work. All steps raise ``DemoError``."""
         self._pipes[0].send("go")
-        self._work(seconds, tick)
 
     def full_rate(self) -> None:
         """Let the drivers work, and the probe beside them."""
@@ -88,7 +87,15 @@ class Load:
 
     def work(self, seconds: float, tick: Tick) -> None:
         """Wait, calling ``tick``, until it is over, ``tick`` says so or no driver enters more."""
-        self._work(seconds, tick)
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and not self.finished:
+            waiting = [pipe for pipe in self._pipes if pipe not in self._finished]
+            for pipe in wait(waiting, min(TICK_S, left)):
+                assert isinstance(pipe, Connection)
+                _expect("drained", _said(pipe))
+                self._finished.add(pipe)
+            if tick():
+                return
 
     def end(self) -> Told:
         """Let the clients end; return what they were told."""
@@ -110,17 +117,6 @@ class Load:
         for process, pipe in zip(self._processes, self._pipes, strict=True):
             process.join(END_S)
             pipe.close()
-
-    def _work(self, seconds: float, tick: Tick) -> None:
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0 and not self.finished:
-            waiting = [pipe for pipe in self._pipes if pipe not in self._finished]
-            for pipe in wait(waiting, min(TICK_S, left)):
-                assert isinstance(pipe, Connection)
-                _expect("drained", _said(pipe))
-                self._finished.add(pipe)
-            if tick():
-                return
 
     def _hear(self, word: str | None, pipes: Sequence[Connection]) -> list[str | Outcome]:
         """Return the next thing that each of some processes says: ``word`` where it is given.

@@ -24,7 +24,7 @@ from engine.config import (
 from engine.plan import Plan
 from frontend.demo.driver import Assignment
 from frontend.demo.killing import Kill
-from frontend.demo.load import Load, Told
+from frontend.demo.load import Load, Tick, Told
 from frontend.demo.meter import Meter, percentiles
 from frontend.demo.progress import Progress, progress_on
 from frontend.demo.scene import DONE, FAILED, NOW, Scene, Step
@@ -174,7 +174,8 @@ class _Demo:
             self._show(meter)
 
         start_s = time.monotonic()
-        load.one_at_a_time(self._seconds * ALONE_SHARE, tick)
+        load.one_at_a_time()
+        self._work(load, self._seconds * ALONE_SHARE, tick, lambda: len(meter.latencies) > 0)
         tick()
         found, passed_s = self._scene.alone, time.monotonic() - start_s
         rate = (found.commands if found else 0) / passed_s
@@ -190,7 +191,13 @@ class _Demo:
             self._show(meter)
             return meter.totals()[0] - start[0] >= MAX_ORDERS * ARRAY_SHARE
 
-        load.work(self._seconds * (1 - ALONE_SHARE - KILL_SHARE), tick)
+        seconds = self._seconds * (1 - ALONE_SHARE - KILL_SHARE)
+        self._work(
+            load,
+            seconds,
+            tick,
+            lambda: len(meter.latencies) > first and meter.totals()[1] > start[1],
+        )
         passed_s, end = time.monotonic() - start_s, meter.totals()
         orders, trades = ((new - old) / passed_s for new, old in zip(end, start, strict=True))
         text = f"{orders:,.0f} orders/s, {trades:,.0f} trades/s for {passed_s:.1f} s"
@@ -213,6 +220,12 @@ class _Demo:
         while not kill.look() and time.monotonic() < deadline:
             time.sleep(0.01)
         self._end(step, _back(kill, shard), kill.back_after_s is not None)
+
+    def _work(self, load: Load, seconds: float, tick: Tick, something: Callable[[], bool]) -> None:
+        """Let the clients work for some time, and on a busy machine until there is something."""
+        load.work(seconds, tick)
+        while not something() and not load.finished:
+            load.work(LOOK_S, tick)
 
     def _begin(self, step: Step, text: str) -> None:
         step.state, step.text = NOW, text

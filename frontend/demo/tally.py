@@ -48,13 +48,16 @@ class Tally:
         self._answers: Counter[tuple[CommandType, ExecType]] = Counter()
         self._rejects: Counter[Reason] = Counter()
 
-    def add(self, reports: Records) -> int:
-        """Take reports (REPORT) in the order they came; return how many answer a command."""
+    def add(self, reports: Records) -> None:
+        """Take reports (REPORT) in the order they came."""
+        if len(reports) >= _WAITING_ROWS:
+            self._settle()
+            self._take(reports)
+            return
         self._waiting.append(reports.tobytes())
         self._waiting_rows += len(reports)
         if self._waiting_rows >= _WAITING_ROWS:
             self._settle()
-        return int(np.count_nonzero(_answers(reports)))
 
     def orders(self) -> Records:
         """Return the last report of every accepted order (TOLD)."""
@@ -97,18 +100,21 @@ class Tally:
         # Not np.concatenate: to promote structured types takes it longer than all the rest.
         reports = np.frombuffer(b"".join(self._waiting), REPORT)
         self._waiting, self._waiting_rows = [], 0
-        exec_type = reports["exec_type"]
-        is_trade = exec_type == ExecType.TRADE
-        is_order = (exec_type != ExecType.REJECTED) & (exec_type != ExecType.MASS_CANCELED)
-        self._count(reports[_answers(reports)])
-        self._add_orders(reports[is_order])
-        self._add_fills(reports[is_trade])
+        self._take(reports)
 
-    def _count(self, answers: Records) -> None:
-        kinds = answers["command_type"].astype(np.int64) << 8 | answers["exec_type"]
-        for kind, count in zip(*np.unique(kinds, return_counts=True), strict=True):
-            self._answers[CommandType(kind >> 8), ExecType(kind & 255)] += int(count)
-        rejected = answers["reason"][answers["exec_type"] == ExecType.REJECTED]
+    def _take(self, reports: Records) -> None:
+        exec_type = reports["exec_type"]
+        self._count(reports, exec_type)
+        is_order = (exec_type != ExecType.REJECTED) & (exec_type != ExecType.MASS_CANCELED)
+        self._add_orders(reports if is_order.all() else reports[is_order])
+        self._add_fills(reports, np.flatnonzero(exec_type == ExecType.TRADE))
+
+    def _count(self, reports: Records, exec_type: npt.NDArray[np.uint8]) -> None:
+        kinds = reports["command_type"].astype(np.int64) << 8 | exec_type
+        counts = np.bincount(kinds[_answers(reports)])
+        for kind in np.flatnonzero(counts).tolist():
+            self._answers[CommandType(kind >> 8), ExecType(kind & 255)] += int(counts[kind])
+        rejected = reports["reason"][exec_type == ExecType.REJECTED]
         for reason, count in zip(*np.unique(rejected, return_counts=True), strict=True):
             self._rejects[Reason(reason)] += int(count)
 
@@ -122,13 +128,13 @@ class Tally:
             told[field] = reports[field]
         self._orders[rows] = told  # of several, the last one stays
 
-    def _add_fills(self, reports: Records) -> None:
-        end = self._fill_count + len(reports)
+    def _add_fills(self, reports: Records, trades: npt.NDArray[np.intp]) -> None:
+        end = self._fill_count + len(trades)
         self._fills = _grown(self._fills, end)
         new = self._fills[self._fill_count : end]
         for field in ("trade_id", "order_id", "symbol", "side", "liquidity"):
-            new[field] = reports[field]
-        new["price"], new["quantity"] = reports["last_price"], reports["last_qty"]
+            new[field] = reports[field][trades]
+        new["price"], new["quantity"] = reports["last_price"][trades], reports["last_qty"][trades]
         self._fill_count = end
 
 
