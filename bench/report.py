@@ -69,7 +69,7 @@ FIGURES = (
         *("bare chain", "a bare chain of processes that match nothing"),
     ),
     Figure(
-        "the same, 8 clients",
+        "orders end to end, each a frame of its own, 8 clients",
         *("path", "1, 2. Orders", "pipelined, 1 m, 8 c", "1000 orders/s", "thousand/s"),
         *("bare chain", "a bare chain of processes that match nothing", "", True),
     ),
@@ -79,7 +79,7 @@ FIGURES = (
         *("bare chain", "the bare chain", "", True),
     ),
     Figure(
-        "the same, 99th percentile",
+        "an order and its answer, one at a time, 99th percentile",
         *("path", "3. Round trip", "one at a time, p99 ", "microseconds", "us"),
         *("bare chain", "the bare chain"),
     ),
@@ -178,8 +178,8 @@ def report(outputs: dict[str, str], short: bool) -> str:
     """Return what stands between the marks."""
     told = dict(line.split(": ", 1) for line in outputs["about"].splitlines())
     head = (
-        f"{told['date']}, commit {told['commit']}, {told['machine']}, {told['versions']}; medians "
-        "of interleaved rounds, journal and trade log on:\n"
+        f"{told['date']}, commit {told['commit']}; {told['machine']};\n{told['versions']}; medians of "
+        "interleaved rounds, journal and trade log on:\n"
     )
     header = ["| what | figure | beside it, in the same run | by |", "| --- | --- | --- | --- |"]
     return "\n".join([head, *header, *lines(outputs, short)]) + "\n"
