@@ -178,8 +178,8 @@ def report(outputs: dict[str, str], short: bool) -> str:
     """Return what stands between the marks."""
     told = dict(line.split(": ", 1) for line in outputs["about"].splitlines())
     head = (
-        f"{told['date']}, commit {told['commit']}; {told['machine']};\n{told['versions']}; medians of "
-        "interleaved rounds, journal and trade log on:\n"
+        f"{told['date']}, commit {told['commit']}; {told['machine']};\n{told['versions']}; medians "
+        "of interleaved rounds, journal and trade log on:\n"
     )
     header = ["| what | figure | beside it, in the same run | by |", "| --- | --- | --- | --- |"]
     return "\n".join([head, *header, *lines(outputs, short)]) + "\n"
