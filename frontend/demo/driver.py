@@ -102,7 +102,7 @@ class _Driver:
             zip((maker, taker), map(account_of, assignment.user_ids), strict=True)
         )
         self._market = Market(assignment.instruments, assignment.seed)
-        self._tally = Tally()
+        self._tally = Tally(2 * assignment.max_orders)
         self._sent_again = 0
 
     def run(self) -> None:
