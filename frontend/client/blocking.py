@@ -48,10 +48,6 @@ __all__ = ["AsyncClient", "Client", "Order"]
 
 T = TypeVar("T")
 
-GATHERED, GATHER_S = 2_048, 0.0005
-"""Where more answers to an array are outstanding than this, they are let gather for so long: to be
-woken for each few of them costs client and engine more than the answers do."""
-
 
 class Client(BaseClient):
     """A blocking connection of one user; used by one thread at a time.
@@ -352,8 +348,6 @@ class Client(BaseClient):
         while not exchange.done:
             while not self._unsent and (frames := self._session.array_frames()):
                 self._enqueue(frames)
-            if not self._unsent and exchange.sent - exchange.answered > GATHERED:
-                time.sleep(GATHER_S)
             self._step(deadline)
             if exchange.answered > answered:
                 answered, deadline = exchange.answered, deadline_in(self.timeout_s)
