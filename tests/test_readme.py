@@ -33,6 +33,7 @@ DONE = "-- done --"
 
 ELSEWHERE = {
     ("Shardbook", 1): "sets up from a package registry, and runs the demo: tests/test_demo.py",
+    ("Shardbook", 2): "what the demo prints",
     ("The tests", 1): "runs the tests",
     ("tutorial: How it flows", 1): "a drawing",
     ("rest: WebSocket", 1): "messages with gaps to fill in: tests/test_http_socket.py",
