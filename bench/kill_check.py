@@ -9,8 +9,8 @@ from bench.kill_traders import Trader
 from engine.plan import Plan
 from engine.trade_log.reader import read_trades
 from frontend.demo.checks import check_book, check_log, check_order_table, check_quantities
-from frontend.demo.run import read_log
 from frontend.demo.tally import Tally
+from frontend.demo.verdict import read_log
 from frontend.reading import Reader
 from ipc.records import SEQUENCE_BITS, make_id
 from ipc.vocabulary import ExecType

@@ -15,9 +15,9 @@ from bench.clients import NO_TIMES
 from bench.latency import WARM_ORDERS, OneAtATime, OpenLoop
 from bench.load import ClientRun, Generators, generators
 from bench.products import Load, Product, WrongCountError, bare_product, configured, running_product
+from bench.simulated_flow import SimulatedFlow
 from bench.traffic import CHUNK, Traffic, encode_traffic
 from engine.config import load_config
-from frontend.demo.simulated_flow import SimulatedFlow
 from ipc.records import COMMAND, REPORT
 from ipc.vocabulary import CommandType, ExecType, Reason
 from ipc.wire.client_codec import command_frames

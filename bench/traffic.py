@@ -1,6 +1,6 @@
 """The simulated flow as bytes, encoded before any clock runs: what the load generators send.
 
-``frontend.demo.simulated_flow`` draws the commands (the same for the same seed); here they become
+``bench.simulated_flow`` draws the commands (the same for the same seed); here they become
 one frame each, as a client with msgspec would write them, sorted by client and kept in files, so
 that a generator process only has to load what its clients send.
 """
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from frontend.demo.simulated_flow import SimulatedFlow
+from bench.simulated_flow import SimulatedFlow
 from ipc.instruments import Instrument
 from ipc.wire.client_codec import command_frames
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.simulated_flow import SimulatedFlow
 from engine.config import load_config
-from frontend.demo.simulated_flow import SimulatedFlow
 from ipc.native.compiled import HAVE_NUMBA
 from ipc.records import COMMAND, MAX_SHARDS, REPORT, SEQUENCE_BITS, make_id
 from ipc.vocabulary import MAX_CLIENT_ID, RULES, CommandType, ExecType, Flag, Reason

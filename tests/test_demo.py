@@ -2,21 +2,27 @@
 
 import io
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import frontend.demo.run
+import frontend.demo.verdict
 from engine.books.contract import Records
 from engine.trade_log.lines import LoggedTrade
-from frontend.demo.load import DemoError, Load, Told
-from frontend.demo.run import demo_config, run_demo, sample_orders
+from frontend.demo.killing import Kill
+from frontend.demo.load import DemoError, Load, Tick
+from frontend.demo.run import demo_config, run_demo
+from frontend.demo.verdict import sample_orders
 from ipc.instruments import Instrument
 from ipc.memory.mapping import run_directory
 from ipc.records import ORDER, make_id
@@ -24,6 +30,7 @@ from ipc.records import ORDER, make_id
 COMMAND = [sys.executable, "-m", "frontend.cli", "demo"]
 WAIT_S = 90.0
 CHECKS = 5
+MOST_KILLS = 6
 
 
 @pytest.fixture
@@ -44,35 +51,66 @@ def left_behind(place: Path, first_line: str) -> list[Path]:
 
 
 def test_a_demo_shows_sums_up_and_checks(place: Path) -> None:
-    command = [*COMMAND, "--seconds", "2", "--symbols", "5", "--seed", "11"]
+    command = [*COMMAND, "--seconds", "3", "--symbols", "5", "--seed", "11"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.match(r"demo of 2 s in \S+, --seed 11\n", done.stdout)
+    assert re.match(r"demo of 3 s in \S+, --seed 11\n", done.stdout)
     assert re.search(r"^matcher 1 on .*: AAPL, MSFT$", done.stdout, re.M)
     shown = re.findall(
-        r"^ +[\d.]+ s +[\d,]+ orders/s +[\d,]+ commands/s +[\d,]+ trades/s "
-        r" COOTX \d+\.\d\d/\d+\.\d\d  AAPL .*  TSLA \S+$",
+        r"^ +[\d.]+ s +[\d,]+ orders/s +[\d,]+ trades/s  COOTX \S+/\S+  AAPL .*  TSLA \S+$",
         done.stdout,
         re.M,
     )
     assert len(shown) >= 2
-    summary = {line.split()[0]: line for line in done.stdout.split("\n\n")[-1].splitlines()}
-    orders, commands, trades, samples = (
-        int(re.search(pattern, summary[name])[1].replace(",", ""))
-        for name, pattern in (
-            ("orders", r"orders +([\d,]+) \([\d,]+/s\)"),
-            ("commands", r"commands +([\d,]+) \([\d,]+/s\): .* new orders, .* cancels, .*"),
-            ("trades", r"trades +([\d,]+) \([\d,]+/s\)"),
-            ("latency", r"p50 [\d,]+ us, p99 [\d,]+ us, p99.9 [\d,]+ us .*, of ([\d,]+) commands"),
-        )
+    steps = re.findall(r"^ok        (.*?): .*$", done.stdout, re.M)
+    for step in ("one at a time", "arrays at full rate", "a matcher killed", "checks"):
+        assert step in steps
+    alone = re.search(
+        r"one client; p50 [\d,]+ us, p99 [\d,]+ us, p99.9 .* of ([\d,]+)", done.stdout
     )
+    assert number(alone) > 0
+    commands = number(
+        re.search(r"^([\d,]+) commands: .* new orders, .* reduces$", done.stdout, re.M)
+    )
+    orders = number(re.search(r"^([\d,]+) orders accepted; rejected: none$", done.stdout, re.M))
+    checks = re.findall(r"^ok +([\d,]+) (.*)$", done.stdout, re.M)
+    trades = int(checks[0][0].replace(",", ""))
     assert commands > orders > trades > 0
-    assert samples > 0
-    checks = re.findall(r"^ok +(\d+) (.*)$", done.stdout, re.M)
     assert len(checks) == CHECKS
-    assert int(checks[0][0]) == trades
     assert "FAILED" not in done.stdout
     assert left_behind(place, done.stdout.splitlines()[0]) == []
+
+
+def number(found: re.Match[str] | None) -> int:
+    """Return the number that was found."""
+    assert found is not None
+    return int(found[1].replace(",", ""))
+
+
+def test_a_picture_stays_on_a_terminal(place: Path) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (50, 120))
+    environment = os.environ | {"TERM": "xterm-256color"}
+    demo = subprocess.Popen(
+        [*COMMAND, "--seconds", "2"], stdout=theirs, stdin=theirs, env=environment
+    )
+    os.close(theirs)
+    said = bytearray()
+    try:
+        with suppress(OSError):  # all ends of the terminal are closed
+            while data := os.read(ours, 65_536):
+                said += data
+        assert demo.wait(WAIT_S) == 0
+    finally:
+        demo.kill()
+        os.close(ours)
+    text = said.decode()
+    last = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", text[text.rindex("shardbook demo: ") :])
+    for piece in ("orders/s", "COOTX, depth", "last trades", "latency alone", "at full load"):
+        assert piece in last
+    assert len(re.findall(r"^ok ", last, re.M)) == CHECKS + 4
+    assert last.rstrip().endswith("sent again")
+    assert "\x1b[1A\x1b[2K" not in text[text.rindex("tell one story") :]
 
 
 def test_an_interrupted_demo_ends_quietly_and_leaves_nothing(place: Path) -> None:
@@ -99,31 +137,62 @@ def test_an_interrupted_demo_ends_quietly_and_leaves_nothing(place: Path) -> Non
 def test_it_stops_at_its_most_orders_and_names_a_failed_check(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_log = frontend.demo.run.read_log
+    read_log = frontend.demo.verdict.read_log
     lost: list[int] = []
 
-    def losing(trades: Iterable[LoggedTrade], instruments: Sequence[Instrument]) -> Records:
-        log = read_log(trades, instruments)
+    def losing(
+        trades: Iterable[LoggedTrade],
+        instruments: Sequence[Instrument],
+        tell: Callable[[int], None],
+    ) -> Records:
+        log = read_log(trades, instruments, tell)
         lost.append(int(log["trade_id"][3]))
         return np.delete(log, 3)
 
-    monkeypatch.setattr(frontend.demo.run, "read_log", losing)
-    monkeypatch.setattr(frontend.demo.run, "MAX_ORDERS", 3_000)
+    monkeypatch.setattr(frontend.demo.verdict, "read_log", losing)
+    monkeypatch.setattr(frontend.demo.run, "MAX_ORDERS", 60_000)
+    monkeypatch.setattr(frontend.demo.run, "ALONE_SHARE", 1e-6)
     out = io.StringIO()
     assert run_demo(3_600, 4, 5, out) == 1
-    assert re.search(r"^stopped early, after [3-8],\d{3} orders", out.getvalue(), re.M)
+    accepted = number(re.search(r"^([\d,]+) orders accepted", out.getvalue(), re.M))
+    assert 40_000 < accepted < 200_000
     failed = re.findall(r"^FAILED .*", out.getvalue(), re.M)
     assert f": trade {lost[0]} was reported and is not in the log" in failed[0]
-    assert len(failed) < CHECKS
+    assert len(failed) <= CHECKS
+    assert "FAILED    checks: they do not tell one story" in failed
+
+
+def test_what_a_killed_matcher_did_not_carry_out_is_sent_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed again and again under load: most kills meet commands that are under way."""
+    kills: list[int] = []
+
+    class Again(Kill):
+        def look(self) -> bool:
+            if not super().look() or len(kills) == MOST_KILLS:
+                return super().look()
+            kills.append(self.pid)
+            self.__init__(self._reader, self._shard)  # type: ignore[misc]
+            return False
+
+    monkeypatch.setattr(frontend.demo.run, "Kill", Again)
+    monkeypatch.setattr(frontend.demo.run, "ALONE_SHARE", 0.05)
+    monkeypatch.setattr(frontend.demo.run, "KILL_SHARE", 0.9)
+    out = io.StringIO()
+    assert run_demo(8, 2, 7, out) == 0, out.getvalue()
+    assert "rejected: none" in out.getvalue()
+    assert len(set(kills)) == len(kills) > 2
 
 
 def test_a_demo_that_loses_a_driver_says_so(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Load.run
+    work = Load.work
 
-    def killing(load: Load, tick: Callable[[], None]) -> Told:
-        return run(load, load._processes[0].kill)
+    def killing(load: Load, seconds: float, tick: Tick) -> None:
+        load._processes[-1].kill()
+        work(load, seconds, tick)
 
-    monkeypatch.setattr(Load, "run", killing)
+    monkeypatch.setattr(Load, "work", killing)
     out = io.StringIO()
     with pytest.raises(DemoError, match="a client process of the demo died"):
         run_demo(60, 4, 5, out)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from bench.simulated_flow import SimulatedFlow
 from engine.books.contract import BookLimits, Records
 from engine.books.reference.book import ReferenceBook
 from engine.config import parse_config
@@ -18,7 +19,6 @@ from frontend.demo.checks import (
     check_quantities,
     check_ring,
 )
-from frontend.demo.simulated_flow import SimulatedFlow
 from frontend.demo.tally import Tally
 from ipc.records import LEVEL, TRADE, make_id
 from ipc.vocabulary import CommandType, ExecType, Side

@@ -326,10 +326,11 @@ def test_the_manual_is_served_as_plain_pages(http: Http, prefix: str) -> None:
 
 def test_what_a_page_says_stays_text() -> None:
     text = "# A & <b>\n\n<script>x</script> [bad](javascript:x) [ours](limits.md#top)\n\n"
-    text += "|a|\n|-|\n|`<i>`|\n"
+    text += "<!-- a mark -->\n\n|a|\n|-|\n|`<i>`|\n"
     page = render(text).decode()
     assert "<title>A &amp; &lt;b&gt;</title>" in page
     assert "<script" not in page
+    assert "a mark" not in page
     assert 'href="javascript' not in page
     assert '<a href="limits#top">ours</a>' in page
     assert "<td><code>&lt;i&gt;</code></td>" in page

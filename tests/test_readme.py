@@ -24,18 +24,20 @@ from tests.fork_server import ROOT
 from tests.http import free_port
 
 TEXT = (ROOT / "README.md").read_text()
-MANUAL = sorted((ROOT / "frontend" / "docs").glob("*.md"))
+DOCS = ROOT / "frontend" / "docs"
+MANUAL = sorted(DOCS.glob("*.md"))
 ADDRESS = "127.0.0.1:8080"
 """Where the README has HTTP; here it is a port that nobody has."""
 WAIT_S = 120.0
 DONE = "-- done --"
 
 ELSEWHERE = {
-    ("Try it", 1): "sets up from a package registry, and runs the demo: tests/test_demo.py",
-    ("Try it", 2): "runs the tests",
-    ("How it flows", 1): "a drawing",
-    ("REST and WebSocket", 2): "messages with gaps to fill in: tests/test_http_socket.py",
-    ("How fast", 1): "measurements of minutes each",
+    ("Shardbook", 1): "sets up from a package registry, and runs the demo: tests/test_demo.py",
+    ("Shardbook", 2): "what the demo prints",
+    ("The tests", 1): "runs the tests",
+    ("tutorial: How it flows", 1): "a drawing",
+    ("rest: WebSocket", 1): "messages with gaps to fill in: tests/test_http_socket.py",
+    ("benchmarks: The benches", 1): "measurements of minutes each",
 }
 """Blocks by their heading and their number under it."""
 COMMANDS_ELSEWHERE = {
@@ -82,8 +84,9 @@ def _blocks(text: str) -> list[Block]:
 
 
 def commands() -> list[list[str]]:
-    """Return every command of the README's table in its shortest form."""
-    forms = re.findall(r"^\| `shardbook ([^`]+)` \|", TEXT, re.M)
+    """Return every command of the tutorial's table in its shortest form."""
+    text = (DOCS / "tutorial.md").read_text()
+    forms = re.findall(r"^\| `shardbook ([^`]+)` \|", text, re.M)
     return [re.sub(r"\[.*?\]", "", form).split() for form in forms]
 
 
@@ -211,3 +214,25 @@ def test_what_is_left_out_is_still_there_and_nothing_else() -> None:
 def test_a_client_in_ten_lines_has_ten_lines_at_the_most() -> None:
     (block, *_) = [block for block in blocks() if block.place[0] == "A client in ten lines"]
     assert len([line for line in block.code.splitlines() if line]) <= 10
+
+
+def anchors(path: Path) -> set[str]:
+    """Return what a link into a page may name behind its #."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *MANUAL], ids=lambda path: path.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]*))?\)", page.read_text())
+    for target, anchor in links:
+        path = page.parent / target if target else page
+        assert path.exists(), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in anchors(path), f"{page.name}: {target}#{anchor}"
+
+
+def test_the_first_screen_leads_to_every_page() -> None:
+    assert len(TEXT.splitlines()) < 110
+    for page in MANUAL:
+        assert f"(frontend/docs/{page.name})" in TEXT

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from bench.simulated_flow import SimulatedFlow
 from engine.books.contract import BookLimits, Records
 from engine.books.reference.book import ReferenceBook
 from engine.config import parse_config
-from frontend.demo.simulated_flow import SimulatedFlow
 from ipc.instruments import Instrument
 from ipc.records import COMMAND
 from ipc.vocabulary import CommandType, ExecType, Flag, OrderType, Reason, TimeInForce

@@ -30,8 +30,8 @@ from engine.config import Config, KeySection, load_config
 from engine.trade_log.reader import read_trades
 from frontend.client import Client
 from frontend.client.errors import ClientError
-from frontend.demo.run import read_log
 from frontend.demo.tally import Tally
+from frontend.demo.verdict import read_log
 from frontend.gateway.keys import digest_of
 from ipc.vocabulary import Reason
 

@@ -113,7 +113,9 @@ class ReportQueue:
                 single = []
             elif isinstance(item, Report | Reject | MassCancelReport):
                 single.append(item)
-        return np.concatenate([*parts, report_records(single)])
+        # np.concatenate would look for a type common to all parts, field by field.
+        parts.append(report_records(single))
+        return np.frombuffer(bytearray().join([part.data for part in parts]), REPORT)
 
     def _take(self) -> list[ServerMessage | Records]:
         items = list(self._items)

@@ -1,17 +1,15 @@
-"""The load of a demo: a process whose clients send the simulated flow, pipelined.
+"""The load of a demo: a process whose two clients, a maker and a taker, trade in arrays.
 
-What it sends is computed ahead in chunks, what it is told goes into arrays (``demo_tally``). It
-speaks with the demo through a pipe: "ready", then when told "go" the flow, "drained" once every
-command is answered, and when told "flush" a last command a client and shard, whose answer comes
-after every report that is still under way. Then it leaves its arrays in files, and its counts.
+It speaks with the demo through a pipe: "ready", then when told "go" it trades until it is told
+"enough", or there are as many orders as there may be, and says "drained" once every command is
+answered. When told "flush" it gets what is still under way, leaves what it was told in files, and
+hands over its counts.
 """
 
-import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -19,52 +17,44 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.children import leave_ending_to_starter
-from frontend.client import AsyncClient
+from frontend.client import Client
 from frontend.client.errors import ClientError
-from frontend.demo.simulated_flow import SimulatedFlow
+from frontend.demo.market import Market
 from frontend.demo.tally import Tally
 from ipc.instruments import Instrument
 from ipc.records import account_of
-from ipc.vocabulary import MAX_CLIENT_ID, CommandType, ExecType, Reason
-from ipc.wire.client_codec import command_frames, warm
-from ipc.wire.messages import Cancel
+from ipc.vocabulary import CommandType, ExecType, Reason
+from ipc.wire.client_codec import warm
 
 Records = npt.NDArray[np.void]
-Latencies = npt.NDArray[np.int64]
 
-CHUNK = 4_096
-"""Commands that are computed in one go."""
-BATCH = 256
-"""Commands that are sent in one go."""
-WINDOW = 1_024
-"""Commands of one driver that may wait for their answers."""
 SILENCE_S = 30.0
-"""How long the engine may leave a driver without any answer."""
-
-NO_LATENCIES: Latencies = np.empty(0, np.int64)
+"""How long the engine may leave a client without any answer."""
+MAX_REPORTS = 1 << 20
+"""Reports that one client keeps until it reads them: more than one turn can cause."""
+RETRY_S = 0.01
+"""Before what a killed matcher has not carried out is sent again."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What one driver does. ``directory`` is where it leaves its arrays."""
+    """What one client process does. ``directory`` is where it leaves its arrays."""
 
     address: str
     user_ids: Sequence[str]
     instruments: Sequence[Instrument]
     seed: Sequence[int]
-    seconds: float
     max_orders: int
     directory: Path
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one driver did; the arrays are in files beside."""
+    """What one client process did; the arrays are in files beside."""
 
     answers: Counter[tuple[CommandType, ExecType]]
     rejects: Counter[Reason]
-    elapsed_s: float
-    reached_max_orders: bool
+    sent_again: int
 
 
 @dataclass(frozen=True)
@@ -77,132 +67,95 @@ class Failure:
 def drive(assignment: Assignment, demo: Connection) -> None:
     """Run one driver in a process of its own; a failure goes through the pipe."""
     leave_ending_to_starter()
-    warm()  # the product has compiled it
+    warm()
+    maker_id, taker_id = assignment.user_ids
+    address = assignment.address
     try:
-        asyncio.run(_Driver(assignment, demo).run())
+        with (
+            Client(address, maker_id, timeout_s=SILENCE_S, max_reports=MAX_REPORTS) as maker,
+            Client(address, taker_id, timeout_s=SILENCE_S, max_reports=MAX_REPORTS) as taker,
+        ):
+            _Driver(assignment, demo, maker, taker).run()
     except ClientError as error:
         demo.send(Failure(f"a client of the demo failed: {error}"))
     except EOFError:
         pass  # the demo is gone
 
 
-class _Driver:
-    """The clients of one driver, and what they have in common."""
+def told(demo: Connection, say: str, hear: str) -> None:
+    """Tell the demo how far this process is, and wait for its word."""
+    demo.send(say)
+    word = demo.recv()
+    assert word == hear, f"{word!r} where {hear!r} was to come"
 
-    def __init__(self, assignment: Assignment, demo: Connection) -> None:
+
+class _Driver:
+    """A maker, a taker, and what both were told."""
+
+    def __init__(
+        self, assignment: Assignment, demo: Connection, maker: Client, taker: Client
+    ) -> None:
         self._assignment = assignment
         self._demo = demo
-        accounts = [account_of(user_id) for user_id in assignment.user_ids]
-        self._clients = {
-            account: AsyncClient(assignment.address, user_id, max_reports=1 << 22)
-            for account, user_id in zip(accounts, assignment.user_ids, strict=True)
-        }
-        self._flow = SimulatedFlow(assignment.instruments, accounts, assignment.seed)
-        self._tally = Tally()
-        self._unanswered = 0
-        self._reached_max_orders = False
-        self._answered = asyncio.Event()
-        self._error: ClientError | None = None
+        self._maker, self._taker = maker, taker
+        self._accounts = dict(
+            zip((maker, taker), map(account_of, assignment.user_ids), strict=True)
+        )
+        self._market = Market(assignment.instruments, assignment.seed)
+        self._tally = Tally(2 * assignment.max_orders)
+        self._sent_again = 0
 
-    async def run(self) -> None:
+    def run(self) -> None:
         """Do all that the pipe asks for, up to the end."""
-        for client in self._clients.values():
-            await client.connect()
-        readers = [
-            asyncio.create_task(self._read(account, client))
-            for account, client in self._clients.items()
-        ]
-        await self._told("ready", "go")
-        start = time.monotonic()
-        await self._send_flow(start + self._assignment.seconds)
-        await self._until_unanswered(0)
-        elapsed_s = time.monotonic() - start
-        await self._told("drained", "flush")
-        await self._flush()
-        for reader in readers:
-            reader.cancel()
-        for client in self._clients.values():
-            await client.close()
+        told(self._demo, "ready", "go")
+        while self._market.orders < self._assignment.max_orders and not self._demo.poll():
+            self._turn()
+        self._demo.send("drained")
+        for word in ("enough", "flush"):
+            heard = self._demo.recv()
+            assert heard == word, f"{heard!r} where {word!r} was to come"
+        for client in self._accounts:
+            self._catch_up(client)
         leave_arrays(self._assignment.directory, self._tally)
-        tally = self._tally
-        reached = self._reached_max_orders
-        self._demo.send(Outcome(tally.answers(), tally.rejects(), elapsed_s, reached))
+        self._demo.send(Outcome(self._tally.answers(), self._tally.rejects(), self._sent_again))
 
-    async def _told(self, say: str, hear: str) -> None:
-        """Tell the demo how far this driver is, and wait for its word without blocking readers."""
-        self._demo.send(say)
-        word = await asyncio.get_running_loop().run_in_executor(None, self._demo.recv)
-        assert word == hear, f"{word!r} where {hear!r} was to come"
+    def _turn(self) -> None:
+        """Let the maker make room and quote, and then the taker take."""
+        market = self._market
+        self._catch_up(self._maker)
+        self._ask(self._maker, market.changes(self._tally.leaves(market.quoted)))
+        self._ask(self._maker, market.quotes())
+        self._ask(self._taker, market.takes())
+        self._take_reports(self._taker)
 
-    async def _send_flow(self, deadline: float) -> None:
-        for batch in self._batches():
-            if time.monotonic() >= deadline:
-                return
-            await self._until_unanswered(WINDOW - BATCH)
-            self._unanswered += BATCH
-            for client, frames in zip(self._clients.values(), batch, strict=True):
-                await client.send_frames(frames)
-        self._reached_max_orders = True
+    def _catch_up(self, client: Client) -> None:
+        """Get all that a client has to be told of what was done before."""
+        self._ask(client, self._market.nothing())
+        left = self._market.orders
+        while not self._tally.has_ended(left):
+            self._take_reports(client, SILENCE_S)
 
-    def _batches(self) -> Iterator[tuple[bytes, ...]]:
-        """Yield the flow, BATCH commands at a time, as frames for each client.
+    def _ask(self, client: Client, commands: Records) -> None:
+        """Have commands carried out, each once: also where their matcher is killed meanwhile."""
+        while len(commands):
+            answers = client.submit_array(commands)
+            lost = answers["reason"] == Reason.SHARD_DOWN
+            answers["account"] = self._accounts[client]
+            self._tally.add(answers[~lost] if lost.any() else answers)
+            commands = commands[lost]
+            if len(commands):
+                self._sent_again += len(commands)
+                time.sleep(RETRY_S)
 
-        Ends with the chunk that reaches the most orders there may be.
-        """
-        edges = np.arange(0, CHUNK + 1, BATCH)
-        while self._flow.orders < self._assignment.max_orders:
-            commands = self._flow.chunk(CHUNK)
-            by_client = []
-            for account in self._clients:
-                rows = np.flatnonzero(commands["account"] == account)
-                frames, ends = command_frames(commands[rows])
-                places = np.append(0, ends)[np.searchsorted(rows, edges)].tolist()
-                by_client.append([frames[start:end] for start, end in pairwise(places)])
-            yield from zip(*by_client, strict=True)
-
-    async def _until_unanswered(self, bound: int) -> None:
-        """Return when at most ``bound`` commands wait for their answers."""
-        while self._unanswered > bound:
-            if self._error is not None:
-                raise self._error
-            self._answered.clear()
-            try:
-                await asyncio.wait_for(self._answered.wait(), SILENCE_S)
-            except TimeoutError:
-                raise ClientError(
-                    f"no answer for {SILENCE_S:.0f} s, {self._unanswered} commands wait"
-                ) from None
-
-    async def _read(self, account: int, client: AsyncClient) -> None:
-        """Take whatever one client is told into the tally."""
-        try:
-            while True:
-                reports = await client.receive_array()
-                reports["account"] = account
-                self._unanswered -= self._tally.add(reports)
-                self._answered.set()
-        except ClientError as error:
-            self._error = error
-            self._answered.set()
-
-    async def _flush(self) -> None:
-        """Have one more answer from each shard to each client, behind all other reports.
-
-        The command is a cancel of an order that does not exist.
-        """
-        symbols = {i.shard: i.number for i in self._assignment.instruments}
-        for client in self._clients.values():
-            cancels = [
-                Cancel(symbol, client.new_request_id(), 0, MAX_CLIENT_ID)
-                for symbol in symbols.values()
-            ]
-            self._unanswered += len(cancels)
-            await client.send(cancels)
-        await self._until_unanswered(0)
+    def _take_reports(self, client: Client, timeout_s: float = 0) -> None:
+        reports = client.receive_array(timeout_s)
+        if not len(reports) and timeout_s:
+            raise ClientError(f"no answer for {timeout_s:.0f} s")
+        reports["account"] = self._accounts[client]
+        self._tally.add(reports)
 
 
-def leave_arrays(directory: Path, tally: Tally, latencies_ns: Latencies = NO_LATENCIES) -> None:
+def leave_arrays(directory: Path, tally: Tally) -> None:
     """Write what a client process keeps for the demo, one file an array."""
     np.save(directory / "orders.npy", tally.orders())
     np.save(directory / "fills.npy", tally.fills())
-    np.save(directory / "latencies_ns.npy", latencies_ns)

@@ -13,13 +13,15 @@ import numpy.typing as npt
 
 from engine.children import starting
 from frontend.demo.driver import Assignment, Failure, Outcome, drive
+from frontend.demo.latencies import LatencyFile
 from frontend.demo.probe import probe
 from ipc.vocabulary import CommandType, ExecType, Reason
 
 Records = npt.NDArray[np.void]
-Tick = Callable[[], None]
+Tick = Callable[[], bool | None]
+"""Called now and then while something goes on; True: it need not go on."""
 
-TICK_S = 0.5
+TICK_S = 0.05
 """How often whoever waits is called."""
 END_S = 10.0
 
@@ -30,31 +32,28 @@ class DemoError(Exception):
 
 @dataclass(frozen=True)
 class Told:
-    """What all clients together sent and were told.
+    """What all clients together were told.
 
-    ``orders`` holds the last report of every order (ORDER without its times), ``fills`` every fill
-    (FILL). ``latencies_ns`` are the probe's.
+    ``orders`` holds the last report of every order (TOLD), ``fills`` every fill (FILL).
+    ``sent_again`` counts commands that a killed matcher did not carry out the first time.
     """
 
     orders: Records
     fills: Records
-    latencies_ns: npt.NDArray[np.int64]
     answers: Counter[tuple[CommandType, ExecType]]
     rejects: Counter[Reason]
-    elapsed_s: float
-    reached_max_orders: bool
+    sent_again: int
 
 
 class Load:
-    """Some driver processes and probes. ``connect``, ``run``, and in any case ``close``."""
+    """A probe and some driver processes. ``connect``, the steps in order, and always ``close``."""
 
-    def __init__(self, drivers: Sequence[Assignment], probes: Sequence[Assignment]) -> None:
+    def __init__(self, prober: Assignment, drivers: Sequence[Assignment]) -> None:
         context = multiprocessing.get_context("spawn")
-        self._assignments = [*drivers, *probes]
-        self._drivers = len(drivers)
+        self._assignments = [prober, *drivers]
         self._pipes: list[Connection] = []
         self._processes: list[BaseProcess] = []
-        targets = [drive] * len(drivers) + [probe] * len(probes)
+        targets = [probe] + [drive] * len(drivers)
         for target, assignment in zip(targets, self._assignments, strict=True):
             assignment.directory.mkdir()
             ours, theirs = context.Pipe()
@@ -64,21 +63,52 @@ class Load:
             theirs.close()
             self._pipes.append(ours)
             self._processes.append(process)
+        self._finished: set[Connection] = set()
 
-    def connect(self) -> None:
-        """Wait until every client is connected. Raises ``DemoError``."""
-        self._hear("ready")
+    @property
+    def finished(self) -> bool:
+        """Whether no driver enters any more, since there are as many orders as there may be."""
+        return len(self._finished) == len(self._pipes) - 1
 
-    def run(self, tick: Tick) -> Told:
-        """Let the clients do their work, calling ``tick`` meanwhile. Raises ``DemoError``."""
-        self._tell("go")
-        self._hear("drained", tick, self._pipes[: self._drivers])
-        for pipe in self._pipes[self._drivers :]:
+    def connect(self) -> LatencyFile:
+        """Wait until every client is connected; return what the probe will measure."""
+        self._hear("ready", self._pipes)
+        return LatencyFile(self._assignments[0].directory)
+
+    def one_at_a_time(self) -> None:
+        """Let the probe alone work. All steps raise ``DemoError``."""
+        self._pipes[0].send("go")
+
+    def full_rate(self) -> None:
+        """Let the drivers work, and the probe beside them."""
+        self._pipes[0].send("beside")
+        for pipe in self._pipes[1:]:
+            pipe.send("go")
+
+    def work(self, seconds: float, tick: Tick) -> None:
+        """Wait, calling ``tick``, until it is over, ``tick`` says so or no driver enters more."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and not self.finished:
+            waiting = [pipe for pipe in self._pipes if pipe not in self._finished]
+            for pipe in wait(waiting, min(TICK_S, left)):
+                assert isinstance(pipe, Connection)
+                _expect("drained", _said(pipe))
+                self._finished.add(pipe)
+            if tick():
+                return
+
+    def end(self) -> Told:
+        """Let the clients end; return what they were told."""
+        probe_pipe, *drivers = self._pipes
+        for pipe in drivers:
             pipe.send("enough")
-        self._hear("drained", None, self._pipes[self._drivers :])
-        self._tell("flush")
-        outcomes = [heard for heard in self._hear(None) if isinstance(heard, Outcome)]
-        return self._gathered(outcomes)
+        self._hear("drained", [pipe for pipe in drivers if pipe not in self._finished])
+        probe_pipe.send("enough")
+        self._hear("drained", [probe_pipe])
+        for pipe in self._pipes:
+            pipe.send("flush")
+        heard = self._hear(None, self._pipes)
+        return self._gathered([said for said in heard if isinstance(said, Outcome)])
 
     def close(self) -> None:
         """End the processes, whatever they are doing."""
@@ -88,53 +118,37 @@ class Load:
             process.join(END_S)
             pipe.close()
 
-    def _tell(self, word: str) -> None:
-        for pipe in self._pipes:
-            pipe.send(word)
+    def _hear(self, word: str | None, pipes: Sequence[Connection]) -> list[str | Outcome]:
+        """Return the next thing that each of some processes says: ``word`` where it is given.
 
-    def _hear(
-        self, word: str | None, tick: Tick | None = None, pipes: Sequence[Connection] = ()
-    ) -> list[str | Outcome]:
-        """Return the next thing that each process says, which must be ``word`` where it is given.
-
-        Without ``pipes`` of all processes. Raises ``DemoError`` at once where one has failed.
+        Raises ``DemoError`` at once where one has failed.
         """
-        pipes = pipes or self._pipes
         heard: dict[Connection, str | Outcome] = {}
-        next_tick_s = time.monotonic() + TICK_S
         while len(heard) < len(pipes):
-            silent = [pipe for pipe in pipes if pipe not in heard]
-            for pipe in wait(silent, max(0.0, next_tick_s - time.monotonic())):
+            for pipe in wait([pipe for pipe in pipes if pipe not in heard]):
                 assert isinstance(pipe, Connection)
                 heard[pipe] = _said(pipe)
-                if word is not None and heard[pipe] != word:
-                    raise DemoError(f"a client of the demo said {heard[pipe]!r}, not {word!r}")
-            if time.monotonic() >= next_tick_s:
-                next_tick_s += TICK_S
-                if tick is not None:
-                    tick()
+                if word is not None:
+                    _expect(word, heard[pipe])
         return [heard[pipe] for pipe in pipes]
 
     def _gathered(self, outcomes: Sequence[Outcome]) -> Told:
         """Put the counts of all processes and the arrays that they left together."""
-        orders, fills, latencies_ns = (
+        orders, fills = (
             np.concatenate([np.load(a.directory / f"{name}.npy") for a in self._assignments])
-            for name in ("orders", "fills", "latencies_ns")
+            for name in ("orders", "fills")
         )
         answers: Counter[tuple[CommandType, ExecType]] = Counter()
         rejects: Counter[Reason] = Counter()
         for outcome in outcomes:
             answers += outcome.answers
             rejects += outcome.rejects
-        return Told(
-            orders,
-            fills,
-            latencies_ns,
-            answers,
-            rejects,
-            max(outcome.elapsed_s for outcome in outcomes),
-            any(outcome.reached_max_orders for outcome in outcomes),
-        )
+        return Told(orders, fills, answers, rejects, sum(o.sent_again for o in outcomes))
+
+
+def _expect(word: str, said: str | Outcome) -> None:
+    if said != word:
+        raise DemoError(f"a client of the demo said {said!r}, not {word!r}")
 
 
 def _said(pipe: Connection) -> str | Outcome:

@@ -1,30 +1,26 @@
-"""The probe of a demo: one client, one command at a time, that measures the way to the answer.
+"""The probe of a demo: one client, one order at a time, that measures the way to the answer.
 
-It enters a post-only order far below the market and cancels it again, under the load that the
-drivers make, until it is told "enough", and takes the time from before the call to after the
-answer. A pipelined client could not say this: most of what it would measure is its own
-commands waiting behind each other.
+It enters a post-only order far below the market and cancels it again, and takes the time from
+before the call to after the answer: at full speed while nobody else trades, and when told "beside"
+at a low rate under the load of the drivers, until it is told "enough". A client of arrays could
+not say this: most of what it would measure is its own commands waiting behind each other.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from multiprocessing.connection import Connection
-
-import numpy as np
 
 from engine.children import leave_ending_to_starter
 from frontend.client import Client
-from frontend.client.errors import ClientError
-from frontend.demo.driver import SILENCE_S, Assignment, Failure, Outcome, leave_arrays
+from frontend.client.errors import ClientError, NotCarriedOutError
+from frontend.demo.driver import SILENCE_S, Assignment, Failure, Outcome, leave_arrays, told
+from frontend.demo.latencies import LatencyFile
 from frontend.demo.tally import Tally
 from ipc.instruments import Instrument
 from ipc.records import account_of
-from ipc.vocabulary import MAX_CLIENT_ID, OrderType, Side, TimeInForce
-from ipc.wire.messages import CLIENT_COMMANDS, Cancel, NewOrder
 
 PAUSE_S = 0.005
-"""Between two orders: a low rate, that adds little to the load."""
-MAX_SAMPLES = 1 << 20
+"""Between two orders beside others: a low rate, that adds little to the load."""
 
 
 def probe(assignment: Assignment, demo: Connection) -> None:
@@ -32,7 +28,9 @@ def probe(assignment: Assignment, demo: Connection) -> None:
     leave_ending_to_starter()
     try:
         (user_id,) = assignment.user_ids
-        with Client(assignment.address, user_id) as client:
+        with Client(
+            assignment.address, user_id, timeout_s=SILENCE_S, include_answers=True
+        ) as client:
             _Probe(assignment, demo, client, account_of(user_id)).run()
     except ClientError as error:
         demo.send(Failure(f"the probe of the demo failed: {error}"))
@@ -41,6 +39,8 @@ def probe(assignment: Assignment, demo: Connection) -> None:
 
 
 class _Probe:
+    """One client, its orders, and how long each took."""
+
     def __init__(
         self, assignment: Assignment, demo: Connection, client: Client, account: int
     ) -> None:
@@ -49,59 +49,52 @@ class _Probe:
         self._client = client
         self._account = account
         self._tally = Tally()
-        self._latencies_ns = np.zeros(MAX_SAMPLES, np.int64)
-        self._samples = 0
+        self._latencies = LatencyFile(assignment.directory, create=True)
         self._orders = 0
+        self._sent_again = 0
 
     def run(self) -> None:
         """Do all that the pipe asks for, up to the end."""
-        self._told("ready", "go")
-        start = time.monotonic()
+        told(self._demo, "ready", "go")
+        self._work("beside", 0)
+        self._work("enough", PAUSE_S)
+        told(self._demo, "drained", "flush")
+        leave_arrays(self._assignment.directory, self._tally)
+        self._demo.send(Outcome(self._tally.answers(), self._tally.rejects(), self._sent_again))
+
+    def _work(self, until: str, pause_s: float) -> None:
+        """Enter and cancel orders until the demo says the word."""
         instruments = self._assignment.instruments
-        while self._samples + 2 <= MAX_SAMPLES and not self._demo.poll(PAUSE_S):
+        while not self._demo.poll(pause_s):
+            if self._latencies.is_full:
+                break
             self._enter_and_cancel(instruments[self._orders % len(instruments)])
-        elapsed_s = time.monotonic() - start
-        self._hear("enough")
-        self._told("drained", "flush")
-        self._flush(instruments)
-        latencies_ns = self._latencies_ns[: self._samples]
-        leave_arrays(self._assignment.directory, self._tally, latencies_ns)
-        self._demo.send(Outcome(self._tally.answers(), self._tally.rejects(), elapsed_s, False))
-
-    def _told(self, say: str, hear: str) -> None:
-        self._demo.send(say)
-        self._hear(hear)
-
-    def _hear(self, hear: str) -> None:
-        word = self._demo.recv()
-        assert word == hear, f"{word!r} where {hear!r} was to come"
+        heard = self._demo.recv()
+        assert heard == until, f"{heard!r} where {until!r} was to come"
 
     def _enter_and_cancel(self, instrument: Instrument) -> None:
         self._orders += 1
-        symbol, number = instrument.number, self._orders
-        new_request_id = self._client.new_request_id
-        terms = (Side.BUY, OrderType.LIMIT, TimeInForce.GTC, instrument.min_price, 1, True)
-        for message in (
-            NewOrder(symbol, new_request_id(), number, *terms),
-            Cancel(symbol, new_request_id(), 0, number),
-        ):
-            self._latencies_ns[self._samples] = self._ask(message)
-            self._samples += 1
+        client, number, symbol = self._client, self._orders, instrument.symbol
+        price = instrument.tick.text(instrument.min_price)
+        quantity = instrument.lot.text(1)
+        self._time(
+            lambda: client.submit(
+                symbol, "buy", quantity, price, post_only=True, client_order_id=number
+            )
+        )
+        self._time(lambda: client.cancel(symbol=symbol, client_order_id=number))
+        reports = client.receive_array(0)
+        reports["account"] = self._account
+        self._tally.add(reports)
 
-    def _ask(self, message: CLIENT_COMMANDS) -> int:
-        """Send one command and wait for its answer; return how long that took."""
+    def _time(self, command: Callable[[], object]) -> None:
+        """Have a command carried out, also where its matcher is killed; keep how long it took."""
         start_ns = time.perf_counter_ns()
-        self._client.send([message])
         while True:
-            reports = self._client.receive_array(SILENCE_S)
-            end_ns = time.perf_counter_ns()
-            if not len(reports):
-                raise ClientError(f"no answer for {SILENCE_S:.0f} s")
-            reports["account"] = self._account
-            if self._tally.add(reports):
-                return end_ns - start_ns
-
-    def _flush(self, instruments: Sequence[Instrument]) -> None:
-        """Have one more answer from each shard, behind all other reports; see ``demo_driver``."""
-        for symbol in {i.shard: i.number for i in instruments}.values():
-            self._ask(Cancel(symbol, self._client.new_request_id(), 0, MAX_CLIENT_ID))
+            try:
+                command()
+            except NotCarriedOutError:
+                self._sent_again += 1
+            else:
+                self._latencies.add(time.perf_counter_ns() - start_ns)
+                return

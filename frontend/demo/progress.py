@@ -1,133 +1,98 @@
-"""What a running demo shows: rates and the top of each book, as a live table or as plain lines."""
+"""Where a running demo is shown: a picture that stays on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol, TextIO
+from typing import Protocol, TextIO
 
-from rich.box import SIMPLE
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
-from frontend.reading import Reader
+from frontend.demo.picture import picture
+from frontend.demo.scene import DONE, FAILED, NOW, Scene, Step
 
 MAX_SYMBOLS = 6
-"""Symbols shown on a plain line; on a terminal there are more."""
-MAX_ROWS = 24
-
-
-class Top(NamedTuple):
-    """The best prices of one book as decimals, "-" where a side is empty."""
-
-    symbol: str
-    bid: str
-    ask: str
-
-
-class Sample(NamedTuple):
-    """One look at a running engine. Orders are those accepted, commands all that came."""
-
-    elapsed_s: float
-    orders_per_s: float
-    commands_per_s: float
-    trades_per_s: float
-    tops: list[Top]
+"""Symbols shown on a plain line."""
+LINE_S = 0.5
+"""Between two plain lines of one step."""
 
 
 class Progress(Protocol):
-    """Somewhere to show samples."""
+    """Somewhere to show a scene."""
 
-    def show(self, sample: Sample) -> None:
-        """Show the newest sample."""
+    def show(self, scene: Scene) -> None:
+        """Show what has become of it."""
         ...
-
-
-class Meter:
-    """Takes samples of a running engine out of shared memory."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self._start_s = self._last_s = time.monotonic()
-        self._last_counts = self._counts()
-
-    def sample(self) -> Sample:
-        """Return the rates since the sample before, and the tops of the books now."""
-        now, counts = time.monotonic(), self._counts()
-        passed_s = max(now - self._last_s, 1e-9)
-        orders, commands, trades = (
-            (new - old) / passed_s for new, old in zip(counts, self._last_counts, strict=True)
-        )
-        self._last_s, self._last_counts = now, counts
-        tops = [self._top(instrument.symbol) for instrument in self._reader.plan.instruments]
-        return Sample(now - self._start_s, orders, commands, trades, tops)
-
-    def _counts(self) -> list[int]:
-        """Return how many orders, commands and trades all matchers have had."""
-        matchers = [p.counters for p in self._reader.status() if p.role == "matcher"]
-        return [
-            sum(counters[name] for counters in matchers)
-            for name in ("order_sequence", "commands", "trades")
-        ]
-
-    def _top(self, symbol: str) -> Top:
-        book = self._reader.book(symbol, 1)
-        tick = book.instrument.tick
-        bid, ask = (
-            tick.text(int(levels["price"][0])) if len(levels) else "-"
-            for levels in (book.bids, book.asks)
-        )
-        return Top(symbol, bid, ask)
 
 
 @contextmanager
 def progress_on(out: TextIO) -> Iterator[Progress]:
-    """Give what fits ``out``: a table that changes in place on a terminal, lines elsewhere."""
+    """Give what fits ``out``: a picture that changes in place on a terminal, lines elsewhere."""
     if not out.isatty():
         yield _Lines(out)
         return
-    with Live(console=Console(file=out), auto_refresh=False, transient=True) as live:
-        yield _LiveTable(live)
+    console = Console(file=out)
+    with Live(console=console, auto_refresh=False) as live:
+        yield _Picture(live, console)
 
 
 class _Lines:
-    """One line a sample."""
+    """Rates now and then, each step when it begins and ends."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        self._shown: dict[int, tuple[int, str]] = {}
+        self._next_s = 0.0
 
-    def show(self, sample: Sample) -> None:
-        """Print one line."""
-        tops = "  ".join(f"{top.symbol} {top.bid}/{top.ask}" for top in sample.tops[:MAX_SYMBOLS])
-        more = len(sample.tops) - MAX_SYMBOLS
-        print(
-            f"{_rates(sample)}  {tops}" + (f"  and {more} more" if more > 0 else ""),
-            file=self._out,
-            flush=True,
-        )
+    def show(self, scene: Scene) -> None:
+        """Print what is new."""
+        for place, step in enumerate(scene.steps):
+            before = self._shown.get(place, (0, ""))
+            if step.state in (DONE, FAILED) and step.state != before[0]:
+                word = "ok" if step.state == DONE else "FAILED"
+                self._print(f"{word:<8}  {_told(step)}")
+            elif step.state == NOW and step.state != before[0]:
+                self._print(f"{'':8}  {_told(step)}")
+                self._next_s = time.monotonic() + LINE_S
+            elif step.state == NOW and self._is_time():
+                self._print(f"{'':8}  {_look(scene) or _told(step)}")
+            elif step.state == NOW:
+                continue
+            self._shown[place] = step.state, step.text
+
+    def _is_time(self) -> bool:
+        now = time.monotonic()
+        if now < self._next_s:
+            return False
+        self._next_s = now + LINE_S
+        return True
+
+    def _print(self, line: str) -> None:
+        print(line, file=self._out, flush=True)
 
 
-class _LiveTable:
-    """A table in place."""
+class _Picture:
+    """A picture in place."""
 
-    def __init__(self, live: Live) -> None:
-        self._live = live
+    def __init__(self, live: Live, console: Console) -> None:
+        self._live, self._console = live, console
 
-    def show(self, sample: Sample) -> None:
-        """Draw the table anew."""
-        table = Table("symbol", box=SIMPLE)
-        table.add_column("best bid", justify="right", min_width=12)
-        table.add_column("best ask", justify="right", min_width=12)
-        for top in sample.tops[:MAX_ROWS]:
-            table.add_row(*top)
-        more = len(sample.tops) - MAX_ROWS
-        if more > 0:
-            table.add_row(f"and {more} more")
-        self._live.update(Group(_rates(sample), table), refresh=True)
+    def show(self, scene: Scene) -> None:
+        """Draw it anew."""
+        self._live.update(picture(scene, self._console), refresh=True)
 
 
-def _rates(sample: Sample) -> str:
+def _told(step: Step) -> str:
+    return f"{step.name}: {step.text}" if step.name else step.text
+
+
+def _look(scene: Scene) -> str:
+    sample = scene.sample
+    if sample is None or not scene.trading:
+        return ""
+    tops = "  ".join(f"{top.symbol} {top.bid}/{top.ask}" for top in sample.tops[:MAX_SYMBOLS])
+    more = len(sample.tops) - MAX_SYMBOLS
     return (
-        f"{sample.elapsed_s:5.1f} s  {sample.orders_per_s:8,.0f} orders/s  "
-        f"{sample.commands_per_s:8,.0f} commands/s  {sample.trades_per_s:8,.0f} trades/s"
+        f"{sample.elapsed_s:6.1f} s  {sample.orders_per_s:9,.0f} orders/s  "
+        f"{sample.trades_per_s:9,.0f} trades/s  {tops}" + (f"  and {more} more" if more > 0 else "")
     )

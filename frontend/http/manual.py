@@ -32,6 +32,7 @@ def render(text: str) -> bytes:
     """Return a text of Markdown as a page."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     title = re.match(r"# (.*)", text)
+    text = re.sub(r"^<!--.*-->\n", "", text, flags=re.MULTILINE)  # marks for who writes tables
     body = re.sub(r'href="([a-z]+)\.md(#[^"]*)?"', r'href="\1\2"', markdown.render(text))
     begin = head(escape(title[1] if title else "Manual"))
     here = f'<a href="../docs">REST API</a> · {links("", pages())}'

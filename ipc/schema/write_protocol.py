@@ -12,7 +12,7 @@ _HEAD = """\
 # The wire protocol
 
 Written by `python -m ipc.schema.generate` from `ipc/schema`; enough for a client in any language
-with a MessagePack library. What follows upon what stands in the README, under the same heading.
+with a MessagePack library. How a session goes on stands in [socket](socket.md).
 
 **Frames.** An 8-byte header, two little-endian u32: the length of the body, and a stream number
 (send 0, ignore it in answers). Then the body, one MessagePack array led by its tag. Integers may
