@@ -13,6 +13,7 @@ from typing import cast
 from msgspec import DecodeError, ValidationError
 
 from frontend.gateway.account_channel import AccountChannel
+from frontend.gateway.door import CrowdedError, Entrant, Place
 from frontend.gateway.fairness import NOTE_S
 from frontend.gateway.frame_sorter import DONE, FEW_BYTES, FULL, ODD
 from frontend.gateway.gateway import Gateway
@@ -50,7 +51,7 @@ ODD_A_TURN, ODD_BYTES = 16, 64
 others have their turn; one that is longer counts for as many as it is times as long."""
 
 
-class ClientConnection(asyncio.BufferedProtocol, Session):
+class ClientConnection(asyncio.BufferedProtocol, Entrant, Session):
     """A connection from accept to close. The ``Gateway`` is what all connections share."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -69,10 +70,12 @@ class ClientConnection(asyncio.BufferedProtocol, Session):
         self._account: AccountChannel | None = None
         self._least_allowance = self._allowance = gateway.config.max_unread_bytes
         self._holds = 0
-        self._timer: asyncio.TimerHandle | None = None  # of the login, and then of the end
+        self.place: Place | None = None
+        """At the door; a connection over TLS has taken it before its handshake."""
+        self._timer: asyncio.TimerHandle | None = None  # of the end
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the clock for the login."""
+        """Take a place: from then on the clock for the login runs."""
         self.transport = cast(asyncio.Transport, transport)
         widen(transport.get_extra_info("socket"))
         loop = asyncio.get_running_loop()
@@ -80,17 +83,21 @@ class ClientConnection(asyncio.BufferedProtocol, Session):
         status = self.gateway.status
         self._frames_in, self._bytes_in = status.word("frames_in"), status.word("bytes_in")
         self.last_seen_s = loop.time()
-        if not self.gateway.connections.admit(self):
-            self.close("TOO_MANY_SESSIONS", "the frontend has its max_sessions; try again later")
+        peer = transport.get_extra_info("peername")
+        host = peer[0] if isinstance(peer, tuple) else ""  # a Unix socket has no address
+        try:
+            self.place = self.gateway.connections.admit(self, self.place, host, self.last_seen_s)
+        except CrowdedError as error:
+            self.close("TOO_MANY_SESSIONS", f"{error}; try again later")
             return
-        seconds = self.gateway.config.login_timeout_s
-        if seconds:
-            self._timer = loop.call_later(seconds, self._login_overdue)
+        self.place.end, self.place.abort = self._login_overdue, self.abort
 
     def connection_lost(self, _: Exception | None) -> None:
         """Leave; the account's orders stay."""
         self._stop_timer()
         self.transport = None
+        if self.place is not None:
+            self.place.leave()
         self.gateway.connections.leave(self)
         self.gateway.sessions.leave(self)
 
@@ -136,7 +143,8 @@ class ClientConnection(asyncio.BufferedProtocol, Session):
 
     def enter(self, session: int, welcome: bytes, missed: bytes) -> None:
         """Be a session from now on: the answer to the login, what was missed, then what comes."""
-        self._stop_timer()
+        if self.place is not None:
+            self.place.show()
         self.session = session
         self._account = self.gateway.channel_of(self)
         self.deliver(welcome)
@@ -364,7 +372,6 @@ class ClientConnection(asyncio.BufferedProtocol, Session):
         self.gateway.status.add("closed_not_logged_in", 1)
         self.close("NOT_LOGGED_IN", f"the first message of a connection must be Login{detail}")
 
-    def _login_overdue(self) -> None:
-        if not self.session:
-            self.gateway.status.add("closed_login_timeout", 1)
-            self.close("LOGIN_TIMEOUT", "no Login came within login_timeout_s")
+    def _login_overdue(self) -> bool:
+        self.close("LOGIN_TIMEOUT", "no Login came within login_timeout_s")
+        return True

@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
+from frontend.gateway.door import Place
 from frontend.http.access import Admit, preflight
 from frontend.http.api import Api
 from frontend.http.connection import PLACE, Answer, Call, Reply
-from frontend.http.door import Place
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.models import MAX_ID, ErrorAnswer
 from frontend.http.models import Answer as GoodAnswer

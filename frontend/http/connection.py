@@ -19,8 +19,8 @@ import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from frontend.gateway.door import CrowdedError, Door, Entrant, Place
 from frontend.http.access import Admit, Headers
-from frontend.http.door import Door, Entrant, Place
 from frontend.http.errors import ApiError
 
 REMEMBERED_TARGETS = 1_024
@@ -96,11 +96,16 @@ class UpgradeTooSoonError(Exception):
 
 
 def connections(
-    bounds: Bounds, serve: Serve, admit: Admit = lambda *_: b"", door: Door | None = None
+    bounds: Bounds,
+    serve: Serve,
+    admit: Admit = lambda *_: b"",
+    door: Door | None = None,
+    keyed: bool = False,
 ) -> type["Connection"]:
     """Return the class of connections with these bounds that are served so.
 
-    What ``admit`` and ``door`` refuse is served as a call with a problem.
+    What ``admit`` and ``door`` refuse is served as a call with a problem. Unless ``keyed``, nobody
+    is a stranger.
     """
     own = {
         "bounds": bounds,
@@ -108,6 +113,7 @@ def connections(
         "admit": staticmethod(admit),
         "heads": {},
         "door": door,
+        "keyed": keyed,
     }
     return type("BoundConnection", (Connection,), own)
 
@@ -119,6 +125,7 @@ class Connection(HttpToolsProtocol, Entrant):
     serve: "ClassVar[staticmethod[[Call, Reply], None]]"
     admit: "ClassVar[staticmethod[[Headers, bool], bytes]]"
     door: ClassVar[Door | None]
+    keyed: ClassVar[bool]
     heads: ClassVar[dict[bytes, Head]]
     """Heads of requests that were plain and whole, and left the connection open."""
 
@@ -143,11 +150,11 @@ class Connection(HttpToolsProtocol, Entrant):
         try:
             host = self.client[0] if self.client else ""
             place = self.place or self.door.enter(host, self._waits_since)
-        except ApiError as error:
-            self._end(error)
+        except CrowdedError as error:
+            self._end(ApiError("BUSY", str(error)))
             self._serve_all()
             return
-        if not self.door.keyed:
+        if not self.keyed:
             place.show()
         place.end, place.abort = self._end_idle, transport.abort
         self.place = place

@@ -16,13 +16,13 @@ from engine.children import FINISH
 from engine.config import HttpSection
 from engine.plan import Plan
 from engine.process import Wakeup
+from frontend.gateway.door import Door, Limits, accept
 from frontend.gateway.linked_gateway import open_hall
 from frontend.http.access import Access
 from frontend.http.api import Api
 from frontend.http.app import App
 from frontend.http.connection import PLACE, Bounds, Connection, connections
 from frontend.http.docs import page
-from frontend.http.door import Door, Limits, accept
 from frontend.http.log_limits import limit_logs
 from frontend.http.manual import pages
 from frontend.http.openapi import describe
@@ -74,8 +74,8 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     access = Access(settings, address, encrypted=bool(tls.certificate))
     app = App(api, access.admit)
     bounds = Bounds(settings.max_header_bytes, settings.max_body_bytes, settings.keep_alive_s)
-    door = Door(Limits.of(settings), bool(plan.config.keys), status)
-    kind = connections(bounds, app.serve, access.admit, door)
+    door = Door(Limits.of(settings), status, "refused_connections")
+    kind = connections(bounds, app.serve, access.admit, door, bool(plan.config.keys))
     server = Server(_server_config(app, kind, settings))
     context = server_context(tls.certificate, tls.key)
     serving = asyncio.ensure_future(server.serve([sock] if context is None else []))
@@ -94,7 +94,6 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     if accepting is not None:
         accepting.cancel()
         await asyncio.wait([accepting])
-        sock.close()
     server.should_exit = True
     await serving
     await api.close()
