@@ -16,7 +16,7 @@ from frontend.gateway.account_channel import AccountChannel
 from frontend.gateway.door import CrowdedError, Entrant, Place
 from frontend.gateway.fairness import NOTE_S
 from frontend.gateway.frame_sorter import DONE, FEW_BYTES, FULL, ODD
-from frontend.gateway.gateway import Gateway
+from frontend.gateway.gateway import ODD_A_TURN, Gateway
 from frontend.gateway.matcher_links import BackendLink
 from frontend.gateway.session import Session
 from ipc.links.sockets import notice_vanished, widen
@@ -46,9 +46,10 @@ from ipc.wire.rejects import explain, reject, request_of
 CLOSE_S = 5.0
 """How long a client may take to read what is left for it once its connection is to end."""
 
-ODD_A_TURN, ODD_BYTES = 16, 64
-"""Messages that the frontend has to look at itself which a connection may have dealt with before
-others have their turn; one that is longer counts for as many as it is times as long."""
+ODD_BYTES = 64
+"""A message that the frontend has to look at itself counts as one more for as many bytes."""
+ODD_OF_LOGIN = 4
+"""A Login counts as so many more."""
 
 
 class ClientConnection(asyncio.BufferedProtocol, Entrant, Session):
@@ -70,6 +71,7 @@ class ClientConnection(asyncio.BufferedProtocol, Entrant, Session):
         self._account: AccountChannel | None = None
         self._least_allowance = self._allowance = gateway.config.max_unread_bytes
         self._holds = 0
+        self._host = ""
         self.place: Place | None = None
         """At the door; a connection over TLS has taken it before its handshake."""
         self._timer: asyncio.TimerHandle | None = None  # of the end
@@ -84,9 +86,10 @@ class ClientConnection(asyncio.BufferedProtocol, Entrant, Session):
         self._frames_in, self._bytes_in = status.word("frames_in"), status.word("bytes_in")
         self.last_seen_s = loop.time()
         peer = transport.get_extra_info("peername")
-        host = peer[0] if isinstance(peer, tuple) else ""  # a Unix socket has no address
+        self._host = peer[0] if isinstance(peer, tuple) else ""  # a Unix socket has no address
         try:
-            self.place = self.gateway.connections.admit(self, self.place, host, self.last_seen_s)
+            connections, now_s = self.gateway.connections, self.last_seen_s
+            self.place = connections.admit(self, self.place, self._host, now_s)
         except CrowdedError as error:
             self.close("TOO_MANY_SESSIONS", f"{error}; try again later")
             return
@@ -215,10 +218,17 @@ class ClientConnection(asyncio.BufferedProtocol, Entrant, Session):
             self._timer.cancel()
             self._timer = None
 
-    def _give_way(self) -> None:
-        """Go on once others have had their turn."""
+    def _may_go_on(self) -> bool:
+        """Return whether a message may be looked at now; else go on once others had their turn."""
+        turns, whose = self.gateway.turns, self._account or self._host
+        if turns.may(whose):
+            return True
         self._pause()
-        asyncio.get_running_loop().call_soon(self.resume_reading)
+        turns.wait(whose, self.resume_reading)
+        return False
+
+    def _spend(self, pieces: int) -> None:
+        self.gateway.turns.spend(self._account or self._host, pieces)
 
     def _pause(self) -> bool:
         """Read no more; return whether that is new."""
@@ -235,7 +245,7 @@ class ClientConnection(asyncio.BufferedProtocol, Entrant, Session):
     def _route_all(self, data: bytes | memoryview) -> int:
         """Route the whole frames of ``data`` that may pass; return where the rest begins."""
         router = self.gateway.router
-        position, frames, odd = 0, 0, 0
+        position, frames = 0, 0
         while self._open() and not self._holds:
             why = ODD
             if HAVE_NUMBA and self._account is not None:
@@ -254,12 +264,12 @@ class ClientConnection(asyncio.BufferedProtocol, Entrant, Session):
                 body = self._next(data, position)
                 if body is None:
                     break
+                if not self._may_go_on():
+                    break
+                self._spend(1 + len(body) // ODD_BYTES)
                 self._odd(body)
                 frames += 1
                 position += HEADER_BYTES + len(body)
-                odd += 1 + len(body) // ODD_BYTES
-                if odd >= ODD_A_TURN:
-                    self._give_way()
         self.gateway.status.add("frames_in", frames)
         if self._account is not None and not self._holds:
             self.gateway.windows.passed(self._account, self.last_seen_s)
@@ -322,8 +332,8 @@ class ClientConnection(asyncio.BufferedProtocol, Entrant, Session):
         elif isinstance(message, Ping):
             self.deliver(frame(Pong(message.request_id)))
         elif isinstance(message, MassCancel) and not message.symbol:
+            self._spend(ODD_A_TURN)  # it is the work of many
             self.gateway.cancel_everywhere(self, message)
-            self._give_way()  # it is the work of many
         else:
             self._route(message, body)
 
@@ -357,6 +367,7 @@ class ClientConnection(asyncio.BufferedProtocol, Entrant, Session):
         if self.session:
             self.close("ALREADY_LOGGED_IN", "a connection logs in once")
             return
+        self._spend(ODD_OF_LOGIN)
         if not self.gateway.keys.admits(login.user_id, login.api_key):
             self.gateway.status.add("refused_login", 1)
             self.close("LOGIN_REFUSED", "api_key: must be a key of the user_id")

@@ -10,7 +10,7 @@ import asyncio
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 from engine.config import FrontendSection, HttpSection
@@ -52,7 +52,7 @@ class Place:
     still there at the next look is ended by ``abort``.
     """
 
-    __slots__ = ("_door", "abort", "end", "host", "since_s", "strange", "told")
+    __slots__ = ("_door", "abort", "end", "host", "since_s", "strange", "told", "whose")
 
     def __init__(self, door: "Door", host: str, since_s: float) -> None:
         self._door = door
@@ -60,12 +60,15 @@ class Place:
         self.since_s = since_s
         self.strange = True
         self.told = False
+        self.whose: Hashable = host or id(self)
+        """Whose turn it is when something is done for it: see ``frontend.gateway.turns``."""
         self.end: Callable[[], bool] | None = None
         self.abort: Callable[[], object] | None = None
 
-    def show(self) -> None:
-        """Be no stranger's any more."""
+    def show(self, user_id: str = "") -> None:
+        """Be no stranger's any more, but that of a user: of each by itself, where none is known."""
         if self.strange:
+            self.whose = user_id or id(self)
             self.strange = False
             self._door.strangers -= 1
 

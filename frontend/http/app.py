@@ -70,7 +70,7 @@ class App:
             if self._keyed and not route.public:
                 user_id = self._api.authenticate(call.headers)
                 if call.place is not None:
-                    call.place.show()
+                    call.place.show(user_id)
             request = Request(
                 self._api, call.query, call.body, user_id, order_id, self, reply, name
             )
@@ -136,7 +136,7 @@ class App:
         socket = Socket(self._api, user_id, send, place.show)
         place.end = socket.end_stranger
         if user_id is not None:
-            place.show()
+            place.show(user_id)
         try:
             await socket.serve(receive)
         finally:

@@ -10,8 +10,9 @@ of a head is remembered, so a request that comes in one piece with a known one i
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
+from time import perf_counter
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import unquote
 
@@ -20,6 +21,7 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from frontend.gateway.door import CrowdedError, Door, Entrant, Place
+from frontend.gateway.turns import Turns
 from frontend.http.access import Admit, Headers
 from frontend.http.errors import ApiError
 
@@ -28,8 +30,11 @@ REMEMBERED_HEADS = 1_024
 MAX_REMEMBERED_HEAD_BYTES = 1_024
 _ANSWER = b"%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n%b"
 _JSON = b"application/json"
-PLACE = "place"
-"""Under which name a WebSocket's scope has the place of its connection in its ``state``."""
+PLACE, TURNS = "place", "turns"
+"""Under which names a WebSocket's scope has the place of its connection, and the turns of all, in
+its ``state``."""
+TURN_S = 0.0005
+"""How long requests of all connections are served in a turn of the event loop."""
 _HEAD_END = b"\r\n\r\n"
 
 Header = tuple[bytes, bytes]
@@ -114,6 +119,7 @@ def connections(
         "heads": {},
         "door": door,
         "keyed": keyed,
+        "turns": Turns(TURN_S),
     }
     return type("BoundConnection", (Connection,), own)
 
@@ -126,6 +132,7 @@ class Connection(HttpToolsProtocol, Entrant):
     admit: "ClassVar[staticmethod[[Headers, bool], bytes]]"
     door: ClassVar[Door | None]
     keyed: ClassVar[bool]
+    turns: ClassVar[Turns]
     heads: ClassVar[dict[bytes, Head]]
     """Heads of requests that were plain and whole, and left the connection open."""
 
@@ -135,6 +142,7 @@ class Connection(HttpToolsProtocol, Entrant):
     _current: Call | None = None
     """What is being answered."""
     _serving = False
+    _turn_is_due = False
     _stopping = False
     _lost = False
     place: Place | None = None
@@ -158,7 +166,7 @@ class Connection(HttpToolsProtocol, Entrant):
             place.show()
         place.end, place.abort = self._end_idle, transport.abort
         self.place = place
-        self.app_state = {**self.app_state, PLACE: place}  # a WebSocket takes it over
+        self.app_state = {**self.app_state, PLACE: place, TURNS: self.turns}  # for a WebSocket
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what is not answered."""
@@ -337,21 +345,39 @@ class Connection(HttpToolsProtocol, Entrant):
     # Answers ------------------------------------------------------------------------------------
 
     def _serve_all(self) -> None:
-        """Serve requests until one is not answered at once, or the client does not read."""
+        """Serve requests until one is not answered at once, others have their turn, or the client
+        does not read."""
         self._serving = True
+        turns, whose = self.turns, self._whose()
         while self._calls and self._current is None and not self.flow.write_paused:
+            if not turns.may(whose):
+                if not self._turn_is_due:
+                    self._turn_is_due = True
+                    turns.wait(whose, self._take_turn)
+                break
+            begun_s = perf_counter()
             self._current = self._calls.popleft()
             if self.place is not None and self.place.strange:
                 # Not in place: other connections may have the same call.
                 self._current = msgspec.structs.replace(self._current, place=self.place)
             self.serve(self._current, self._reply)
+            turns.spend(whose, perf_counter() - begun_s)
         self._serving = False
         if self._calls:
             self.flow.pause_reading()
-            if self._current is None:
+            if self._current is None and not self._turn_is_due:
                 self._waits_since = self.loop.time()  # for the client to read
         elif self.flow.read_paused and not self._lost:
             self.flow.resume_reading()
+
+    def _whose(self) -> Hashable:
+        return id(self) if self.place is None else self.place.whose
+
+    def _take_turn(self) -> None:
+        """Serve what has waited for its turn."""
+        self._turn_is_due = False
+        if self._current is None and not self._lost:
+            self._serve_all()
 
     def _reply(self, answer: Answer) -> None:
         """Send the answer of the request that is under way."""
