@@ -33,6 +33,8 @@ _JSON = b"application/json"
 PLACE, TURNS = "place", "turns"
 """Under which names a WebSocket's scope has the place of its connection, and the turns of all, in
 its ``state``."""
+MUCH_BYTES = 16_384
+"""A piece of so much takes time to parse."""
 TURN_S = 0.0005
 """How long requests of all connections are served in a turn of the event loop."""
 _HEAD_END = b"\r\n\r\n"
@@ -143,6 +145,8 @@ class Connection(HttpToolsProtocol, Entrant):
     """What is being answered."""
     _serving = False
     _turn_is_due = False
+    _holds = False
+    """Whether nothing is read before its turn."""
     _stopping = False
     _lost = False
     place: Place | None = None
@@ -178,6 +182,24 @@ class Connection(HttpToolsProtocol, Entrant):
 
     def data_received(self, data: bytes) -> None:
         """Parse, then serve what is whole."""
+        if len(data) < MUCH_BYTES:
+            self._take(data)
+            return
+        turns, whose, begun_s = self.turns, self._whose(), perf_counter()
+        self._take(data)
+        turns.spend(whose, perf_counter() - begun_s)
+        if not turns.may(whose) and not self._holds and not self.transport.is_closing():
+            self._holds = True
+            self.flow.pause_reading()
+            turns.wait(whose, self._read_on)
+
+    def _read_on(self) -> None:
+        """Read again, in its turn, where nothing waits to be served."""
+        self._holds = False
+        if not self._calls and not self._lost:
+            self.flow.resume_reading()
+
+    def _take(self, data: bytes) -> None:
         if self._problem is not None:
             return
         stop = data.find(_HEAD_END) + len(_HEAD_END)
@@ -367,7 +389,7 @@ class Connection(HttpToolsProtocol, Entrant):
             self.flow.pause_reading()
             if self._current is None and not self._turn_is_due:
                 self._waits_since = self.loop.time()  # for the client to read
-        elif self.flow.read_paused and not self._lost:
+        elif self.flow.read_paused and not self._lost and not self._holds:
             self.flow.resume_reading()
 
     def _whose(self) -> Hashable:

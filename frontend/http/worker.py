@@ -38,6 +38,8 @@ from ipc.memory.status import StatusWriter
 TICK_S = 1.0
 SWITCH_S = 0.0005
 """How soon a thread that reads the log gives way to the event loop."""
+RECEIVE_BUFFER_BYTES = 64 << 10
+"""Of each connection in the kernel: what is taken of one before another's turn."""
 SEND_BUFFER_BYTES = 256 << 10
 """Of each connection in the kernel: a client that does not read is soon seen, and costs little."""
 
@@ -131,6 +133,7 @@ def _listen(plan: Plan, index: int) -> tuple[Address, socket.socket]:
     try:
         sock = listen(address, shared=True)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         notice_vanished(sock, plan.config.frontend.peer_timeout_s)
     except OSError as error:
         sys.exit(f"http {index}: cannot listen on {address}: {error.strerror}")
