@@ -61,14 +61,16 @@ class Turns:
         """Begin a turn of the loop, with those who wait."""
         self._begins = False
         self._left, self._running = self._budget, None
-        while self._left > 0 and (self._new or self._old):
-            whose = (self._new or self._old).popleft()
-            waiting = self._waiting[whose]
-            if not waiting:
-                del self._waiting[whose]
-                continue
-            self._old.append(whose)
-            self._running = whose
-            waiting.popleft()()
-        if self._new or self._old:
-            self._begin_later()
+        try:
+            while self._left > 0 and (self._new or self._old):
+                whose = (self._new or self._old).popleft()
+                waiting = self._waiting[whose]
+                if not waiting:
+                    del self._waiting[whose]
+                    continue
+                self._old.append(whose)
+                self._running = whose
+                waiting.popleft()()
+        finally:
+            if self._new or self._old:
+                self._begin_later()
