@@ -36,9 +36,12 @@ class Limits(NamedTuple):
     @classmethod
     def of(cls, settings: FrontendSection | HttpSection) -> "Limits":
         """Return those of a configuration."""
-        http = isinstance(settings, HttpSection)
+        if isinstance(settings, HttpSection):
+            most = settings.max_connections
+        else:
+            most = settings.max_sessions
         return cls(
-            settings.max_connections if http else settings.max_sessions,
+            most,
             settings.max_not_logged_in,
             settings.max_connections_per_address,
             settings.login_timeout_s,

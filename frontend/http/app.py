@@ -70,7 +70,7 @@ class App:
             if self._keyed and not route.public:
                 user_id = self._api.authenticate(call.headers)
                 if call.place is not None:
-                    call.place.show(user_id)
+                    call.place.show(user_id or "")
             request = Request(
                 self._api, call.query, call.body, user_id, order_id, self, reply, name
             )
