@@ -109,11 +109,11 @@ LONG = b"\x81" * 1_000
 @pytest.mark.parametrize(
     ("odd", "count"),
     [
-        (frame(Ping(9)), ODD_A_TURN),
-        (frame(NewOrder(65_535, 9, 0, 1, 2, 1, 100, 5)), ODD_A_TURN),
-        (frame(Cancel(0, 9, 0)), ODD_A_TURN),
-        (HEADER.pack(len(LONG), 0) + LONG, 1),
-        (frame(MassCancel(0, 9)), 1),
+        (frame(Ping(9)), ODD_A_TURN + 1),
+        (frame(NewOrder(65_535, 9, 0, 1, 2, 1, 100, 5)), ODD_A_TURN + 1),
+        (frame(Cancel(0, 9, 0)), ODD_A_TURN + 1),
+        (HEADER.pack(len(LONG), 0) + LONG, 2),
+        (frame(MassCancel(0, 9)), 2),
     ],
     ids=["pings", "wrong symbols", "wrong cancels", "long messages", "mass cancels"],
 )

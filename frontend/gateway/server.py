@@ -72,8 +72,8 @@ async def _until_stopped(gateway: Gateway, wakeup: Wakeup) -> None:
             await asyncio.wait_for(woken.wait(), 1.0)
         woken.clear()
         wakeup.wait(0)
-        gateway.connections.close_silent(loop.time())
         gateway.connections.door.close_overdue(loop.time())
+        gateway.connections.close_silent(loop.time())
     loop.remove_reader(wakeup.fileno())
 
 
