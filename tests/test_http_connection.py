@@ -16,7 +16,8 @@ from uvicorn.server import ServerState
 
 from engine.children import FINISH
 from engine.plan import Plan
-from frontend.http.connection import TURN_S, Answer, Bounds, Call, Reply, connections
+from frontend.gateway.turns import Turns
+from frontend.http.connection import MUCH_BYTES, TURN_S, Answer, Bounds, Call, Reply, connections
 from ipc.memory.status import StatusReader
 from tests.http import API, WAIT_S, Http, serving
 from tests.product import until
@@ -300,6 +301,38 @@ def test_of_many_requests_of_many_others_have_their_turn_in_between() -> None:
     asyncio.run(send())
     assert order.index(b"7777") == 20
     assert all(order.index(b"%d" % (100 * number)) < 20 for number in range(20))
+
+
+def test_who_sends_much_is_read_from_in_turn() -> None:
+    bodies: list[int] = []
+
+    def serve(call: Call, reply: Reply) -> None:
+        bodies.append(len(call.body))
+        reply(Answer(200, b""))
+
+    served = connections(Bounds(4_096, 1 << 20, WAIT_S), serve)
+    served.turns = Turns(1e-9)  # whatever is done is all that may be done in a turn
+
+    async def send() -> None:
+        ours, theirs = socket.socketpair()
+        made = served(uvicorn.Config(lambda: None), ServerState(), {})
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_accepted_socket(lambda: made, theirs)
+        data = post(b"x" * 3 * MUCH_BYTES)
+        for start in range(0, len(data), MUCH_BYTES):
+            assert transport.is_reading()
+            made.data_received(data[start : start + MUCH_BYTES])
+            last = start + MUCH_BYTES >= len(data)
+            assert transport.is_reading() == last
+            while not transport.is_reading():
+                await asyncio.sleep(0)
+        while not bodies:
+            await asyncio.sleep(0)
+        transport.abort()
+        ours.close()
+
+    asyncio.run(send())
+    assert bodies == [3 * MUCH_BYTES]
 
 
 CHUNKED = post(b"", "Transfer-Encoding: chunked").replace(b"Content-Length: 0\r\n", b"")
