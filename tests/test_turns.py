@@ -88,6 +88,20 @@ def test_whose_turn_passes_with_nothing_to_do_is_new_again() -> None:
     run(case)
 
 
+def test_a_turn_that_is_waited_for_comes_with_those_of_others_and_counts() -> None:
+    async def case(work: Work) -> None:
+        await work.turns.turn("a", 4)
+        work.ask("b", 2)
+        assert work.done == [], "all of the turn is used"
+        await work.until(2)
+        work.ask("c", 40)
+        await work.turns.turn("a", 4)
+        assert len(work.done) <= 2 + 2 * 4, "others are to go on, but not to their ends"
+        await work.until(42)
+
+    run(case)
+
+
 def test_work_that_is_more_than_the_budget_is_done_all_the_same() -> None:
     async def case(work: Work) -> None:
         work.turns.spend("a", 100)

@@ -52,6 +52,21 @@ class Turns:
             waiting.append(go_on)
         self._begin_later()
 
+    async def turn(self, whose: Hashable, work: float) -> None:
+        """Wait until so much work may be done, and take note of it."""
+        if self.may(whose):
+            self.spend(whose, work)
+            return
+        begun = asyncio.get_running_loop().create_future()
+
+        def begin() -> None:
+            self.spend(whose, work)
+            if not begun.done():
+                begun.set_result(None)
+
+        self.wait(whose, begin)
+        await begun
+
     def _begin_later(self) -> None:
         if not self._begins:
             self._begins = True

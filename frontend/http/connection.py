@@ -108,6 +108,7 @@ def connections(
     admit: Admit = lambda *_: b"",
     door: Door | None = None,
     keyed: bool = False,
+    turns: Turns | None = None,
 ) -> type["Connection"]:
     """Return the class of connections with these bounds that are served so.
 
@@ -121,7 +122,7 @@ def connections(
         "heads": {},
         "door": door,
         "keyed": keyed,
-        "turns": Turns(TURN_S),
+        "turns": turns or Turns(TURN_S),
     }
     return type("BoundConnection", (Connection,), own)
 
