@@ -8,6 +8,7 @@ so what they lose beside it is what 200 attackers take of the same machine's cor
 import asyncio
 import gc
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -86,7 +87,14 @@ class Bare:
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
-        servers = [await loop.create_server(kind, sock=sock) for sock, kind in self._socks]
+        servers = [
+            await (
+                loop.create_unix_server(kind, sock=sock)
+                if sock.family == socket.AF_UNIX
+                else loop.create_server(kind, sock=sock)
+            )
+            for sock, kind in self._socks
+        ]
         await asyncio.sleep(self.seconds)
         for server in servers:
             server.close()
