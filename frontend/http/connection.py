@@ -189,7 +189,9 @@ class Connection(HttpToolsProtocol, Entrant):
         turns, whose, begun_s = self.turns, self._whose(), perf_counter()
         self._take(data)
         turns.spend(whose, perf_counter() - begun_s)
-        if not turns.may(whose) and not self._holds and not self.transport.is_closing():
+        if turns.may(whose) or self._holds or self.transport.is_closing():
+            return
+        if self.transport.get_protocol() is self:  # and not become a WebSocket's by now
             self._holds = True
             self.flow.pause_reading()
             turns.wait(whose, self._read_on)
