@@ -142,7 +142,7 @@ class ClientConnection(asyncio.BufferedProtocol, Entrant, Session):
             self.close("FRAME_TOO_LONG", str(error))
         else:
             self.routed_bytes += position
-            self._rest = bytes(data[position:]) if self._open() else b""
+            self._rest = bytes(data[position:]) if self.is_open() else b""
 
     def enter(self, session: int, welcome: bytes, missed: bytes) -> None:
         """Be a session from now on: the answer to the login, what was missed, then what comes."""
@@ -185,10 +185,10 @@ class ClientConnection(asyncio.BufferedProtocol, Entrant, Session):
     def resume_reading(self) -> None:
         """Take back one ``hold``: what is here already comes first."""
         self._holds = max(0, self._holds - 1)
-        if self._holds == 0 and self._rest and self._open():
+        if self._holds == 0 and self._rest and self.is_open():
             rest, self._rest = self._rest, b""
             self._take(rest)
-        if self._holds == 0 and self._open():
+        if self._holds == 0 and self.is_open():
             assert self.transport is not None
             self.transport.resume_reading()
 
@@ -233,20 +233,21 @@ class ClientConnection(asyncio.BufferedProtocol, Entrant, Session):
     def _pause(self) -> bool:
         """Read no more; return whether that is new."""
         self._holds += 1
-        if self._holds > 1 or not self._open():
+        if self._holds > 1 or not self.is_open():
             return False
         assert self.transport is not None
         self.transport.pause_reading()
         return True
 
-    def _open(self) -> bool:
+    def is_open(self) -> bool:
+        """Return whether it is not about to end."""
         return self.transport is not None and not self.transport.is_closing()
 
     def _route_all(self, data: bytes | memoryview) -> int:
         """Route the whole frames of ``data`` that may pass; return where the rest begins."""
         router = self.gateway.router
         position, frames = 0, 0
-        while self._open() and not self._holds:
+        while self.is_open() and not self._holds:
             why = ODD
             if HAVE_NUMBA and self._account is not None:
                 limit = self._allowed(self._account)
@@ -375,7 +376,7 @@ class ClientConnection(asyncio.BufferedProtocol, Entrant, Session):
         if login.peer_timeout_s and self.transport is not None:
             notice_vanished(self.transport.get_extra_info("socket"), login.peer_timeout_s)
         self.gateway.sessions.log_in(self, login)
-        if not self.session and self._open():
+        if not self.session and self.is_open():
             self._held_for_login = True  # what comes behind it waits with it
             self._pause()
 

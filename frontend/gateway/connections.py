@@ -14,6 +14,10 @@ class Connection(Protocol):
     last_seen_s: float
     """When something came over it last, by the event loop's clock."""
 
+    def is_open(self) -> bool:
+        """Return whether it is not about to end."""
+        ...
+
     def stop_reading(self) -> None:
         """Read nothing more."""
         ...
@@ -65,6 +69,6 @@ class Connections:
         if not limit_s:
             return
         for connection in self:
-            if now_s - connection.last_seen_s > limit_s:
+            if connection.is_open() and now_s - connection.last_seen_s > limit_s:
                 self._status.add("closed_idle", 1)
                 connection.close("IDLE", "nothing came within idle_timeout_s")
