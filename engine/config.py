@@ -84,6 +84,8 @@ class FrontendSection(Section, frozen=True):
     idle_timeout_s: Seconds = 0
     peer_timeout_s: Annotated[int, Meta(ge=1, le=MAX_PEER_TIMEOUT_S)] = PEER_TIMEOUT_S
     max_sessions: Positive = 4_096
+    max_not_logged_in: Positive = 1_024
+    max_connections_per_address: Annotated[int, Meta(ge=0)] = 1_024
     max_accounts: Annotated[int, Meta(ge=1, le=1 << 30)] = 1 << 20
     max_unread_bytes: Annotated[int, Meta(ge=4_096)] = 16 << 20
     window: Annotated[int, Meta(ge=1, le=1 << 24)] = 8_192

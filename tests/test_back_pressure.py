@@ -4,7 +4,7 @@ import os
 import select
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -15,8 +15,8 @@ from engine.config import Config, load_config
 from engine.plan import Plan
 from frontend.client import Client
 from frontend.client.array_exchange import MAX_UNDER_WAY
-from frontend.gateway.client_connection import ODD_A_TURN
 from frontend.gateway.frame_sorter import StreamSorter, count_answers
+from frontend.gateway.gateway import ODD_A_TURN
 from ipc.memory.status import StatusReader
 from ipc.records import COMMAND, REPORT
 from ipc.vocabulary import MAX_CLIENT_ID, CommandType, ExecType, Reason
@@ -109,11 +109,11 @@ LONG = b"\x81" * 1_000
 @pytest.mark.parametrize(
     ("odd", "count"),
     [
-        (frame(Ping(9)), ODD_A_TURN),
-        (frame(NewOrder(65_535, 9, 0, 1, 2, 1, 100, 5)), ODD_A_TURN),
-        (frame(Cancel(0, 9, 0)), ODD_A_TURN),
-        (HEADER.pack(len(LONG), 0) + LONG, 1),
-        (frame(MassCancel(0, 9)), 1),
+        (frame(Ping(9)), ODD_A_TURN + 1),
+        (frame(NewOrder(65_535, 9, 0, 1, 2, 1, 100, 5)), ODD_A_TURN + 1),
+        (frame(Cancel(0, 9, 0)), ODD_A_TURN + 1),
+        (HEADER.pack(len(LONG), 0) + LONG, 2),
+        (frame(MassCancel(0, 9)), 2),
     ],
     ids=["pings", "wrong symbols", "wrong cancels", "long messages", "mass cancels"],
 )
@@ -132,6 +132,29 @@ def test_what_the_frontend_has_to_look_at_is_not_in_the_way_of_others(
         own = one.until(lambda m: isinstance(m, Report) and m.request_id == order.request_id)[-1]
         assert isinstance(own, Report)
         assert report.sequence < own.sequence
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [frame(Ping(9)) * ODD_A_TURN, frame(MassCancel(0, 9))],
+    ids=["pings", "mass cancels"],
+)
+def test_neither_is_that_of_many_connections_together(odd: bytes) -> None:
+    order = NewOrder(FAST, 7, 0, 1, 2, 1, 100, 5)
+    with running(make_config(2, 2)) as plan, ExitStack() as stack:
+        crowd = [stack.enter_context(Wire(plan, f"odd-{n}")) for n in range(40)]
+        other = stack.enter_context(Wire(plan, "other"))
+        for wire in (*crowd, other):
+            answered(wire, FAST)
+        with stopped(plan, "frontend", 0):  # so all is there when it goes on
+            for wire in crowd:
+                wire.send_bytes(odd + frame(order))
+            other.send(order)
+        report = other.receive()
+        assert isinstance(report, Report)
+        own = [wire.until(lambda m: isinstance(m, Report) and m.request_id == 7) for wire in crowd]
+        ahead = [reports[-1].sequence < report.sequence for reports in own]  # type: ignore[union-attr]
+        assert sum(ahead) <= 1
 
 
 def test_who_does_not_read_why_it_is_closed_is_cut_off() -> None:

@@ -1,9 +1,11 @@
 """One account's flood: little of it is ahead of who sends little, and of another flood."""
 
+import asyncio
 from contextlib import ExitStack
 from itertools import accumulate
 
 from frontend.gateway.account_channel import AccountChannel
+from frontend.gateway.channels import HELD_A_TURN
 from frontend.gateway.fairness import (
     CROWDED_S,
     FEW,
@@ -16,6 +18,8 @@ from frontend.gateway.fairness import (
     SHARED_S,
     Windows,
 )
+from frontend.gateway.session import Session
+from frontend.gateway.turns import Turns
 from ipc.wire.messages import NewOrder, Ping, Pong, Report
 from tests.product import Wire, make_config, running, until
 from tests.test_back_pressure import SLOW, answered, counter, orders, stopped_matcher
@@ -173,6 +177,47 @@ def test_many_floods_share_what_a_few_are_held_to() -> None:
     for gone in floods[FEW:]:
         windows.forget(gone)
     assert window_of(windows, floods[0], MODERATE_COMMANDS, later) == NARROW_WINDOW
+
+
+class Told(Session):
+    """A session that keeps what is asked of it."""
+
+    def __init__(self, told: list[str], name: str) -> None:
+        self._told = told
+        self._name = name
+
+    def stop_reading(self) -> None:
+        """Do nothing."""
+
+    def resume_reading(self) -> None:
+        """Take note."""
+        self._told.append(self._name)
+
+
+def test_accounts_that_were_held_are_read_from_again_a_few_in_a_turn() -> None:
+    told: list[str] = []
+
+    async def answer_all() -> None:
+        turns = Turns(HELD_A_TURN)
+        floods = [AccountChannel(number, number, [0], 8, turns) for number in range(5)]
+        for flood in floods:
+            flood.sessions = [Told(told, f"{flood.number} {n}") for n in range(2)]
+            flood.forwarded(8)
+        for answers in (4, 1):  # once more before its turn: it goes on once
+            for flood in floods:
+                flood.answered(answers)
+        assert told == [f"{number} {n}" for number in range(HELD_A_TURN) for n in range(2)]
+        most = 0
+        while len(told) < 10:
+            before = len(told)
+            await asyncio.sleep(0)
+            most = max(most, len(told) - before)
+        assert most <= 2 * HELD_A_TURN
+        for flood in floods:
+            assert not flood.window_full
+
+    asyncio.run(answer_all())
+    assert told == [f"{number} {n}" for number in range(5) for n in range(2)]
 
 
 def test_little_of_many_floods_is_ahead_of_who_sends_little() -> None:

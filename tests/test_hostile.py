@@ -13,7 +13,7 @@ from bench.hostile.aimed import aimed_ids
 from bench.hostile.checks import check_numbers, check_share
 from bench.hostile.crowd import ATTACKS
 from bench.hostile.honest import reports_of
-from bench.hostile.run import Bench, Outcome, Plan, settings
+from bench.hostile.run import GENERATORS, Bench, Kind, Outcome, Plan, settings
 from bench.load import generators
 from bench.products import Product
 from frontend.demo.checks import both_sides
@@ -43,13 +43,13 @@ def outcome() -> Iterator[Outcome]:
     config, keys = settings(plan)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="sb-")))
-        senders = stack.enter_context(generators(3))
+        senders = stack.enter_context(generators(len(GENERATORS)))
         product = Product(stack.enter_context(running(config)))
         yield Bench(plan, product, keys, scratch, senders).run()
 
 
 def test_every_attack_runs_and_stops(outcome: Outcome) -> None:
-    [hostile] = [phase for phase in outcome.phases if phase.hostile]
+    [hostile] = [phase for phase in outcome.phases if phase.kind is Kind.HOSTILE]
     assert hostile.tolls.keys() == ATTACKS.keys()
     for name, toll in hostile.tolls.items():
         assert toll.turns + toll.refused + toll.overdue > 0, name

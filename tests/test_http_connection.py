@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -15,7 +16,8 @@ from uvicorn.server import ServerState
 
 from engine.children import FINISH
 from engine.plan import Plan
-from frontend.http.connection import Answer, Bounds, Call, Reply, connections
+from frontend.gateway.turns import Turns
+from frontend.http.connection import MUCH_BYTES, TURN_S, Answer, Bounds, Call, Reply, connections
 from ipc.memory.status import StatusReader
 from tests.http import API, WAIT_S, Http, serving
 from tests.product import until
@@ -267,6 +269,72 @@ def test_while_answers_are_not_read_requests_are_not_either() -> None:
     assert asyncio.run(sent_in_vain()) < MUCH
 
 
+def test_of_many_requests_of_many_others_have_their_turn_in_between() -> None:
+    """Whoever asks for one thing, behind twenty who ask for five each, waits for one of each."""
+    order: list[bytes] = []
+
+    def serve(call: Call, reply: Reply) -> None:
+        order.append(call.query)
+        time.sleep(TURN_S)  # it takes a whole turn
+        reply(Answer(200, b""))
+
+    served = connections(Bounds(4_096, 4_096, WAIT_S), serve)
+
+    def asks(query: int) -> bytes:
+        return b"GET /?%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % query
+
+    async def send() -> None:
+        loop = asyncio.get_running_loop()
+        pairs = [socket.socketpair() for _ in range(21)]
+        made = [served(uvicorn.Config(lambda: None), ServerState(), {}) for _ in pairs]
+        for (_, theirs), one in zip(pairs, made, strict=True):
+            await loop.connect_accepted_socket(lambda one=one: one, theirs)  # type: ignore[misc]
+        for number, one in enumerate(made[:20]):
+            one.data_received(b"".join(asks(100 * number + turn) for turn in range(5)))
+        made[20].data_received(asks(7_777))
+        while len(order) < 101:
+            await asyncio.sleep(0)
+        for (ours, _), one in zip(pairs, made, strict=True):
+            one.transport.abort()
+            ours.close()
+
+    asyncio.run(send())
+    assert order.index(b"7777") == 20
+    assert all(order.index(b"%d" % (100 * number)) < 20 for number in range(20))
+
+
+def test_who_sends_much_is_read_from_in_turn() -> None:
+    bodies: list[int] = []
+
+    def serve(call: Call, reply: Reply) -> None:
+        bodies.append(len(call.body))
+        reply(Answer(200, b""))
+
+    served = connections(Bounds(4_096, 1 << 20, WAIT_S), serve)
+    served.turns = Turns(1e-9)  # whatever is done is all that may be done in a turn
+
+    async def send() -> None:
+        ours, theirs = socket.socketpair()
+        made = served(uvicorn.Config(lambda: None), ServerState(), {})
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_accepted_socket(lambda: made, theirs)
+        data = post(b"x" * 3 * MUCH_BYTES)
+        for start in range(0, len(data), MUCH_BYTES):
+            assert transport.is_reading()
+            made.data_received(data[start : start + MUCH_BYTES])
+            last = start + MUCH_BYTES >= len(data)
+            assert transport.is_reading() == last
+            while not transport.is_reading():
+                await asyncio.sleep(0)
+        while not bodies:
+            await asyncio.sleep(0)
+        transport.abort()
+        ours.close()
+
+    asyncio.run(send())
+    assert bodies == [3 * MUCH_BYTES]
+
+
 CHUNKED = post(b"", "Transfer-Encoding: chunked").replace(b"Content-Length: 0\r\n", b"")
 UPGRADE = b"Connection: upgrade\r\nUpgrade: x\r\n\r\n"
 KNOWN = post(b"{}")
@@ -313,6 +381,9 @@ def test_a_known_head_tells_what_it_told_the_first_time(name: str) -> None:
         transport, _ = await loop.connect_accepted_socket(lambda: made, theirs)
         for piece in pieces:
             made.data_received(piece)
+            await asyncio.sleep(0)  # what has to wait for its turn has it
+        while len(calls) < len(bodies):
+            await asyncio.sleep(0)
         transport.abort()
         ours.close()
 

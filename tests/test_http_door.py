@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 
 from engine.plan import Plan
+from frontend.gateway.door import CrowdedError, Door, Limits, Place
 from frontend.gateway.keys import key_section, new_key
-from frontend.http.door import Door, Limits, Place
-from frontend.http.errors import ApiError
 from ipc.links.sockets import connect
 from tests.http import API, WAIT_S, Http, free_port, serving
 from tests.product import until
@@ -169,11 +168,11 @@ def status() -> Any:
 
 
 def test_no_address_has_more_than_its_share() -> None:
-    door = Door(Limits(100, 100, 3, 1), True, status())
+    door = Door(Limits(100, 100, 3, 1), status(), "refused")
     places = [door.enter("192.0.2.1", 0.0) for _ in range(3)]
     for place in places:
         place.show()
-    with pytest.raises(ApiError, match="this address has 3 connections already"):
+    with pytest.raises(CrowdedError, match="this address has 3 connections already"):
         door.enter("192.0.2.1", 0.0)
     door.enter("192.0.2.2", 0.0)
     for _ in range(9):
@@ -184,7 +183,7 @@ def test_no_address_has_more_than_its_share() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("esll"), st.integers(0, 9)), max_size=60))
 def test_the_door_counts_what_is_there(steps: list[tuple[str, int]]) -> None:
-    door = Door(Limits(8, 4, 2, 1), True, status())
+    door = Door(Limits(8, 4, 2, 1), status(), "refused")
     inside: list[Place] = []
     for what, number in steps:
         strangers = sum(place.strange for place in inside)
@@ -193,7 +192,7 @@ def test_the_door_counts_what_is_there(steps: list[tuple[str, int]]) -> None:
             full = len(inside) >= 8 or strangers >= 4
             full = full or sum(place.host == host for place in inside) >= 2
             if full:
-                with pytest.raises(ApiError):
+                with pytest.raises(CrowdedError):
                     door.enter(host, 0.0)
             else:
                 inside.append(door.enter(host, 0.0))
@@ -207,7 +206,7 @@ def test_the_door_counts_what_is_there(steps: list[tuple[str, int]]) -> None:
 
 
 def test_who_does_not_end_is_aborted() -> None:
-    door = Door(Limits(8, 8, 0, 1.0), True, status())
+    door = Door(Limits(8, 8, 0, 1.0), status(), "refused")
     place = door.enter("", 5.0)
     told: list[str] = []
     place.end = lambda: bool(told.append("end") or len(told) > 1)  # the first time it is busy

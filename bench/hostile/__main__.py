@@ -4,15 +4,19 @@
 
 One product as an operator runs it, with keys. Eight honest clients send 10,000 orders a second
 altogether, in open loop, and one reads over HTTP a hundred times a second, one read in ten on a new
-connection. In every other phase hostile clients attack from other loopback addresses, each in one
-way, some with a key of theirs and some as strangers; their process is niced below the product, so
-that what is measured is what the product spends on them. Afterwards every honest order must have
-been answered once, every trade of theirs stand in the log once, and books and tables agree.
+connection. In some phases hostile clients attack from other loopback addresses, each in one way,
+some with a key of theirs and some as strangers; their process is niced below the product, so that
+what is measured is what the product spends on them. Afterwards every honest order must have been
+answered once, every trade of theirs stand in the log once, and books and tables agree.
 
-Exit code 1 where the median of the honest ones' latency is more than twice that without hostile
-clients, or the 99th percentile more than three times; where memory does not come back within a
-tenth; or where anything was lost. ``--each`` tries one attack after the other. ``--open`` runs it
-without keys, where anyone is who they say.
+The attackers take cores of the same machine. In as many phases they attack a bare endpoint instead
+(``bench.hostile.bare``), and the honest ones' latency then is what the ratios go by: what is left
+is what the product does. Both it and the latency without anybody are shown.
+
+Exit code 1 where the median of the honest ones' latency is more than twice what it is beside
+attackers of a bare endpoint, or the 99th percentile more than three times; where memory does not
+come back within a tenth; or where anything was lost. ``--each`` tries one attack after the other.
+``--open`` runs it without keys, where anyone is who they say.
 """
 
 import argparse
@@ -25,11 +29,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.hostile.crowd import ATTACKS, Toll
-from bench.hostile.run import BACK, SETTLE_S, Outcome, Phase, Plan, run, run_each
+from bench.hostile.run import BACK, SETTLE_S, Kind, Outcome, Phase, Plan, run, run_each
 from bench.measure import machine, table, versions
 
 MEDIAN, P99 = 2.0, 3.0
-"""What the honest ones' latency may be of that without hostile clients."""
+"""What the honest ones' latency may be of that beside attackers of a bare endpoint."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,22 +102,34 @@ def _each(plan: Plan, names: Sequence[str]) -> int:
             continue
         judged = verdict(outcome)
         failed += not all(well for _, well in judged)
-        most = [max(phase.most_bytes for phase in _of(outcome, kind)) for kind in (False, True)]
+        most = [
+            max(phase.most_bytes for phase in _of(outcome, k)) for k in (Kind.CALM, Kind.HOSTILE)
+        ]
         told = "; ".join(line.partition(", at most")[0] for line, _ in judged)
         grown = f"anonymous memory {most[0] / 2**20:.0f} to {most[1] / 2**20:.0f} MB"
-        print(f"{name}: {told}; {grown}", flush=True)
+        print(f"{name}: {told}; {grown}; {_in_short(outcome)}", flush=True)
         for lost in outcome.lost + outcome.unread:
             print(f"  LOST: {lost}", flush=True)
     print("all hold" if not failed else f"{failed} of {len(names)} attacks do too much")
     return 1 if failed else 0
 
 
-def latencies(outcome: Outcome, hostile: bool, reads: bool) -> npt.NDArray[np.float64]:
+def _in_short(outcome: Outcome) -> str:
+    """Return median and 99th percentile of orders and reads, in microseconds, by kind."""
+    parts = []
+    for what, reads in (("orders", False), ("reads", True)):
+        found = [latencies(outcome, kind, reads) for kind in Kind]
+        told = ", ".join(f"{median:.0f}/{p99:.0f}" for median, p99 in found)
+        parts.append(f"{what} {told} us")
+    return "; ".join(parts)
+
+
+def latencies(outcome: Outcome, kind: Kind, reads: bool) -> npt.NDArray[np.float64]:
     """Return median and 99th percentile, in microseconds: the medians of the phases of a kind."""
     found = [
         np.percentile(phase.reads.latencies_ns if reads else phase.orders_ns, [50, 99]) / 1000
         for phase in outcome.phases
-        if phase.hostile == hostile and (not reads or len(phase.reads.latencies_ns))
+        if phase.kind is kind and (not reads or len(phase.reads.latencies_ns))
     ]
     return np.median(found, axis=0) if found else np.array([np.nan, np.nan])
 
@@ -122,7 +138,7 @@ def verdict(outcome: Outcome) -> list[tuple[str, bool]]:
     """Return a sentence on each of what must hold, and whether it does."""
     lines = []
     for what, reads in (("orders", False), ("reads", True)):
-        ratios = latencies(outcome, True, reads) / latencies(outcome, False, reads)
+        ratios = latencies(outcome, Kind.HOSTILE, reads) / latencies(outcome, Kind.BARE, reads)
         for name, ratio, most in zip(("median", "p99"), ratios, (MEDIAN, P99), strict=True):
             lines.append((f"{what}: {name} {ratio:.2f} times, at most {most:.0f}", ratio <= most))
     before, after = (sum(found.values()) for found in (outcome.before, outcome.after))
@@ -147,19 +163,20 @@ def report(outcome: Outcome) -> str:
 def _latency_table(outcome: Outcome) -> str:
     rows = []
     for what, reads in (("orders", False), ("reads", True)):
-        calm, beside = (latencies(outcome, hostile, reads) for hostile in (False, True))
-        for name, a, b in zip(("median", "p99"), calm, beside, strict=True):
-            rows.append([f"{what}, {name}", f"{a:.0f}", f"{b:.0f}", f"{b / a:.2f}"])
-    rejects = [_summed(phase.rejects for phase in _of(outcome, kind)) for kind in (False, True)]
-    orders = [sum(phase.orders for phase in _of(outcome, kind)) for kind in (False, True)]
-    rows.append(["orders", *map(str, orders), ""])
+        calm, bare, beside = (latencies(outcome, kind, reads) for kind in Kind)
+        for name, a, b, c in zip(("median", "p99"), calm, bare, beside, strict=True):
+            figures = [f"{a:.0f}", f"{b:.0f}", f"{c:.0f}", f"{c / b:.2f}", f"{c / a:.2f}"]
+            rows.append([f"{what}, {name}", *figures])
+    rejects = [_summed(phase.rejects for phase in _of(outcome, kind)) for kind in Kind]
+    orders = [sum(phase.orders for phase in _of(outcome, kind)) for kind in Kind]
+    rows.append(["orders", *map(str, orders), "", ""])
     for name in ("repeated", "taken_again"):
-        counts = [sum(getattr(p, name) for p in _of(outcome, kind)) for kind in (False, True)]
-        rows.append([f"  {name.replace('_', ' ')}", *map(str, counts), ""])
-    for reason in sorted({*rejects[0], *rejects[1]}):
+        counts = [sum(getattr(p, name) for p in _of(outcome, kind)) for kind in Kind]
+        rows.append([f"  {name.replace('_', ' ')}", *map(str, counts), "", ""])
+    for reason in sorted(set().union(*rejects)):
         counts = [f"{rejected.get(reason, 0)}" for rejected in rejects]
-        rows.append([f"  rejected, {reason}", *counts, ""])
-    header = ["", "without", "beside hostile", "ratio"]
+        rows.append([f"  rejected, {reason}", *counts, "", ""])
+    header = ["", *(kind.value for kind in Kind), "to bare", "to without"]
     return table("Honest clients: microseconds from the intended time, and answers", header, rows)
 
 
@@ -167,12 +184,9 @@ def _share_table(outcome: Outcome) -> str:
     roles = list(outcome.phases[0].cpu_share)
     rows = []
     for role in roles:
-        found = [
-            np.mean([phase.cpu_share[role] for phase in _of(outcome, hostile)])
-            for hostile in (False, True)
-        ]
+        found = [np.mean([phase.cpu_share[role] for phase in _of(outcome, kind)]) for kind in Kind]
         rows.append([role, *(f"{share:.2f}" for share in found)])
-    return table("Cores used", ["", "without", "beside hostile"], rows)
+    return table("Cores used", ["", *(kind.value for kind in Kind)], rows)
 
 
 def _memory_table(outcome: Outcome) -> str:
@@ -184,8 +198,8 @@ def _memory_table(outcome: Outcome) -> str:
     sums = [sum(found.values()) / 2**20 for found in (before, after)]
     rows.append(["all", *(f"{each:.1f}" for each in sums)])
     most = [
-        max(phase.most_bytes for phase in _of(outcome, hostile)) / 2**20
-        for hostile in (False, True)
+        max(phase.most_bytes for phase in _of(outcome, kind)) / 2**20
+        for kind in (Kind.CALM, Kind.HOSTILE)
     ]
     return table(
         "Proportional set size, MB (anonymous memory of all at its highest: "
@@ -214,8 +228,8 @@ def _tolls(outcome: Outcome) -> str:
     return table("Attacks", header, rows)
 
 
-def _of(outcome: Outcome, hostile: bool) -> list[Phase]:
-    return [phase for phase in outcome.phases if phase.hostile == hostile]
+def _of(outcome: Outcome, kind: Kind) -> list[Phase]:
+    return [phase for phase in outcome.phases if phase.kind is kind]
 
 
 def _summed(counters: object) -> dict[str, int]:

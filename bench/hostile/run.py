@@ -6,7 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,8 +17,9 @@ import numpy.typing as npt
 
 from bench.bare_chain import free_port
 from bench.clients import Target
+from bench.hostile.bare import Bare
 from bench.hostile.checks import check_at_rest, check_numbers, check_share
-from bench.hostile.crowd import Crowd, Toll
+from bench.hostile.crowd import NICENESS, Crowd, Toll
 from bench.hostile.foe import API, Scene
 from bench.hostile.honest import AGAIN, HonestRun, Reading, ReadsRun, Trading
 from bench.http_load import request
@@ -33,10 +35,12 @@ from frontend.client.errors import ClientError
 from frontend.demo.tally import Tally
 from frontend.demo.verdict import read_log
 from frontend.gateway.keys import digest_of
+from ipc.links.sockets import Address
 from ipc.vocabulary import Reason
 
 Records = npt.NDArray[np.void]
 
+GENERATORS = "honest", "readers", "hostile", "bare endpoint"
 HONEST = 8
 FOES = 24
 """Users of the hostile clients that have keys."""
@@ -52,12 +56,21 @@ BACK = 1.1
 """Memory counts as back within this of what it was."""
 
 
+class Kind(Enum):
+    """What goes on beside the honest clients in a phase."""
+
+    CALM = "without"
+    BARE = "beside a bare endpoint"
+    """The attackers attack another endpoint: what they take of the machine's cores."""
+    HOSTILE = "beside hostile"
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a run consists of."""
 
     seconds: float
-    """Of hostile phases altogether; the phases without are half as long."""
+    """Of hostile phases altogether; the others are half as long."""
     clients: int
     rounds: int
     orders_s: int
@@ -75,7 +88,7 @@ class Plan:
 class Phase:
     """What one phase found."""
 
-    hostile: bool
+    kind: Kind
     orders_ns: npt.NDArray[np.int64]
     reads: ReadsRun
     cpu_share: dict[str, float]
@@ -111,7 +124,7 @@ def settings(plan: Plan) -> tuple[Config, dict[str, str]]:
     config = configured(load_config(plan.config), 2, plan.pin, None, tcp=True)
     address = str(free_port()).removeprefix("tcp:")
     http = msgspec.structs.replace(config.http, address=address)
-    phases = range(2 * plan.rounds + 1)
+    phases = range(3 * plan.rounds + 1)
     users = [f"honest-{phase}-{client}" for phase in phases for client in range(HONEST)]
     users += [f"warm-{client}" for client in range(HONEST)] + ["reader", *_foes()]
     keys = {user: f"{user} {plan.seed}" for user in users} if plan.keyed else {}
@@ -124,7 +137,7 @@ def _foes() -> list[str]:
 
 
 class Bench:
-    """One product, the generators of three kinds of clients, and all that they were told."""
+    """One product, the generators of all kinds of clients, and all that they were told."""
 
     def __init__(
         self, plan: Plan, product: Product, keys: dict[str, str], scratch: Path, senders: Generators
@@ -158,6 +171,11 @@ class Bench:
             target.matchers,
             plan.seed,
         )
+        bare = tuple(
+            Address(path=f"{scratch}/bare.sock") if at.path else free_port()
+            for at in self._scene.entry
+        )
+        self._bare_scene = replace(self._scene, entry=bare, http=free_port())
         self._only = plan.only
         self._fills: list[Records] = []
         self._orders: list[Records] = []
@@ -176,24 +194,29 @@ class Bench:
         self.warm_up()
         hostile_s = plan.seconds / plan.rounds
         for number in range(plan.rounds):
-            self._phase(2 * number, hostile_s / 2, hostile=False)
+            self._phase(3 * number, hostile_s / 2, Kind.CALM)
+            self._phase(3 * number + 1, hostile_s / 2, Kind.BARE)
             if not number:
                 self.outcome.before = self._memory()
-            self._phase(2 * number + 1, hostile_s, hostile=True)
-        self._phase(2 * plan.rounds, hostile_s / 2, hostile=False)
+            self._phase(3 * number + 2, hostile_s, Kind.HOSTILE)
+        self._phase(3 * plan.rounds, hostile_s / 2, Kind.CALM)
         self._settle()
         self._withdraw_foes()  # what the product has come to since
         self._check()
         return self.outcome
 
     def one(self, number: int, name: str) -> Outcome:
-        """Measure a phase without and one with an attack alone; look at memory around it."""
+        """Measure a phase without, one beside a bare endpoint and one with an attack alone.
+
+        Look at memory around the last.
+        """
         self.outcome = Outcome()
         self._only = [name]
         hostile_s = self.plan.seconds / self.plan.rounds
-        self._phase(2 * number, hostile_s / 2, hostile=False)
+        self._phase(3 * number, hostile_s / 2, Kind.CALM)
+        self._phase(3 * number + 1, hostile_s / 2, Kind.BARE)
         self.outcome.before = self._memory()
-        self._phase(2 * number + 1, hostile_s, hostile=True)
+        self._phase(3 * number + 2, hostile_s, Kind.HOSTILE)
         self._settle()
         return self.outcome
 
@@ -202,7 +225,7 @@ class Bench:
     def _commands(self, seconds: float) -> int:
         return max(3 * WARM_ORDERS, int(self.plan.orders_s * seconds))
 
-    def _jobs(self, number: int, seconds: float, hostile: bool) -> list[Job]:
+    def _jobs(self, number: int, seconds: float, kind: Kind) -> list[Job]:
         commands = self._commands(seconds)
         trading = Trading(
             self._target,
@@ -214,16 +237,19 @@ class Bench:
             self._told(number),
         )
         reading = Reading(self._scene.http, self._reads(number), self.plan.reads_s, seconds)
-        crowd = Crowd(self._scene, self.plan.clients, seconds, self._only)
-        return [trading, reading, crowd] if hostile else [trading, reading]
+        jobs: list[Job] = [trading, reading]
+        if kind is not Kind.CALM:
+            scene = self._scene if kind is Kind.HOSTILE else self._bare_scene
+            jobs.append(Crowd(scene, self.plan.clients, seconds, self._only))
+        if kind is Kind.BARE:
+            jobs.append(Bare(scene, seconds, NICENESS))
+        return jobs
 
-    def _phase(self, number: int, seconds: float, hostile: bool) -> None:
+    def _phase(self, number: int, seconds: float, kind: Kind) -> None:
         product, senders = self._product, self._senders
-        roles = dict(
-            zip(("honest", "readers", "hostile"), ([p] for p in senders.pids), strict=True)
-        )
+        roles = dict(zip(GENERATORS, ([pid] for pid in senders.pids), strict=True))
         roles |= product.pids
-        senders.prepare(self._jobs(number, seconds, hostile))
+        senders.prepare(self._jobs(number, seconds, kind))
         before, begun_s = cpu_by_role(roles), time.monotonic()
         with _highest(product) as highest:
             found = senders.run()
@@ -231,18 +257,18 @@ class Bench:
         trading, reads, *tolls = found
         assert isinstance(trading, LatencyRun)
         assert isinstance(reads, ReadsRun)
-        if hostile:
+        if kind is Kind.HOSTILE:
             self._withdraw_foes()
         product.until_logged()
         clients = senders.finish()[0]
         assert isinstance(clients, list)
         phase = Phase(
-            hostile,
+            kind,
             trading.latencies_ns,
             reads,
             {role: (after[role] - before[role]) / 1e9 / took_s for role in roles},
             max(highest),
-            tolls[0] if tolls else {},  # type: ignore[arg-type]
+            tolls[0] if kind is Kind.HOSTILE else {},  # type: ignore[arg-type]
         )
         self._take_told(number, phase, clients)
         self.outcome.phases.append(phase)
@@ -375,7 +401,7 @@ def run(plan: Plan) -> Outcome:
     config, keys = settings(plan)
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="sb-")))
-        senders = stack.enter_context(generators(3))
+        senders = stack.enter_context(generators(len(GENERATORS)))
         product = stack.enter_context(running_product(config))
         return Bench(plan, product, keys, scratch, senders).run()
 
@@ -390,7 +416,7 @@ def run_each(plan: Plan, names: Sequence[str]) -> Iterator[tuple[str, Outcome]]:
     while left:
         with contextlib.ExitStack() as stack:
             scratch = Path(stack.enter_context(TemporaryDirectory(prefix="sb-")))
-            senders = stack.enter_context(generators(3))
+            senders = stack.enter_context(generators(len(GENERATORS)))
             product = stack.enter_context(running_product(config))
             bench = Bench(plan, product, keys, scratch, senders)
             bench.warm_up()

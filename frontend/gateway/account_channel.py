@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from frontend.gateway.matcher_links import BackendLink
 from frontend.gateway.session import Session
+from frontend.gateway.turns import Turns
 from ipc.vocabulary import Reason
 from ipc.wire.messages import Login
 
@@ -15,7 +16,15 @@ class AccountChannel:
     The channel is open while the account has a session here, or is about to: only then do matchers
     send its reports."""
 
-    def __init__(self, number: int, account: int, shards: Iterable[int], window: int) -> None:
+    def __init__(
+        self,
+        number: int,
+        account: int,
+        shards: Iterable[int],
+        window: int,
+        turns: Turns | None = None,
+    ) -> None:
+        """``turns``: of all accounts that were held, in which they are read from again."""
         self.number = number
         self.account = account
         self.is_registered = False
@@ -39,6 +48,8 @@ class AccountChannel:
         self.window = window
         """How many those may be now: see ``frontend.gateway.fairness``."""
         self.window_full = False
+        self._turns = turns
+        self._turn_is_due = False
         self.was_held = False
         """Whether it was full since ``frontend.gateway.fairness`` has looked."""
         self.above_s = [0.0, 0.0]
@@ -117,7 +128,18 @@ class AccountChannel:
         """Count what is under way no more."""
         left = self.under_way - answers
         self.under_way = left if left > 0 else 0
-        if self.window_full and self.under_way <= self.window // 2:
+        if self.window_full and self.under_way <= self.window // 2 and not self._turn_is_due:
+            if self._turns is None or self._turns.may(self):
+                self._take_turn()
+            else:
+                self._turn_is_due = True
+                self._turns.wait(self, self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._turn_is_due = False
+        if self._turns is not None:
+            self._turns.spend(self, 1)
+        if self.window_full:
             self.resume_reading()
 
     def stop_reading(self) -> None:

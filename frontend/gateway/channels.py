@@ -10,10 +10,14 @@ import time
 from frontend.gateway.account_channel import AccountChannel
 from frontend.gateway.accounts import AccountRegistry
 from frontend.gateway.router import Router
+from frontend.gateway.turns import Turns
 from ipc.memory.status import StatusWriter
 from ipc.records import account_of
 from ipc.wire.matcher_codec import MAX_STREAM
 
+HELD_A_TURN = 2
+"""Accounts that were held to their window and are read from again in a turn of the event loop: what
+they send is much, and all their sessions are told what becomes of it."""
 RETIRED_S = 2.0
 """How long after its end the number of a guest's channel is not given to another account."""
 
@@ -32,6 +36,7 @@ class Channels:
         self._router = router
         self._status = status
         self._window = window
+        self._turns = Turns(HELD_A_TURN)
         status.set("accounts", len(registry))
 
     def has_place(self, user_id: str) -> bool:
@@ -48,7 +53,7 @@ class Channels:
         shards = list(self._router.matchers)
         former = self._take_retired()
         number = len(self.by_number) + 1 if former is None else former.number
-        channel = AccountChannel(number, account, shards, self._window)
+        channel = AccountChannel(number, account, shards, self._window, self._turns)
         assert channel.number <= MAX_STREAM
         if former is not None:
             channel.overtaken = former.overtaken

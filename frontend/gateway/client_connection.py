@@ -13,9 +13,10 @@ from typing import cast
 from msgspec import DecodeError, ValidationError
 
 from frontend.gateway.account_channel import AccountChannel
+from frontend.gateway.door import CrowdedError, Entrant, Place
 from frontend.gateway.fairness import NOTE_S
 from frontend.gateway.frame_sorter import DONE, FEW_BYTES, FULL, ODD
-from frontend.gateway.gateway import Gateway
+from frontend.gateway.gateway import ODD_A_TURN, Gateway
 from frontend.gateway.matcher_links import BackendLink
 from frontend.gateway.session import Session
 from ipc.links.sockets import notice_vanished, widen
@@ -45,12 +46,13 @@ from ipc.wire.rejects import explain, reject, request_of
 CLOSE_S = 5.0
 """How long a client may take to read what is left for it once its connection is to end."""
 
-ODD_A_TURN, ODD_BYTES = 16, 64
-"""Messages that the frontend has to look at itself which a connection may have dealt with before
-others have their turn; one that is longer counts for as many as it is times as long."""
+ODD_BYTES = 64
+"""A message that the frontend has to look at itself counts as one more for as many bytes."""
+ODD_OF_LOGIN = 4
+"""A Login counts as so many more."""
 
 
-class ClientConnection(asyncio.BufferedProtocol, Session):
+class ClientConnection(asyncio.BufferedProtocol, Entrant, Session):
     """A connection from accept to close. The ``Gateway`` is what all connections share."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -69,10 +71,13 @@ class ClientConnection(asyncio.BufferedProtocol, Session):
         self._account: AccountChannel | None = None
         self._least_allowance = self._allowance = gateway.config.max_unread_bytes
         self._holds = 0
-        self._timer: asyncio.TimerHandle | None = None  # of the login, and then of the end
+        self._host = ""
+        self.place: Place | None = None
+        """At the door; a connection over TLS has taken it before its handshake."""
+        self._timer: asyncio.TimerHandle | None = None  # of the end
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the clock for the login."""
+        """Take a place: from then on the clock for the login runs."""
         self.transport = cast(asyncio.Transport, transport)
         widen(transport.get_extra_info("socket"))
         loop = asyncio.get_running_loop()
@@ -80,17 +85,22 @@ class ClientConnection(asyncio.BufferedProtocol, Session):
         status = self.gateway.status
         self._frames_in, self._bytes_in = status.word("frames_in"), status.word("bytes_in")
         self.last_seen_s = loop.time()
-        if not self.gateway.connections.admit(self):
-            self.close("TOO_MANY_SESSIONS", "the frontend has its max_sessions; try again later")
+        peer = transport.get_extra_info("peername")
+        self._host = peer[0] if isinstance(peer, tuple) else ""  # a Unix socket has no address
+        try:
+            connections, now_s = self.gateway.connections, self.last_seen_s
+            self.place = connections.admit(self, self.place, self._host, now_s)
+        except CrowdedError as error:
+            self.close("TOO_MANY_SESSIONS", f"{error}; try again later")
             return
-        seconds = self.gateway.config.login_timeout_s
-        if seconds:
-            self._timer = loop.call_later(seconds, self._login_overdue)
+        self.place.end, self.place.abort = self._login_overdue, self.abort
 
     def connection_lost(self, _: Exception | None) -> None:
         """Leave; the account's orders stay."""
         self._stop_timer()
         self.transport = None
+        if self.place is not None:
+            self.place.leave()
         self.gateway.connections.leave(self)
         self.gateway.sessions.leave(self)
 
@@ -132,11 +142,12 @@ class ClientConnection(asyncio.BufferedProtocol, Session):
             self.close("FRAME_TOO_LONG", str(error))
         else:
             self.routed_bytes += position
-            self._rest = bytes(data[position:]) if self._open() else b""
+            self._rest = bytes(data[position:]) if self.is_open() else b""
 
     def enter(self, session: int, welcome: bytes, missed: bytes) -> None:
         """Be a session from now on: the answer to the login, what was missed, then what comes."""
-        self._stop_timer()
+        if self.place is not None:
+            self.place.show()
         self.session = session
         self._account = self.gateway.channel_of(self)
         self.deliver(welcome)
@@ -174,10 +185,10 @@ class ClientConnection(asyncio.BufferedProtocol, Session):
     def resume_reading(self) -> None:
         """Take back one ``hold``: what is here already comes first."""
         self._holds = max(0, self._holds - 1)
-        if self._holds == 0 and self._rest and self._open():
+        if self._holds == 0 and self._rest and self.is_open():
             rest, self._rest = self._rest, b""
             self._take(rest)
-        if self._holds == 0 and self._open():
+        if self._holds == 0 and self.is_open():
             assert self.transport is not None
             self.transport.resume_reading()
 
@@ -207,28 +218,36 @@ class ClientConnection(asyncio.BufferedProtocol, Session):
             self._timer.cancel()
             self._timer = None
 
-    def _give_way(self) -> None:
-        """Go on once others have had their turn."""
+    def _may_go_on(self) -> bool:
+        """Return whether a message may be looked at now; else go on once others had their turn."""
+        turns, whose = self.gateway.turns, self._account or self._host
+        if turns.may(whose):
+            return True
         self._pause()
-        asyncio.get_running_loop().call_soon(self.resume_reading)
+        turns.wait(whose, self.resume_reading)
+        return False
+
+    def _spend(self, pieces: int) -> None:
+        self.gateway.turns.spend(self._account or self._host, pieces)
 
     def _pause(self) -> bool:
         """Read no more; return whether that is new."""
         self._holds += 1
-        if self._holds > 1 or not self._open():
+        if self._holds > 1 or not self.is_open():
             return False
         assert self.transport is not None
         self.transport.pause_reading()
         return True
 
-    def _open(self) -> bool:
+    def is_open(self) -> bool:
+        """Return whether it is not about to end."""
         return self.transport is not None and not self.transport.is_closing()
 
     def _route_all(self, data: bytes | memoryview) -> int:
         """Route the whole frames of ``data`` that may pass; return where the rest begins."""
         router = self.gateway.router
-        position, frames, odd = 0, 0, 0
-        while self._open() and not self._holds:
+        position, frames = 0, 0
+        while self.is_open() and not self._holds:
             why = ODD
             if HAVE_NUMBA and self._account is not None:
                 limit = self._allowed(self._account)
@@ -246,12 +265,12 @@ class ClientConnection(asyncio.BufferedProtocol, Session):
                 body = self._next(data, position)
                 if body is None:
                     break
+                if not self._may_go_on():
+                    break
+                self._spend(1 + len(body) // ODD_BYTES)
                 self._odd(body)
                 frames += 1
                 position += HEADER_BYTES + len(body)
-                odd += 1 + len(body) // ODD_BYTES
-                if odd >= ODD_A_TURN:
-                    self._give_way()
         self.gateway.status.add("frames_in", frames)
         if self._account is not None and not self._holds:
             self.gateway.windows.passed(self._account, self.last_seen_s)
@@ -314,8 +333,8 @@ class ClientConnection(asyncio.BufferedProtocol, Session):
         elif isinstance(message, Ping):
             self.deliver(frame(Pong(message.request_id)))
         elif isinstance(message, MassCancel) and not message.symbol:
+            self._spend(ODD_A_TURN)  # it is the work of many
             self.gateway.cancel_everywhere(self, message)
-            self._give_way()  # it is the work of many
         else:
             self._route(message, body)
 
@@ -349,6 +368,7 @@ class ClientConnection(asyncio.BufferedProtocol, Session):
         if self.session:
             self.close("ALREADY_LOGGED_IN", "a connection logs in once")
             return
+        self._spend(ODD_OF_LOGIN)
         if not self.gateway.keys.admits(login.user_id, login.api_key):
             self.gateway.status.add("refused_login", 1)
             self.close("LOGIN_REFUSED", "api_key: must be a key of the user_id")
@@ -356,7 +376,7 @@ class ClientConnection(asyncio.BufferedProtocol, Session):
         if login.peer_timeout_s and self.transport is not None:
             notice_vanished(self.transport.get_extra_info("socket"), login.peer_timeout_s)
         self.gateway.sessions.log_in(self, login)
-        if not self.session and self._open():
+        if not self.session and self.is_open():
             self._held_for_login = True  # what comes behind it waits with it
             self._pause()
 
@@ -364,7 +384,6 @@ class ClientConnection(asyncio.BufferedProtocol, Session):
         self.gateway.status.add("closed_not_logged_in", 1)
         self.close("NOT_LOGGED_IN", f"the first message of a connection must be Login{detail}")
 
-    def _login_overdue(self) -> None:
-        if not self.session:
-            self.gateway.status.add("closed_login_timeout", 1)
-            self.close("LOGIN_TIMEOUT", "no Login came within login_timeout_s")
+    def _login_overdue(self) -> bool:
+        self.close("LOGIN_TIMEOUT", "no Login came within login_timeout_s")
+        return True

@@ -1,9 +1,10 @@
-"""The connections of a frontend, logged in or not: at most so many, and none that is silent."""
+"""The connections of a frontend, logged in or not: each has its place, and none is silent."""
 
 from collections.abc import Iterator
 from typing import Protocol
 
 from engine.config import FrontendSection
+from frontend.gateway.door import Door, Limits, Place
 from ipc.memory.status import StatusWriter
 
 
@@ -12,6 +13,10 @@ class Connection(Protocol):
 
     last_seen_s: float
     """When something came over it last, by the event loop's clock."""
+
+    def is_open(self) -> bool:
+        """Return whether it is not about to end."""
+        ...
 
     def stop_reading(self) -> None:
         """Read nothing more."""
@@ -27,12 +32,13 @@ class Connection(Protocol):
 
 
 class Connections:
-    """Those of one frontend; at most ``max_sessions``."""
+    """Those of one frontend; at most as many as have a place at its ``door``."""
 
     def __init__(self, config: FrontendSection, status: StatusWriter) -> None:
         self._config = config
         self._status = status
         self._connections: set[Connection] = set()
+        self.door = Door(Limits.of(config), status, "refused_too_many_sessions")
 
     def __iter__(self) -> Iterator[Connection]:
         """Yield every connection; any may leave meanwhile."""
@@ -41,14 +47,15 @@ class Connections:
     def __len__(self) -> int:
         return len(self._connections)
 
-    def admit(self, connection: Connection) -> bool:
-        """Count a new connection; False where there are ``max_sessions`` already."""
-        if len(self._connections) >= self._config.max_sessions:
-            self._status.add("refused_too_many_sessions", 1)
-            return False
+    def admit(self, connection: Connection, place: Place | None, host: str, now_s: float) -> Place:
+        """Count a new connection, and return its place: the one that it has, or a new one.
+
+        Raises ``CrowdedError`` where there is none for it.
+        """
+        place = place or self.door.enter(host, now_s)
         self._connections.add(connection)
         self._status.set("connections", len(self._connections))
-        return True
+        return place
 
     def leave(self, connection: Connection) -> None:
         """Forget a connection that is closed, if it was admitted."""
@@ -62,6 +69,6 @@ class Connections:
         if not limit_s:
             return
         for connection in self:
-            if now_s - connection.last_seen_s > limit_s:
+            if connection.is_open() and now_s - connection.last_seen_s > limit_s:
                 self._status.add("closed_idle", 1)
                 connection.close("IDLE", "nothing came within idle_timeout_s")

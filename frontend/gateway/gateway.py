@@ -26,6 +26,7 @@ from frontend.gateway.resume import Resume, ResumeError
 from frontend.gateway.router import Router
 from frontend.gateway.session import Session
 from frontend.gateway.sessions import Sessions
+from frontend.gateway.turns import Turns
 from ipc.instruments import Instrument
 from ipc.memory.status import StatusWriter
 from ipc.records import sequence_of
@@ -45,6 +46,11 @@ from ipc.wire.rejects import Request, reject, request_of
 
 RECEIVE_BYTES = 1 << 16
 """Of what is read from a client at a time."""
+
+ODD_A_TURN = 16
+"""Messages in a turn of the event loop, of all connections together, that the frontend has to look
+at itself: logins, pings, queries, wrong ones. They cost a hundred times as much as plain commands,
+which are passed on as bytes. A mass cancel of everything counts as all of them."""
 
 
 class Gateway:
@@ -71,6 +77,7 @@ class Gateway:
         self.keys = keys
         self.connections = Connections(config, status)
         self.windows = Windows(config.window)
+        self.turns = Turns(ODD_A_TURN)
         self._resume = Resume(history, status)
         self._channels = Channels(registry, router, status, config.window)
         self._by_number = self._channels.by_number

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sys
+from functools import partial
 
 import uvloop
 
@@ -10,6 +11,7 @@ from engine.children import FINISH
 from engine.plan import Plan
 from engine.process import Wakeup
 from frontend.gateway.client_connection import ClientConnection
+from frontend.gateway.door import accept
 from frontend.gateway.gateway import Gateway
 from frontend.gateway.linked_gateway import DRAIN_S, close_links, open_hall
 from ipc.links.sockets import BACKLOG, listen, notice_vanished
@@ -26,7 +28,9 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     config = plan.config.frontend
     gateway = await open_hall(plan, index, status, plan.config.query.workers)
     loop = asyncio.get_running_loop()
-    servers = []
+    door, make = gateway.connections.door, partial(ClientConnection, gateway)
+    servers: list[asyncio.Server] = []
+    accepting: list[asyncio.Future[None]] = []
     for address in plan.addresses_of(index):
         try:
             sock = listen(address, shared=True)
@@ -35,24 +39,20 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
         notice_vanished(sock, config.peer_timeout_s)
         if address.host:
             context = server_context(plan.config.tls.certificate, plan.config.tls.key)
-            # Before its handshake is done a connection is not ours to time.
-            timeout_s = config.login_timeout_s or None
-            server = await loop.create_server(
-                lambda: ClientConnection(gateway),
-                sock=sock,
-                ssl=context,
-                ssl_handshake_timeout=timeout_s if context else None,
-                backlog=BACKLOG,
-            )
+            if context is not None:
+                accepting.append(asyncio.ensure_future(accept(sock, door, context, make)))
+                continue
+            server = await loop.create_server(make, sock=sock, backlog=BACKLOG)
         else:
-            server = await loop.create_unix_server(
-                lambda: ClientConnection(gateway), sock=sock, backlog=BACKLOG
-            )
+            server = await loop.create_unix_server(make, sock=sock, backlog=BACKLOG)
         servers.append(server)
     status.ready()
     await _until_stopped(gateway, wakeup)
     for server in servers:
         server.close()
+    for each in accepting:
+        each.cancel()
+        await asyncio.wait([each])
     await _drain(gateway)
 
 
@@ -72,6 +72,7 @@ async def _until_stopped(gateway: Gateway, wakeup: Wakeup) -> None:
             await asyncio.wait_for(woken.wait(), 1.0)
         woken.clear()
         wakeup.wait(0)
+        gateway.connections.door.close_overdue(loop.time())
         gateway.connections.close_silent(loop.time())
     loop.remove_reader(wakeup.fileno())
 

@@ -5,7 +5,9 @@ import time
 
 from engine.plan import Plan
 from frontend.gateway.keys import Keys
+from frontend.gateway.turns import Turns
 from frontend.http.candles import Candles
+from frontend.http.connection import TURN_S
 from frontend.http.errors import ApiError
 from frontend.http.feeds import Feeds
 from frontend.http.history_reads import HistoryReads
@@ -45,6 +47,8 @@ class Api:
         self.entry = entry
         self.openapi = openapi
         self.docs_page = docs_page
+        self.turns = Turns(TURN_S)
+        """Of all connections, in seconds of work."""
         self.searches = Searches(config.answer_timeout_s)
         self.history = HistoryReads(plan)
         self.trade_reads = TradeReads(state, self.searches, self.history, plan.log_dir, config)

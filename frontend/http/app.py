@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
+from frontend.gateway.door import Place
 from frontend.http.access import Admit, preflight
 from frontend.http.api import Api
 from frontend.http.connection import PLACE, Answer, Call, Reply
-from frontend.http.door import Place
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.models import MAX_ID, ErrorAnswer
 from frontend.http.models import Answer as GoodAnswer
@@ -70,7 +70,7 @@ class App:
             if self._keyed and not route.public:
                 user_id = self._api.authenticate(call.headers)
                 if call.place is not None:
-                    call.place.show()
+                    call.place.show(user_id or "")
             request = Request(
                 self._api, call.query, call.body, user_id, order_id, self, reply, name
             )
@@ -136,7 +136,7 @@ class App:
         socket = Socket(self._api, user_id, send, place.show)
         place.end = socket.end_stranger
         if user_id is not None:
-            place.show()
+            place.show(user_id)
         try:
             await socket.serve(receive)
         finally:

@@ -10,8 +10,9 @@ of a head is remembered, so a request that comes in one piece with a known one i
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
+from time import perf_counter
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import unquote
 
@@ -19,8 +20,9 @@ import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from frontend.gateway.door import CrowdedError, Door, Entrant, Place
+from frontend.gateway.turns import Turns
 from frontend.http.access import Admit, Headers
-from frontend.http.door import Door, Entrant, Place
 from frontend.http.errors import ApiError
 
 REMEMBERED_TARGETS = 1_024
@@ -28,8 +30,13 @@ REMEMBERED_HEADS = 1_024
 MAX_REMEMBERED_HEAD_BYTES = 1_024
 _ANSWER = b"%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n%b"
 _JSON = b"application/json"
-PLACE = "place"
-"""Under which name a WebSocket's scope has the place of its connection in its ``state``."""
+PLACE, TURNS = "place", "turns"
+"""Under which names a WebSocket's scope has the place of its connection, and the turns of all, in
+its ``state``."""
+MUCH_BYTES = 16_384
+"""A piece of so much takes time to parse."""
+TURN_S = 0.0005
+"""How long requests of all connections are served in a turn of the event loop."""
 _HEAD_END = b"\r\n\r\n"
 
 Header = tuple[bytes, bytes]
@@ -96,11 +103,17 @@ class UpgradeTooSoonError(Exception):
 
 
 def connections(
-    bounds: Bounds, serve: Serve, admit: Admit = lambda *_: b"", door: Door | None = None
+    bounds: Bounds,
+    serve: Serve,
+    admit: Admit = lambda *_: b"",
+    door: Door | None = None,
+    keyed: bool = False,
+    turns: Turns | None = None,
 ) -> type["Connection"]:
     """Return the class of connections with these bounds that are served so.
 
-    What ``admit`` and ``door`` refuse is served as a call with a problem.
+    What ``admit`` and ``door`` refuse is served as a call with a problem. Unless ``keyed``, nobody
+    is a stranger.
     """
     own = {
         "bounds": bounds,
@@ -108,6 +121,8 @@ def connections(
         "admit": staticmethod(admit),
         "heads": {},
         "door": door,
+        "keyed": keyed,
+        "turns": turns or Turns(TURN_S),
     }
     return type("BoundConnection", (Connection,), own)
 
@@ -119,6 +134,8 @@ class Connection(HttpToolsProtocol, Entrant):
     serve: "ClassVar[staticmethod[[Call, Reply], None]]"
     admit: "ClassVar[staticmethod[[Headers, bool], bytes]]"
     door: ClassVar[Door | None]
+    keyed: ClassVar[bool]
+    turns: ClassVar[Turns]
     heads: ClassVar[dict[bytes, Head]]
     """Heads of requests that were plain and whole, and left the connection open."""
 
@@ -128,6 +145,9 @@ class Connection(HttpToolsProtocol, Entrant):
     _current: Call | None = None
     """What is being answered."""
     _serving = False
+    _turn_is_due = False
+    _holds = False
+    """Whether nothing is read before its turn."""
     _stopping = False
     _lost = False
     place: Place | None = None
@@ -143,15 +163,15 @@ class Connection(HttpToolsProtocol, Entrant):
         try:
             host = self.client[0] if self.client else ""
             place = self.place or self.door.enter(host, self._waits_since)
-        except ApiError as error:
-            self._end(error)
+        except CrowdedError as error:
+            self._end(ApiError("BUSY", str(error)))
             self._serve_all()
             return
-        if not self.door.keyed:
+        if not self.keyed:
             place.show()
         place.end, place.abort = self._end_idle, transport.abort
         self.place = place
-        self.app_state = {**self.app_state, PLACE: place}  # a WebSocket takes it over
+        self.app_state = {**self.app_state, PLACE: place, TURNS: self.turns}  # for a WebSocket
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what is not answered."""
@@ -163,6 +183,26 @@ class Connection(HttpToolsProtocol, Entrant):
 
     def data_received(self, data: bytes) -> None:
         """Parse, then serve what is whole."""
+        if len(data) < MUCH_BYTES:
+            self._take(data)
+            return
+        turns, whose, begun_s = self.turns, self._whose(), perf_counter()
+        self._take(data)
+        turns.spend(whose, perf_counter() - begun_s)
+        if turns.may(whose) or self._holds or self.transport.is_closing():
+            return
+        if self.transport.get_protocol() is self:  # and not become a WebSocket's by now
+            self._holds = True
+            self.flow.pause_reading()
+            turns.wait(whose, self._read_on)
+
+    def _read_on(self) -> None:
+        """Read again, in its turn, where nothing waits to be served."""
+        self._holds = False
+        if not self._calls and not self._lost:
+            self.flow.resume_reading()
+
+    def _take(self, data: bytes) -> None:
         if self._problem is not None:
             return
         stop = data.find(_HEAD_END) + len(_HEAD_END)
@@ -330,21 +370,39 @@ class Connection(HttpToolsProtocol, Entrant):
     # Answers ------------------------------------------------------------------------------------
 
     def _serve_all(self) -> None:
-        """Serve requests until one is not answered at once, or the client does not read."""
+        """Serve requests until one is not answered at once, others have their turn, or the client
+        does not read."""
         self._serving = True
+        turns, whose = self.turns, self._whose()
         while self._calls and self._current is None and not self.flow.write_paused:
+            if not turns.may(whose):
+                if not self._turn_is_due:
+                    self._turn_is_due = True
+                    turns.wait(whose, self._take_turn)
+                break
+            begun_s = perf_counter()
             self._current = self._calls.popleft()
             if self.place is not None and self.place.strange:
                 # Not in place: other connections may have the same call.
                 self._current = msgspec.structs.replace(self._current, place=self.place)
             self.serve(self._current, self._reply)
+            turns.spend(whose, perf_counter() - begun_s)
         self._serving = False
         if self._calls:
             self.flow.pause_reading()
-            if self._current is None:
+            if self._current is None and not self._turn_is_due:
                 self._waits_since = self.loop.time()  # for the client to read
-        elif self.flow.read_paused and not self._lost:
+        elif self.flow.read_paused and not self._lost and not self._holds:
             self.flow.resume_reading()
+
+    def _whose(self) -> Hashable:
+        return id(self) if self.place is None else self.place.whose
+
+    def _take_turn(self) -> None:
+        """Serve what has waited for its turn."""
+        self._turn_is_due = False
+        if self._current is None and not self._lost:
+            self._serve_all()
 
     def _reply(self, answer: Answer) -> None:
         """Send the answer of the request that is under way."""

@@ -36,6 +36,9 @@ from frontend.http.user_session import UserSession
 from ipc.vocabulary import OrdStatus
 from ipc.wire.messages import CLIENT_COMMANDS, Cancel, MassCancel, MassCancelReport, Replace, Report
 
+BATCH_A_TURN, BATCH_TURN_S = 64, 0.0005
+"""Orders of a batch that are entered, or answered, in a turn, and what that counts for."""
+
 _batch_decoder = msgspec.json.Decoder(Batch)
 _replacement_decoder = msgspec.json.Decoder(Replacement)
 _ENDED = (int(OrdStatus.FILLED), int(OrdStatus.CANCELED))
@@ -123,7 +126,10 @@ def begin_order(request: Request) -> Entering:
 
 
 async def create_orders(request: Request) -> BatchResult:
-    """Enter up to ``max_batch_orders`` orders; each succeeds or fails by itself."""
+    """Enter up to ``max_batch_orders`` orders; each succeeds or fails by itself.
+
+    A few at a time: others have their turn in between.
+    """
     api = request.api
     quoted = read_query(Query, request.query).numbers == "string"
     orders = decode(_batch_decoder, request.body).orders
@@ -133,7 +139,10 @@ async def create_orders(request: Request) -> BatchResult:
     begun = time.perf_counter_ns()
     results: list[BatchItem | None] = [None] * len(orders)
     waiting = []
+    whose = request.user_id or id(request)
     for index, data in enumerate(orders):
+        if index % BATCH_A_TURN == 0:
+            await api.turns.turn(whose, BATCH_TURN_S)
         try:
             entry = read_order(data, api.state.markets)
             session = await api.entry.session_of(request.user(entry.user_id))
@@ -142,7 +151,9 @@ async def create_orders(request: Request) -> BatchResult:
             results[index] = _failed(api, index, error)
         else:
             waiting.append((index, entry, api.entry.ask(session, entry.command)))
-    for index, entry, answer in waiting:
+    for number, (index, entry, answer) in enumerate(waiting):
+        if number % BATCH_A_TURN == 0:
+            await api.turns.turn(whose, BATCH_TURN_S)
         results[index] = _batch_item(request, index, entry, await answer, quoted)
     api.meter.orders(len(waiting), time.perf_counter_ns() - begun)
     items = [item for item in results if item is not None]

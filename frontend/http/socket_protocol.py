@@ -6,16 +6,22 @@ for ever for a peer to read the end of a connection that is being closed.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from time import perf_counter
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
+from frontend.gateway.turns import Turns
+from frontend.http.connection import PLACE, TURN_S, TURNS
+
 PIECE_BYTES = 2_048
 """What is parsed of a connection's bytes before others have their turn."""
 MAX_FRAGMENTS = 1_024
 """Of one message."""
+MESSAGE_S = 0.00003
+"""What a message counts for that is taken, beside what it costs to parse it."""
 LISTEN_S = 0.001
 """Between two times that nothing is read since the client does not read either."""
 CLOSE_S = 5.0
@@ -38,6 +44,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._turn_is_due = False
         self._writes = True
         """Whether the client reads what it is sent."""
+        self._place = self.app_state.get(PLACE)
+        self._turns: Turns = self.app_state.get(TURNS) or Turns(TURN_S)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes, and parse as many as are due now."""
@@ -51,6 +59,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         """Parse a piece, where the messages before it are taken; then see whether to read on."""
         self._turn_is_due = False
         if self._unread and not self.transport.is_closing() and self._is_idle():
+            if not self._turns.may(self._whose()):
+                self._await_turn()
+                self._read_or_not()
+                return
+            begun_s = perf_counter()
             if len(self._unread) <= PIECE_BYTES:
                 piece, self._unread = self._unread, b""
             else:
@@ -59,10 +72,17 @@ class SocketProtocol(WebSocketsSansIOProtocol):
                 if self._position >= len(self._unread):
                     self._unread = b""
             super().data_received(piece)
+            self._turns.spend(self._whose(), perf_counter() - begun_s)
             if self._unread and self._is_idle():
-                self._turn_is_due = True
-                self.loop.call_soon(self._parse)
+                self._await_turn()
         self._read_or_not()
+
+    def _whose(self) -> Hashable:
+        return id(self) if self._place is None else self._place.whose
+
+    def _await_turn(self) -> None:
+        self._turn_is_due = True
+        self._turns.wait(self._whose(), self._parse)
 
     def _is_idle(self) -> bool:
         """Return whether the client reads, and all messages are taken, or no more will be."""
@@ -82,6 +102,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     async def receive(self) -> Any:
         """Return the next event for the application; once there is no other, go on."""
         event = await self.queue.get()
+        self._turns.spend(self._whose(), MESSAGE_S)
         if self.queue.empty():
             self._go_on()
         return event
@@ -90,8 +111,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if self._turn_is_due:
             return
         if self._unread:
-            self._turn_is_due = True
-            self.loop.call_soon(self._parse)
+            self._await_turn()
         else:
             self._read_or_not()
 

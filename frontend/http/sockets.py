@@ -55,7 +55,7 @@ class Socket:
     """A connected client."""
 
     def __init__(
-        self, api: Api, user_id: str | None, send: Any, logged_in: Callable[[], None]
+        self, api: Api, user_id: str | None, send: Any, logged_in: Callable[[str], None]
     ) -> None:
         self._api = api
         self._user_id = user_id
@@ -282,7 +282,7 @@ class Socket:
         if self._user_id is not None:
             raise ApiError("INVALID_REQUEST", "a connection logs in once")
         self._user_id = self._api.user_of_key((op.key or "").encode())
-        self._logged_in()
+        self._logged_in(self._user_id)
         self._done("logged_in", op, user_id=self._user_id)
 
     async def _order(self, op: Op) -> None:

@@ -16,13 +16,13 @@ from engine.children import FINISH
 from engine.config import HttpSection
 from engine.plan import Plan
 from engine.process import Wakeup
+from frontend.gateway.door import Door, Limits, accept
 from frontend.gateway.linked_gateway import open_hall
 from frontend.http.access import Access
 from frontend.http.api import Api
 from frontend.http.app import App
 from frontend.http.connection import PLACE, Bounds, Connection, connections
 from frontend.http.docs import page
-from frontend.http.door import Door, Limits, accept
 from frontend.http.log_limits import limit_logs
 from frontend.http.manual import pages
 from frontend.http.openapi import describe
@@ -38,6 +38,8 @@ from ipc.memory.status import StatusWriter
 TICK_S = 1.0
 SWITCH_S = 0.0005
 """How soon a thread that reads the log gives way to the event loop."""
+RECEIVE_BUFFER_BYTES = 64 << 10
+"""Of each connection in the kernel: what is taken of one before another's turn."""
 SEND_BUFFER_BYTES = 256 << 10
 """Of each connection in the kernel: a client that does not read is soon seen, and costs little."""
 
@@ -74,8 +76,9 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     access = Access(settings, address, encrypted=bool(tls.certificate))
     app = App(api, access.admit)
     bounds = Bounds(settings.max_header_bytes, settings.max_body_bytes, settings.keep_alive_s)
-    door = Door(Limits.of(settings), bool(plan.config.keys), status)
-    kind = connections(bounds, app.serve, access.admit, door)
+    door = Door(Limits.of(settings), status, "refused_connections")
+    keyed = bool(plan.config.keys)
+    kind = connections(bounds, app.serve, access.admit, door, keyed, api.turns)
     server = Server(_server_config(app, kind, settings))
     context = server_context(tls.certificate, tls.key)
     serving = asyncio.ensure_future(server.serve([sock] if context is None else []))
@@ -94,7 +97,6 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     if accepting is not None:
         accepting.cancel()
         await asyncio.wait([accepting])
-        sock.close()
     server.should_exit = True
     await serving
     await api.close()
@@ -132,6 +134,7 @@ def _listen(plan: Plan, index: int) -> tuple[Address, socket.socket]:
     try:
         sock = listen(address, shared=True)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         notice_vanished(sock, plan.config.frontend.peer_timeout_s)
     except OSError as error:
         sys.exit(f"http {index}: cannot listen on {address}: {error.strerror}")

@@ -1,24 +1,28 @@
-"""Who is in: every connection of a worker counts from accept on, before its TLS handshake too.
+"""Who is in: every connection of a process counts from accept on, before its TLS handshake too.
 
-Where keys are needed, or TLS, a connection is a stranger's until the handshake is done and a key
-was shown. Strangers have a bound of their own, below that of all, so that they cannot take every
-place; and ``login_timeout_s`` from accept to show a key. No address has more than its share.
+At order entry a connection is a stranger's until it has logged in; over HTTP, where keys are needed
+or TLS, until the handshake is done and a key was shown. Strangers have a bound of their own, below
+that of all, so that they cannot take every place; and ``login_timeout_s`` from accept for handshake
+and login together. No address has more than its share.
 """
 
 import asyncio
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
-from engine.config import HttpSection
-from frontend.http.errors import ApiError
+from engine.config import FrontendSection, HttpSection
 from ipc.links.sockets import Address, is_loopback
 from ipc.memory.status import StatusWriter
 
 RETRY_S = 0.1
 NEVER_S = 86_400.0
+
+
+class CrowdedError(Exception):
+    """There is no place for a connection; the text says which bound is met."""
 
 
 class Limits(NamedTuple):
@@ -30,10 +34,14 @@ class Limits(NamedTuple):
     login_timeout_s: float
 
     @classmethod
-    def of(cls, settings: HttpSection) -> "Limits":
+    def of(cls, settings: FrontendSection | HttpSection) -> "Limits":
         """Return those of a configuration."""
+        if isinstance(settings, HttpSection):
+            most = settings.max_connections
+        else:
+            most = settings.max_sessions
         return cls(
-            settings.max_connections,
+            most,
             settings.max_not_logged_in,
             settings.max_connections_per_address,
             settings.login_timeout_s,
@@ -47,7 +55,7 @@ class Place:
     still there at the next look is ended by ``abort``.
     """
 
-    __slots__ = ("_door", "abort", "end", "host", "since_s", "strange", "told")
+    __slots__ = ("_door", "abort", "end", "host", "since_s", "strange", "told", "whose")
 
     def __init__(self, door: "Door", host: str, since_s: float) -> None:
         self._door = door
@@ -55,12 +63,15 @@ class Place:
         self.since_s = since_s
         self.strange = True
         self.told = False
+        self.whose: Hashable = host or id(self)
+        """Whose turn it is when something is done for it: see ``frontend.gateway.turns``."""
         self.end: Callable[[], bool] | None = None
         self.abort: Callable[[], object] | None = None
 
-    def show(self) -> None:
-        """Be no stranger's any more."""
+    def show(self, user_id: str = "") -> None:
+        """Be no stranger's any more, but that of a user: of each by itself, where none is known."""
         if self.strange:
+            self.whose = user_id or id(self)
             self.strange = False
             self._door.strangers -= 1
 
@@ -72,23 +83,27 @@ class Place:
 class Door:
     """The places of a worker."""
 
-    def __init__(self, limits: Limits, keyed: bool, status: StatusWriter) -> None:
+    def __init__(self, limits: Limits, status: StatusWriter, refused: str) -> None:
+        """Count under the name ``refused`` those for whom there is no place."""
         self.limits = limits
-        self.keyed = keyed
         self.strangers = 0
         self._status = status
+        self._refused_as = refused
         self._places: set[Place] = set()
         self._of_host: Counter[str] = Counter()
 
     def enter(self, host: str, now_s: float) -> Place:
-        """Return the place of a connection. Raises ``ApiError`` where there is none for it."""
+        """Return the place of a connection; without a host it is of no address.
+
+        Raises ``CrowdedError`` where there is none for it.
+        """
         limits = self.limits
         if len(self._places) >= limits.connections:
             raise self._refused(f"there are {limits.connections} connections already")
         if self.strangers >= limits.strangers:
             raise self._refused(f"there are {limits.strangers} without a login already")
         most = limits.per_address
-        if most and self._of_host[host] >= most and not is_loopback(Address(host=host)):
+        if most and host and self._of_host[host] >= most and not _is_near(host):
             raise self._refused(f"this address has {most} connections already")
         place = Place(self, host, now_s)
         self._places.add(place)
@@ -118,12 +133,16 @@ class Door:
                     place.told = True
                     self._status.add("closed_login_timeout", 1)
 
-    def _refused(self, text: str) -> ApiError:
-        self._status.add("refused_connections", 1)
-        return ApiError("BUSY", text)
+    def _refused(self, text: str) -> CrowdedError:
+        self._status.add(self._refused_as, 1)
+        return CrowdedError(text)
 
 
-class Entrant(asyncio.Protocol):
+def _is_near(host: str) -> bool:
+    return is_loopback(Address(host=host))
+
+
+class Entrant(asyncio.BaseProtocol):
     """What goes on with a connection, whose place it has."""
 
     place: Place | None = None
@@ -132,7 +151,10 @@ class Entrant(asyncio.Protocol):
 async def accept(
     sock: socket.socket, door: Door, context: ssl.SSLContext, make: Callable[[], Entrant]
 ) -> None:
-    """Accept connections for ever: each has a place from then on, and then does its handshake."""
+    """Accept connections until cancelled: each has a place from then on, then does its handshake.
+
+    The listening socket is closed at the end, and so are connections in their handshake.
+    """
     loop = asyncio.get_running_loop()
     sock.setblocking(False)
     handshakes: set[asyncio.Task[None]] = set()
@@ -145,14 +167,16 @@ async def accept(
                 continue
             try:
                 place = door.enter(peer[0], loop.time())
-            except ApiError:  # before a handshake nothing can be said
+            except CrowdedError:  # before a handshake nothing can be said
                 accepted.close()
                 continue
+            await asyncio.sleep(0)  # others have their turn, however many come at once
             task = loop.create_task(_shake_hands(accepted, place, context, make))
             place.end = place.abort = task.cancel
             handshakes.add(task)
             task.add_done_callback(handshakes.discard)
     finally:
+        sock.close()
         for task in handshakes:
             task.cancel()
 
