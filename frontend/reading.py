@@ -31,7 +31,7 @@ from ipc.decimals import shown
 from ipc.instruments import Instrument
 from ipc.memory.depth_board import BoardBusyError, BoardReader
 from ipc.memory.mapping import MappingError, check_run_directory, run_directory
-from ipc.memory.order_table import OrderTableReader, TableBusyError
+from ipc.memory.order_table_reader import OrderTableReader, TableBusyError
 from ipc.memory.ring import RingReader
 from ipc.memory.status import ProcessStatus, StatusReader, is_alive
 from ipc.records import ORDER, account_of, shard_of

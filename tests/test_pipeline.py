@@ -19,7 +19,8 @@ from engine.shard.plain_pipeline import PlainPipeline
 from ipc.links.backend import Link
 from ipc.links.outbox import FIRST_BYTES
 from ipc.memory.depth_board import BoardReader, BoardWriter, create_board
-from ipc.memory.order_table import OrderTableReader, OrderTableWriter, TableFullError, create_table
+from ipc.memory.order_table import OrderTableWriter, TableFullError, create_table
+from ipc.memory.order_table_reader import OrderTableReader
 from ipc.memory.ring import REPORTS, GatingReader, RingError, RingReader, RingWriter, create_ring
 from ipc.memory.status import ProcessSlot, StatusReader, StatusWriter, create_status
 from ipc.native.compiled import HAVE_NUMBA

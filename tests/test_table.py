@@ -14,15 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipc.memory import order_table as table_module
-from ipc.memory.order_table import (
-    MAX_TRIES,
-    OrderTableReader,
-    OrderTableWriter,
-    TableBusyError,
-    TableFullError,
-    create_table,
-)
+from ipc.memory.order_table import OrderTableWriter, TableFullError, create_table
 from ipc.memory.order_table_kernel import EPOCH
+from ipc.memory.order_table_reader import MAX_TRIES, OrderTableReader, TableBusyError
 from ipc.records import ORDER, REPORT, make_id
 from ipc.vocabulary import ExecType, OrdStatus, Reason
 from tests.shared_memory import until, working

@@ -9,7 +9,7 @@ from frontend.http.errors import ApiError
 from frontend.http.market import Market, Markets
 from frontend.http.searches import Work
 from ipc.memory.depth_board import BoardReader
-from ipc.memory.order_table import OrderTableReader
+from ipc.memory.order_table_reader import OrderTableReader
 from ipc.memory.ring import RingReader
 from ipc.memory.status import StatusReader
 from ipc.records import account_of, sequence_of, shard_of

@@ -15,7 +15,7 @@ from frontend.gateway.session import Session
 from frontend.http.errors import ApiError
 from frontend.http.exchange import Exchange
 from frontend.roles import HTTP
-from ipc.memory.order_table import OrderTableReader
+from ipc.memory.order_table_reader import OrderTableReader
 from ipc.memory.status import counter_place
 from ipc.records import shard_of
 from ipc.vocabulary import CommandType, Reason

@@ -19,7 +19,7 @@ from frontend.reading import ReadError, patiently
 from frontend.reads.log_searches import LogSearch, LogSearches
 from ipc.links.backend import Backend, Link
 from ipc.memory.depth_board import BoardReader
-from ipc.memory.order_table import OrderTableReader
+from ipc.memory.order_table_reader import OrderTableReader
 from ipc.memory.ring import RingReader
 from ipc.memory.status import StatusWriter
 from ipc.records import COMMAND, shard_of
