@@ -24,7 +24,6 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from bench.latency import WARM_ORDERS, OpenLoop
 from bench.load import Generators, generators
@@ -36,8 +35,8 @@ from bench.traffic import Traffic, encode_traffic
 from engine.config import load_config
 from engine.plan import Plan
 from engine.shard.follower import Follower
+from ipc.arrays import Integers
 
-Lags = npt.NDArray[np.int64]
 WAIT_S = 0.05
 """How long a follower waits before it looks whether the round is over."""
 
@@ -54,11 +53,11 @@ class Watched:
         self._connection.recv()
         self._before_ns = cpu_ns(self._pid)
 
-    def end(self) -> tuple[Lags, int]:
+    def end(self) -> tuple[Integers, int]:
         """Have it sleep; return each command's lag, and how much CPU time it took."""
         self._connection.send(False)
         spent_ns = cpu_ns(self._pid) - self._before_ns
-        lags: Lags = self._connection.recv()
+        lags: Integers = self._connection.recv()
         return lags, spent_ns
 
 
@@ -90,7 +89,7 @@ def _follow(connection: Connection, plan: Plan, table: Path) -> None:
     follower.close()
 
 
-def _lags(follower: Follower, connection: Connection) -> Lags:
+def _lags(follower: Follower, connection: Connection) -> Integers:
     """Return the lag of each command until told to stop, and until all that came is here."""
     lags = [np.zeros(0, np.int64)]
     while True:
@@ -134,7 +133,7 @@ def main() -> None:
     config = msgspec.structs.replace(config, journal=journal)
     without: list[float] = []
     with_one: list[float] = []
-    lags: list[Lags] = []
+    lags: list[Integers] = []
     spent: list[float] = []
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="sb-", dir="/dev/shm")))

@@ -33,9 +33,8 @@ from frontend.client.errors import ClientError
 from frontend.demo.run import read_log
 from frontend.demo.tally import Tally
 from frontend.gateway.keys import digest_of
+from ipc.arrays import Records
 from ipc.vocabulary import Reason
-
-Records = npt.NDArray[np.void]
 
 HONEST = 8
 FOES = 24

@@ -16,21 +16,18 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.children import leave_ending_to_starter
 from frontend.client import AsyncClient
 from frontend.client.errors import ClientError
 from frontend.demo.simulated_flow import SimulatedFlow
 from frontend.demo.tally import Tally
+from ipc.arrays import Integers
 from ipc.instruments import Instrument
 from ipc.records import account_of
 from ipc.vocabulary import MAX_CLIENT_ID, CommandType, ExecType, Reason
 from ipc.wire.client_codec import command_frames, warm
 from ipc.wire.messages import Cancel
-
-Records = npt.NDArray[np.void]
-Latencies = npt.NDArray[np.int64]
 
 CHUNK = 4_096
 """Commands that are computed in one go."""
@@ -41,7 +38,7 @@ WINDOW = 1_024
 SILENCE_S = 30.0
 """How long the engine may leave a driver without any answer."""
 
-NO_LATENCIES: Latencies = np.empty(0, np.int64)
+NO_LATENCIES: Integers = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -201,7 +198,7 @@ class _Driver:
         await self._until_unanswered(0)
 
 
-def leave_arrays(directory: Path, tally: Tally, latencies_ns: Latencies = NO_LATENCIES) -> None:
+def leave_arrays(directory: Path, tally: Tally, latencies_ns: Integers = NO_LATENCIES) -> None:
     """Write what a client process keeps for the demo, one file an array."""
     np.save(directory / "orders.npy", tally.orders())
     np.save(directory / "fills.npy", tally.fills())

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from engine.children import starting
 from frontend.demo.driver import Assignment, Failure, Outcome, drive
 from frontend.demo.probe import probe
+from ipc.arrays import Records
 from ipc.vocabulary import CommandType, ExecType, Reason
 
-Records = npt.NDArray[np.void]
 Tick = Callable[[], None]
 
 TICK_S = 0.5

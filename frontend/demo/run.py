@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.config import Config, EngineSection, InstrumentSection, check_config, load_config
 from engine.plan import Plan
@@ -32,10 +31,9 @@ from frontend.demo.progress import Meter, progress_on
 from frontend.demo.summary import Check, print_summary
 from frontend.launch import running_engine
 from frontend.reading import BookView, Reader
+from ipc.arrays import Records
 from ipc.instruments import Instrument
 from ipc.records import SEQUENCE_BITS, TRADE
-
-Records = npt.NDArray[np.void]
 
 MIN_MATCHERS = 2
 CLIENTS = 4

@@ -9,8 +9,6 @@ from frontend.demo.driver import WINDOW
 from frontend.demo.load import Told
 from ipc.vocabulary import CommandType, ExecType
 
-Records = npt.NDArray[np.void]
-
 _WORDS = {
     CommandType.NEW: "new orders",
     CommandType.CANCEL: "cancels",

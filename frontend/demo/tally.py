@@ -6,10 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from frontend.demo.checks import FILL
+from ipc.arrays import Records
 from ipc.records import ORDER
 from ipc.vocabulary import CommandType, ExecType, Reason
-
-Records = npt.NDArray[np.void]
 
 _KEPT = (
     "order_id",

@@ -14,9 +14,10 @@ from msgspec import DecodeError, Struct, ValidationError
 
 from engine.plan import Plan
 from engine.process import Wakeup
-from frontend.past_trades import PastTrades, Records
+from frontend.past_trades import PastTrades
 from frontend.reading import ReadError, patiently
 from frontend.reads.log_searches import LogSearch, LogSearches
+from ipc.arrays import Records
 from ipc.links.backend import Backend, Link
 from ipc.memory.depth_board import BoardReader
 from ipc.memory.order_table_reader import OrderTableReader

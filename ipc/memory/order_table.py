@@ -22,14 +22,12 @@ import secrets
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from ipc.arrays import Records
 from ipc.memory.atomics import fence, store_release
 from ipc.memory.mapping import Mapping, create_mapping, open_mapping
 from ipc.records import ORDER, TABLE_ENTRY
 from ipc.vocabulary import OrdStatus
-
-Records = npt.NDArray[np.void]
 
 KIND = "order table"
 WORDS = 16

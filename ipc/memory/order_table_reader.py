@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ipc.arrays import Records, Words
 from ipc.memory.atomics import fence, load_acquire, load_after
 from ipc.memory.order_table import (
     CELL_BITS,
@@ -27,9 +28,7 @@ from ipc.memory.order_table import (
 from ipc.native.keyed import cell_at
 from ipc.records import ORDER, TABLE_ENTRY
 
-Records = npt.NDArray[np.void]
 Slots = npt.NDArray[np.intp]
-Words = npt.NDArray[np.uint64]
 
 MAX_TRIES = 10_000
 _CLIENT_ORDER_ID, _CUM_QTY = 3, 6

@@ -18,11 +18,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ipc.arrays import Records
 from ipc.memory.atomics import full_fence, load_acquire, load_after, store_before, store_release
 from ipc.memory.mapping import Mapping, create_mapping, open_mapping
 from ipc.records import REPORT, TRADE, make_id
-
-Records = npt.NDArray[np.void]
 
 LINE = 16  # words
 CLAIMED, _BASE, PUBLISHED, FIRST_READER = 0, 1, LINE, 2 * LINE
