@@ -16,30 +16,27 @@ from engine.books.id_memory import forgotten_before, places_from_newest
 from engine.books.rules import MAX_SWEEPS
 from engine.journal.shard_config import ShardConfig
 from ipc.arrays import Words
-from ipc.codes import (
-    COMMAND_TYPE_MASS_CANCEL,
-    FLAG_POST_ONLY,
-    ORDER_TYPE_LIMIT,
-    SIDE_BUY,
-    SIDE_SELL,
-    TIME_IN_FORCE_GTC,
-)
 from ipc.records import SEQUENCE_MASK, make_id
 from ipc.vocabulary import (
     MAX_PRICE,
     MAX_QUANTITY,
+    CommandType,
+    Flag,
     OrderType,
     OrdStatus,
     Reason,
+    Side,
     TimeInForce,
 )
 
 MAX_WORD = 2**63 - 1
 """Of a number that the wire can carry."""
 _ANY = 2**64 - 1
-_SIDES = (SIDE_BUY, SIDE_SELL)
-_FLAGS = (0, FLAG_POST_ONLY)
+_MASS_CANCEL = int(CommandType.MASS_CANCEL)
+_SIDES = (int(Side.BUY), int(Side.SELL))
+_FLAGS = (0, int(Flag.POST_ONLY))
 _STATUSES = [int(status) for status in OrdStatus if status != OrdStatus.REJECTED]
+_LIMIT, _GTC = int(OrderType.LIMIT), int(TimeInForce.GTC)
 """What rests."""
 _TYPES = (int(min(OrderType)), int(max(OrderType)))
 _TIMES = (int(min(TimeInForce)), int(max(TimeInForce)))
@@ -79,10 +76,7 @@ class RowChecks:
             "resting": order
             | amounts
             | {"price": (1, MAX_PRICE), "leaves_qty": (1, MAX_QUANTITY), "reserved": (0, 0)}
-            | {
-                "order_type": (ORDER_TYPE_LIMIT, ORDER_TYPE_LIMIT),
-                "time_in_force": (TIME_IN_FORCE_GTC, TIME_IN_FORCE_GTC),
-            }
+            | {"order_type": (_LIMIT, _LIMIT), "time_in_force": (_GTC, _GTC)}
             | dict.fromkeys(("stop_price", "display_quantity", "expire_time_ns"), (0, 0)),
             "recent": order | {"client_order_id": (1, MAX_WORD)},
             "orders": order
@@ -97,7 +91,7 @@ class RowChecks:
                 "end_number": (0, 2**32 - 1),
             },
             "sweeps": {
-                "command_type": (COMMAND_TYPE_MASS_CANCEL, COMMAND_TYPE_MASS_CANCEL),
+                "command_type": (_MASS_CANCEL, _MASS_CANCEL),
                 "order_id": (make_id(shard_config.shard, 0), last),
                 "client_order_id": (0, last),
                 "price": (0, 1),
@@ -192,7 +186,7 @@ def _resting_checks(shard_config: ShardConfig, resting: Records) -> list[_Check]
     """By symbol, bids then asks, best price; no more than an instrument holds, and none crossed."""
     symbols, sides = resting["symbol"].astype(np.int64), resting["side"].astype(np.int64)
     prices = resting["price"].astype(np.int64)
-    ranks = np.where(sides == SIDE_BUY, -prices, prices)
+    ranks = np.where(sides == int(Side.BUY), -prices, prices)
     books = symbols * 4 + sides
     in_order = np.ones(len(resting), np.bool_)
     same = books[1:] == books[:-1]
@@ -201,8 +195,8 @@ def _resting_checks(shard_config: ShardConfig, resting: Records) -> list[_Check]
     # Where a symbol's asks begin, its best bid is that of the symbol's first row.
     starts = np.searchsorted(symbols, symbols) if in_order.all() else np.zeros(0, np.int64)
     if len(starts):
-        is_ask = sides == SIDE_SELL
-        with_bids = sides[starts] == SIDE_BUY
+        is_ask = sides == int(Side.SELL)
+        with_bids = sides[starts] == int(Side.BUY)
         apart = ~(is_ask & with_bids) | (prices > prices[starts])
     room = np.zeros(1 << 16, np.int64)
     for instrument in shard_config.instruments:

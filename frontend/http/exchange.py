@@ -14,17 +14,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from ipc.codes import (
-    EXEC_TYPE_TRADE,
-    ORD_STATUS_CANCELED,
-    ORD_STATUS_FILLED,
-    ORDER_TYPE_MARKET,
-    TIME_IN_FORCE_GTC,
-)
 from ipc.memory.order_table_reader import OrderTableReader
+from ipc.vocabulary import ExecType, OrderType, OrdStatus, TimeInForce
 from ipc.wire.messages import MassCancelReport, Reject, Report
 
-_ENDED = (ORD_STATUS_FILLED, ORD_STATUS_CANCELED)
+_TRADE = int(ExecType.TRADE)
+_MARKET, _GTC = int(OrderType.MARKET), int(TimeInForce.GTC)
+_ENDED = (int(OrdStatus.FILLED), int(OrdStatus.CANCELED))
 
 
 class Exchange(Struct, eq=False):
@@ -53,7 +49,7 @@ class Exchange(Struct, eq=False):
         if self.first is None:
             self.first = report
             self.sequence = report.sequence
-        elif report.exec_type == EXEC_TYPE_TRADE:
+        elif report.exec_type == _TRADE:
             self.first_trade_id = self.first_trade_id or report.trade_id
             self.trade_count += 1
         self.last = report
@@ -64,7 +60,7 @@ class Exchange(Struct, eq=False):
         first, last = self.first, self.last
         assert first is not None
         assert last is not None
-        if first.order_type == ORDER_TYPE_MARKET or first.time_in_force != TIME_IN_FORCE_GTC:
+        if first.order_type == _MARKET or first.time_in_force != _GTC:
             return False  # its end is reported
         if table.completed < self.sequence:
             return False

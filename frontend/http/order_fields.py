@@ -23,31 +23,24 @@ from frontend.http.models import (
 )
 from frontend.http.models import OrderType as OrderTypeWord
 from ipc import vocabulary
-from ipc.codes import (
-    FLAG_POST_ONLY,
-    ORD_STATUS_CANCELED,
-    ORD_STATUS_FILLED,
-    ORD_STATUS_NEW,
-    ORD_STATUS_PARTIALLY_FILLED,
-    ORD_STATUS_REJECTED,
-    ORDER_TYPE_MARKET,
-)
 from ipc.records import OrderRow
-from ipc.vocabulary import MAX_CLIENT_ID, OrderType
+from ipc.vocabulary import MAX_CLIENT_ID, Flag, OrderType, OrdStatus
 from ipc.wire.messages import NewOrder as NewOrderCommand
 from ipc.wire.messages import UserId
 
 STATUSES: dict[int, Status] = {
-    ORD_STATUS_NEW: "OPEN",
-    ORD_STATUS_PARTIALLY_FILLED: "PARTIAL",
-    ORD_STATUS_FILLED: "FILLED",
-    ORD_STATUS_CANCELED: "CANCELLED",
-    ORD_STATUS_REJECTED: "REJECTED",
+    int(OrdStatus.NEW): "OPEN",
+    int(OrdStatus.PARTIALLY_FILLED): "PARTIAL",
+    int(OrdStatus.FILLED): "FILLED",
+    int(OrdStatus.CANCELED): "CANCELLED",
+    int(OrdStatus.REJECTED): "REJECTED",
 }
 SIDE_WORDS: dict[int, Side] = {int(side): cast(Side, side.name) for side in vocabulary.Side}
 _TYPES = {int(kind): cast(OrderTypeWord, kind.name) for kind in vocabulary.OrderType}
 _TIMES = {int(time): cast(TimeInForce, time.name) for time in vocabulary.TimeInForce}
+_MARKET = int(OrderType.MARKET)
 _GTC, _IOC = int(vocabulary.TimeInForce.GTC), int(vocabulary.TimeInForce.IOC)
+_POST_ONLY = int(Flag.POST_ONLY)
 
 
 class NewOrder(RequestBody):
@@ -137,11 +130,11 @@ def command_of(order: NewOrder, market: Market, request_id: int) -> NewOrderComm
         raise broken_rule("quantity", "must be given", "INVALID_REQUEST")
     lots = market.lots.of(order.quantity)
     if isinstance(order.time_in_force, UnsetType):
-        time_in_force = _IOC if order_type == ORDER_TYPE_MARKET else _GTC
+        time_in_force = _IOC if order_type == _MARKET else _GTC
     else:
         time_in_force = TIMES_IN_FORCE[order.time_in_force]
     known = None  # a price that came before, as most do, needs no further look
-    if order_type != ORDER_TYPE_MARKET and not isinstance(order.price, UnsetType):
+    if order_type != _MARKET and not isinstance(order.price, UnsetType):
         known = market.ticks.get(bytes(order.price))
     return NewOrderCommand(
         market.number,
@@ -174,14 +167,14 @@ def view_of(row: OrderRow, user_id: str, market: Market, quoted: bool) -> OrderV
         row.created_ns,
         row.updated_ns,
         row.client_order_id,
-        bool(row.flags & FLAG_POST_ONLY),
+        bool(row.flags & _POST_ONLY),
         vocabulary.Reason(row.reason).name if row.reason else None,
     )
 
 
 def _price(market: Market, price: Raw | UnsetType, order_type: int) -> int:
     price = given(price)
-    if order_type == ORDER_TYPE_MARKET:
+    if order_type == _MARKET:
         if not isinstance(price, UnsetType) and not market.ticks.is_zero(price):
             raise broken_rule("price", "must not be given for a MARKET order")
         return 0

@@ -15,26 +15,20 @@ from frontend.http.order_fields import SIDE_WORDS, STATUSES, OrderView, view_of
 from frontend.http.product_state import ProductState
 from frontend.http.socket_models import OrderEvent
 from ipc.arrays import Records
-from ipc.codes import (
-    EXEC_TYPE_CANCELED,
-    EXEC_TYPE_NEW,
-    EXEC_TYPE_REPLACED,
-    EXEC_TYPE_TRADE,
-    ORD_STATUS_CANCELED,
-)
 from ipc.records import OrderRow
 from ipc.vocabulary import ExecType, Liquidity, OrdStatus, Reason
 from ipc.wire.messages import Reject, Report
 
 _EVENTS = {
-    EXEC_TYPE_NEW: "new",
-    EXEC_TYPE_CANCELED: "cancelled",
-    EXEC_TYPE_REPLACED: "replaced",
-    EXEC_TYPE_TRADE: "trade",
+    int(ExecType.NEW): "new",
+    int(ExecType.CANCELED): "cancelled",
+    int(ExecType.REPLACED): "replaced",
+    int(ExecType.TRADE): "trade",
 }
 _ANSWERS = {ExecType.REJECTED, ExecType.MASS_CANCELED}
 """What no report is of that a user hears of as an event."""
 _LIQUIDITY = {1: "maker", 2: "taker"}
+_CANCELED = int(OrdStatus.CANCELED)
 _WHY = {
     Reason.CANCEL_REQUESTED: "it was cancelled by its user",
     Reason.IOC_REMAINDER: "nothing more rested at its price or better, and it may not rest",
@@ -89,7 +83,7 @@ def order_result(
         trades=_trades(state, exchange, market, quoted) if exchange.trade_count else [],
         client_order_id=client_order_id or UNSET,
     )
-    if last.ord_status == ORD_STATUS_CANCELED:
+    if last.ord_status == _CANCELED:
         reason = Reason(last.reason)
         result.cancelled_quantity = quantities[last.quantity - last.cum_qty]
         result.reason, result.reason_text = reason.name, _WHY[reason]

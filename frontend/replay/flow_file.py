@@ -27,16 +27,8 @@ from typing import NamedTuple, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from ipc.codes import (
-    ORDER_TYPE_LIMIT,
-    ORDER_TYPE_MARKET,
-    SIDE_BUY,
-    SIDE_SELL,
-    TIME_IN_FORCE_GTC,
-    TIME_IN_FORCE_IOC,
-)
 from ipc.decimals import MAX_WHOLE_DIGITS
-from ipc.vocabulary import MAX_CLIENT_ID, MAX_PRICE, MAX_QUANTITY
+from ipc.vocabulary import MAX_CLIENT_ID, MAX_PRICE, MAX_QUANTITY, OrderType, Side, TimeInForce
 from ipc.wire.messages import Cancel, NewOrder, Reduce, Replace
 
 MAX_ROWS = 20_000_000
@@ -69,6 +61,8 @@ class Tif(IntEnum):
 _N, _L, _X, _C, _R, _M = map(int, Op)
 _IOC, _PO, _MKT = int(Tif.IOC), int(Tif.PO), int(Tif.MKT)
 _ENTERING = (_N, _L, _X)
+_MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
+_GOOD_TILL_CANCEL, _IMMEDIATE = int(TimeInForce.GTC), int(TimeInForce.IOC)
 
 FLOW_ROW = np.dtype(
     [
@@ -164,8 +158,8 @@ def message_of(
             request_id,
             order_id,
             side,
-            ORDER_TYPE_MARKET if market else ORDER_TYPE_LIMIT,
-            TIME_IN_FORCE_IOC if market or op == _X or tif == _IOC else TIME_IN_FORCE_GTC,
+            _MARKET if market else _LIMIT,
+            _IMMEDIATE if market or op == _X or tif == _IOC else _GOOD_TILL_CANCEL,
             0 if market else price,
             qty,
             tif == _PO,
@@ -223,7 +217,7 @@ _PARSERS: dict[str, _Parser] = {
     "seq": _integer(0, MAX_CLIENT_ID),
     "ts_ns": _integer(0, MAX_CLIENT_ID),
     "op": _word({op.name: int(op) for op in Op}),
-    "side": _word({"B": SIDE_BUY, "S": SIDE_SELL}),
+    "side": _word({"B": int(Side.BUY), "S": int(Side.SELL)}),
     "price": _integer(0, MAX_PRICE),
     "qty": _integer(0, MAX_QUANTITY),
     "id": _integer(1, MAX_CLIENT_ID),
