@@ -71,7 +71,8 @@ def create_table(
     """
     slots = _align(8 * (capacity + 1)) + (capacity + 1) * TABLE_ENTRY.itemsize
     kept = capacity if kept_orders is None else kept_orders
-    cells = _cells_for(min(capacity, _RESERVE_SLOTS), capacity)
+    first_slots = min(capacity, kept + kept // 4, _RESERVE_SLOTS)  # so many are soon in turn
+    cells = _cells_for(first_slots, capacity)
 
     def fill(mapping: Mapping) -> None:
         words = mapping.words(0, WORDS)
