@@ -121,7 +121,7 @@ def test_it_hears_of_a_shard_that_was_lost(plan: Plan) -> None:
         order_id = report(ExecType.NEW, 1, 0, 5, lines.ask("buy 1 100 5"))
         with Reader(plan) as reader:
             shown = reader.status()
-        [matcher] = [each for each in shown if (each.role, each.number) == ("matcher", 0)]
+        [matcher] = [each for each in shown if (each.role, each.index) == ("matcher", 0)]
         os.kill(matcher.pid, signal.SIGKILL)
         assert lines.hear()[0] == "restarted"
         assert report(ExecType.CANCELED, 2, 0, 0, lines.ask(f"cancel 1 {order_id}")) == order_id

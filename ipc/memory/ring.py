@@ -139,6 +139,9 @@ class RingWriter(_Ring):
     def __init__(self, path: Path, kind: RingKind = TRADES) -> None:
         super().__init__(path, kind, writable=True)
         self._gate = self._slowest()
+        self.reserved: int
+        """The last record whose row has memory."""
+        self._first_reserved: int
         self._begin_reserved(self.words[_BASE], max(self.words[CLAIMED], self._last))
         self.id_base = make_id(self.shard, 0)
         """Above the sequence in the ids of a ring of trades."""
@@ -209,7 +212,6 @@ class RingWriter(_Ring):
         """Take it that the records after ``base`` and up to ``written`` have memory."""
         self._first_reserved = base
         self.reserved = written if written - base < self.capacity else _WHOLE
-        """The last record that has memory, or will have when its turn comes."""
 
     def claim(self, count: int) -> int:
         """Announce ``count`` further records; return the row of the first, for ``show`` to follow.
