@@ -253,7 +253,7 @@ def test_rows_of_rings_have_memory_before_a_round_writes_them(
     tmp_path: Path, pipelines: Callable[[PipelineParts], Pipeline]
 ) -> None:
     shown = Shown(tmp_path / "rows", pipelines, capacity=1_000, rings=(8_192, 16_384))
-    commands = Flow(Profile(LIMITS, near(1_000, 2), accounts=20), 1).commands(4_000)
+    commands = Flow(Profile(LIMITS, near(1_000, 2), accounts=20), 1).commands(16_000)
     rings = (shown.trade_ring, shown.report_ring)
     most = [0, 0]
     for first in range(0, len(commands), 100):
