@@ -131,6 +131,8 @@ class ReportShares:
 
     def _carry_over(self, rows: Words, mask: int, start: int, count: int) -> None:
         numbers, kept = self._numbers, self._kept
+        if kept.published + count > kept.reserved:
+            kept.reserve(count)  # one that is carried on has a row that was written before
         self._credit, displaced = carry_over(
             rows.view(REPORT)[:, 0],
             rows,
