@@ -252,7 +252,7 @@ def test_a_link_that_comes_or_goes_gets_its_own_frames(tmp_path: Path) -> None:
 def test_rows_of_rings_have_memory_before_a_round_writes_them(
     tmp_path: Path, pipelines: Callable[[PipelineParts], Pipeline]
 ) -> None:
-    shown = Shown(tmp_path / "rows", pipelines, capacity=1_000, rings=(8_192, 16_384))
+    shown = Shown(tmp_path / "rows", pipelines, capacity=20_000, rings=(8_192, 16_384))
     commands = Flow(Profile(LIMITS, near(1_000, 2), accounts=20), 1).commands(16_000)
     rings = (shown.trade_ring, shown.report_ring)
     most = [0, 0]
