@@ -16,7 +16,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import numpy.typing as npt
 
 from bench.aimed import aimed_at_fixed, longest_walks
 from bench.measure import interleaved, machine, table, versions
@@ -29,6 +28,7 @@ from engine.journal.shard_config import shard_config_of
 from engine.journal.writer import JournalWriter
 from engine.plan import Plan
 from engine.shard.recovery import publish_nothing, recover
+from ipc.arrays import Words
 from ipc.records import COMMAND, REPORT, TRADE
 from ipc.vocabulary import CommandType, Flag, OrderType, Side, TimeInForce
 
@@ -47,10 +47,8 @@ max_resting_orders = 1048576
 max_account_orders = 1048576
 """
 
-Ids = npt.NDArray[np.uint64]
 
-
-def orders_of(account: int, ids: Ids) -> Records:
+def orders_of(account: int, ids: Words) -> Records:
     """Return NEW commands of GTC limit orders."""
     commands = np.zeros(len(ids), COMMAND)
     commands["command_type"], commands["order_type"] = CommandType.NEW, OrderType.LIMIT
@@ -61,14 +59,14 @@ def orders_of(account: int, ids: Ids) -> Records:
     return commands
 
 
-def entered_and_canceled(account: int, ids: Ids) -> Records:
+def entered_and_canceled(account: int, ids: Words) -> Records:
     """Return orders, each of which is cancelled by its client_order_id at once."""
     both = np.repeat(orders_of(account, ids), 2)
     both["command_type"][1::2] = CommandType.CANCEL
     return both
 
 
-def kinds(count: int) -> dict[str, Ids]:
+def kinds(count: int) -> dict[str, Words]:
     """Return client_order_ids, by kind."""
     random = np.random.default_rng(1).integers(1, 1 << 62, count, np.uint64)
     return {"plain": random, "aimed": aimed_at_fixed(count, ATTACKER, 0)}

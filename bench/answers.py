@@ -9,16 +9,19 @@ as MessagePack.
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from ipc.arrays import Bytes, Integers
+from ipc.codes import (
+    COMMAND_TYPE_NEW,
+    EXEC_TYPE_CANCELED,
+    EXEC_TYPE_NEW,
+    EXEC_TYPE_REPLACED,
+    EXEC_TYPE_TRADE,
+)
 from ipc.native.compiled import compiled
 from ipc.native.unaligned import load_u32
-from ipc.vocabulary import CommandType, ExecType
 from ipc.wire.messages import MassCancelReport, Reject, Report, tag_of
 from ipc.wire.packing import read_uint
-
-Bytes = npt.NDArray[np.uint8]
-Integers = npt.NDArray[np.int64]
 
 REPORT_BYTES = 144
 """A Report's frame."""
@@ -30,9 +33,6 @@ COUNTS = 5
 _HEADER = 8
 _TAG, _EXEC_TYPE, _COMMAND_TYPE, _REQUEST_ID = 11, 12, 14, 28  # places in a Report's frame
 _REPORT, _REJECT, _MASS_CANCEL = tag_of(Report), tag_of(Reject), tag_of(MassCancelReport)
-_ANSWERED, _REPLACED = int(ExecType.NEW), int(ExecType.REPLACED)
-_CANCELED, _TRADE = int(ExecType.CANCELED), int(ExecType.TRADE)
-_NEW = int(CommandType.NEW)
 
 
 class UnexpectedFrameError(RuntimeError):
@@ -66,10 +66,11 @@ def count_frames(
         if size == REPORT_BYTES and data[position + _TAG] == _REPORT:
             counts[REPORTS] += 1
             exec_type = data[position + _EXEC_TYPE]
-            if exec_type == _TRADE:
+            if exec_type == EXEC_TYPE_TRADE:
                 counts[FILLS] += 1
-            elif exec_type in (_ANSWERED, _REPLACED) or (
-                exec_type == _CANCELED and data[position + _COMMAND_TYPE] != _NEW
+            elif exec_type in (EXEC_TYPE_NEW, EXEC_TYPE_REPLACED) or (
+                exec_type == EXEC_TYPE_CANCELED
+                and data[position + _COMMAND_TYPE] != COMMAND_TYPE_NEW
             ):
                 for place in range(position + _REQUEST_ID, position + _REQUEST_ID + 8):
                     request_id = request_id << np.int64(8) | np.int64(data[place])

@@ -13,16 +13,14 @@ from typing import Any, cast
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from bench.answers import COUNTS, Counts, UnexpectedFrameError, count_frames
 from bench.bare_chain import BUFFER_BYTES, Proportion, owed_of, part_of
 from bench.traffic import Share
+from ipc.arrays import Integers
 from ipc.links.sockets import Address, connect
 from ipc.wire.frames import HEADER, HEADER_BYTES, FrameSplitter, frame
 from ipc.wire.messages import MAX_BODY, Login, MassCancel, Message, Welcome, server_decoder
-
-Integers = npt.NDArray[np.int64]
 
 RECEIVE_BYTES = 1 << 18
 SILENCE_S = 60.0

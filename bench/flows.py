@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from engine.books.contract import BookLimits, Records
 from engine.books.id_memory import IdShares
+from ipc.arrays import Words
 from ipc.records import COMMAND, SEQUENCE_BITS
 from ipc.vocabulary import (
     MAX_CLIENT_ID,
@@ -28,9 +29,8 @@ from ipc.vocabulary import (
     TimeInForce,
 )
 
-Integers = npt.NDArray[np.uint64]
 Booleans = npt.NDArray[np.bool_]
-Prices = Callable[[np.random.Generator, Integers, Booleans], Integers]
+Prices = Callable[[np.random.Generator, Words, Booleans], Words]
 """Draws a price for each command, given its place in the whole stream and whether it buys."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # of Knuth's multiplicative hashing
@@ -224,7 +224,7 @@ def _shares(weights: tuple[float, ...]) -> npt.NDArray[np.float64]:
 # Where prices lie ------------------------------------------------------------------------------
 
 
-def _around(middle: Integers, random: np.random.Generator, width: int, buys: Booleans) -> Integers:
+def _around(middle: Words, random: np.random.Generator, width: int, buys: Booleans) -> Words:
     """Bids mostly below ``middle`` and asks above, a fifth across, most of them near."""
     count = len(buys)
     reach = random.integers(1, width, count, np.int64, endpoint=True)
@@ -248,7 +248,7 @@ def only(*prices: int) -> Prices:
 def drifting(low: int, high: int, period: int, width: int) -> Prices:
     """A market whose middle goes from ``low`` to ``high`` and back in ``period`` commands."""
 
-    def draw(random: np.random.Generator, place: Integers, buys: Booleans) -> Integers:
+    def draw(random: np.random.Generator, place: Words, buys: Booleans) -> Words:
         half = period // 2
         phase = (place % np.uint64(period)).astype(np.int64)
         done = np.minimum(phase, period - phase)
@@ -260,7 +260,7 @@ def drifting(low: int, high: int, period: int, width: int) -> Prices:
 def jumping(highest: int, stay: int, width: int) -> Prices:
     """A market whose middle is somewhere else up to ``highest`` after every ``stay`` commands."""
 
-    def draw(random: np.random.Generator, place: Integers, buys: Booleans) -> Integers:
+    def draw(random: np.random.Generator, place: Words, buys: Booleans) -> Words:
         number = place // np.uint64(stay) * _GOLDEN  # a hash, so that batches do not matter
         middle = (number >> np.uint64(11)) % np.uint64(highest) + np.uint64(width)
         return _around(middle, random, width, buys)
@@ -268,14 +268,14 @@ def jumping(highest: int, stay: int, width: int) -> Prices:
     return draw
 
 
-def anywhere(random: np.random.Generator, place: Integers, _: Booleans) -> Integers:
+def anywhere(random: np.random.Generator, place: Words, _: Booleans) -> Words:
     """Every magnitude from 1 to MAX_PRICE alike."""
     top = np.uint64(1) << random.integers(0, MAX_PRICE.bit_length(), len(place), np.uint64)
-    below: Integers = random.integers(0, np.maximum(top // np.uint64(2), 1), dtype=np.uint64)
+    below: Words = random.integers(0, np.maximum(top // np.uint64(2), 1), dtype=np.uint64)
     return top - below
 
 
-def own_level(random: np.random.Generator, place: Integers, buys: Booleans) -> Integers:
+def own_level(random: np.random.Generator, place: Words, buys: Booleans) -> Words:
     """Nearly every order on a level of its own, over 2^40 ticks, one in fifty across."""
     half = np.int64(MAX_PRICE // 2)
     away = random.integers(1, 2**40, len(place), np.int64)

@@ -24,7 +24,6 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from bench.latency import WARM_ORDERS, OpenLoop
 from bench.load import Generators, generators
@@ -36,8 +35,8 @@ from bench.traffic import Traffic, encode_traffic
 from engine.config import load_config
 from engine.plan import Plan
 from engine.shard.follower import Follower
+from ipc.arrays import Integers
 
-Lags = npt.NDArray[np.int64]
 WAIT_S = 0.05
 """How long a follower waits before it looks whether the round is over."""
 
@@ -54,12 +53,12 @@ class Watched:
         self._connection.recv()
         self._before_ns = cpu_ns(self._pid)
 
-    def end(self) -> tuple[Lags, int]:
-        """Have it sleep; return each command's lag, and how much CPU time it took."""
+    def end(self) -> tuple[Integers, Integers, int]:
+        """Have it sleep; return each command's arrival and lag, and how much CPU time it took."""
         self._connection.send(False)
         spent_ns = cpu_ns(self._pid) - self._before_ns
-        lags: Lags = self._connection.recv()
-        return lags, spent_ns
+        arrived, lags = self._connection.recv()
+        return arrived, lags, spent_ns
 
 
 @contextmanager
@@ -90,15 +89,17 @@ def _follow(connection: Connection, plan: Plan, table: Path) -> None:
     follower.close()
 
 
-def _lags(follower: Follower, connection: Connection) -> Lags:
-    """Return the lag of each command until told to stop, and until all that came is here."""
-    lags = [np.zeros(0, np.int64)]
+def _lags(follower: Follower, connection: Connection) -> tuple[Integers, Integers]:
+    """Return when each command arrived, and its lag, until told to stop and all that came is
+    here."""
+    arrived, lags = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     while True:
         batch = follower.step()
         if batch is not None:
-            lags.append(time.time_ns() - batch.commands["timestamp_ns"].astype(np.int64))
+            arrived.append(batch.commands["timestamp_ns"].astype(np.int64))
+            lags.append(time.time_ns() - arrived[-1])
         elif connection.poll():
-            return np.concatenate(lags)
+            return np.concatenate(arrived), np.concatenate(lags)
         else:
             follower.wait(WAIT_S)
 
@@ -134,7 +135,8 @@ def main() -> None:
     config = msgspec.structs.replace(config, journal=journal)
     without: list[float] = []
     with_one: list[float] = []
-    lags: list[Lags] = []
+    lags: list[Integers] = []
+    rates: list[float] = []
     spent: list[float] = []
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="sb-", dir="/dev/shm")))
@@ -156,8 +158,9 @@ def main() -> None:
                 continue
             one.begin()
             with_one.append(matcher_ns(product, traffic, options, senders))
-            found, cpu = one.end()
+            arrived, found, cpu = one.end()
             lags.append(found)
+            rates.append(_rate(arrived))
             spent.append(cpu / max(1, len(found)))
     print(f"machine: {machine()}")
     print(f"versions: {versions('numpy', 'numba', 'msgspec', 'uvloop')}")
@@ -179,7 +182,14 @@ def main() -> None:
          f"{min(part[place] for part in parts):.2f}..{max(part[place] for part in parts):.2f}"]
         for place, percent in enumerate((50, 99))
     ]  # fmt: skip
+    print(f"arrived, median of the rounds: {statistics.median(rates):.0f} commands/s")
     print(table("lag of a command, medians of the rounds:", ["", "ms", "lowest..highest"], rows))
+
+
+def _rate(arrived: Integers) -> float:
+    """Return how many commands a second arrived in the middle half of a round."""
+    half = arrived[len(arrived) // 4 : 3 * len(arrived) // 4]
+    return float(len(half) / (half[-1] - half[0]) * 1e9)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What the memory of a product costs that has nothing to do: ``python -m bench.idle``.
 
 Every process's proportional set size without clean pages of files, which are the system's to take
-back. The product is started twice, and the second measured: the first may have compiled.
+back; in MB of 10^6 bytes. The product is started twice, and the second measured: the first may have
+compiled.
 """
 
 import argparse
@@ -63,9 +64,9 @@ def main() -> None:
         measured(Path(directory) / "first", 1)
         found = measured(Path(directory) / "again", options.symbols)
     print(machine())
-    rows = [[name, f"{size / 2**20:.1f}"] for name, size in found.items()]
-    rows.append(["all", f"{sum(found.values()) / 2**20:.1f}"])
-    print(table(f"{options.symbols} idle symbols", ["process", "MiB"], rows))
+    rows = [[name, f"{size / 10**6:.1f}"] for name, size in found.items()]
+    rows.append(["all", f"{sum(found.values()) / 10**6:.1f}"])
+    print(table(f"{options.symbols} idle symbols", ["process", "MB"], rows))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from bench.drive import Output
 from engine.books.contract import BookLimits, Records
+from ipc.codes import SIDE_BUY
 from ipc.records import COMMAND
 from ipc.vocabulary import (
     MAX_PRICE,
@@ -113,7 +114,7 @@ def commands(
     records["client_order_id"] = order.astype(np.uint64) + np.uint64(1)
     records["timestamp_ns"] = np.arange(1, len(kind) + 1)
     new, cancel, modify = kind == 0, kind == 1, kind == 2
-    records["side"][new] = (side + int(Side.BUY))[new]
+    records["side"][new] = (side + SIDE_BUY)[new]
     records["order_type"][new] = OrderType.LIMIT
     records["time_in_force"][new] = np.where(ioc == 1, TimeInForce.IOC, TimeInForce.GTC)[new]
     records["flags"][modify] = Flag.REINSERT

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from bench.kill_traders import Trader
 from engine.plan import Plan
@@ -12,10 +11,9 @@ from frontend.demo.checks import check_book, check_log, check_order_table, check
 from frontend.demo.tally import Tally
 from frontend.demo.verdict import read_log
 from frontend.reading import Reader
+from ipc.arrays import Records
 from ipc.records import SEQUENCE_BITS, make_id
 from ipc.vocabulary import ExecType
-
-Records = npt.NDArray[np.void]
 
 
 def differences(plan: Plan, traders: Sequence[Trader]) -> list[str]:

@@ -6,9 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 
-import numpy as np
-import numpy.typing as npt
-
 from frontend.client import Client
 from frontend.client.commands import Order
 from frontend.client.errors import (
@@ -18,10 +15,9 @@ from frontend.client.errors import (
     UnknownOutcomeError,
 )
 from frontend.client.results import Execution
+from ipc.arrays import Records
 from ipc.records import account_of
 from ipc.vocabulary import Reason
-
-Records = npt.NDArray[np.void]
 
 BATCH = 40
 PATIENCE_S = 60.0

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from bench.bare_chain import Proportion
 from bench.clients import SILENCE_S, Client, Target
@@ -23,8 +22,7 @@ from bench.load import ClientRun, Generators, Job, open_clients, run_of
 from bench.processes import cpu_by_role
 from bench.products import Product, bare_product
 from bench.traffic import Traffic
-
-Latencies = npt.NDArray[np.int64]
+from ipc.arrays import Integers
 
 WARM_ORDERS = 500
 """Orders at the beginning that do not count."""
@@ -36,7 +34,7 @@ _PR_SET_TIMERSLACK = 29
 class LatencyRun:
     """Nanoseconds of each order that counts, and what was sent and answered."""
 
-    latencies_ns: Latencies
+    latencies_ns: Integers
     clients: list[ClientRun]
 
 

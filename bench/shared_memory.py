@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from bench.measure import interleaved, machine, table, versions
 from engine.roles import MATCHER
+from ipc.arrays import Records
 from ipc.memory.depth_board import BoardReader, BoardWriter, create_board
 from ipc.memory.mapping import SHARED_MEMORY
-from ipc.memory.order_table import OrderTableReader, OrderTableWriter, create_table
+from ipc.memory.order_table import OrderTableWriter, create_table
+from ipc.memory.order_table_reader import OrderTableReader
 from ipc.memory.ring import RingReader, RingWriter, create_ring
 from ipc.memory.status import ProcessSlot, StatusWriter, create_status
 from ipc.records import LEVEL, ORDER, REPORT, TRADE, make_id
 from ipc.vocabulary import ExecType, OrdStatus
 
-Records = npt.NDArray[np.void]
 Prepare = Callable[[], Callable[[], object]]
 
 RING = 65_536

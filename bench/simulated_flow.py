@@ -15,12 +15,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ipc.arrays import Integers, Records
 from ipc.instruments import Instrument
 from ipc.records import COMMAND
 from ipc.vocabulary import MAX_QUANTITY, CommandType, Flag, OrderType, Side, TimeInForce
-
-Records = npt.NDArray[np.void]
-Integers = npt.NDArray[np.int64]
 
 _PASSIVE, _POST_ONLY, _CROSSING, _IOC, _FOK, _MARKET, _CANCEL, _REPLACE, _REDUCE = range(9)
 _MASS_CANCEL = 9  # one a chunk, its first command

@@ -12,18 +12,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.config import Config
 from engine.plan import Plan
 from engine.roles import PERSISTER
 from engine.trade_log.persister import Persister
 from frontend.roles import QUERY, ROLES
+from ipc.arrays import Records
 from ipc.memory.ring import RingReader, RingWriter, create_ring
 from ipc.memory.status import ProcessSlot, StatusWriter, create_status
 from ipc.records import TRADE, make_id
-
-Records = npt.NDArray[np.void]
 
 LAST_TRADES = 100
 STILL_TRADES = 1 << 7

@@ -13,11 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.simulated_flow import SimulatedFlow
+from ipc.arrays import Integers
 from ipc.instruments import Instrument
 from ipc.wire.client_codec import command_frames
-
-Records = npt.NDArray[np.void]
-Integers = npt.NDArray[np.int64]
 
 CHUNK = 8_192
 _FILES = ("frames", "ends", "request_ids", "bounds")

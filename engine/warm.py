@@ -21,7 +21,8 @@ from engine.journal.batches import warm as warm_journal
 from engine.shard.account_sequences import warm as warm_numbering
 from engine.shard.report_shares import warm as warm_keeping
 from engine.shard.summary import Summary
-from ipc.memory.order_table import OrderTableReader, OrderTableWriter, create_table
+from ipc.memory.order_table import OrderTableWriter, create_table
+from ipc.memory.order_table_reader import OrderTableReader
 from ipc.native.compiled import HAVE_NUMBA
 from ipc.records import COMMAND, REPORT, TRADE
 from ipc.wire.frames import frame

@@ -9,16 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.trade_log.history import BackwardLog, trades_of
 from engine.trade_log.lines import LoggedTrade, to_records
 from engine.trade_log.segments import active_number
+from ipc.arrays import Records
 from ipc.instruments import Instrument, ScaleError
 from ipc.memory.ring import RingReader
 from ipc.records import SEQUENCE_MASK, TRADE, sequence_of, shard_of
-
-Records = npt.NDArray[np.void]
 
 BATCH_TRADES = 4_096
 """Trades copied out of a ring in one go."""

@@ -18,7 +18,6 @@ from typing import NamedTuple, Self, TypeVar
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from engine.config import Config, load_config
 from engine.plan import Plan
@@ -27,17 +26,16 @@ from engine.running import left_plan
 from engine.trade_log.segments import TradeLogError
 from frontend.gateway.account_names import AccountNames
 from frontend.past_trades import BATCH_TRADES, PastTrades
+from ipc.arrays import Records
 from ipc.decimals import shown
 from ipc.instruments import Instrument
 from ipc.memory.depth_board import BoardBusyError, BoardReader
 from ipc.memory.mapping import MappingError, check_run_directory, run_directory
-from ipc.memory.order_table import OrderTableReader, TableBusyError
+from ipc.memory.order_table_reader import OrderTableReader, TableBusyError
 from ipc.memory.ring import RingReader
 from ipc.memory.status import ProcessStatus, StatusReader, is_alive
 from ipc.records import ORDER, account_of, shard_of
 from ipc.vocabulary import Reason
-
-Records = npt.NDArray[np.void]
 
 POLL_S = 0.02
 """How often ``follow`` looks for new trades."""

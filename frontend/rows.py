@@ -10,15 +10,14 @@ from typing import Any, TextIO
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from msgspec import Raw
 
 from frontend.reading import BookView, ProcessView
 from frontend.times import time_text
+from ipc.arrays import Records
 from ipc.instruments import Instrument
 from ipc.vocabulary import Flag, OrderType, OrdStatus, Reason, Side, TimeInForce
 
-Records = npt.NDArray[np.void]
 Row = dict[str, Any]
 JSON, CSV = "json", "csv"
 TRADE_FIELDS = (

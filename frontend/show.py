@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TextIO
 
-import numpy as np
-import numpy.typing as npt
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -20,10 +18,10 @@ from engine.printable import printable
 from frontend.reading import BookView, ProcessView, Reader
 from frontend.rows import RowWriter, cell_text, process_rows, trade_rows
 from frontend.times import time_text
+from ipc.arrays import Records
 from ipc.instruments import Instrument
 from ipc.records import sequence_of, shard_of
 
-Records = npt.NDArray[np.void]
 Row = Sequence[str]
 
 

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from engine.plan import Plan
-from frontend.cli import FAILURE, USAGE, main
+from frontend.cli import main
 from frontend.client import Client
+from frontend.command_line.endings import FAILURE, USAGE
 from frontend.reading import ProcessView, Reader
 from frontend.roles import ROLES
 from frontend.times import nanoseconds, time_text

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from engine.config import ConfigError, load_config, parse_config
 from engine.environment import with_environment
-from frontend.cli import _seconds, _speed, _whole
 from frontend.client.commands import Commands, Order
 from frontend.client.errors import InvalidOrderError
 from frontend.client.listings import Listings
+from frontend.command_line.options import seconds, speed, whole
 from ipc.decimals import (
     MAX_CHARACTERS,
     MAX_MAGNITUDE,
@@ -117,9 +117,9 @@ def entered(value: Any) -> None:
 PLACES: dict[str, tuple[Callable[[str], object], type[Exception]]] = {
     "configuration": (configured, ConfigError),
     "client": (entered, InvalidOrderError),
-    "seconds": (_seconds, argparse.ArgumentTypeError),
-    "speed": (_speed, argparse.ArgumentTypeError),
-    "option": (_whole(1, 9), argparse.ArgumentTypeError),
+    "seconds": (seconds, argparse.ArgumentTypeError),
+    "speed": (speed, argparse.ArgumentTypeError),
+    "option": (whole(1, 9), argparse.ArgumentTypeError),
     "environment": (lambda text: with_environment(load_config(), {"PORT": text}), ConfigError),
 }
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from bench.hostile.aimed import aimed_ids
@@ -17,6 +16,7 @@ from bench.hostile.run import GENERATORS, Bench, Kind, Outcome, Plan, settings
 from bench.load import generators
 from bench.products import Product
 from frontend.demo.checks import both_sides
+from ipc.arrays import Records
 from ipc.records import ORDER, TRADE, make_id
 from ipc.wire.client_codec import report_records
 from ipc.wire.frames import frame
@@ -60,9 +60,6 @@ def test_nothing_of_the_honest_ones_is_lost(outcome: Outcome) -> None:
     assert outcome.lost == []
     assert outcome.trades > 0
     assert all(phase.orders >= 1_500 for phase in outcome.phases)
-
-
-Records = npt.NDArray[np.void]
 
 
 def story() -> tuple[Records, Records, Records]:

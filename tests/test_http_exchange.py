@@ -11,7 +11,8 @@ import pytest
 from frontend.http.errors import ApiError
 from frontend.http.exchange import Exchange
 from frontend.http.user_session import UserSession
-from ipc.memory.order_table import OrderTableReader, OrderTableWriter, create_table
+from ipc.memory.order_table import OrderTableWriter, create_table
+from ipc.memory.order_table_reader import OrderTableReader
 from ipc.records import REPORT, make_id
 from ipc.vocabulary import CommandType, ExecType, OrderType, OrdStatus, Side, TimeInForce
 from ipc.wire.frames import frame

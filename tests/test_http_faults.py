@@ -13,7 +13,7 @@ from typing import Any
 from engine.plan import Plan
 from engine.trade_log.lines import parse_lines
 from frontend.reading import Reader
-from ipc.memory.order_table import OrderTableReader
+from ipc.memory.order_table_reader import OrderTableReader
 from ipc.memory.status import StatusReader
 from ipc.records import account_of
 from tests.http import API, Http, serving

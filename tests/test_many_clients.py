@@ -12,7 +12,7 @@ from engine.trade_log.log import read_trades
 from frontend.client import AsyncClient, Client
 from frontend.client.commands import Order
 from frontend.client.errors import ClientError, ConnectionLostError, OrderRejectedError
-from ipc.memory.order_table import OrderTableReader
+from ipc.memory.order_table_reader import OrderTableReader
 from ipc.memory.ring import RingReader
 from ipc.memory.status import StatusReader
 from ipc.records import sequence_of

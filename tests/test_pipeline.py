@@ -19,7 +19,8 @@ from engine.shard.plain_pipeline import PlainPipeline
 from ipc.links.backend import Link
 from ipc.links.outbox import FIRST_BYTES
 from ipc.memory.depth_board import BoardReader, BoardWriter, create_board
-from ipc.memory.order_table import OrderTableReader, OrderTableWriter, TableFullError, create_table
+from ipc.memory.order_table import OrderTableWriter, TableFullError, create_table
+from ipc.memory.order_table_reader import OrderTableReader
 from ipc.memory.ring import REPORTS, GatingReader, RingError, RingReader, RingWriter, create_ring
 from ipc.memory.status import ProcessSlot, StatusReader, StatusWriter, create_status
 from ipc.native.compiled import HAVE_NUMBA
@@ -64,11 +65,12 @@ class Shown:
         book: str = "ladder",
         limits: int = 1_000,
         kept_orders: int | None = None,
+        rings: tuple[int, int] = (TRADE_RING, RING),
     ) -> None:
         directory.mkdir()
         create_table(directory / "orders", SHARD, capacity, kept_orders)
-        create_ring(directory / "reports", SHARD, RING, 0, 0, REPORTS)
-        create_ring(directory / "trades", SHARD, TRADE_RING, 0)
+        create_ring(directory / "trades", SHARD, rings[0], 0)
+        create_ring(directory / "reports", SHARD, rings[1], 0, 0, REPORTS)
         create_board(directory / "board", SHARD, SYMBOLS, DEPTH)
         create_status(directory / "status", [ProcessSlot(MATCHER, SHARD, None)])
         bounds = [limit._replace(max_resting_orders=limits) for limit in LIMITS]
@@ -81,13 +83,14 @@ class Shown:
             self.links[account % 2].open_stream(account, account)
             self.links[0].open_stream(account, account)
         self.trade_ring = RingWriter(directory / "trades")
+        self.report_ring = RingWriter(directory / "reports", REPORTS)
         self.round = pipelines(
             PipelineParts(
                 self.book,
                 self.reports,
                 np.zeros(64, TRADE),
                 self.trade_ring,
-                RingWriter(directory / "reports", REPORTS),
+                self.report_ring,
                 self.table,
                 self.numbers,
                 BoardWriter(directory / "board"),
@@ -243,6 +246,25 @@ def test_a_link_that_comes_or_goes_gets_its_own_frames(tmp_path: Path) -> None:
     shown.links = []
     shown.show(reports)
     assert [len(link.outbox) for link in (first, second, third)] == [of_one, 2 * of_one, of_one]
+
+
+@pytest.mark.parametrize("pipelines", [make_pipeline, PlainPipeline])
+def test_rows_of_rings_have_memory_before_a_round_writes_them(
+    tmp_path: Path, pipelines: Callable[[PipelineParts], Pipeline]
+) -> None:
+    shown = Shown(tmp_path / "rows", pipelines, capacity=20_000, rings=(8_192, 16_384))
+    commands = Flow(Profile(LIMITS, near(1_000, 2), accounts=20), 1).commands(16_000)
+    rings = (shown.trade_ring, shown.report_ring)
+    most = [0, 0]
+    for first in range(0, len(commands), 100):
+        shown.match(commands[first : first + 100], first)
+        shown.take_trades()
+        for place, ring in enumerate(rings):
+            assert ring.published <= ring.reserved
+            if ring.published <= ring.capacity - 2_048:
+                assert ring.reserved < ring.published + 2_048
+                most[place] = ring.published
+    assert min(most) > 1_024  # so it has grown more than once
 
 
 def test_a_full_table_is_refused_by_name(tmp_path: Path) -> None:

@@ -245,7 +245,7 @@ def test_idle_symbols_take_little_memory(directory: Path) -> None:
     maps = Path(f"/proc/{serving.process.pid}/maps").read_text()
     serving.process.send_signal(signal.SIGTERM)
     assert serving.end() == 0
-    assert shared < 48 << 20  # rings 32, boards 6, tables 2
+    assert shared < 8 << 20  # boards 6; rings and tables grow
     assert own < 180 << 20  # nearly all of it is Python, numpy and numba
     assert "llvmlite" not in maps or platform.machine() != "x86_64"  # the compiler is the others'
 

@@ -18,7 +18,8 @@ from engine.journal.reader import segments_of
 from engine.plan import Plan
 from engine.shard.snapshotter import take_snapshot
 from engine.supervisor import ServeError, Supervisor
-from frontend.cli import FAILURE, main
+from frontend.cli import main
+from frontend.command_line.endings import FAILURE
 from frontend.reading import ReadError, running_plan
 from frontend.roles import ROLES
 from ipc.memory.mapping import MappingError, check_run_directory, create_mapping, open_mapping

@@ -24,7 +24,8 @@ from frontend.reading import (
     running_plan,
 )
 from ipc.memory.depth_board import BoardBusyError, BoardWriter, create_board
-from ipc.memory.order_table import OrderTableWriter, TableBusyError, create_table
+from ipc.memory.order_table import OrderTableWriter, create_table
+from ipc.memory.order_table_reader import TableBusyError
 from ipc.memory.ring import GatingReader, ReadResult, RingReader, RingWriter, create_ring
 from ipc.memory.status import ProcessSlot, StatusWriter, create_status
 from ipc.records import REPORT, TRADE, make_id

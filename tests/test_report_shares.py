@@ -90,6 +90,7 @@ class Rings:
         first = self.numbers.number(reports)
         self.ring.publish_new(reports, first)
         self.shares.take(reports)
+        assert self.kept.published <= self.kept.reserved, "a row without memory was written"
 
     def told(self, account: int, last_reports: int) -> list[int]:
         """Return the numbers of an account's last reports, as who comes back gets them."""

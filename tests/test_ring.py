@@ -1,5 +1,7 @@
 """The trade ring: against a list, and between real processes at the edge where it laps."""
 
+import errno
+import os
 import random
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -274,6 +276,68 @@ def test_it_is_a_list_with_a_short_memory(
             assert bool(len(trades)) == (count > 0 and published > taken)
             gate.advance(len(trades))
             taken += len(trades)
+
+
+# Memory -----------------------------------------------------------------------------------------
+
+
+def fill(writer: RingWriter, first: int, last: int) -> None:
+    for start in range(first, last + 1, 1_000):
+        writer.publish(make_trades(SHARD, start, min(1_000, last + 1 - start)))
+
+
+def taken(path: Path) -> int:
+    return path.stat().st_blocks * 512
+
+
+@pytest.mark.parametrize("last", [0, 5_000, 65_000])
+def test_rows_get_memory_as_a_ring_is_first_filled(tmp_path: Path, last: int) -> None:
+    path = ring(tmp_path, 8_192, last)
+    whole = 8_192 * TRADE.itemsize
+    assert taken(path) < 32_768
+    writer, reader = RingWriter(path), RingReader(path)
+    assert taken(path) < 32_768  # opening it touches none
+    fill(writer, last + 1, last + 10)
+    assert taken(path) < whole // 4
+    heir = RingWriter(path)
+    fill(heir, last + 11, last + 4_000)
+    assert taken(path) < 3 * whole // 4
+    assert heir.published <= heir.reserved
+    fill(heir, last + 4_001, last + 30_000)
+    assert whole <= taken(path) < whole + 32_768
+    assert are(reader.read(last + 25_000, 5_000).records, last + 25_001, 5_000)
+
+
+def test_a_ring_without_memory_says_so_and_shows_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ring(tmp_path, 8_192)
+    writer, reader = RingWriter(path), RingReader(path)
+    fill(writer, 1, 10)
+
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", refuse)
+        fill(writer, 11, 1_000)  # they have it already
+        with pytest.raises(RingError, match=r"no memory for \d+ further records: No space"):
+            writer.publish(make_trades(SHARD, 1_001, 1_000))
+    assert (reader.published, reader.oldest) == (1_000, 1)
+    fill(writer, 1_001, 9_000)
+    assert are(reader.read(8_000, 1_000).records, 8_001, 1_000)
+
+
+def test_a_ring_that_begins_anew_elsewhere_gets_memory_there(tmp_path: Path) -> None:
+    path = ring(tmp_path, 8_192)
+    writer, reader = RingWriter(path), RingReader(path)
+    fill(writer, 1, 10)
+    writer.begin_after(5_000)
+    assert writer.reserved == 5_000
+    fill(writer, 5_001, 5_010)
+    assert 5_010 <= writer.reserved < 7_000
+    fill(writer, 5_011, 20_000)
+    assert are(reader.read(15_000, 5_000).records, 15_001, 5_000)
 
 
 # Between processes ------------------------------------------------------------------------------

@@ -48,10 +48,28 @@ def _as_command(row: Row) -> Row:
     return row
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS.values() if row.tag], ids=lambda row: row.name)
+TAGGED = [*(row for row in ROWS.values() if row.tag), *declarations.JOURNALLED]
+
+
+@pytest.mark.parametrize("row", TAGGED, ids=lambda row: row.name)
 def test_each_tag_is_of_the_range_of_its_kind(row: Row) -> None:
     assert not tag_problem(row)
-    assert tag_problem(row._replace(tag=100 if "Query" not in row.name else 9))
+    for tag in (128, 255, 9 if row.tag > 31 else 100, 9 if row.tag in range(64, 96) else 64):
+        assert tag_problem(row._replace(tag=tag)), tag
+
+
+def test_an_event_has_fields_of_reports_by_their_names_in_rest() -> None:
+    [row] = declarations.EVENTS
+    assert declarations.unnamed_fields(row) == []
+    longer = row._replace(fields=(*row.fields, "created_ns", "answers", "trail: int"))
+    assert declarations.unnamed_fields(longer) == ["created_ns", "answers", "trail"]
+
+
+def test_each_command_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert declarations.missing_rows() == []
+    monkeypatch.setattr(declarations, "JOURNALLED", ())
+    monkeypatch.setattr(declarations, "FROM_CLIENT", FROM_CLIENT[1:])
+    assert declarations.missing_rows() == ["NEW", "CONFIGURE"]
 
 
 def test_no_tag_is_a_commands_and_a_querys() -> None:

@@ -14,15 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipc.memory import order_table as table_module
-from ipc.memory.order_table import (
-    MAX_TRIES,
-    OrderTableReader,
-    OrderTableWriter,
-    TableBusyError,
-    TableFullError,
-    create_table,
-)
+from ipc.memory import order_table_reader as reader_module
+from ipc.memory.order_table import OrderTableWriter, TableFullError, create_table
 from ipc.memory.order_table_kernel import EPOCH
+from ipc.memory.order_table_reader import MAX_TRIES, OrderTableReader, TableBusyError
 from ipc.records import ORDER, REPORT, make_id
 from ipc.vocabulary import ExecType, OrdStatus, Reason
 from tests.shared_memory import until, working
@@ -504,12 +499,12 @@ def test_an_order_that_changes_while_it_is_copied_is_copied_again(
             writer.apply(states(np.array([1]), np.array([changes.pop(0)])))
         return loaded[0][loaded[1]] if loaded else None
 
-    monkeypatch.setattr(table_module, "load_after", change)
+    monkeypatch.setattr(reader_module, "load_after", change)
     order = reader.get(make_id(SHARD, 1))
     assert order is not None
     assert (order["cum_qty"], reader.torn_copies) == (2, 2)
     changes.append(3)
-    monkeypatch.setattr(table_module, "fence", change)
+    monkeypatch.setattr(reader_module, "fence", change)
     assert (reader.of_account(1)["cum_qty"].tolist(), reader.torn_copies) == ([3], 3)
 
 
@@ -529,12 +524,12 @@ def test_a_slot_that_changes_hands_while_it_is_copied_is_not_taken_for_the_order
 
     writer.apply(report(NEW, 1, account=1))
     look_at_version = 3  # after those at the table's epoch and at the chain
-    monkeypatch.setattr(table_module, "load_acquire", replace)
+    monkeypatch.setattr(reader_module, "load_acquire", replace)
     assert reader.get(make_id(SHARD, 1)) is None
     assert looks > look_at_version
     writer.apply(np.concatenate([report(CANCELED, 2, 4), report(NEW, 1, account=1)]))
     looks, look_at_version = 0, 1
-    monkeypatch.setattr(table_module, "fence", replace)
+    monkeypatch.setattr(reader_module, "fence", replace)
     assert reader.of_account(1).tolist() == []
     assert looks > look_at_version
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ipc.memory.order_table import OrderTableReader, OrderTableWriter, create_table
+from ipc.memory.order_table import OrderTableWriter, create_table
+from ipc.memory.order_table_reader import OrderTableReader
 from ipc.records import REPORT, make_id
 from ipc.vocabulary import ExecType
 from tests.shared_memory import until, working

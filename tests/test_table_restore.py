@@ -9,7 +9,8 @@ from bench.drive import Room, run
 from bench.flows import Flow, Profile, near
 from engine.books.contract import BookLimits, Records
 from engine.books.reference.book import ReferenceBook
-from ipc.memory.order_table import OrderTableReader, OrderTableWriter, TableFullError, create_table
+from ipc.memory.order_table import OrderTableWriter, TableFullError, create_table
+from ipc.memory.order_table_reader import OrderTableReader
 from ipc.records import ORDER
 from ipc.vocabulary import MAX_PRICE
 

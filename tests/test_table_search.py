@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipc.memory import order_table as table_module
-from ipc.memory.order_table import OrderTableReader, OrderTableWriter, TableBusyError, create_table
+from ipc.memory import order_table_reader as table_module
+from ipc.memory.order_table import OrderTableWriter, create_table
+from ipc.memory.order_table_reader import OrderTableReader, TableBusyError
 from tests.test_table import CANCELED, NEW, report, table
 
 CAPACITY = 300

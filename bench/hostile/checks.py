@@ -4,14 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.plan import Plan
 from frontend.demo.checks import FILL, both_sides, check_book, check_order_table
 from frontend.reading import Reader
+from ipc.arrays import Records
 from ipc.records import SEQUENCE_BITS, make_id
-
-Records = npt.NDArray[np.void]
 
 LATEST = 2_000
 """Orders that the order table has for sure."""

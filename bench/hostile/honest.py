@@ -14,22 +14,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import uvloop
 
 from bench.clients import SILENCE_S, Client, Target
 from bench.latency import OpenLoop
 from bench.load import ClientRun, run_of
 from bench.traffic import Share, Traffic
+from ipc.arrays import Integers, Records
 from ipc.links.sockets import Address
 from ipc.records import COMMAND, account_of
 from ipc.vocabulary import CommandType, ExecType, OrderType, TimeInForce
 from ipc.wire.client_codec import DONE, ODD, AnswerReader, command_frames, report_records
 from ipc.wire.frames import HEADER_BYTES, FrameSplitter
 from ipc.wire.messages import MAX_BODY, server_decoder
-
-Records = npt.NDArray[np.void]
-Nanoseconds = npt.NDArray[np.int64]
 
 CONNECTIONS = 8
 """Kept open for reads."""
@@ -146,7 +143,7 @@ def reports_of(data: bytes) -> Records:
 class ReadsRun(NamedTuple):
     """Nanoseconds of each read that was answered well, and what became of the others."""
 
-    latencies_ns: Nanoseconds
+    latencies_ns: Integers
     lost: Counter[str]
 
 

@@ -35,10 +35,9 @@ from frontend.client.errors import ClientError
 from frontend.demo.tally import Tally
 from frontend.demo.verdict import read_log
 from frontend.gateway.keys import digest_of
+from ipc.arrays import Records
 from ipc.links.sockets import Address
 from ipc.vocabulary import Reason
-
-Records = npt.NDArray[np.void]
 
 GENERATORS = "honest", "readers", "hostile", "bare endpoint"
 HONEST = 8

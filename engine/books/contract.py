@@ -9,13 +9,11 @@ import hashlib
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from ipc.arrays import Records as Records  # noqa: PLC0414 - the contract speaks of it
 from ipc.records import COMMAND
 from ipc.vocabulary import MAX_RESTING_ORDERS
 
-Records = npt.NDArray[np.void]
-"""An array of records of one of the dtypes in ``ipc.records``."""
 NO_SWEEPS: Records = np.zeros(0, COMMAND)
 
 

@@ -14,15 +14,13 @@ more than ``kept_ids`` are kept for all accounts together; beyond, the oldest of
 counted. With ``recent_orders`` 0 none are kept.
 """
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from ipc.arrays import Records, Words
 from ipc.records import SEQUENCE_MASK
-
-Words: TypeAlias = npt.NDArray[np.uint64]
-Records: TypeAlias = npt.NDArray[np.void]
 
 MAX_ACCOUNT_IDS = 1 << 20
 MAX_KEPT_IDS = 1 << 24

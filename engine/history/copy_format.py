@@ -6,7 +6,7 @@ rows follow each other, up to a count of -1.
 
 import numpy as np
 
-from engine.history.rows import Matrix
+from ipc.arrays import Integers
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
@@ -16,7 +16,7 @@ _ARRAY_HEADER_BYTES = 20
 _ELEMENT = np.dtype([("length", ">i4"), ("value", ">i8")])
 
 
-def matrix_bytes(matrix: Matrix) -> bytes:
+def matrix_bytes(matrix: Integers) -> bytes:
     """Return rows of bigint columns."""
     columns = matrix.shape[1]
     rows = np.empty(len(matrix), [("count", ">i2"), ("fields", _ELEMENT, (columns,))])

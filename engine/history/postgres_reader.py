@@ -10,8 +10,8 @@ from engine.config import DatabaseSection
 from engine.history.destination import HistoryError
 from engine.history.postgres_link import Link, connected, executing, judged, where
 from engine.history.postgres_schema import check_schema, version_of
-from engine.history.rows import Matrix
 from engine.history.sql_reader import Ask, SqlHistory, Timed
+from ipc.arrays import Integers
 
 
 class PostgresHistory(SqlHistory):
@@ -56,7 +56,7 @@ class PostgresHistory(SqlHistory):
     def _list(self, numbers: list[int]) -> list[int]:
         return numbers
 
-    def _ids(self, piece: Any) -> Matrix:
+    def _ids(self, piece: Any) -> Integers:
         return np.array(piece, np.int64)
 
     @contextmanager

@@ -17,10 +17,9 @@ import numpy.typing as npt
 
 from engine.books.contract import Records
 from engine.shard.follower import Followed
+from ipc.arrays import Integers
 from ipc.records import ORDER, REPORT, TRADE
 from ipc.vocabulary import ExecType, Liquidity, OrdStatus, Side
-
-Matrix = npt.NDArray[np.int64]
 
 ORDER_ROW = np.dtype(
     [
@@ -142,7 +141,7 @@ _SOURCES = {
 
 def values(
     prices: npt.NDArray[Any], quantities: npt.NDArray[Any], firsts: npt.NDArray[np.intp]
-) -> tuple[Matrix, Matrix]:
+) -> tuple[Integers, Integers]:
     """Return the sums of price * quantity of groups, whose first places are given: high, low.
 
     A group's quantities together are those of one order, below 2**44.
@@ -207,7 +206,7 @@ def as_trades(rows: Records) -> Records:
 _SAME = tuple(name for name in ORDER_ROW.names or () if name in (ORDER.names or ()))
 
 
-def matrix_of(rows: Records) -> Matrix:
+def matrix_of(rows: Records) -> Integers:
     """Return rows as a matrix: a line a row, a column a field."""
     columns = len(rows.dtype.names or ())
     return np.ascontiguousarray(rows).view(np.int64).reshape(-1, columns)

@@ -13,8 +13,9 @@ import numpy as np
 from engine.books.contract import Records
 from engine.history.destination import Cursor
 from engine.history.history import ALWAYS_NS, Page
-from engine.history.rows import ORDER_ROW, TRADE_ROW, Matrix, signed
+from engine.history.rows import ORDER_ROW, TRADE_ROW, signed
 from engine.history.tables import CURSOR_COLUMNS
+from ipc.arrays import Integers
 from ipc.records import make_id, shard_of
 
 Ask = Callable[..., list[Any]]
@@ -70,10 +71,10 @@ class SqlHistory(ABC):
         """Return the value for ``listed``."""
 
     @abstractmethod
-    def _ids(self, piece: Any) -> Matrix:
+    def _ids(self, piece: Any) -> Integers:
         """Return the ids of a piece of a user's trades."""
 
-    def user_pieces(self, ask: Ask, limit: int) -> Iterator[tuple[int, Matrix]]:
+    def user_pieces(self, ask: Ask, limit: int) -> Iterator[tuple[int, Integers]]:
         """Yield the trades of every user in pieces, ``limit`` asked for at a time."""
         columns = f"SELECT account, last_trade, trade_ids FROM {self.pieces}"
         by_key = "ORDER BY account, last_trade LIMIT ?"

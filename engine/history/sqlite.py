@@ -35,9 +35,9 @@ from engine.history.tables import (
     UNKNOWN,
     UPSERT,
 )
+from ipc.codes import ORD_STATUS_NEW, ORD_STATUS_PARTIALLY_FILLED
 from ipc.instruments import Instrument
 from ipc.records import make_id
-from ipc.vocabulary import OrdStatus
 
 NAME = "history-sqlite"
 """Of the holds that its exporter has."""
@@ -120,7 +120,7 @@ class SqliteDestination:
             self._connection.executemany("INSERT INTO kept VALUES (?)", ((i,) for i in ids))
             forgotten = execute(
                 f"UPDATE order_rows SET status = {UNKNOWN} WHERE order_id > ? AND order_id < ? AND "
-                f"status IN ({int(OrdStatus.NEW)}, {int(OrdStatus.PARTIALLY_FILLED)}) AND "
+                f"status IN ({ORD_STATUS_NEW}, {ORD_STATUS_PARTIALLY_FILLED}) AND "
                 "order_id NOT IN kept",
                 (low, high),
             ).rowcount

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from engine.history.destination import AwayError
-from engine.history.rows import Matrix
 from engine.history.sql_reader import Ask, SqlHistory
 from engine.history.sqlite import check_schema, judged
+from ipc.arrays import Integers
 
 _STEPS = 10_000
 """Of SQLite's machine, between two looks at the clock: far below a millisecond."""
@@ -49,7 +49,7 @@ class SqliteHistory(SqlHistory):
     def _list(self, numbers: list[int]) -> str:
         return str(numbers)
 
-    def _ids(self, piece: Any) -> Matrix:
+    def _ids(self, piece: Any) -> Integers:
         return np.frombuffer(piece, "<i8")
 
     @contextmanager

@@ -21,6 +21,7 @@ from engine.plan import Plan
 from engine.shard.follower import Followed, Follower
 from engine.trade_log.log import read_trades
 from engine.verify import Verdict
+from ipc.codes import SIDE_BUY, SIDE_SELL
 from ipc.records import make_id, sequence_of, shard_of
 from ipc.vocabulary import ExecType, OrdStatus, Side
 
@@ -246,8 +247,8 @@ class _Shard:
         there = dict(zip(_TRADE_NAMES, found[0], strict=True))
         expected = {name: int(trade[name]) for name in _TRADE_NAMES if name not in _PARTIES}
         if there["buyer"] or there["seller"]:  # not of the trade log, which knows none
-            expected["buyer"] = accounts[int(Side.BUY)] if Side.BUY in accounts else 0
-            expected["seller"] = accounts[int(Side.SELL)] if Side.SELL in accounts else 0
+            expected["buyer"] = accounts[SIDE_BUY] if Side.BUY in accounts else 0
+            expected["seller"] = accounts[SIDE_SELL] if Side.SELL in accounts else 0
         self._compare("trade", trade_id, there, expected)
 
     def _compare(

@@ -13,6 +13,7 @@ from zlib_ng.zlib_ng import crc32
 
 from engine.books.contract import Records
 from engine.journal.format import BEGIN_MARK, END_MARK, MAX_BATCH_COMMANDS
+from ipc.arrays import Bytes, Words
 from ipc.native.compiled import HAVE_NUMBA, compiled, inlined
 from ipc.native.unaligned import load_u8, load_u64, store_u8, store_u32, store_u64
 from ipc.native.views import array_at, data_of
@@ -47,9 +48,6 @@ assert COMMAND.fields["timestamp_ns"][1] == _TIME * _WORD_BYTES
 assert KEPT_COMMAND.itemsize == COMMAND.itemsize - _WORD_BYTES
 assert _KEPT_WORDS < 256
 assert COMMAND.fields["command_type"][1] == 0
-
-Bytes = npt.NDArray[np.uint8]
-Words = npt.NDArray[np.uint64]
 
 
 def _lead(kept: Any) -> Any:

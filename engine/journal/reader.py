@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.books.contract import Records
 from engine.journal.batches import BAD, FULL, MAX_BATCH_BYTES, scan
@@ -28,17 +27,15 @@ from engine.journal.format import (
 )
 from engine.journal.shard_config import ShardConfig, differences
 from engine.storage import open_regular, read_into
+from ipc.codes import ADMINISTRATION_CONFIGURE
 from ipc.records import COMMAND, SEGMENT
-from ipc.vocabulary import Administration
 
 READ_BYTES = 1 << 20
 """Read at a time, and more only where a batch is longer."""
 AGAIN_BYTES = 1 << 16
 """Read first where a reader goes on: a live journal has grown by little, and zeros lie behind."""
 CHUNK_COMMANDS = MAX_BATCH_COMMANDS
-_CONFIGURE = int(Administration.CONFIGURE)
 _NAME = re.compile(r"[0-9]{16}\.journal")
-Bytes = npt.NDArray[np.uint8]
 
 
 class Segment(NamedTuple):
@@ -74,7 +71,7 @@ def segments_of(directory: Path) -> list[Segment]:
 
 def is_configure(commands: Records) -> bool:
     """Tell whether what a journal gave is the command that brings a configuration into force."""
-    return len(commands) == 1 and bool(commands["command_type"][0] == _CONFIGURE)
+    return len(commands) == 1 and bool(commands["command_type"][0] == ADMINISTRATION_CONFIGURE)
 
 
 def read_header(path: Path) -> Header:

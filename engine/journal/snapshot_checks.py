@@ -15,6 +15,7 @@ from engine.books.contract import Counters, Records
 from engine.books.id_memory import forgotten_before, places_from_newest
 from engine.books.rules import MAX_SWEEPS
 from engine.journal.shard_config import ShardConfig
+from ipc.arrays import Words
 from ipc.records import SEQUENCE_MASK, make_id
 from ipc.vocabulary import (
     MAX_PRICE,
@@ -39,7 +40,6 @@ _LIMIT, _GTC = int(OrderType.LIMIT), int(TimeInForce.GTC)
 """What rests."""
 _TYPES = (int(min(OrderType)), int(max(OrderType)))
 _TIMES = (int(min(TimeInForce)), int(max(TimeInForce)))
-Words: TypeAlias = npt.NDArray[np.uint64]
 Bounds: TypeAlias = Mapping[str, tuple[int, int]]
 
 

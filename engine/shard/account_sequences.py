@@ -13,20 +13,15 @@ shard's secret.
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.books.secret import factors
+from ipc.arrays import Records, Words
+from ipc.codes import EXEC_TYPE_MASS_CANCELED, EXEC_TYPE_REJECTED, FLAG_AGGREGATE
 from ipc.native.compiled import compiled, inlined
 from ipc.native.keyed_kernel import home_of
 from ipc.native.views import address_of
 from ipc.records import REPORT, make_id
-from ipc.vocabulary import ExecType, Flag
 
-Records = npt.NDArray[np.void]
-Words = npt.NDArray[np.uint64]
-
-_MASS_CANCELED, _AGGREGATE = int(ExecType.MASS_CANCELED), int(Flag.AGGREGATE)
-_REJECTED = int(ExecType.REJECTED)
 _START_SLOTS = 1024
 
 NUMBERING = np.dtype(
@@ -74,7 +69,7 @@ def number_report(
     -1, and nothing is done: its account would be one more than there is ``room`` for, or takes too
     long to find.
     """
-    if report["exec_type"] == _MASS_CANCELED and report["flags"] & _AGGREGATE:
+    if report["exec_type"] == EXEC_TYPE_MASS_CANCELED and report["flags"] & FLAG_AGGREGATE:
         report["account_sequence"] = 0
         return 0
     new = 0
@@ -83,7 +78,10 @@ def number_report(
     if passed & np.uint64(len(accounts) - 1) > np.uint64(PROBE_LIMIT):
         return -1
     if accounts[slot] == np.uint64(0):
-        if report["exec_type"] == _REJECTED or report["exec_type"] == _MASS_CANCELED:
+        if (
+            report["exec_type"] == EXEC_TYPE_REJECTED
+            or report["exec_type"] == EXEC_TYPE_MASS_CANCELED
+        ):
             report["account_sequence"] = 0
             return 0
         if room <= 0:

@@ -21,7 +21,9 @@ from engine.shard.effects_kernel import (
     MORE_ACCOUNTS,
     MORE_ORDERS,
     MORE_OUTBOX,
+    MORE_REPORT_ROWS,
     MORE_SLOTS,
+    MORE_TRADE_ROWS,
 )
 from engine.shard.pipeline import PipelineParts
 from engine.shard.pipeline_kernel import SHOW, run_pipeline
@@ -107,6 +109,12 @@ class CompiledPipeline:
             self._context["cell_count"] = len(parts.table.cells)
         elif why == MORE_OUTBOX:
             self._links[words[_SMALL_OUTBOX]].outbox.reserve(words[_REPORT_COUNT] * MAX_FRAME)
+        elif why == MORE_REPORT_ROWS:
+            parts.report_ring.reserve(words[_REPORT_COUNT])
+            self._context["ring_reserved"] = parts.report_ring.reserved
+        elif why == MORE_TRADE_ROWS:
+            parts.trade_ring.reserve(words[_TRADE_COUNT])
+            self._context["trade_reserved"] = parts.trade_ring.reserved
         else:
             parts.trade_ring.publish(parts.trades[: words[_TRADE_COUNT]])  # says what is wrong
             raise AssertionError("trades that the ring takes were refused")
@@ -125,6 +133,8 @@ class CompiledPipeline:
         self._note("trade_rows", trade_ring.rows, "trade_ring")
         self._context["trade_readers"] = trade_ring.gating_readers
         self._context["trade_base"] = trade_ring.id_base
+        self._context["trade_reserved"] = trade_ring.reserved
+        self._context["ring_reserved"] = ring.reserved
         self._note_words("status", self._parts.status.words)
         board = self._parts.board
         self._context["levels"], self._context["page_bytes"] = (

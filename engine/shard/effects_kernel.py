@@ -38,7 +38,10 @@ from ipc.native.views import array_at
 from ipc.records import LEVEL, REPORT, TABLE_ENTRY, TRADE
 from ipc.wire.report_encoder import MAX_FRAME, STREAM_TABLE, put_frame, stream_of
 
-DONE, MORE_ORDERS, MORE_ACCOUNTS, MORE_SLOTS, MORE_OUTBOX, WRONG_TRADES = range(6)
+(
+    DONE, MORE_ORDERS, MORE_ACCOUNTS, MORE_SLOTS, MORE_OUTBOX, MORE_TRADE_ROWS, MORE_REPORT_ROWS,
+    WRONG_TRADES,
+) = range(8)  # fmt: skip
 """Why a round has stopped: it is through, or something must grow before it can go on; or the ids of
 its trades do not follow the ring's last."""
 
@@ -65,9 +68,11 @@ CONTEXT = np.dtype(
             "trade_ring",  # how many rows
             "trade_readers",
             "trade_base",  # the shard's id of 0
+            "trade_reserved",  # the last trade whose row has memory
             "ring_words",  # of the report ring
             "ring_rows",
             "ring",
+            "ring_reserved",  # the last report whose row has memory
             "entries",
             "entry_count",
             "cells",
@@ -382,6 +387,14 @@ def show_reports(context: Any, stop: Any, row: Any) -> int:
         index += 1
     c.shown = np.uint64(index)
     return why
+
+
+@inlined
+def lacks_rows(words_address: Any, count: Any, reserved: Any) -> bool:
+    """Return whether rows of a ring for so many records have no memory yet."""
+    words = array_at(words_address, ring.FIRST_READER, np.uint64)
+    lacks: bool = words[ring.PUBLISHED] + count > reserved
+    return lacks
 
 
 @inlined

@@ -18,9 +18,12 @@ from engine.shard.effects_kernel import (
     DONE,
     MORE_ORDERS,
     MORE_OUTBOX,
+    MORE_REPORT_ROWS,
+    MORE_TRADE_ROWS,
     PLACES,
     carry_out_round,
     carry_out_trades,
+    lacks_rows,
     outbox_without_room,
     show_all_reports,
 )
@@ -39,7 +42,7 @@ from ipc.native.compiled import SOURCES, digest_of
 from ipc.native.views import array_at
 from ipc.records import REPORT, TRADE
 
-MATCH, SHOW = 0, 1
+MATCH, PUBLISH, SHOW = 0, 1, 2
 """Where a round begins, or goes on."""
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
 
@@ -78,12 +81,18 @@ def make_pipeline(source: int) -> Any:
             c.shown = _ZERO
             c.numbered = _ZERO
             c.symbol_count = _ZERO
-            if trades > 0:
+            c.stage = np.uint64(PUBLISH)
+        if c.stage == np.uint64(PUBLISH):
+            if c.trade_count > _ZERO:
+                if lacks_rows(c.trade_words, c.trade_count, c.trade_reserved):
+                    return MORE_TRADE_ROWS
                 why_refused: int = carry_out_trades(c, timestamp_ns)
                 if why_refused != DONE:
                     return why_refused
             c.stage = np.uint64(SHOW)
         if c.shown == _ZERO:
+            if lacks_rows(c.ring_words, c.report_count, c.ring_reserved):
+                return MORE_REPORT_ROWS
             small = outbox_without_room(c)
             if small >= 0:
                 c.small_outbox = np.uint64(small)

@@ -14,18 +14,15 @@ there is more, the oldest are lost, and counted.
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.shard import account_sequences
 from engine.shard.account_sequences import AccountSequences, find_slot
+from ipc.arrays import Records, Words
 from ipc.memory import ring, ring_kernel
 from ipc.memory.ring import RingWriter
 from ipc.memory.ring_kernel import claim, show
 from ipc.native.compiled import compiled_with, inlined
 from ipc.records import REPORT
-
-Records = npt.NDArray[np.void]
-Words = npt.NDArray[np.uint64]
 
 _PIECES = 16
 _CARRIES = 3
@@ -134,6 +131,8 @@ class ReportShares:
 
     def _carry_over(self, rows: Words, mask: int, start: int, count: int) -> None:
         numbers, kept = self._numbers, self._kept
+        if kept.published + count > kept.reserved:
+            kept.reserve(count)  # one that is carried on has a row that was written before
         self._credit, displaced = carry_over(
             rows.view(REPORT)[:, 0],
             rows,

@@ -3,29 +3,25 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ipc.arrays import Integers, Records, Words
+from ipc.codes import EXEC_TYPE_REJECTED
 from ipc.native.compiled import HAVE_NUMBA, compiled, inlined
-from ipc.vocabulary import ExecType, Reason
-
-Records = npt.NDArray[np.void]
-Numbers = npt.NDArray[np.int64]
-Words = npt.NDArray[np.uint64]
+from ipc.vocabulary import Reason
 
 REASONS = max(Reason) + 1
-_REJECTED = int(ExecType.REJECTED)
 
 
 @inlined
 def summarise_report(
-    report: Any, seen: Numbers, symbols: Numbers, rejects: Words, count: int
+    report: Any, seen: Integers, symbols: Integers, rejects: Words, count: int
 ) -> int:
     """Take note of one report; return how many symbols there are now, of ``count`` before.
 
     The symbols of all reports but rejects go to ``symbols``, by first appearance; ``seen[symbol]``
     tells which are there; ``rejects[reason]`` counts up.
     """
-    if report.exec_type == _REJECTED:
+    if report.exec_type == EXEC_TYPE_REJECTED:
         rejects[report.reason] += np.uint64(1)
     elif report.symbol != 0 and seen[report.symbol] == 0:
         seen[report.symbol] = 1
@@ -35,7 +31,7 @@ def summarise_report(
 
 
 @compiled
-def summarise(reports: Records, seen: Numbers, symbols: Numbers, rejects: Words) -> int:
+def summarise(reports: Records, seen: Integers, symbols: Integers, rejects: Words) -> int:
     """Take note of reports; return how many symbols there are."""
     count = 0
     for index in range(len(reports)):

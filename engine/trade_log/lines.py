@@ -22,16 +22,16 @@ import numpy.typing as npt
 
 from engine.books.contract import Records
 from engine.trade_log.line_kernels import LINE_START, STEP, find_ids, format_lines
+from ipc.codes import SIDE_BUY, SIDE_SELL
 from ipc.instruments import Instrument, Scale, ScaleError
 from ipc.native.compiled import HAVE_NUMBA
 from ipc.records import TRADE
-from ipc.vocabulary import Side
 
 MAX_LINE_BYTES = 320
 """No line is longer: 113 bytes of names, a symbol of 24, 4 integers of 20, 2 decimals of 39."""
 
 _MAX_UINT64 = 2**64 - 1
-_SIDES = {int(Side.BUY): "buy", int(Side.SELL): "sell"}
+_SIDES = {SIDE_BUY: "buy", SIDE_SELL: "sell"}
 
 
 class LoggedTrade(msgspec.Struct, frozen=True, gc=False):

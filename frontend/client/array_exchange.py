@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from frontend.client.errors import ClientError, IncompleteArrayError, InvalidOrderError
+from ipc.arrays import Records
 from ipc.records import COMMAND, REPORT, SEQUENCE_BITS
 from ipc.vocabulary import MAX_CLIENT_ID, CommandType, ExecType, Flag, OrdStatus, Reason
 from ipc.wire.client_codec import AnswerReader, Read, command_frames, report_records
 from ipc.wire.messages import MassCancelReport, Message, Reject, Report
-
-Records = npt.NDArray[np.void]
 
 MAX_UNANSWERED = 65_536
 """Requests of one session that may wait for their answers at once."""

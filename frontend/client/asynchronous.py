@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from frontend.client.array_exchange import ArrayExchange, Records
+from frontend.client.array_exchange import ArrayExchange
 from frontend.client.asynchronous_wire import AsyncWire
 from frontend.client.base import BaseClient
 from frontend.client.commands import Commands, Order, Request, ServerMessage, Terms
@@ -29,6 +29,7 @@ from frontend.client.listings import Number
 from frontend.client.positions import RESUME_REFUSALS
 from frontend.client.results import BookView, Execution, OrderView, TradeView
 from frontend.client.session import RETRY_S, chunks, outcome, outcome_error
+from ipc.arrays import Records
 from ipc.vocabulary import Side
 from ipc.wire.client_codec import warm, warmed
 from ipc.wire.frames import frame

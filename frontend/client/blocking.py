@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
-from frontend.client.array_exchange import ArrayExchange, Records
+from frontend.client.array_exchange import ArrayExchange
 from frontend.client.asynchronous import AsyncClient
 from frontend.client.base import BaseClient
 from frontend.client.blocking_wire import Wire, deadline_in, is_over
@@ -40,6 +40,7 @@ from frontend.client.session import (
     outcome,
     outcome_error,
 )
+from ipc.arrays import Records
 from ipc.vocabulary import Side
 from ipc.wire.frames import frame
 from ipc.wire.messages import CLIENT_MESSAGES

@@ -10,15 +10,13 @@ from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from frontend.client.commands import ServerMessage
 from frontend.client.errors import MissedReportsError
+from ipc.arrays import Records
 from ipc.records import REPORT
 from ipc.wire.client_codec import report_messages, report_records
 from ipc.wire.messages import MassCancelReport, Reject, Report
-
-Records = npt.NDArray[np.void]
 
 
 class ReportQueue:

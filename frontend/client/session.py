@@ -25,8 +25,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from frontend.client.array_exchange import MAX_UNANSWERED, ArrayExchange, check_commands
 from frontend.client.commands import Commands, Request, ServerMessage
@@ -45,6 +43,7 @@ from frontend.client.listings import Listings
 from frontend.client.positions import Positions
 from frontend.client.report_queue import ReportQueue
 from frontend.client.results import Execution
+from ipc.arrays import Records
 from ipc.records import shard_of
 from ipc.wire.client_codec import DONE, ODD, AnswerReader, warm
 from ipc.wire.frames import HEADER_BYTES, FrameSplitter, FrameTooLongError, frame
@@ -74,7 +73,6 @@ MAX_REPORTS = 65_536
 BULK_BYTES = 4_096
 """From here on compiled code is worth its call."""
 
-Records = npt.NDArray[np.void]
 
 T = TypeVar("T")
 

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ipc.arrays import Records
 from ipc.records import SEQUENCE_BITS
 from ipc.vocabulary import Liquidity, Side
-
-Records = npt.NDArray[np.void]
 
 FILL = np.dtype(
     [

@@ -9,8 +9,8 @@ from struct import Struct
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ipc.arrays import Bytes, Integers
 from ipc.native.compiled import called, compiled
 from ipc.native.unaligned import copy_bytes, load_u32, store_u32
 from ipc.wire.field_codec import REPORT_ANSWERS_AT
@@ -25,9 +25,6 @@ from ipc.wire.messages import (
     tag_of,
 )
 from ipc.wire.packing import ARRAY16, FIXINT_END, read_uint
-
-Bytes = npt.NDArray[np.uint8]
-Numbers = npt.NDArray[np.int64]
 
 DONE = 0
 """Sorting stopped: no further frame is whole."""
@@ -52,7 +49,7 @@ assert _LAST_COMMAND < _FIRST_QUERY
 
 @called
 def destination(
-    data: Bytes, start: int, stop: int, link_of_symbol: Numbers, query_link: int
+    data: Bytes, start: int, stop: int, link_of_symbol: Integers, query_link: int
 ) -> int:
     """Return the link of the message in ``data[start:stop]``, -1 where it is not plain."""
     if stop - start < 3 or data[start] & 0xF0 != 0x90:
@@ -73,10 +70,10 @@ def sort_by_symbol(
     end: int,
     max_body: int,
     stream: Any,
-    link_of_symbol: Numbers,
+    link_of_symbol: Integers,
     query_link: int,
-    frames: Numbers,
-    ends: Numbers,
+    frames: Integers,
+    ends: Integers,
     out: Bytes,
 ) -> tuple[int, int, int]:
     """Sort the plain frames of ``data[position:end]`` by link into ``out``.
@@ -142,7 +139,7 @@ def is_answer(data: Bytes, start: int, stop: int) -> bool:
 
 @compiled
 def sort_by_stream(
-    data: Bytes, end: int, frames: Numbers, groups: Numbers, group_of: Numbers, out: Bytes
+    data: Bytes, end: int, frames: Integers, groups: Integers, group_of: Integers, out: Bytes
 ) -> tuple[int, int]:
     """Sort the whole frames at the beginning of ``data`` by stream into ``out``.
 

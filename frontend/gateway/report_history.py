@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
+from ipc.arrays import Records
 from ipc.memory.ring import RingReader
 from ipc.records import REPORT, make_id, sequence_of, shard_of
 from ipc.wire.matcher_codec import ReportEncoder
-
-Records = npt.NDArray[np.void]
 
 CHUNK = 4_096
 """Reports looked at in one go."""

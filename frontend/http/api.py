@@ -17,7 +17,7 @@ from frontend.http.product_state import ProductState
 from frontend.http.searches import Searches
 from frontend.http.trade_reads import TradeReads
 from ipc.memory.depth_board import BoardBusyError
-from ipc.memory.order_table import TableBusyError
+from ipc.memory.order_table_reader import TableBusyError
 from ipc.memory.status import StatusWriter
 
 logger = logging.getLogger("shardbook.http")

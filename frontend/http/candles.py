@@ -25,8 +25,9 @@ from frontend.http.models import (
     TopLevel,
     lowered,
 )
-from frontend.http.product_state import ProductState, Records
+from frontend.http.product_state import ProductState
 from frontend.http.queries import read_query
+from ipc.arrays import Records
 from ipc.records import sequence_of, shard_of
 
 INTERVALS = {

@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from ipc.memory.order_table import OrderTableReader
+from ipc.memory.order_table_reader import OrderTableReader
 from ipc.vocabulary import ExecType, OrderType, OrdStatus, TimeInForce
 from ipc.wire.messages import MassCancelReport, Reject, Report
 

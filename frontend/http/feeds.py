@@ -17,11 +17,12 @@ from engine.trade_log.segments import TradeLogError
 from frontend.http.depth import BookState, Level, changes, checksum
 from frontend.http.market import Market
 from frontend.http.models import TopLevel, TradeView
-from frontend.http.product_state import ProductState, Records
+from frontend.http.product_state import ProductState
 from frontend.http.socket_models import DepthMessage, TickerMessage, TradesMessage
+from ipc.arrays import Records
+from ipc.codes import SIDE_BUY
 from ipc.memory.depth_board import BoardBusyError, BoardReader
 from ipc.memory.ring import RingReader
-from ipc.vocabulary import Side
 
 LOOK_S = 0.001
 IDLE_S = 0.005
@@ -34,7 +35,6 @@ MOST_READ_TRADES = 16 * BATCH_TRADES
 
 logger = logging.getLogger("shardbook.http")
 _encode = msgspec.json.Encoder().encode
-_BUY = int(Side.BUY)
 
 
 LastTrade = Callable[[Market], Awaitable[Records]]
@@ -184,7 +184,7 @@ class TradesFeed(Feed):
                 prices[price],
                 quantities[quantity],
                 time_ns,
-                "buy" if side == _BUY else "sell",
+                "buy" if side == SIDE_BUY else "sell",
             )
             for trade_id, _, time_ns, price, quantity, buy, sell, _, side, _ in trades.tolist()
         ]

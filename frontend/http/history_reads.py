@@ -18,8 +18,8 @@ from engine.history.rows import as_orders, as_trades
 from engine.history.sql_reader import SqlHistory
 from engine.plan import Plan
 from frontend.http.models import Source
-from frontend.http.product_state import Records
 from frontend.http.searches import ThreadedSearches
+from ipc.arrays import Records
 from ipc.records import SEQUENCE_BITS
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from frontend.gateway.linked_gateway import close_links
 from frontend.http.errors import ApiError
 from frontend.http.exchange import Exchange
 from frontend.http.user_session import UserSession
-from ipc.memory.order_table import OrderTableReader
+from ipc.memory.order_table_reader import OrderTableReader
 from ipc.vocabulary import Reason
 from ipc.wire.messages import CLIENT_COMMANDS, Login
 

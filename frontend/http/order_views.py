@@ -12,8 +12,9 @@ from frontend.http.market import Market
 from frontend.http.models import OrderResult, OrderTrade
 from frontend.http.order_entry import Outcome
 from frontend.http.order_fields import SIDE_WORDS, STATUSES, OrderView, view_of
-from frontend.http.product_state import ProductState, Records
+from frontend.http.product_state import ProductState
 from frontend.http.socket_models import OrderEvent
+from ipc.arrays import Records
 from ipc.records import OrderRow
 from ipc.vocabulary import ExecType, Liquidity, OrdStatus, Reason
 from ipc.wire.messages import Reject, Report

@@ -33,7 +33,7 @@ from frontend.http.order_views import order_result, outcome
 from frontend.http.queries import client_order_id, read_query
 from frontend.http.request import Request
 from frontend.http.user_session import UserSession
-from ipc.vocabulary import OrdStatus
+from ipc.codes import ORD_STATUS_CANCELED, ORD_STATUS_FILLED
 from ipc.wire.messages import CLIENT_COMMANDS, Cancel, MassCancel, MassCancelReport, Replace, Report
 
 BATCH_A_TURN, BATCH_TURN_S = 64, 0.0005
@@ -41,7 +41,7 @@ BATCH_A_TURN, BATCH_TURN_S = 64, 0.0005
 
 _batch_decoder = msgspec.json.Decoder(Batch)
 _replacement_decoder = msgspec.json.Decoder(Replacement)
-_ENDED = (int(OrdStatus.FILLED), int(OrdStatus.CANCELED))
+_ENDED = (ORD_STATUS_FILLED, ORD_STATUS_CANCELED)
 
 P = ParamSpec("P")
 Result = OrderResult | CancelAnswer | CancelAllAnswer

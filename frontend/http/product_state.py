@@ -1,20 +1,18 @@
 """What a worker sees of the product: its instruments, its users' names, and its shared memory."""
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.plan import Plan
 from frontend.gateway.account_names import AccountNames
 from frontend.http.errors import ApiError
 from frontend.http.market import Market, Markets
 from frontend.http.searches import Work
+from ipc.arrays import Records
 from ipc.memory.depth_board import BoardReader
-from ipc.memory.order_table import OrderTableReader
+from ipc.memory.order_table_reader import OrderTableReader
 from ipc.memory.ring import RingReader
 from ipc.memory.status import StatusReader
 from ipc.records import account_of, sequence_of, shard_of
-
-Records = npt.NDArray[np.void]
 
 
 class ProductState:

@@ -35,12 +35,13 @@ from frontend.http.models import (
 )
 from frontend.http.order_fields import SIDES, STATUSES, OrderAnswer, OrdersAnswer, OrderView
 from frontend.http.order_views import order_view, order_views
-from frontend.http.product_state import ProductState, Records, newest_first
+from frontend.http.product_state import ProductState, newest_first
 from frontend.http.queries import client_order_id, limited, read_query
 from frontend.http.request import Request
 from frontend.http.searches import Work
 from frontend.roles import FRONTEND
 from frontend.times import time_text
+from ipc.arrays import Records
 from ipc.memory.status import ProcessStatus
 from ipc.records import ORDER, SEQUENCE_MASK, make_id, sequence_of, shard_of
 from ipc.vocabulary import MAX_QUANTITY

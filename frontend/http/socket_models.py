@@ -115,6 +115,9 @@ class TickerMessage(Struct, kw_only=True):
     timestamp: int
 
 
+# Written by ipc.schema.generate from here
+
+
 class OrderEvent(Struct, kw_only=True):
     """What became of an order of the user."""
 
@@ -136,3 +139,6 @@ class OrderEvent(Struct, kw_only=True):
     liquidity: str | None
     sequence: int
     timestamp: int
+
+
+# up to here

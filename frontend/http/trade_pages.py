@@ -8,7 +8,7 @@ from engine.trade_log.reader import Position
 from frontend.http import pages
 from frontend.http.errors import broken_rule
 from frontend.http.models import TradesQuery
-from frontend.http.product_state import Records
+from ipc.arrays import Records
 from ipc.records import SEQUENCE_BITS, make_id, sequence_of
 
 _CURSOR = re.compile(r"(\d{1,12})\.(\d{1,15})\.(.+)", re.ASCII)

@@ -28,16 +28,17 @@ from frontend.http.errors import ApiError, broken_rule
 from frontend.http.history_reads import MEMORY, WITH_MEMORY, HistoryReads
 from frontend.http.market import Market
 from frontend.http.models import Source, TradesQuery, TradeView, WrittenTrades
-from frontend.http.product_state import ProductState, Records, newest_first
+from frontend.http.product_state import ProductState, newest_first
 from frontend.http.queries import limited, read_query
 from frontend.http.searches import Searches, ThreadedSearches, Work
 from frontend.http.trade_pages import TradePage, cursor_of, lower, read_cursor, wanted
 from frontend.http.trade_rings import first_at, from_ring
 from frontend.http.user_trades import UserOrders, find_orders
 from frontend.past_trades import PastTrades
+from ipc.arrays import Records
+from ipc.codes import SIDE_BUY
 from ipc.memory.ring import RingReader
 from ipc.records import SEQUENCE_MASK, TRADE, sequence_of, shard_of
-from ipc.vocabulary import Side
 
 logger = logging.getLogger("shardbook.http")
 
@@ -46,7 +47,6 @@ SEARCH_S = 1.0
 SCAN_BYTES = 16 << 20
 """Of the log, looked at by one request."""
 REMEMBERED_ANSWERS = 64
-_BUY = int(Side.BUY)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -437,7 +437,7 @@ class TradeReads:
                     market.prices[quoted][price],
                     market.quantities[quoted][quantity],
                     time_ns,
-                    "buy" if side == _BUY else "sell",
+                    "buy" if side == SIDE_BUY else "sell",
                 )
             )
         return views

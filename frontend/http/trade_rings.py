@@ -5,12 +5,10 @@ import numpy.typing as npt
 
 from frontend.http.market import Market
 from frontend.http.models import TradesQuery
-from frontend.http.product_state import Records
 from frontend.http.searches import Work
+from ipc.arrays import Records, Words
 from ipc.memory.ring import RingReader
 from ipc.records import TRADE
-
-Words = npt.NDArray[np.uint64]
 
 CHUNK_TRADES = 4_096
 """Looked at by one step at the most; the first steps look at fewer."""

@@ -15,10 +15,11 @@ from frontend.gateway.session import Session
 from frontend.http.errors import ApiError
 from frontend.http.exchange import Exchange
 from frontend.roles import HTTP
-from ipc.memory.order_table import OrderTableReader
+from ipc.codes import COMMAND_TYPE_REDUCE
+from ipc.memory.order_table_reader import OrderTableReader
 from ipc.memory.status import counter_place
 from ipc.records import shard_of
-from ipc.vocabulary import CommandType, Reason
+from ipc.vocabulary import Reason
 from ipc.wire.frames import HEADER, HEADER_BYTES, frame
 from ipc.wire.messages import (
     CLIENT_COMMANDS,
@@ -36,7 +37,6 @@ SETTLE_S = 0.0005
 """How soon a command that has not had all its effects is looked at again."""
 
 _COMMANDS = counter_place(HTTP, "commands")
-_REDUCE = int(CommandType.REDUCE)
 _decode = server_decoder.decode
 
 Listener = Callable[[Report], None]
@@ -167,7 +167,7 @@ class UserSession(Session):
             self._finish(taken)  # another command's doing: this one's was over
         exchange = self.pending.get(report.request_id)  # none is under number 0
         if exchange is not None:
-            if exchange.take(report) or report.command_type == _REDUCE:
+            if exchange.take(report) or report.command_type == COMMAND_TYPE_REDUCE:
                 self._finish(exchange)
             elif taken is not exchange:
                 self._taken[report.order_id] = exchange

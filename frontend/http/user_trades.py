@@ -8,9 +8,10 @@ import numpy as np
 from engine.history.rows import signed
 from frontend.http.market import Market
 from frontend.http.models import TradeView
-from frontend.http.product_state import ProductState, Records
+from frontend.http.product_state import ProductState
 from frontend.http.searches import Work
-from frontend.http.trade_rings import Words, first_at
+from frontend.http.trade_rings import first_at
+from ipc.arrays import Records, Words
 
 
 class UserOrders(msgspec.Struct, frozen=True):

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from engine.trade_log.segments import TradeLogError
-from frontend.past_trades import PastTrades, Records
+from frontend.past_trades import PastTrades
+from ipc.arrays import Records
 from ipc.instruments import Instrument
 from ipc.links.backend import Link
 from ipc.wire.messages import TradesQuery

@@ -14,12 +14,13 @@ from msgspec import DecodeError, Struct, ValidationError
 
 from engine.plan import Plan
 from engine.process import Wakeup
-from frontend.past_trades import PastTrades, Records
+from frontend.past_trades import PastTrades
 from frontend.reading import ReadError, patiently
 from frontend.reads.log_searches import LogSearch, LogSearches
+from ipc.arrays import Records
 from ipc.links.backend import Backend, Link
 from ipc.memory.depth_board import BoardReader
-from ipc.memory.order_table import OrderTableReader
+from ipc.memory.order_table_reader import OrderTableReader
 from ipc.memory.ring import RingReader
 from ipc.memory.status import StatusWriter
 from ipc.records import COMMAND, shard_of

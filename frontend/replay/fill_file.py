@@ -10,12 +10,10 @@ taker_id and fill_no, or its maker_id and maker_left.
 
 from typing import TextIO
 
-from ipc.vocabulary import Liquidity
+from ipc.codes import LIQUIDITY_TAKER
 from ipc.wire.messages import Report
 
 COLUMNS = "taker_seq,taker_id,fill_no,maker_id,price,qty,maker_left"
-
-_TAKER = int(Liquidity.TAKER)
 
 
 class _SymbolFills:
@@ -58,7 +56,7 @@ class FillFile:
         if taker is not None and taker.trade_id != report.trade_id:
             self._finish(state, taker)
             taker = None
-        if report.liquidity == _TAKER:
+        if report.liquidity == LIQUIDITY_TAKER:
             self.trades += 1
             state.taker = report
             if report.request_id == state.request_id:

@@ -17,7 +17,8 @@ from frontend.client import Client
 from frontend.client.errors import AnswerTimeoutError
 from frontend.replay.fill_file import FillFile
 from frontend.replay.flow_file import Flow, Op, message_of
-from ipc.vocabulary import MAX_CLIENT_ID, ExecType, Reason
+from ipc.codes import EXEC_TYPE_TRADE
+from ipc.vocabulary import MAX_CLIENT_ID, Reason
 from ipc.wire.frames import frame
 from ipc.wire.messages import Cancel, Reject, Report
 
@@ -31,7 +32,6 @@ FENCE_ID = MAX_CLIENT_ID
 
 Speed = Literal["max"] | float
 
-_TRADE = int(ExecType.TRADE)
 ENTERING = (int(Op.N), int(Op.L), int(Op.X))
 
 
@@ -127,7 +127,7 @@ class ReplayRun:
             )
         for message in messages:
             if type(message) is Report:
-                if message.exec_type == _TRADE:
+                if message.exec_type == EXEC_TYPE_TRADE:
                     self._fills.add(message)
                 elif message.request_id in self._pending:
                     self._answer(message)

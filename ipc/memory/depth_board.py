@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from ipc.arrays import Records
 from ipc.memory.atomics import fence, load_acquire, load_after, store_release
 from ipc.memory.mapping import Mapping, create_mapping, open_mapping
 from ipc.records import DEPTH, LEVEL
-
-Records = npt.NDArray[np.void]
 
 KIND = "depth board"
 LAYOUT = np.dtype([("depth", DEPTH), ("level", LEVEL)])

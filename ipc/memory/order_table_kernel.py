@@ -8,16 +8,13 @@ Arrays, all of them shared: ``entries`` (TABLE_ENTRY, slot 0 unused), ``cells``,
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ipc.arrays import Records, Words
 from ipc.native.compiled import called, compiled, inlined
 from ipc.native.kernel_atomics import fence, store_release
 from ipc.native.keyed_kernel import cell_of
 from ipc.native.prefetch import prefetch
 from ipc.vocabulary import ExecType, OrdStatus
-
-Records = npt.NDArray[np.void]
-Words = npt.NDArray[np.uint64]
 
 LIVE, EPOCH, USED, HAND, ENDS, KEPT, FACTOR, CELL_BITS = map(np.uint64, range(8))
 """The table's own words: how many orders live; a count that is odd while chains are made anew; the

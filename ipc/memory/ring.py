@@ -7,6 +7,9 @@ copies what it wants and then looks at ``claimed`` again: what the writer may ha
 meanwhile is thrown away and counted (Aeron's broadcast buffer). A gating reader's ``cursor`` is the
 last record it is done with, and the writer never overtakes it (the Disruptor's gating sequence).
 
+Rows get their memory as the ring is first filled (``RingWriter.reserve``): a shard that has nothing
+to do takes little.
+
 Each word has one writer and a pair of cache lines of its own (a pair is what x86-64 prefetches).
 Words are aligned and eight bytes, so loads and stores are atomic; ``ipc.memory.atomics`` gives them
 the order that the scheme needs.
@@ -18,17 +21,18 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ipc.arrays import Records
 from ipc.memory.atomics import full_fence, load_acquire, load_after, store_before, store_release
 from ipc.memory.mapping import Mapping, create_mapping, open_mapping
 from ipc.records import REPORT, TRADE, make_id
-
-Records = npt.NDArray[np.void]
 
 LINE = 16  # words
 CLAIMED, _BASE, PUBLISHED, FIRST_READER = 0, 1, LINE, 2 * LINE
 CURSOR, _WAITING = 0, 1
 """A ring's words, and those of a reader; each reader has a line."""
 _WORD = np.dtype("<u8")
+_RESERVE_ROWS = 1_024
+_WHOLE = 1 << 63
 _LAST_TRIES = 4
 
 
@@ -83,14 +87,14 @@ def create_ring(
 
     size = 8 * count + capacity * kind.dtype.itemsize
     tag = shard << 32 | gating_readers
-    create_mapping(path, kind.name, kind.dtype, capacity, size, tag, fill)
+    create_mapping(path, kind.name, kind.dtype, capacity, size, tag, fill, 8 * count)
 
 
 class _Ring:
     """What writer and readers see alike."""
 
     def __init__(self, path: Path, kind: RingKind, writable: bool) -> None:
-        mapping = open_mapping(path, kind.name, kind.dtype, writable)
+        mapping = open_mapping(path, kind.name, kind.dtype, writable, sparse=True)
         self.mapping = mapping
         self.kind = kind
         self.capacity = mapping.capacity
@@ -100,7 +104,8 @@ class _Ring:
         self.words = mapping.words(0, count)
         # Rows of words instead of records: numpy copies them whole, not field by field.
         self._row_words = kind.dtype.itemsize // 8
-        rows = mapping.array(_WORD, 8 * count, self.capacity * self._row_words)
+        self._first_row = 8 * count
+        rows = mapping.array(_WORD, self._first_row, self.capacity * self._row_words)
         self.rows = rows.reshape(self.capacity, self._row_words)
         self._mask = self.capacity - 1
 
@@ -134,6 +139,10 @@ class RingWriter(_Ring):
     def __init__(self, path: Path, kind: RingKind = TRADES) -> None:
         super().__init__(path, kind, writable=True)
         self._gate = self._slowest()
+        self.reserved: int
+        """The last record whose row has memory."""
+        self._first_reserved: int
+        self._begin_reserved(self.words[_BASE], max(self.words[CLAIMED], self._last))
         self.id_base = make_id(self.shard, 0)
         """Above the sequence in the ids of a ring of trades."""
 
@@ -170,6 +179,8 @@ class RingWriter(_Ring):
                 f"{self.mapping.path}: {count} records do not fit before the slowest reader, "
                 f"there is room for {self.room()}"
             )
+        if last > self.reserved:
+            self.reserve(count)
         start = self.claim(count)
         head = min(count, self.capacity - start)
         self.rows[start : start + head] = rows[:head]
@@ -177,10 +188,35 @@ class RingWriter(_Ring):
             self.rows[: count - head] = rows[head:]
         self.show(count)
 
+    def reserve(self, count: int) -> None:
+        """Give the rows of the next ``count`` records memory, and some more ahead of them.
+
+        Raises ``RingError`` where there is none.
+        """
+        wanted = min(self._last + count + _RESERVE_ROWS, self._first_reserved + self.capacity)
+        row = 8 * self._row_words
+        while self.reserved < wanted:
+            start = (self.reserved + 1) & self._mask
+            rows = min(wanted - self.reserved, self.capacity - start)
+            try:
+                self.mapping.reserve(self._first_row + row * start, row * rows)
+            except OSError as error:
+                raise RingError(
+                    f"{self.mapping.path}: no memory for {rows} further records: {error.strerror}"
+                ) from None
+            self.reserved += rows
+        if self.reserved >= self._first_reserved + self.capacity:
+            self.reserved = _WHOLE
+
+    def _begin_reserved(self, base: int, written: int) -> None:
+        """Take it that the records after ``base`` and up to ``written`` have memory."""
+        self._first_reserved = base
+        self.reserved = written if written - base < self.capacity else _WHOLE
+
     def claim(self, count: int) -> int:
         """Announce ``count`` further records; return the row of the first, for ``show`` to follow.
 
-        Nobody checks for room here: for a ring without gating readers, or after ``room``.
+        Nobody checks here for room, or for memory: that is what ``room`` and ``reserve`` are for.
         """
         # A writer that died in the midst of a batch has claimed more: that stays spoiled.
         store_before(self.words, CLAIMED, max(self._last + count, self.words[CLAIMED]))
@@ -210,6 +246,8 @@ class RingWriter(_Ring):
         for word in (_BASE, CLAIMED, PUBLISHED):
             store_release(self.words, word, sequence)
         self._gate = sequence
+        if self.reserved != _WHOLE:
+            self._begin_reserved(sequence, sequence)
 
     def _check_ids(self, rows: npt.NDArray[np.uint64], first: int, last: int) -> None:
         ids = rows.item(0, 0), rows.item(len(rows) - 1, 0)

@@ -6,13 +6,11 @@ Arrays: ``words`` (u64, the ring's own) and ``rows`` (bytes of all rows).
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ipc.arrays import Words
 from ipc.memory.ring import CLAIMED, CURSOR, FIRST_READER, LINE, PUBLISHED
 from ipc.native.compiled import inlined
 from ipc.native.kernel_atomics import fence, load_acquire, store_release
-
-Words = npt.NDArray[np.uint64]
 
 
 @inlined

@@ -5,11 +5,22 @@ between them (``ipc.wire.field_codec``), what a journal keeps, the tables of HTT
 page. After a change: ``python -m ipc.schema.generate``.
 """
 
+from collections.abc import Container
 from enum import IntEnum
 from typing import NamedTuple
 
 from ipc.reasons import Reason
-from ipc.vocabulary import ExecType, Flag, Liquidity, OrderType, OrdStatus, Side, TimeInForce
+from ipc.vocabulary import (
+    Administration,
+    CommandType,
+    ExecType,
+    Flag,
+    Liquidity,
+    OrderType,
+    OrdStatus,
+    Side,
+    TimeInForce,
+)
 
 
 class Field(NamedTuple):
@@ -64,14 +75,15 @@ FIELDS: tuple[Field, ...] = (
     # What reports say.
     Field("exec_type", "u1", "what is reported", "Code", None, ExecType, "", 150),
     Field("ord_status", "u1", "the order's state", "Code", None, OrdStatus, "status", 39),
-    Field("liquidity", "u1", "of a trade: who was there first", "Code", None, Liquidity, "", 851),
+    Field("liquidity", "u1", "of a trade: who was there first", "Code",
+          None, Liquidity, "liquidity", 851),
     Field("reason", "<u2", "why an order was cancelled; 0: it was not", "Code", None, Reason),
     Field("answers", "<u4", "1: it answers the command; 0: it tells of what followed", "Code"),
-    Field("sequence", "<u8", "the command's number in its shard"),
+    Field("sequence", "<u8", "the command's number in its shard", rest="sequence"),
     Field("cum_qty", "<u8", "lots filled", rest="filled_quantity", fix=14),
     Field("leaves_qty", "<u8", "lots open", rest="remaining_quantity", fix=151),
-    Field("last_price", "<u8", "ticks: the trade's", fix=31),
-    Field("last_qty", "<u8", "lots: the trade's", fix=32),
+    Field("last_price", "<u8", "ticks: the trade's", rest="last_price", fix=31),
+    Field("last_qty", "<u8", "lots: the trade's", rest="last_quantity", fix=32),
     Field("trade_id", "<u8", "the engine's number of the trade", rest="trade_id", fix=17),
     Field("timestamp_ns", "<u8", "since the epoch", rest="timestamp", fix=60),
     Field("account_sequence", "<u8", "shard and number of what it tells the account"),
@@ -311,6 +323,26 @@ INNER: tuple[Row, ...] = (
 """Between processes of the product."""
 
 
+JOURNALLED: tuple[Row, ...] = (
+    Row("Configure", Administration.CONFIGURE,
+        "Another configuration of the shard is in force from here on.",
+        ("timestamp_ns",)),
+)  # fmt: skip
+"""Commands of a shard's own, which only its journal holds: nobody can send one."""
+
+
+EVENTS: tuple[Row, ...] = (
+    Row("OrderEvent", 0,
+        "What became of an order of the user.",
+        ('channel: str = "orders"', "type: str", "user_id: str", "symbol: str", "order_id",
+         "client_order_id", "side: str", "ord_status: str", "price: Number | None",
+         "quantity: Number", "cum_qty: Number", "leaves_qty: Number", "trade_id: int | None",
+         "last_price: Number | None", "last_qty: Number | None", "liquidity: str | None",
+         "sequence", "timestamp_ns")),
+)  # fmt: skip
+"""What a WebSocket tells of reports; a field has its name in REST."""
+
+
 def parsed(entry: str) -> tuple[str, str, str]:
     """Return name, type and default of a field, the last two empty where they are not given."""
     declared, _, default = entry.partition(" = ")
@@ -336,18 +368,27 @@ RECORD_NAMES = {"canceled_orders": "quantity", "code": "reason"}
 
 def tag_problem(row: Row) -> str:
     """Return what is wrong with a message's tag, or nothing."""
-    ranges = [SESSION, range(1)]
-    if row in FROM_CLIENT:
-        queries = row.name.endswith("Query")
-        ranges = [QUERIES] if queries else [COMMANDS]
-    if row.tag in KEPT or any(row.tag in some for some in ranges):
+    ranges: list[Container[int]] = [SESSION, KEPT, range(1)]
+    if row.name in {one.name for one in FROM_CLIENT}:
+        ranges = [QUERIES] if row.name.endswith("Query") else [COMMANDS, KEPT]
+    elif row.name in {one.name for one in JOURNALLED}:
+        ranges = [ADMINISTRATION]
+    if any(row.tag in some for some in ranges):
         return ""
     return f"{row.name}: tag {row.tag} is not of its range"
 
 
-for _row in ROWS.values():
+def missing_rows() -> list[str]:
+    """Return the codes of commands that no row declares."""
+    declared = {row.tag for row in (*FROM_CLIENT, *JOURNALLED)}
+    return [code.name for code in (*CommandType, *Administration) if code not in declared]
+
+
+for _row in (*ROWS.values(), *JOURNALLED):
     if _problem := tag_problem(_row):
         raise ValueError(_problem)
+if _missing := missing_rows():
+    raise ValueError(f"commands without a row: {', '.join(_missing)}")
 
 
 def place_problem(row: Row) -> str:
@@ -362,6 +403,16 @@ def place_problem(row: Row) -> str:
     return ""
 
 
+def unnamed_fields(row: Row) -> list[str]:
+    """Return the fields of an event that no report has, or that have no name in REST."""
+    reported = {entry.partition(": ")[0] for entry in RECORDS["REPORT"]}
+    own = {"channel", "type", "user_id"}
+    return [n for n in names(row) if n not in own and not (n in reported and FIELD[n].rest)]
+
+
+for _row in EVENTS:
+    if _unnamed := unnamed_fields(_row):
+        raise ValueError(f"{_row.name}: no report has, or REST does not name: {_unnamed}")
 for _name in ("NewOrder", "Cancel", "Replace", "Reduce", "MassCancel",
               "Report", "Reject", "MassCancelReport"):  # fmt: skip
     if _problem := place_problem(ROWS[_name]):

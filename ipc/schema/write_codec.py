@@ -28,8 +28,8 @@ Written by ipc.schema.generate. ``ipc.wire.packing`` has the integers that this 
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ipc.arrays import Bytes, Integers
 from ipc.native.compiled import called, compiled, inlined
 from ipc.native.unaligned import copy_bytes, store_u8, store_u64
 from ipc.vocabulary import MAX_CLIENT_ID
@@ -47,9 +47,6 @@ from ipc.wire.packing import (
     read_word,
     skip_text,
 )
-
-Bytes = npt.NDArray[np.uint8]
-Lengths = npt.NDArray[np.int64]
 
 _NONE = np.uint64(0)
 _MAX_ID = np.uint64(MAX_CLIENT_ID)
@@ -338,7 +335,7 @@ def _put_reject() -> str:
     after = fields[fields.index(_TEXTS[-1]) + 1 :]
     return "\n".join([
         "@inlined",
-        "def put_reject(out: Bytes, at: int, report: Any, texts: Bytes, lengths: Lengths) -> int:",
+        "def put_reject(out: Bytes, at: int, report: Any, texts: Bytes, lengths: Integers) -> int:",
         '    """Write the body of a ``Reject``; ``texts`` have what its reason says."""',
         f"    store_u8(out, at, {_hex(0x90 | 1 + len(row.fields))})",
         f"    store_u8(out, at + 1, {row.tag})",

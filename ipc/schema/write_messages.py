@@ -2,7 +2,16 @@
 
 import inspect
 
-from ipc.schema.declarations import FIELD, FROM_CLIENT, INNER, TO_CLIENT, Row, layout, parsed
+from ipc.schema.declarations import (
+    EVENTS,
+    FIELD,
+    FROM_CLIENT,
+    INNER,
+    TO_CLIENT,
+    Row,
+    layout,
+    parsed,
+)
 
 _HEADINGS = (
     ("What a client sends", FROM_CLIENT, True),
@@ -40,6 +49,18 @@ def _class(row: Row, bounded: bool) -> str:
         kind = declared or (bound if bounded or bound == "bool" else "int")
         lines.append(f"    {name}: {kind}{default and f' = {default}'}")
     return "\n".join(lines)
+
+
+def events() -> str:
+    """Return the messages of a WebSocket that follow from reports."""
+    parts = []
+    for row in EVENTS:
+        lines = [f"class {row.name}(Struct, kw_only=True):", f'    """{row.doc}"""', ""]
+        for name, kind, default in map(parsed, row.fields):
+            named = FIELD[name].rest if name in FIELD else name
+            lines.append(f"    {named}: {kind or 'int'}{default and f' = {default}'}")
+        parts.append("\n".join(lines))
+    return "\n\n\n".join(parts)
 
 
 def rows() -> str:

@@ -9,8 +9,8 @@ import functools
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
-import numpy.typing as npt
 
+from ipc.arrays import Integers, Records
 from ipc.native.compiled import HAVE_NUMBA
 from ipc.records import COMMAND, MAX_SHARDS, REPORT, CommandRow
 from ipc.schema.declarations import FLAGS, KEEPS, RECORD_NAMES
@@ -40,8 +40,6 @@ __all__ = [
     "warmed",
 ]
 
-Records = npt.NDArray[np.void]
-Places = npt.NDArray[np.int64]
 Answered = Report | Reject | MassCancelReport
 """What can be told as a REPORT."""
 
@@ -70,7 +68,7 @@ def _sent(command: CommandRow, name: str) -> Any:
     return None if kept else getattr(command, name)
 
 
-def command_frames(commands: Records) -> tuple[bytes, Places]:
+def command_frames(commands: Records) -> tuple[bytes, Integers]:
     """Return the frames of COMMAND records, in order, and where in the bytes each one ends.
 
     Each must be of a type that there is; account and time stay behind.

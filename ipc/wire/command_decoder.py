@@ -9,13 +9,13 @@ a message means the same by either way.
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ipc.arrays import Bytes, Records, Words
+from ipc.codes import COMMAND_TYPE_MASS_CANCEL, FLAG_AGGREGATE
 from ipc.native.compiled import called, compiled
 from ipc.native.unaligned import load_u32
 from ipc.native.views import array_at
 from ipc.records import COMMAND
-from ipc.vocabulary import CommandType, Flag
 from ipc.wire.field_codec import read_command
 
 DONE = 0
@@ -30,16 +30,11 @@ RECEIVED = np.dtype(
 )
 """Where a connection's bytes are, which of them wait to be read, and the account of each stream."""
 
-Records = npt.NDArray[np.void]
-Bytes = npt.NDArray[np.uint8]
-Words = npt.NDArray[np.uint64]
-Lengths = npt.NDArray[np.int64]
 
 _HEADER = 8
 _AGGREGATE_BIT = np.uint64(1 << 31)
 _STREAM_MASK = np.uint64((1 << 31) - 1)
 _NONE = np.uint64(0)
-_MASS_CANCEL, _AGGREGATE = int(CommandType.MASS_CANCEL), int(Flag.AGGREGATE)
 
 
 @called
@@ -72,9 +67,9 @@ def scan(
         if not read_command(data, position + _HEADER, stop, command):
             return position, count, ODD
         if word & _AGGREGATE_BIT:
-            if command.command_type != _MASS_CANCEL:
+            if command.command_type != COMMAND_TYPE_MASS_CANCEL:
                 return position, count, ODD
-            command.flags = _AGGREGATE
+            command.flags = FLAG_AGGREGATE
         command.account = accounts[int(stream)]
         command.timestamp_ns = timestamp_ns
         count += 1

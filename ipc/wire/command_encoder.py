@@ -3,16 +3,10 @@
 Every integer is as short as it can be, as msgspec writes it, so that what a matcher reads is small.
 """
 
-import numpy as np
-import numpy.typing as npt
-
+from ipc.arrays import Bytes, Integers, Records
 from ipc.native.compiled import compiled
 from ipc.native.unaligned import store_u32
 from ipc.wire.field_codec import MAX_COMMAND_FRAME, put_command
-
-Records = npt.NDArray[np.void]
-Bytes = npt.NDArray[np.uint8]
-Places = npt.NDArray[np.int64]
 
 MAX_FRAME = MAX_COMMAND_FRAME
 """Bytes that the longest frame does not exceed."""
@@ -21,7 +15,7 @@ _HEADER = 8
 
 
 @compiled
-def encode_commands(commands: Records, out: Bytes, ends: Places) -> int:
+def encode_commands(commands: Records, out: Bytes, ends: Integers) -> int:
     """Write the frames of commands, each ending at ``ends`` of its place; return how many bytes.
 
     ``out`` must have room for ``len(commands) * MAX_FRAME``.

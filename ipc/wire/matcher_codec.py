@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import DecodeError, Struct, ValidationError
 
+from ipc.arrays import Records
+from ipc.codes import EXEC_TYPE_MASS_CANCELED, EXEC_TYPE_REJECTED, FLAG_AGGREGATE
 from ipc.native.compiled import HAVE_NUMBA
 from ipc.native.keyed import place_of
 from ipc.native.views import address_of
 from ipc.records import COMMAND, REPORT, CommandRow
 from ipc.schema.declarations import FLAGS, KEEPS, RECORD_NAMES
-from ipc.vocabulary import RULES, ExecType, Flag, Reason
+from ipc.vocabulary import RULES, Reason
 from ipc.wire.command_decoder import DONE, ODD, RECEIVED, scan_received
 from ipc.wire.frames import HEADER, HEADER_BYTES, FrameTooLongError, frame
 from ipc.wire.messages import (
@@ -39,8 +41,6 @@ from ipc.wire.report_encoder import (
     encode_reports,
 )
 
-Records = npt.NDArray[np.void]
-
 FRONTEND_STREAM = 1 << 31
 """Bit of a stream: the frame is for the frontend itself, not for the client as it is.
 
@@ -49,8 +49,6 @@ a matcher sends without it are numbered reports and nothing else.
 """
 MAX_STREAM = FRONTEND_STREAM - 1
 
-_REJECTED, _MASS_CANCELED = int(ExecType.REJECTED), int(ExecType.MASS_CANCELED)
-_AGGREGATE = int(Flag.AGGREGATE)
 
 _TYPE, _FLAGS = CommandRow._fields.index("command_type"), CommandRow._fields.index("flags")
 _ACCOUNT, _TIME = CommandRow._fields.index("account"), CommandRow._fields.index("timestamp_ns")
@@ -92,7 +90,7 @@ def command_row(
     """Return the COMMAND fields of one message, in the order of the record."""
     row = [0] * len(CommandRow._fields)
     row[_TYPE], row[_ACCOUNT], row[_TIME] = tag_of(type(message)), account, timestamp_ns
-    flags = _AGGREGATE if aggregate else 0
+    flags = FLAG_AGGREGATE if aggregate else 0
     for name, place in _PLACES[type(message)]:
         value = getattr(message, name)
         if value is None:
@@ -297,14 +295,14 @@ class ReportEncoder:
 
 def _report_frame(row: tuple[int, ...], stream: int) -> bytes:
     """Encode one REPORT row, fields in the record's order."""
-    if _exec_type(row) == _REJECTED:
+    if _exec_type(row) == EXEC_TYPE_REJECTED:
         code = Reason(_reason(row))
         fields = list(_of_reject(row))
         place = Reject.__struct_fields__.index("code") + 1
         fields[place:place] = code.name, *RULES[code]
         return frame(Reject(*fields), stream)
-    if _exec_type(row) == _MASS_CANCELED:
-        if _flags(row) & _AGGREGATE:
+    if _exec_type(row) == EXEC_TYPE_MASS_CANCELED:
+        if _flags(row) & FLAG_AGGREGATE:
             stream |= FRONTEND_STREAM
         return frame(MassCancelReport(*_of_mass_cancel(row)), stream)
     return frame(Report(*_of_report(row)), stream)

@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ipc.arrays import Bytes
 from ipc.native.compiled import called, compiled, inlined
 from ipc.native.unaligned import (
     load_big_u64,
@@ -14,8 +14,6 @@ from ipc.native.unaligned import (
     store_big_u64,
     store_u8,
 )
-
-Bytes = npt.NDArray[np.uint8]
 
 FIXARRAY, ARRAY16 = 0x90, 0xDC
 NIL, FALSE, TRUE = 0xC0, 0xC2, 0xC3

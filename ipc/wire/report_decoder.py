@@ -7,19 +7,15 @@ ASCII texts, as every engine writes them. All other frames are left to msgspec, 
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ipc.arrays import Bytes, Records, Words
+from ipc.codes import EXEC_TYPE_TRADE
 from ipc.native.compiled import called, compiled
 from ipc.native.unaligned import load_u32
 from ipc.records import SEQUENCE_BITS
-from ipc.vocabulary import ExecType
 from ipc.wire.field_codec import read_mass_cancel, read_reject, read_report
 from ipc.wire.messages import MassCancelReport, Reject, Report, tag_of
 from ipc.wire.packing import ARRAY16, FIXARRAY
-
-Records = npt.NDArray[np.void]
-Bytes = npt.NDArray[np.uint8]
-Words = npt.NDArray[np.uint64]
 
 DONE = 0
 """``read_answers`` stopped: no further frame is whole."""
@@ -38,7 +34,6 @@ _MASS_CANCEL, _MASS_CANCEL_ITEMS = (
     tag_of(MassCancelReport),
     len(MassCancelReport.__struct_fields__) + 1,
 )
-_TRADE = int(ExecType.TRADE)
 
 
 @called
@@ -120,7 +115,7 @@ def read_answers(
             answers[np.int64(place)] = report
             answered += 1
         elif tag != _REPORT or (
-            asked and report.request_id != _NONE and report.exec_type != _TRADE
+            asked and report.request_id != _NONE and report.exec_type != EXEC_TYPE_TRADE
         ):
             return position, ODD, answered, others_count
         else:

@@ -9,23 +9,17 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from ipc.arrays import Bytes, Integers, Records, Words
+from ipc.codes import EXEC_TYPE_MASS_CANCELED, EXEC_TYPE_REJECTED, FLAG_AGGREGATE
 from ipc.native.compiled import called, compiled, inlined
 from ipc.native.keyed_kernel import home_of
 from ipc.native.unaligned import store_u32
-from ipc.vocabulary import RULES, ExecType, Flag, Reason
+from ipc.vocabulary import RULES, Reason
 from ipc.wire.field_codec import put_mass_cancel, put_reject, put_report
 from ipc.wire.messages import Report
 
-Records = npt.NDArray[np.void]
-Bytes = npt.NDArray[np.uint8]
-Words = npt.NDArray[np.uint64]
-Lengths = npt.NDArray[np.int64]
-
 _HEADER = 8
-_REJECTED, _MASS_CANCELED = int(ExecType.REJECTED), int(ExecType.MASS_CANCELED)
-_AGGREGATE = int(Flag.AGGREGATE)
 _FRONTEND_BIT = np.uint64(1 << 31)
 _REPORT_ITEMS = len(Report.__struct_fields__) + 1
 
@@ -33,7 +27,7 @@ _REJECT_HEAD = 1 + 1 + 1 + 3 + 9 + 9 + 9
 """Bytes of a reject before its code: array, tag, command_type, symbol, three ids."""
 
 
-def _reject_texts() -> tuple[Bytes, Lengths]:
+def _reject_texts() -> tuple[Bytes, Integers]:
     """Return, in equal parts by reason, the bytes from ``code`` to ``text``, and their lengths."""
     encode = msgspec.msgpack.encode
     texts = {
@@ -75,15 +69,15 @@ def stream_of(account: Any, factor: Any, keys: Words, streams: Words) -> Any:
 
 @inlined
 def put_frame(
-    out: Bytes, end: int, report: Any, stream: Any, texts: Bytes, lengths: Lengths
+    out: Bytes, end: int, report: Any, stream: Any, texts: Bytes, lengths: Integers
 ) -> int:
     """Write the frame of a report at ``end``; return where the next one goes."""
     start = end + _HEADER
-    if report.exec_type == _REJECTED:
+    if report.exec_type == EXEC_TYPE_REJECTED:
         stop = put_reject(out, start, report, texts, lengths)
-    elif report.exec_type == _MASS_CANCELED:
+    elif report.exec_type == EXEC_TYPE_MASS_CANCELED:
         stop = put_mass_cancel(out, start, report)
-        if report.flags & _AGGREGATE:
+        if report.flags & FLAG_AGGREGATE:
             stream = stream | _FRONTEND_BIT
     else:
         stop = put_report(out, start, report)
@@ -99,7 +93,7 @@ def encode_reports(
     keys: Words,
     streams: Words,
     texts: Bytes,
-    lengths: Lengths,
+    lengths: Integers,
     out: Bytes,
 ) -> int:
     """Write the frames of the reports whose account has a stream; return how many bytes.

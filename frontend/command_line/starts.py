@@ -1,0 +1,71 @@
+"""``shardbook serve``, and what makes ready for it: ``warm`` and ``key``."""
+
+import argparse
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from engine.outlet import open_outlets
+from frontend.command_line.endings import FAILURE
+from frontend.command_line.options import AddCommand, add_place, user
+from frontend.command_line.product import config_of, place, say
+
+
+def add(command: AddCommand) -> None:
+    """Add the commands of this group."""
+    add_place(command("serve", _serve, "Run the engine until Ctrl-C or SIGTERM."))
+
+    warm = command("warm", _warm, "Compile ahead, so that no start has to: for images.")
+    warm.add_argument(
+        "--cache", type=Path, metavar="DIR", help="keep it there, for SHARDBOOK_CACHE=DIR"
+    )
+
+    key = command("key", _key, "Make an API key; print what to add to the configuration.")
+    key.add_argument("user", type=user, metavar="USER")
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from engine.environment import with_environment
+
+    config = with_environment(config_of(options), os.environ)
+    data_dir = place(options, config)
+    os.umask(config.file_mask())
+    with suppress(OSError):  # which the start tells of
+        data_dir.mkdir(parents=True, exist_ok=True)
+    from engine.plan import Plan
+    from engine.supervisor import serve
+    from frontend.roles import ROLES
+
+    open_outlets()
+    return serve(Plan(config, data_dir), say, ROLES)
+
+
+def _warm(options: argparse.Namespace) -> int:
+    from ipc.native import code_cache
+
+    if options.cache is not None:
+        os.environ[code_cache.VARIABLE] = str(options.cache.absolute())
+        if problem := code_cache.problem_of(options.cache):
+            print(f"shardbook: {options.cache}: {problem}", file=sys.stderr)
+            return FAILURE
+    from engine.warm_apart import warm_apart
+    from frontend.roles import ROLES
+    from ipc.native.compiled import HAVE_NUMBA
+
+    if not HAVE_NUMBA:
+        say("numba is missing: there is nothing to compile")
+        return 0
+    warm_apart("ladder", ROLES.warm, lambda text: say(f"compiling {text}"))
+    if options.cache is not None:
+        say(f"done; with {code_cache.VARIABLE}={options.cache.absolute()} all commands find it")
+    return 0
+
+
+def _key(options: argparse.Namespace) -> int:
+    from frontend.gateway.keys import key_section, new_key
+
+    key = new_key()
+    print(f"The key of {options.user}, shown this once: {key}", file=sys.stderr)
+    print(key_section(options.user, key))
+    return 0
