@@ -44,9 +44,16 @@ _ORDERS = np.array(
         (OrderType.MARKET, TimeInForce.GTC, Flag.NONE),
         (OrderType.MARKET, TimeInForce.IOC, Flag.NONE),
         (OrderType.MARKET, TimeInForce.FOK, Flag.NONE),
+        (OrderType.STOP, TimeInForce.GTC, Flag.NONE),
+        (OrderType.STOP, TimeInForce.FOK, Flag.NONE),
+        (OrderType.STOP_LIMIT, TimeInForce.GTC, Flag.NONE),
+        (OrderType.STOP_LIMIT, TimeInForce.IOC, Flag.NONE),
+        (OrderType.STOP_LIMIT, TimeInForce.FOK, Flag.NONE),
     ],
     np.uint8,
 )
+_PRICELESS = (OrderType.MARKET, OrderType.STOP)
+_STOPS = (OrderType.STOP, OrderType.STOP_LIMIT)
 
 _SHARES = IdShares(100, 400)
 
@@ -63,8 +70,9 @@ class Profile:
     quantities: tuple[int, int] = (1, 20)  # the lowest and the highest
     # NEW, CANCEL, REPLACE, REDUCE, MASS_CANCEL
     commands: tuple[float, ...] = (50, 25, 15, 9.9, 0.1)
-    # GTC, POST_ONLY, IOC, FOK, and MARKET as GTC, IOC, FOK
-    orders: tuple[float, ...] = (70, 10, 8, 5, 2, 3, 2)
+    # GTC, POST_ONLY, IOC, FOK, MARKET as GTC, IOC, FOK, STOP as GTC, FOK, STOP_LIMIT as GTC, IOC,
+    # FOK; those left out do not come
+    orders: tuple[float, ...] = (65, 10, 8, 5, 2, 3, 2, 1, 0.5, 2.5, 0.5, 0.5)
     buys: float = 0.5  # of all orders
     by_order_id: float = 0.5  # of the commands on orders; the others go by client_order_id
     reach: int = 1000  # commands on orders look back over this many
@@ -125,11 +133,15 @@ class Flow:
         """Fill in what NEW commands alone have; ``new`` says which they are."""
         profile, random = self.profile, self._random
         count = np.count_nonzero(new)
-        terms = random.choice(_ORDERS, count, p=_shares(profile.orders))
+        weights = (*profile.orders, *[0.0] * (len(_ORDERS) - len(profile.orders)))
+        terms = random.choice(_ORDERS, count, p=_shares(weights))
         drawn["order_type"][new] = terms[:, 0]
         drawn["time_in_force"][new] = terms[:, 1]
         drawn["flags"][new] = terms[:, 2]
-        drawn["price"][new & (drawn["order_type"] == OrderType.MARKET)] = 0
+        drawn["price"][new & np.isin(drawn["order_type"], _PRICELESS)] = 0
+        stops = new & np.isin(drawn["order_type"], _STOPS)
+        place = self._drawn + np.flatnonzero(stops).astype(np.uint64)
+        drawn["stop_price"][stops] = profile.prices(random, place, drawn["side"][stops] == Side.BUY)
         ids = drawn["request_id"][new].copy()
         repeated = random.random(count) < profile.repeats
         back = random.integers(0, 2 * profile.recent_orders + 2, count, np.uint64)
@@ -176,6 +188,9 @@ class Flow:
             drawn["command_type"][aimed] == CommandType.REPLACE
         ]
         same_price = random.random(count) < 0.4
+        stops = np.isin(orders["order_type"], _STOPS) & (drawn["command_type"][aimed] == _REPLACE)
+        stops &= random.random(count) < 0.5
+        drawn["stop_price"][aimed] = np.where(stops, drawn["price"][aimed], 0)
         drawn["price"][aimed] = np.where(same_price, orders["price"], drawn["price"][aimed])
         # Half of them a part of the order, so that it keeps its place.
         part = random.random(count) < 0.5
@@ -194,7 +209,10 @@ class Flow:
 
 _KEPT = (0, Flag.KEEP_PRICE, Flag.KEEP_QUANTITY, Flag.KEEP_PRICE | Flag.KEEP_QUANTITY)
 _KEPT_SHARES = (78, 10, 10, 2)
-_REMEMBERED = ("account", "symbol", "side", "order_id", "client_order_id", "price", "quantity")
+_REPLACE = int(CommandType.REPLACE)
+_REMEMBERED = (
+    "account", "symbol", "side", "order_type", "order_id", "client_order_id", "price", "quantity",
+)  # fmt: skip
 _CODES = (*range(8), 255)
 _FAULTS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("command_type", _CODES),
@@ -208,9 +226,9 @@ _FAULTS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("client_order_id", (0, 1, 2, 3, MAX_CLIENT_ID, 2**64 - 1)),
     ("price", (0, 1, 2, MAX_PRICE, MAX_PRICE + 1, 2**63, 2**64 - 1)),
     ("quantity", (0, 1, MAX_QUANTITY - 1, MAX_QUANTITY, MAX_QUANTITY + 1, 2**63, 2**64 - 1)),
+    ("stop_price", (0, 1, 50, MAX_PRICE, MAX_PRICE + 1, 2**63, 2**64 - 1)),
     # These must make no difference.
     ("self_trade_prevention", _CODES),
-    ("stop_price", (1, 2**64 - 1)),
     ("display_quantity", (1, 2**64 - 1)),
     ("timestamp_ns", (0, 2**64 - 1)),
     ("request_id", (0, MAX_CLIENT_ID, 2**64 - 1)),
@@ -373,6 +391,22 @@ PROFILES: dict[str, Profile] = {
         accounts=3,
         foreign=0.3,
         faults=0.6,
+    ),
+    "stops": Profile(
+        _limits(1, 2),
+        near(1000, 40),
+        orders=(30, 2, 4, 2, 2, 2, 1, 12, 5, 30, 5, 5),
+        commands=(60, 15, 20, 5, 0.2),
+    ),
+    "stop_cascades": Profile(
+        (BookLimits(1, 60, 140, 400, 150),),
+        near(100, 12),
+        orders=(20, 0, 1, 1, 1, 1, 0, 20, 5, 40, 5, 5),
+        commands=(80, 5, 10, 4.6, 0.4),
+        quantities=(1, 60),
+        recent_orders=50,
+        reach=300,
+        accounts=3,
     ),
     "mass_cancels": Profile(
         _limits(1, 2, 3, 4), near(1000, 60), accounts=3, commands=(80, 5, 5, 5, 5)

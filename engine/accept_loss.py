@@ -139,6 +139,7 @@ def _beyond(
         snapshot.resting,
         recent,
         snapshot.sweeps,
+        snapshot.last_prices,
         snapshot.orders,
         snapshot.accounts,
     )

@@ -125,6 +125,8 @@ def order_row(order: np.void, instrument: Instrument, user_id: str) -> Row:
         "ord_status": _name(OrdStatus, int(order["ord_status"])),
         "reason": _name(Reason, int(order["reason"])),
         "price": Raw(tick.text(int(order["price"]))) if order["price"] else None,
+        "stop_price": Raw(tick.text(int(order["stop_price"]))) if order["stop_price"] else None,
+        "triggered": bool(order["flags"] & Flag.TRIGGERED),
         "quantity": Raw(lot.text(int(order["quantity"]))),
         "cum_qty": Raw(lot.text(int(order["cum_qty"]))),
         "leaves_qty": Raw(lot.text(int(order["leaves_qty"]))),

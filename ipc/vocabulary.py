@@ -65,10 +65,15 @@ class OrderType(IntEnum):
 
     MARKET = 1
     LIMIT = 2
+    STOP = 3
+    """Waits for a trade at its stop price, and is then what MARKET is."""
+    STOP_LIMIT = 4
+    """Waits likewise, and is then what LIMIT is."""
 
 
 class TimeInForce(IntEnum):
-    """FIX 59. A market order's remainder is cancelled whatever it says here."""
+    """FIX 59. What is left of a MARKET or STOP order is cancelled whatever it says here; while an
+    order waits for its stop price it has no effect."""
 
     GTC = 1
     IOC = 3
@@ -91,10 +96,15 @@ class Flag(IntFlag):
     """REPLACE: so does the quantity; ``quantity`` is ignored."""
     CONTINUE = 32
     """MASS_CANCEL, from a matcher to itself: one that is under way goes on."""
+    TRIGGERED = 64
+    """Of an order, in reports: its stop price is reached. Without effect in a command."""
 
 
 class ExecType(IntEnum):
-    """FIX 150: what a report reports. MASS_CANCELED is ours (FIX has a message of its own)."""
+    """FIX 150: what a report reports; a letter as the digit it is to base 36, A for 10.
+
+    MASS_CANCELED is ours (FIX has a message of its own).
+    """
 
     NEW = 0
     CANCELED = 4
@@ -102,6 +112,8 @@ class ExecType(IntEnum):
     REJECTED = 8
     TRADE = 15
     MASS_CANCELED = 20
+    TRIGGERED = 21
+    """The order's stop price is reached: it waits no longer."""
 
 
 class OrdStatus(IntEnum):

@@ -198,7 +198,11 @@ class Desk:
             "request_id": self._request_id,
             "timestamp_ns": TIME_NS + self._request_id,
         } | fields
-        outcome = run(self.book, command_array([row]))
+        return self.enter(command_array([row]))
+
+    def enter(self, commands: Records) -> list[Report]:
+        """Hand over commands as they are; return all their reports."""
+        outcome = run(self.book, commands)
         self.trades = np.concatenate([self.trades, outcome.trades])
         self.book.check()
         return outcome.report_rows()
@@ -306,8 +310,26 @@ def _command_rows(world: World) -> st.SearchStrategy[dict[str, int]]:
             ),
         }
     )
+    stop_prices = _mostly(st.sampled_from(prices), 0, MAX_PRICE, MAX_PRICE + 1)
+    stop = st.builds(
+        dict,
+        new,
+        order_type=st.sampled_from([int(OrderType.STOP), int(OrderType.STOP_LIMIT)]),
+        stop_price=stop_prices,
+        flags=st.just(0),
+    ).flatmap(_with_its_price)
+    moved = st.builds(
+        dict, change, command_type=st.just(int(CommandType.REPLACE)), stop_price=stop_prices
+    )
     odd = st.fixed_dictionaries(fields | {"command_type": st.sampled_from([0, 5, 5, 5, 6])})
-    return st.one_of(new, new, new, change, change, market, odd)
+    return st.one_of(new, new, new, change, change, market, stop, stop, moved, odd)
+
+
+def _with_its_price(row: dict[str, int]) -> st.SearchStrategy[dict[str, int]]:
+    """Mostly no price on a STOP order."""
+    if row["order_type"] != OrderType.STOP:
+        return st.just(row)
+    return st.builds(dict, st.just(row), price=_mostly(st.just(0), 5))
 
 
 def command_batches(world: World = WORLD, max_size: int = 60) -> st.SearchStrategy[Records]:
@@ -344,7 +366,7 @@ def random_commands(
     commands["symbol"] = limits[:, 0]
     commands["account"] = commands["client_order_id"] % 3 + 1
     commands["side"] = pick(1, 2)
-    commands["order_type"] = pick(2, 2, 2, 2, 2, 2, 2, 1)
+    commands["order_type"] = pick(2, 2, 2, 2, 2, 2, 2, 2, 1, 3, 4, 4)
     commands["time_in_force"] = pick(1, 1, 1, 1, 1, 1, 1, 1, 3, 4)
     commands["flags"] = pick(0, 0, 0, 0, 1, 2, 8, 10, 16, 18)
     commands["request_id"] = np.arange(count)
@@ -355,8 +377,12 @@ def random_commands(
     commands["price"] = limits[:, 1].astype(np.int64) + shift + rng.integers(0, width * 3 // 4 + 1)
     commands["quantity"] = rng.integers(1, 20, count)
     commands["timestamp_ns"] = TIME_NS + np.arange(count)
-    market = is_new & (commands["order_type"] == OrderType.MARKET)
+    stops = is_new & (commands["order_type"] >= OrderType.STOP)
+    commands["stop_price"][stops] = rng.permutation(commands["price"])[stops]
+    priceless = np.isin(commands["order_type"], (OrderType.MARKET, OrderType.STOP))
+    market = is_new & priceless
     commands["price"][market] = 0
+    commands["flags"][stops] = 0
     commands["flags"][market | (commands["time_in_force"] != TimeInForce.GTC)] &= ~np.uint8(1)
     # About every second command is an accepted order: so these ids are near the newest.
     newest_order = world.start.order_sequence + np.arange(count) // 2 + 1

@@ -230,7 +230,7 @@ class Account:
         """What an order is, every report on it says alike."""
         nature = (
             *(report.symbol, report.account, report.client_order_id, report.side),
-            *(report.order_type, report.time_in_force, report.flags),
+            *(report.order_type, report.time_in_force, report.flags & ~Flag.TRIGGERED),
         )
         assert nature == self.natures.setdefault(report.order_id, nature)
 

@@ -11,12 +11,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ipc.records import COMMAND
+from ipc.records import COMMAND, LAST_PRICE
 from ipc.vocabulary import MAX_RESTING_ORDERS
 
 Records = npt.NDArray[np.void]
 """An array of records of one of the dtypes in ``ipc.records``."""
 NO_SWEEPS: Records = np.zeros(0, COMMAND)
+NO_PRICES: Records = np.zeros(0, LAST_PRICE)
 
 
 class BookLimits(NamedTuple):
@@ -76,7 +77,9 @@ class Book(Protocol):
         ...
 
     def resting(self) -> Records:
-        """Return every resting order (RESTING): by symbol, bids then asks, best price, oldest."""
+        """Return every live order (RESTING): by symbol, bids then asks, best price, oldest; after
+        those of a symbol the ones that wait, with their ``stop_price``: buy orders then sell
+        orders, in the order in which they would trigger."""
         ...
 
     def recent(self) -> Records:
@@ -106,8 +109,18 @@ class Book(Protocol):
         """
         ...
 
+    def last_prices(self) -> Records:
+        """Return the price of the last trade (LAST_PRICE) of each symbol that had one, by
+        symbol."""
+        ...
+
     def restore(
-        self, counters: Counters, resting: Records, recent: Records, sweeps: Records = NO_SWEEPS
+        self,
+        counters: Counters,
+        resting: Records,
+        recent: Records,
+        sweeps: Records = NO_SWEEPS,
+        last_prices: Records = NO_PRICES,
     ) -> None:
         """Take over what another book of the same limits returned; this one must be new.
 
@@ -127,4 +140,5 @@ def state_hash(book: Book) -> str:
     digest.update(book.resting().tobytes())
     digest.update(book.recent().tobytes())
     digest.update(book.sweeps().tobytes())
+    digest.update(book.last_prices().tobytes())
     return digest.hexdigest()

@@ -70,7 +70,13 @@ TRADE_ROW = np.dtype(
 VALUE_BITS = 62
 """Of ``value_low``: two of them are added without leaving 64 bits."""
 _VALUE_MASK = (1 << VALUE_BITS) - 1
-_OF_ORDERS = (ExecType.NEW, ExecType.CANCELED, ExecType.REPLACED, ExecType.TRADE)
+_OF_ORDERS = (
+    ExecType.NEW,
+    ExecType.CANCELED,
+    ExecType.REPLACED,
+    ExecType.TRADE,
+    ExecType.TRIGGERED,
+)
 
 
 class Rows(NamedTuple):

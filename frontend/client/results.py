@@ -7,6 +7,7 @@ from typing import NamedTuple
 from frontend.client.listings import Listing
 from ipc.vocabulary import (
     ExecType,
+    Flag,
     Liquidity,
     OrderType,
     OrdStatus,
@@ -46,7 +47,7 @@ class _OrderFields:
 
     @property
     def order_type(self) -> OrderType:
-        """Limit or market."""
+        """Limit, market, or one that waits or waited for its stop price."""
         return OrderType(self.raw.order_type)
 
     @property
@@ -73,6 +74,11 @@ class _OrderFields:
     def quantity(self) -> Decimal:
         """The order's total, filled lots included."""
         return self.instrument.quantity(self.raw.quantity)
+
+    @property
+    def triggered(self) -> bool:
+        """Whether the order's stop price was reached."""
+        return bool(self.raw.flags & Flag.TRIGGERED)
 
     @property
     def cum_qty(self) -> Decimal:
@@ -104,7 +110,12 @@ class Execution(_OrderFields):
     @property
     def last_price(self) -> Decimal:
         """The price of this trade; 0 where it is none."""
-        return self.instrument.price(self.raw.last_price)
+        return self.instrument.price(self.raw.last_price if self.raw.trade_id else 0)
+
+    @property
+    def stop_price(self) -> Decimal:
+        """What the order waits for, or was triggered by here; 0 where it is neither."""
+        return self.instrument.price(0 if self.raw.trade_id else self.raw.last_price)
 
     @property
     def last_qty(self) -> Decimal:
@@ -140,6 +151,11 @@ class OrderView(_OrderFields):
     """The state of one order when it was asked for. ``raw`` is the wire's OrderState."""
 
     raw: OrderState
+
+    @property
+    def stop_price(self) -> Decimal:
+        """What a stop order waits or waited for; 0 for another."""
+        return self.instrument.price(self.raw.stop_price)
 
     @property
     def created_ns(self) -> int:

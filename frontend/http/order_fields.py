@@ -38,9 +38,11 @@ STATUSES: dict[int, Status] = {
 SIDE_WORDS: dict[int, Side] = {int(side): cast(Side, side.name) for side in vocabulary.Side}
 _TYPES = {int(kind): cast(OrderTypeWord, kind.name) for kind in vocabulary.OrderType}
 _TIMES = {int(time): cast(TimeInForce, time.name) for time in vocabulary.TimeInForce}
+_STOPS = (int(OrderType.STOP), int(OrderType.STOP_LIMIT))
+_PRICELESS = (int(OrderType.MARKET), int(OrderType.STOP))
 _MARKET = int(OrderType.MARKET)
 _GTC, _IOC = int(vocabulary.TimeInForce.GTC), int(vocabulary.TimeInForce.IOC)
-_POST_ONLY = int(Flag.POST_ONLY)
+_POST_ONLY, _TRIGGERED = int(Flag.POST_ONLY), int(Flag.TRIGGERED)
 
 
 class NewOrder(RequestBody):
@@ -55,6 +57,8 @@ class NewOrder(RequestBody):
     time_in_force: Word | UnsetType = UNSET
     post_only: bool = False
     client_order_id: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] = 0
+    stop_price: Amount | UnsetType = UNSET
+    """Of a STOP or STOP_LIMIT order: it waits for a trade at that price."""
 
 
 class OrderView(Struct):
@@ -77,6 +81,9 @@ class OrderView(Struct):
     post_only: bool
     reason: CancelReason | None
     """Why it was cancelled."""
+    stop_price: Number | None
+    triggered: bool
+    """Whether its stop price was reached."""
 
 
 class OrderAnswer(Answer, kw_only=True):
@@ -134,7 +141,7 @@ def command_of(order: NewOrder, market: Market, request_id: int) -> NewOrderComm
     else:
         time_in_force = TIMES_IN_FORCE[order.time_in_force]
     known = None  # a price that came before, as most do, needs no further look
-    if order_type != _MARKET and not isinstance(order.price, UnsetType):
+    if order_type not in _PRICELESS and not isinstance(order.price, UnsetType):
         known = market.ticks.get(bytes(order.price))
     return NewOrderCommand(
         market.number,
@@ -146,6 +153,7 @@ def command_of(order: NewOrder, market: Market, request_id: int) -> NewOrderComm
         known or _price(market, order.price, order_type),
         lots,
         order.post_only,
+        _stop_price(market, order.stop_price, order_type),
     )
 
 
@@ -169,15 +177,28 @@ def view_of(row: OrderRow, user_id: str, market: Market, quoted: bool) -> OrderV
         row.client_order_id,
         bool(row.flags & _POST_ONLY),
         vocabulary.Reason(row.reason).name if row.reason else None,
+        market.prices[quoted][row.stop_price] if row.stop_price else None,
+        bool(row.flags & _TRIGGERED),
     )
 
 
 def _price(market: Market, price: Raw | UnsetType, order_type: int) -> int:
     price = given(price)
-    if order_type == _MARKET:
+    if order_type in _PRICELESS:
         if not isinstance(price, UnsetType) and not market.ticks.is_zero(price):
-            raise broken_rule("price", "must not be given for a MARKET order")
+            raise broken_rule("price", f"must not be given for a {_TYPES[order_type]} order")
         return 0
     if isinstance(price, UnsetType):
-        raise broken_rule("price", "must be given for a LIMIT order")
+        raise broken_rule("price", f"must be given for a {_TYPES[order_type]} order")
     return market.ticks.of(price)
+
+
+def _stop_price(market: Market, price: Raw | UnsetType, order_type: int) -> int:
+    price = given(price)
+    if order_type not in _STOPS:
+        if not isinstance(price, UnsetType):
+            raise broken_rule("stop_price", f"must not be given for a {_TYPES[order_type]} order")
+        return 0
+    if isinstance(price, UnsetType):
+        raise broken_rule("stop_price", f"must be given for a {_TYPES[order_type]} order")
+    return market.stops.of(price)

@@ -23,6 +23,7 @@ _EVENTS = {
     int(ExecType.CANCELED): "cancelled",
     int(ExecType.REPLACED): "replaced",
     int(ExecType.TRADE): "trade",
+    int(ExecType.TRIGGERED): "triggered",
 }
 _ANSWERS = {ExecType.REJECTED, ExecType.MASS_CANCELED}
 """What no report is of that a user hears of as an event."""
@@ -105,6 +106,7 @@ def order_event(state: ProductState, report: Report, user_id: str) -> OrderEvent
     market = state.markets.by_number[report.symbol]
     prices, quantities = market.prices[0], market.quantities[0]
     traded = report.trade_id or None
+    stop_price = 0 if traded else report.last_price
     return OrderEvent(
         type=_EVENTS[report.exec_type],
         user_id=user_id,
@@ -121,6 +123,7 @@ def order_event(state: ProductState, report: Report, user_id: str) -> OrderEvent
         last_price=prices[report.last_price] if traded else None,
         last_quantity=quantities[report.last_qty] if traded else None,
         liquidity=_LIQUIDITY.get(report.liquidity),
+        stop_price=prices[stop_price] if stop_price else None,
         sequence=report.sequence,
         timestamp=report.timestamp_ns,
     )

@@ -134,5 +134,7 @@ class OrderEvent(Struct, kw_only=True):
     last_price: Number | None
     last_quantity: Number | None
     liquidity: str | None
+    stop_price: Number | None
+    """Until the order is triggered, and where it is."""
     sequence: int
     timestamp: int

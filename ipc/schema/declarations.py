@@ -57,7 +57,8 @@ FIELDS: tuple[Field, ...] = (
     Field("reinsert", _BOOL, "quantity is the open one, and the order goes to the back", _BOOL),
     Field("flags", "u1", "bits: 1 is post-only", "Code"),
     Field("self_trade_prevention", "u1", "0: the mode that exists", "Code"),
-    Field("stop_price", "<u8", "ticks; 0: none", "Amount", Reason.INVALID_PRICE, None, "", 99),
+    Field("stop_price", "<u8", "ticks; 0: none", "Amount",
+          Reason.INVALID_STOP_PRICE, None, "stop_price", 99),
     Field("display_quantity", "<u8", "lots; 0: all", "Amount",
           Reason.INVALID_QUANTITY, None, "", 1138),
     Field("expire_time_ns", "<u8", "since the epoch; 0: never", "Amount", None, None, "", 126),
@@ -70,7 +71,8 @@ FIELDS: tuple[Field, ...] = (
     Field("sequence", "<u8", "the command's number in its shard"),
     Field("cum_qty", "<u8", "lots filled", rest="filled_quantity", fix=14),
     Field("leaves_qty", "<u8", "lots open", rest="remaining_quantity", fix=151),
-    Field("last_price", "<u8", "ticks: the trade's", fix=31),
+    Field("last_price", "<u8", "ticks: the trade's; where there is none, an order's stop price",
+          fix=31),
     Field("last_qty", "<u8", "lots: the trade's", fix=32),
     Field("trade_id", "<u8", "the engine's number of the trade", rest="trade_id", fix=17),
     Field("timestamp_ns", "<u8", "since the epoch", rest="timestamp", fix=60),
@@ -117,10 +119,11 @@ RECORDS: dict[str, tuple[str, ...]] = {
         "stop_price", "display_quantity", "expire_time_ns",
     ),
     "RECENT": ("order_id", "account", "client_order_id", "symbol: <u8"),
+    "LAST_PRICE": ("symbol: <u8", "price"),
     "ORDER": (
         "order_id", "account", "client_order_id", "price", "quantity", "cum_qty", "leaves_qty",
         "created_ns", "updated_ns", "symbol", "reason", "side", "order_type", "time_in_force",
-        "flags", "ord_status", "reserved: 3u1", "end_number",
+        "flags", "ord_status", "reserved: 3u1", "end_number", "stop_price",
     ),
 }  # fmt: skip
 """The fields of each record, in order; ``name: format`` where it holds one otherwise than its row
@@ -166,7 +169,7 @@ FROM_CLIENT: tuple[Row, ...] = (
     Row("NewOrder", 1,
         "Enter an order. ``client_order_id`` 0: none, and so no protection against repetition.",
         ("symbol", "request_id", "client_order_id", "side", "order_type",
-         "time_in_force", "price", "quantity", "post_only = False")),
+         "time_in_force", "price", "quantity", "post_only = False", "stop_price = 0")),
     Row("Cancel", 2,
         "Cancel by ``order_id`` (symbol may be 0), or where that is 0 by ``client_order_id``.",
         ("symbol", "request_id", "order_id", "client_order_id = 0")),
@@ -177,9 +180,9 @@ FROM_CLIENT: tuple[Row, ...] = (
         its queue and may trade. With ``reinsert`` the quantity is the new open quantity, and
         the order goes to the back whatever the change: a cancel and a new order under the same
         ids. ``None`` (not 0) for price or quantity, not for both: it stays what it is when the
-        command is matched.""",
+        command is matched. ``stop_price`` is for an order that waits; 0: it stays what it is.""",
         ("symbol", "request_id", "order_id", "client_order_id", "price: Amount | None",
-         "quantity: Amount | None", "reinsert = False")),
+         "quantity: Amount | None", "reinsert = False", "stop_price = 0")),
     Row("Reduce", 4,
         "Take ``quantity`` off what is open, keeping the place; all of it or more cancels.",
         ("symbol", "request_id", "order_id", "client_order_id", "quantity")),
@@ -238,7 +241,7 @@ TO_CLIENT: tuple[Row, ...] = (
         "The answer to ``OrderQuery``; fields as in ``ipc.records.ORDER``.",
         ("request_id", "order_id", "client_order_id", "symbol", "side", "order_type",
          "time_in_force", "flags", "ord_status", "reason", "price", "quantity",
-         "cum_qty", "leaves_qty", "created_ns", "updated_ns")),
+         "cum_qty", "leaves_qty", "created_ns", "updated_ns", "stop_price = 0")),
     Row("Trade", 0,
         "One trade; fields as in ``ipc.records.TRADE``.",
         ("trade_id", "symbol", "price", "quantity", "buy_order_id", "sell_order_id",

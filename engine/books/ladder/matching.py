@@ -3,7 +3,7 @@
 import numpy as np
 
 from engine.books.ladder import cursor, holdings, order_index, prices, reports
-from engine.books.ladder.layout import COUNTING, NO_KEY
+from engine.books.ladder.layout import COUNTING, NO_KEY, WAITING
 from engine.books.ladder.memory import (
     Book,
     Bool,
@@ -12,6 +12,8 @@ from engine.books.ladder.memory import (
     Row,
     called,
     inlined,
+    instrument_at,
+    instrument_of_side,
     kept_apart,
     level_at,
     open_book,
@@ -21,10 +23,9 @@ from engine.books.ladder.memory import (
     state_at,
     unlikely,
 )
-from ipc.vocabulary import OrderType, Reason, TimeInForce
+from ipc.vocabulary import Reason, TimeInForce
 
-_MARKET = int(OrderType.MARKET)
-_GTC, _FOK = int(TimeInForce.GTC), int(TimeInForce.FOK)
+_FOK = int(TimeInForce.FOK)
 _OK = int(Reason.NONE)
 _IOC_REMAINDER = int(Reason.IOC_REMAINDER)
 _MARKET_REMAINDER = int(Reason.MARKET_REMAINDER)
@@ -52,7 +53,7 @@ def take_order(book: Book) -> Int:
 @inlined
 def end_order(book: Book, side: Int, slot: Int) -> None:
     """Let go of an order that is in no level any more."""
-    order_index.forget(book, slot, side >> 1)
+    order_index.forget(book, slot, instrument_of_side(side))
     state = state_at(book.state)
     order = order_at(book, slot)
     order.order_id = 0
@@ -72,7 +73,13 @@ def rest(book: Book, side: Int, slot: Int) -> None:
     record.order_count += 1
     if unlikely(state_at(book.state).watching & COUNTING != 0):
         holdings.note(book.state, order.account, side, 1)
-    key = order.price ^ record.flip
+    join(book, side, order.price ^ record.flip, slot)
+
+
+@inlined
+def join(book: Book, side: Int, key: Int, slot: Int) -> None:
+    """Put an order that is counted at the back of the queue of a key."""
+    order = order_at(book, slot)
     order.next = 0
     level = prices.find_level(book, side, key)
     if level == 0:
@@ -138,7 +145,7 @@ def take_quantity(book: Book, slot: Int, quantity: Int) -> None:
 def limit_key(book: Book, opposite: Int, kind_bits: Int, price: Int) -> Int:
     """Return the worst key of the opposite side that an order would trade with."""
     limit = price ^ side_at(book, opposite).flip
-    return NO_KEY - 1 if reports.order_type_of(kind_bits) == _MARKET else limit
+    return NO_KEY - 1 if reports.is_priceless(kind_bits) else limit
 
 
 @called
@@ -193,15 +200,40 @@ def match(
     slot: Int,
     limit: Int,
 ) -> Bool:
-    """Trade while orders cross; False where a buffer is full."""
+    """Trade while orders cross, at least once; False where a buffer is full."""
     book = open_book(address, accounts, duplicates)
     order = order_at(book, slot)
     opposite = side_at(book, side ^ 1)
+    first = opposite.best_key
+    last = first
+    done = True
     while order.leaves_qty != 0 and opposite.best_key <= limit:
         if not reports.has_trade_room(book, output):
-            return False
+            done = False
+            break
+        last = opposite.best_key
         trade(book, output, command, side, slot)
-    return True
+    instrument = instrument_at(book, instrument_of_side(side))
+    instrument.last_price = last ^ opposite.flip
+    if unlikely(instrument.waiting != 0):
+        note_trades(address, side, first ^ opposite.flip, last ^ opposite.flip)
+    return done
+
+
+@called
+def note_trades(address: Int, side: Int, first: Int, last: Int) -> None:
+    """Note between which prices trades were made, where orders wait that these reach."""
+    kept_apart()
+    book = open_book(address, False, False)
+    state = state_at(book.state)
+    buys = side_at(book, side & ~1 | WAITING)
+    sells = side_at(book, side | 1 | WAITING)
+    low, high = min(first, last), max(first, last)
+    if buys.best_key > high and sells.best_key > low ^ sells.flip:
+        return
+    fresh = state.traded_high == 0
+    state.traded_low = low if fresh else min(low, state.traded_low)
+    state.traded_high = max(high, state.traded_high)
 
 
 @inlined
@@ -224,7 +256,7 @@ def enter(book: Book, output: Output, command: Row, side: Int, slot: Int) -> Boo
     if order.leaves_qty != 0:
         if not reports.has_room(book, output, 1):
             return False
-        market = reports.order_type_of(kind_bits) == _MARKET
+        market = reports.is_priceless(kind_bits)
         reason = _MARKET_REMAINDER if market else _IOC_REMAINDER
         reason = _FOK_UNFILLED if kill else reason
         reports.answer(book, output, command, slot, reports.CANCELED, reason, 0)

@@ -19,14 +19,17 @@ from ipc.vocabulary import ExecType, Flag, Liquidity, OrderType, OrdStatus, Reas
 
 NEW, CANCELED, REPLACED = int(ExecType.NEW), int(ExecType.CANCELED), int(ExecType.REPLACED)
 REJECTED, MASS_CANCELED = int(ExecType.REJECTED), int(ExecType.MASS_CANCELED)
-TRADE = int(ExecType.TRADE)
+TRADE, TRIGGERED = int(ExecType.TRADE), int(ExecType.TRIGGERED)
 MAKER, TAKER, NO_LIQUIDITY = int(Liquidity.MAKER), int(Liquidity.TAKER), int(Liquidity.NONE)
 OPEN, PARTIALLY_FILLED = int(OrdStatus.NEW), int(OrdStatus.PARTIALLY_FILLED)
 FILLED, CANCELED_STATUS = int(OrdStatus.FILLED), int(OrdStatus.CANCELED)
 REJECTED_STATUS = int(OrdStatus.REJECTED)
 NO_REASON = int(Reason.NONE)
-_KIND_MASK = 0xFFFF00
-_RESTING_KIND = int(OrderType.LIMIT) << 8 | int(TimeInForce.GTC) << 16
+_PRICELESS = 1
+"""The bit of an order_type that says that it has no limit."""
+assert all(kind & _PRICELESS == (kind in (OrderType.MARKET, OrderType.STOP)) for kind in OrderType)
+_KIND_MASK = _PRICELESS << 8 | 0xFF0000
+_RESTING_KIND = int(TimeInForce.GTC) << 16
 _FLAGS = 0xFF000000
 _POST_ONLY = int(Flag.POST_ONLY)
 
@@ -77,8 +80,14 @@ def order_terms(kind_bits: Int) -> Int:
 
 
 @inlined
+def is_priceless(kind_bits: Int) -> Bool:
+    """Tell whether an order trades at any price: MARKET, and STOP once it is triggered."""
+    return kind_bits & _PRICELESS << 8 != 0
+
+
+@inlined
 def is_resting_kind(kind_bits: Int) -> Bool:
-    """Tell whether what is left of an order after matching rests: LIMIT and GTC."""
+    """Tell whether what is left of an order after matching rests: a limit, and GTC."""
     return kind_bits & _KIND_MASK == _RESTING_KIND
 
 

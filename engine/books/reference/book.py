@@ -14,7 +14,15 @@ from itertools import islice
 
 import numpy as np
 
-from engine.books.contract import NO_SWEEPS, BookLimits, Counters, KeptIds, Progress, Records
+from engine.books.contract import (
+    NO_PRICES,
+    NO_SWEEPS,
+    BookLimits,
+    Counters,
+    KeptIds,
+    Progress,
+    Records,
+)
 from engine.books.id_memory import NO_SHARES, IdShares
 from engine.books.reference.ids import IdMemory
 from engine.books.reference.levels import BUY, PriceLevels
@@ -26,6 +34,7 @@ from engine.books.reference.records import (
     REPLACED,
     TAKER,
     TRADE,
+    TRIGGERED,
     Command,
     Order,
     Row,
@@ -40,8 +49,10 @@ from engine.books.rules import (
     check_new,
     check_quantity,
     check_replace,
+    check_waiting,
+    is_reached,
 )
-from ipc.records import MAX_SHARDS, RESTING, make_id, sequence_of
+from ipc.records import LAST_PRICE, MAX_SHARDS, RESTING, make_id, sequence_of
 from ipc.vocabulary import (
     MAX_QUANTITY,
     MAX_RESTING_ORDERS,
@@ -53,11 +64,12 @@ from ipc.vocabulary import (
 )
 
 _NEW, _CANCEL, _REPLACE, _REDUCE, _MASS_CANCEL = map(int, CommandType)
-_MARKET, _LIMIT = map(int, OrderType)
-_NOTHING_RARE = (0, 0, 0)
-"""Stop price, display quantity and expiry of a resting order."""
+_MARKET, _LIMIT, _STOP, _STOP_LIMIT = map(int, OrderType)
+_NOTHING_RARE = (0, 0)
+"""Display quantity and expiry of a resting order."""
 _GTC, _IOC, _FOK = map(int, TimeInForce)
 _POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
+_TRIGGERED = int(Flag.TRIGGERED)
 _CONTINUE = int(Flag.CONTINUE)
 _KEEP_PRICE, _KEEP_QUANTITY = int(Flag.KEEP_PRICE), int(Flag.KEEP_QUANTITY)
 _OK = int(Reason.NONE)
@@ -69,6 +81,7 @@ _FOK_UNFILLED = int(Reason.FOK_UNFILLED)
 _INVALID_COMMAND = int(Reason.INVALID_COMMAND)
 _INVALID_ORDER_ID = int(Reason.INVALID_ORDER_ID)
 _INVALID_QUANTITY = int(Reason.INVALID_QUANTITY)
+_INVALID_STOP_PRICE = int(Reason.INVALID_STOP_PRICE)
 _IOC_REMAINDER = int(Reason.IOC_REMAINDER)
 _MARKET_REMAINDER = int(Reason.MARKET_REMAINDER)
 _MASS_CANCELED = int(Reason.MASS_CANCEL)
@@ -187,9 +200,12 @@ class ReferenceBook:
             command.flags & _POST_ONLY,
             command.price,
             command.quantity,
+            stop_price=command.stop_price,
         )
         self._orders[order.order_id] = order
         self._ids.remember(order)
+        if order.stop_price:
+            return self._wait(command, book, order, NEW)
         self._answer(command, order, NEW)
         if order.time_in_force == _FOK and not book.can_fill(order):
             return self._cancel(command, order, _FOK_UNFILLED, command.request_id)
@@ -201,17 +217,16 @@ class ReferenceBook:
         side, order_type, price = command.side, command.order_type, command.price
         time_in_force, flags = command.time_in_force, command.flags
         _, low, high, max_resting_orders, max_account_orders = book.limits
-        reason = check_new(
-            side, order_type, time_in_force, flags, price, command.quantity, low, high
-        )
+        terms = (side, order_type, time_in_force, flags)
+        reason = check_new(*terms, price, command.quantity, command.stop_price, low, high)
         if reason != _OK:
             return reason
         if self._first_order_id(command):
             return _DUPLICATE_CLIENT_ORDER_ID
-        if _rests(order_type, time_in_force) and book.resting_orders >= max_resting_orders:
+        counts = command.stop_price != 0 or _rests(order_type, time_in_force)
+        if counts and book.live_orders >= max_resting_orders:
             return _BOOK_FULL
-        own = book.account_orders[command.account]
-        if _rests(order_type, time_in_force) and own >= max_account_orders:
+        if counts and book.account_orders[command.account] >= max_account_orders:
             return _TOO_MANY_ORDERS
         if flags & _POST_ONLY and book.crosses(side, order_type, price):
             return _POST_ONLY_WOULD_TRADE
@@ -243,7 +258,8 @@ class ReferenceBook:
         if symbol_matters and command.symbol not in self._books:
             return _UNKNOWN_SYMBOL
         if command.command_type == _REPLACE:
-            return check_replace(command.flags, command.price, command.quantity)
+            given = (command.price, command.quantity, command.stop_price)
+            return check_replace(command.flags, *given)
         if command.command_type == _REDUCE:
             return check_quantity(command.quantity)
         return _OK
@@ -255,15 +271,19 @@ class ReferenceBook:
             price = order.price
         if command.flags & _KEEP_QUANTITY:
             quantity = order.leaves_qty if reinsert else order.cum_qty + order.leaves_qty
-        reason = self._check_replace(book, order, price, quantity, reinsert)
+        stop_price = command.stop_price or order.stop_price
+        reason = self._check_replace(command, book, order, price, quantity, stop_price)
         if reason != _OK:
             return self._reject(command, reason)
         leaves_qty = quantity if reinsert else quantity - order.cum_qty
-        if not reinsert and price == order.price and leaves_qty < order.leaves_qty:
+        same_prices = (price, stop_price) == (order.price, order.stop_price)
+        if not reinsert and same_prices and leaves_qty < order.leaves_qty:
             book.take(order, order.leaves_qty - leaves_qty)
             return self._answer(command, order, REPLACED)
         self._leave(book, order)
-        order.price, order.leaves_qty = price, leaves_qty
+        order.price, order.leaves_qty, order.stop_price = price, leaves_qty, stop_price
+        if stop_price:
+            return self._wait(command, book, order, REPLACED)
         self._answer(command, order, REPLACED)
         return self._enter(command, book, order)
 
@@ -272,9 +292,21 @@ class ReferenceBook:
         book.remove(order)
 
     def _check_replace(
-        self, book: PriceLevels, order: Order, price: int, quantity: int, reinsert: int
+        self,
+        command: Command,
+        book: PriceLevels,
+        order: Order,
+        price: int,
+        quantity: int,
+        stop_price: int,
     ) -> int:
         _, low, high, *_ = book.limits
+        reinsert = command.flags & _REINSERT
+        if order.stop_price:
+            prices = (price, stop_price, low, high)
+            return check_waiting(order.order_type, command.flags, *prices)
+        if command.stop_price:
+            return _INVALID_STOP_PRICE
         reason = check_band(_LIMIT, price, low, high)
         if reason != _OK:
             return reason
@@ -340,6 +372,10 @@ class ReferenceBook:
         return self._settle(command, book, taker)
 
     def _match(self, command: Command, book: PriceLevels, taker: Order) -> Iterator[None]:
+        yield from self._take(command, book, taker)
+        yield from self._trigger_reached(command, book)
+
+    def _take(self, command: Command, book: PriceLevels, taker: Order) -> Iterator[None]:
         while taker.leaves_qty and (maker := book.next_maker(taker)):
             while not self._room(2, trades=1):
                 yield
@@ -361,6 +397,7 @@ class ReferenceBook:
         if quantity == maker.leaves_qty:
             self._sweeps.leave(maker)
         book.take(maker, quantity)
+        book.note_trade(price)
         bought, sold = (taker, maker) if taker.side == BUY else (maker, taker)
         amounts = (trade_id, sequence, command.timestamp_ns, price, quantity)
         ids = (bought.order_id, sold.order_id)
@@ -381,16 +418,59 @@ class ReferenceBook:
         elif _rests(order.order_type, order.time_in_force):
             book.add(order)
         else:
-            market = order.order_type == _MARKET
+            market = order.order_type in (_MARKET, _STOP)
             reason = _MARKET_REMAINDER if market else _IOC_REMAINDER
             self._cancel(command, order, reason, command.request_id)
         return None
 
+    # Stops ---------------------------------------------------------------------------------------
+
+    def _wait(self, command: Command, book: PriceLevels, order: Order, exec_type: int) -> _Steps:
+        """Answer, and let an order wait for its stop price, or trigger where it is reached."""
+        if not is_reached(order.side, order.stop_price, book.last_price):
+            book.add(order)
+            return self._answer(command, order, exec_type)
+        order.flags |= _TRIGGERED
+        self._answer(command, order, exec_type)
+        return self._trigger_own(command, book, order)
+
+    def _trigger_own(self, command: Command, book: PriceLevels, order: Order) -> Iterator[None]:
+        yield from self._trigger(command, book, order)
+        yield from self._trigger_reached(command, book)
+
+    def _trigger_reached(self, command: Command, book: PriceLevels) -> Iterator[None]:
+        """Trigger what trades have reached, round by round."""
+        cause = command._replace(request_id=0)
+        while book.traded is not None:
+            (low, high), book.traded = book.traded, None
+            while order := book.next_reached(low, high):
+                self._sweeps.trigger(order)
+                book.remove(order)
+                order.flags |= _TRIGGERED
+                yield from self._trigger(cause, book, order)
+
+    def _trigger(self, cause: Command, book: PriceLevels, order: Order) -> Iterator[None]:
+        """Let an order that is in no level enter, its stop price being reached."""
+        while not self._room(1):
+            yield
+        ids = (cause.request_id, _OK)
+        on_order = (order, TRIGGERED, *ids)
+        report = order_report(cause, self._sequence, *on_order, last_price=order.stop_price)
+        self._reports.append(report)
+        order.stop_price = 0
+        if order.time_in_force == _FOK and not book.can_fill(order):
+            while not self._room(1):
+                yield
+            self._cancel(cause, order, _FOK_UNFILLED, cause.request_id)
+        else:
+            yield from self._take(cause, book, order)
+
     # Answers -------------------------------------------------------------------------------------
 
     def _answer(self, command: Command, order: Order, exec_type: int) -> _Steps:
-        ids = (command.request_id, _OK)
-        report = order_report(command, self._sequence, order, exec_type, *ids, answers=1)
+        on_order = (order, exec_type, command.request_id, _OK)
+        last_price = order.stop_price
+        report = order_report(command, self._sequence, *on_order, last_price=last_price, answers=1)
         self._reports.append(report)
         return None
 
@@ -399,7 +479,10 @@ class ReferenceBook:
     ) -> _Steps:
         """Report the end of an order that is in no level any more."""
         on_order = (order, CANCELED, request_id, reason)
-        report = order_report(command, self._sequence, *on_order, answers=answers)
+        last_price = order.stop_price
+        report = order_report(
+            command, self._sequence, *on_order, last_price=last_price, answers=answers
+        )
         self._reports.append(report)
         self._end(order)
         return None
@@ -438,7 +521,7 @@ class ReferenceBook:
         return len(rows)
 
     def resting(self) -> Records:
-        """Return every resting order: by symbol, bids then asks, best price, oldest."""
+        """Return every live order: see ``Book.resting``."""
         rows = [
             (
                 order.order_id,
@@ -453,6 +536,7 @@ class ReferenceBook:
                 order.order_type,
                 order.time_in_force,
                 0,
+                order.stop_price,
                 *_NOTHING_RARE,
             )
             for book in self._books.values()
@@ -477,19 +561,33 @@ class ReferenceBook:
         """Return the mass cancels that are under way: see ``Book.sweeps``."""
         return self._sweeps.records()
 
+    def last_prices(self) -> Records:
+        """Return the price of each symbol's last trade: see ``Book.last_prices``."""
+        books = self._books.values()
+        rows = [(book.limits.symbol, book.last_price) for book in books if book.last_price]
+        return np.array(rows, dtype=LAST_PRICE)
+
     def restore(
-        self, counters: Counters, resting: Records, recent: Records, sweeps: Records = NO_SWEEPS
+        self,
+        counters: Counters,
+        resting: Records,
+        recent: Records,
+        sweeps: Records = NO_SWEEPS,
+        last_prices: Records = NO_PRICES,
     ) -> None:
         """Take over the state of another book; this one must be new."""
         self._sequence, self._order_sequence, self._trade_sequence = counters
         for row in resting.tolist():
             order_id, account, client_order_id, price, leaves_qty, cum_qty, symbol, *codes = row
-            side, flags, order_type, time_in_force, *_ = codes
+            side, flags, order_type, time_in_force, _, stop_price, *_ = codes
             ids = (order_id, account, client_order_id)
             terms = (symbol, side, order_type, time_in_force, flags)
-            order = Order(*ids, *terms, price, leaves_qty, cum_qty)
+            order = Order(*ids, *terms, price, leaves_qty, cum_qty, stop_price)
             self._orders[order_id] = order
             self._books[symbol].add(order)
+        for symbol, price in last_prices.tolist():
+            if symbol in self._books:
+                self._books[symbol].last_price = price
         self._ids.restore(self._order_sequence, recent, self._orders.values())
         self._sweeps.restore(sweeps, self._orders)
 
@@ -511,4 +609,4 @@ class ReferenceBook:
 
 def _rests(order_type: int, time_in_force: int) -> bool:
     """Tell whether what is left of such an order after matching rests."""
-    return order_type == _LIMIT and time_in_force == _GTC
+    return order_type in (_LIMIT, _STOP_LIMIT) and time_in_force == _GTC

@@ -11,7 +11,7 @@ from ipc.vocabulary import ExecType, Liquidity, OrdStatus
 
 NEW, CANCELED, REPLACED = int(ExecType.NEW), int(ExecType.CANCELED), int(ExecType.REPLACED)
 REJECTED, MASS_CANCELED = int(ExecType.REJECTED), int(ExecType.MASS_CANCELED)
-TRADE = int(ExecType.TRADE)
+TRADE, TRIGGERED = int(ExecType.TRADE), int(ExecType.TRIGGERED)
 MAKER, TAKER = int(Liquidity.MAKER), int(Liquidity.TAKER)
 _NO_LIQUIDITY = int(Liquidity.NONE)
 _OPEN, _PARTIALLY_FILLED = int(OrdStatus.NEW), int(OrdStatus.PARTIALLY_FILLED)
@@ -36,10 +36,11 @@ class Order:
     side: int
     order_type: int
     time_in_force: int
-    flags: int  # POST_ONLY or 0
+    flags: int  # POST_ONLY, TRIGGERED
     price: int
     leaves_qty: int
     cum_qty: int = 0
+    stop_price: int = 0  # 0: it waits for none, or no longer
 
 
 def order_report(
