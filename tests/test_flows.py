@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.recorded import recorded_commands
 from engine.books.contract import BookLimits, Records
 from frontend.replay.flow_file import Flow, FlowFileError, Op, message_of, read_flow
 from ipc.records import LEVEL, REPORT, TRADE
@@ -236,6 +237,30 @@ def test_the_message_of_a_row(
 ) -> None:
     [row] = read_flow(write(tmp_path, HEADER, line))
     assert message_of(row, symbol_number=3, request_id=9) == message
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("N,11,S,0,5,MKT,95", NewOrder(3, 9, 11, 2, 3, 3, 0, 5, False, 95)),
+        ("N,11,S,90,5,GTC,95", NewOrder(3, 9, 11, 2, 4, 1, 90, 5, False, 95)),
+        ("N,11,S,90,5,GTC,", NewOrder(3, 9, 11, 2, 2, 1, 90, 5, False)),
+        ("M,11,S,90,5,,95", Replace(3, 9, 0, 11, 90, 5, True, 95)),
+    ],
+)
+def test_a_file_may_have_stop_prices(
+    tmp_path: Path, line: str, message: NewOrder | Replace
+) -> None:
+    header = "seq,ts_ns,op,id,side,price,qty,tif,stop_price"
+    flow = read_flow(write(tmp_path, header, f"7,1,{line}"))
+    [row] = flow
+    assert message_of(row, symbol_number=3, request_id=9) == message
+    assert flow.max_price == max(95 if message.stop_price else 0, message.price or 0)
+    [command] = recorded_commands(flow)
+    expected = commands_of([message_of(row, 1, 1)], 1, 1)
+    assert command.item() == expected[0].item()
+    with pytest.raises(FlowFileError, match="line 2: stop_price: 'x', must be an integer"):
+        read_flow(write(tmp_path, header, "7,1,N,11,S,90,5,GTC,x"))
 
 
 def test_a_row_of_no_known_op_has_no_message(tmp_path: Path) -> None:

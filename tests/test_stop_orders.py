@@ -1,6 +1,10 @@
 """Orders that wait for a stop price, on every book: when they trigger, in which order, and what is
 reported of them."""
 
+from collections.abc import Iterator
+from decimal import Decimal
+from itertools import islice
+
 import numpy as np
 import pytest
 
@@ -10,6 +14,10 @@ from bench.equality import Pair
 from bench.flows import PROFILES, Flow
 from engine.books.contract import BookLimits, state_hash
 from engine.books.rules import SWEEP_ORDERS
+from engine.plan import Plan
+from engine.shard.snapshotter import take_snapshot
+from frontend.client import Client
+from frontend.client.errors import OrderRejectedError
 from ipc.vocabulary import (
     MAX_PRICE,
     CommandType,
@@ -22,7 +30,11 @@ from ipc.vocabulary import (
     TimeInForce,
 )
 from tests.books import WIDE, Desk, MakeBook, Report, command_array, rejected
+from tests.http import API, Http, serving
+from tests.product import WAIT_S
+from tests.test_recovery import kill_matcher
 from tests.test_restore import copy_of
+from tests.test_serve import served
 
 BUY, SELL = Side.BUY, Side.SELL
 STOP, STOP_LIMIT = OrderType.STOP, OrderType.STOP_LIMIT
@@ -388,3 +400,90 @@ def test_a_book_that_grows_keeps_those_that_wait(make_book: MakeBook) -> None:
     assert [price for _, price in waiting(desk)] == sorted(row["stop_price"] for row in rows)
     assert len(trade_at(desk, 200_000)) == 3 + 2 * count
     assert not len(book.resting())
+
+
+# The product -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plan() -> Iterator[Plan]:
+    with serving() as plan:
+        yield plan
+
+
+def test_over_rest_it_waits_is_shown_replaced_and_triggered(plan: Plan) -> None:
+    with Http(plan) as http:
+        http.order("mm", "sell", 1, 100, symbol="AA")
+        terms = {"symbol": "AA", "order_type": "stop_limit", "stop_price": 100.5}
+        waits = http.order("al", "buy", 3, 101, client_order_id=5, **terms)
+        assert (waits["status"], waits["trades"]) == ("OPEN", [])
+        order_id = waits["order_id"]
+        shown = http.get(f"{API}/orders/{order_id}")["order"]
+        assert (shown["order_type"], shown["stop_price"]) == ("STOP_LIMIT", Decimal("100.5"))
+        assert (shown["price"], shown["triggered"]) == (101, False)
+        assert http.get(f"{API}/orderbook?symbol=AA")["bids"] == []
+        moved = http.call("PATCH", f"{API}/orders/{order_id}", {"stop_price": "100.25"})
+        assert (moved.status, moved.body["status"]) == (200, "OPEN")
+        assert http.get(f"{API}/orders/{order_id}")["order"]["stop_price"] == Decimal("100.25")
+        http.order("mm", "sell", 1, 100.25, symbol="AA")
+        http.order("mm", "buy", 2, 100.25, symbol="AA")
+        shown = http.get(f"{API}/orders/{order_id}")["order"]
+        assert (shown["status"], shown["triggered"]) == ("OPEN", True)
+        assert shown["stop_price"] == Decimal("100.25")
+        assert [row["order_id"] for row in http.get(f"{API}/orders?user_id=al")["orders"]] == [
+            order_id
+        ]
+        stop = {"symbol": "AA", "order_type": "stop", "stop_price": 100}
+        at_once = http.order("mm", "sell", 1, **(stop | {"stop_price": 101}))
+        assert (at_once["status"], at_once["filled_quantity"]) == ("FILLED", 1)
+        for wrong, field in (
+            ({"stop_price": 0}, "stop_price"),
+            ({"stop_price": None}, "stop_price"),
+            ({"price": 5}, "price"),
+            ({"order_type": "market"}, "stop_price"),
+        ):
+            body = {"user_id": "al", "side": "sell", "quantity": 1} | stop | wrong
+            reply = http.call("POST", f"{API}/orders", body)
+            assert reply.status == 400, reply.body
+            assert field in str(reply.body["error"])
+        http.call("DELETE", f"{API}/orders?user_id=al")
+
+
+def test_a_client_hears_that_its_order_triggers(plan: Plan) -> None:
+    address = f"unix:{plan.addresses()[0].path}"
+    with Client(address, user_id="one") as one, Client(address, user_id="other") as other:
+        other.submit("BB", "sell", 2, price="7.00")
+        stop = one.submit("BB", "buy", 1, order_type="stop", stop_price="7.00")
+        assert (stop.stop_price, stop.triggered, stop.price) == (7, False, 0)
+        other.submit("BB", "buy", 1, order_type="market")
+        reports = list(islice(one.reports(WAIT_S), 2))
+        assert [report.exec_type for report in reports] == [ExecType.TRIGGERED, ExecType.TRADE]
+        assert reports[0].stop_price == 7
+        assert (reports[1].last_price, reports[1].stop_price) == (7, 0)
+        state = one.order(stop.order_id)
+        assert (state.stop_price, state.triggered) == (7, True)
+        with pytest.raises(OrderRejectedError, match="INVALID_STOP_PRICE"):
+            one.submit("BB", "buy", 1, price="7.00", stop_price="8.00")
+
+
+def test_what_waits_comes_back_after_the_death_of_its_matcher_and_from_a_snapshot(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with served(tmp_path_factory.mktemp("s")) as serving_product:
+        plan = serving_product.plan
+        address = f"unix:{plan.addresses()[0].path}"
+        with Client(address, user_id="one") as one:
+            one.submit("AA", "sell", 1, price="7.00")
+            one.submit("AA", "buy", 1, order_type="market")
+            stop = one.submit("AA", "buy", 1, order_type="stop_limit", stop_price="8", price="9")
+        kill_matcher(serving_product)
+        take_snapshot(plan, 0)
+        kill_matcher(serving_product)
+        with Client(address, user_id="one") as one:
+            state = one.order(stop.order_id)
+            assert (state.stop_price, state.triggered) == (8, False)
+            at_once = one.submit("AA", "sell", 1, order_type="stop", stop_price="7")
+            assert at_once.triggered, "the last price is known still"
+            one.submit("AA", "sell", 1, price="8.00")
+            one.submit("AA", "buy", 1, order_type="market")
+            assert one.order(stop.order_id).triggered
