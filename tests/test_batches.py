@@ -248,12 +248,18 @@ class Account:
         assert taker.side == trade["taker_side"]
         assert maker.price == trade["price"]
 
+    def stop_price(self, report: Report) -> int:
+        """What an order still waits for."""
+        waits = not report.trade_id and not report.flags & Flag.TRIGGERED
+        return report.last_price if waits else 0
+
     def check_resting(self, book: Book) -> None:
         resting = {row[0]: row[1:] for row in book.resting().tolist()}
         said = {
             key: (
                 *(r.account, r.client_order_id, r.price, r.leaves_qty, r.cum_qty),
-                *(r.symbol, r.side, r.flags, r.order_type, r.time_in_force, 0, 0, 0, 0),
+                *(r.symbol, r.side, r.flags, r.order_type, r.time_in_force),
+                *(0, self.stop_price(r), 0, 0),
             )
             for key, r in self.live.items()
         }

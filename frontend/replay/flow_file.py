@@ -12,7 +12,7 @@ Columns, found by the header's names; any other column is ignored:
 | price | ticks; 0 for a market order |
 | qty | lots; of R the quantity to take off, of M the new open quantity |
 | tif | GTC, IOC, PO (post-only), MKT (market order), or empty |
-| stop_price | ticks, or empty: the column may be missing. A new order waits for it; of M the new one |
+| stop_price | ticks, or empty; a new order waits for it, M sets it; the column may be missing |
 """
 
 import csv
