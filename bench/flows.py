@@ -16,10 +16,12 @@ from engine.books.contract import BookLimits, Records
 from engine.books.id_memory import IdShares
 from ipc.records import COMMAND, SEQUENCE_BITS
 from ipc.vocabulary import (
+    CONDITIONAL,
     MAX_CLIENT_ID,
     MAX_PRICE,
     MAX_QUANTITY,
     MAX_RESTING_ORDERS,
+    PRICELESS,
     CommandType,
     ExecType,
     Flag,
@@ -49,11 +51,11 @@ _ORDERS = np.array(
         (OrderType.STOP_LIMIT, TimeInForce.GTC, Flag.NONE),
         (OrderType.STOP_LIMIT, TimeInForce.IOC, Flag.NONE),
         (OrderType.STOP_LIMIT, TimeInForce.FOK, Flag.NONE),
+        (OrderType.MARKET_IF_TOUCHED, TimeInForce.GTC, Flag.NONE),
+        (OrderType.LIMIT_IF_TOUCHED, TimeInForce.GTC, Flag.NONE),
     ],
     np.uint8,
 )
-_PRICELESS = (OrderType.MARKET, OrderType.STOP)
-_STOPS = (OrderType.STOP, OrderType.STOP_LIMIT)
 
 _SHARES = IdShares(100, 400)
 
@@ -71,8 +73,8 @@ class Profile:
     # NEW, CANCEL, REPLACE, REDUCE, MASS_CANCEL
     commands: tuple[float, ...] = (50, 25, 15, 9.9, 0.1)
     # GTC, POST_ONLY, IOC, FOK, MARKET as GTC, IOC, FOK, STOP as GTC, FOK, STOP_LIMIT as GTC, IOC,
-    # FOK; those left out do not come
-    orders: tuple[float, ...] = (65, 10, 8, 5, 2, 3, 2, 1, 0.5, 2.5, 0.5, 0.5)
+    # FOK, and the two that are touched; those left out do not come
+    orders: tuple[float, ...] = (64, 10, 8, 5, 2, 3, 2, 1, 0.5, 2.5, 0.5, 0.5, 0.5, 0.5)
     buys: float = 0.5  # of all orders
     by_order_id: float = 0.5  # of the commands on orders; the others go by client_order_id
     reach: int = 1000  # commands on orders look back over this many
@@ -138,8 +140,8 @@ class Flow:
         drawn["order_type"][new] = terms[:, 0]
         drawn["time_in_force"][new] = terms[:, 1]
         drawn["flags"][new] = terms[:, 2]
-        drawn["price"][new & np.isin(drawn["order_type"], _PRICELESS)] = 0
-        stops = new & np.isin(drawn["order_type"], _STOPS)
+        drawn["price"][new & np.isin(drawn["order_type"], PRICELESS)] = 0
+        stops = new & np.isin(drawn["order_type"], CONDITIONAL)
         place = self._drawn + np.flatnonzero(stops).astype(np.uint64)
         drawn["stop_price"][stops] = profile.prices(random, place, drawn["side"][stops] == Side.BUY)
         ids = drawn["request_id"][new].copy()
@@ -188,7 +190,9 @@ class Flow:
             drawn["command_type"][aimed] == CommandType.REPLACE
         ]
         same_price = random.random(count) < 0.4
-        stops = np.isin(orders["order_type"], _STOPS) & (drawn["command_type"][aimed] == _REPLACE)
+        stops = np.isin(orders["order_type"], CONDITIONAL) & (
+            drawn["command_type"][aimed] == _REPLACE
+        )
         stops &= random.random(count) < 0.5
         drawn["stop_price"][aimed] = np.where(stops, drawn["price"][aimed], 0)
         drawn["price"][aimed] = np.where(same_price, orders["price"], drawn["price"][aimed])
@@ -213,7 +217,7 @@ _REPLACE = int(CommandType.REPLACE)
 _REMEMBERED = (
     "account", "symbol", "side", "order_type", "order_id", "client_order_id", "price", "quantity",
 )  # fmt: skip
-_CODES = (*range(8), 255)
+_CODES = (*range(8), 19, 36, 255)
 _FAULTS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("command_type", _CODES),
     ("side", _CODES),
@@ -395,13 +399,13 @@ PROFILES: dict[str, Profile] = {
     "stops": Profile(
         _limits(1, 2),
         near(1000, 40),
-        orders=(30, 2, 4, 2, 2, 2, 1, 12, 5, 30, 5, 5),
+        orders=(30, 2, 4, 2, 2, 2, 1, 8, 5, 25, 5, 5, 4, 5),
         commands=(60, 15, 20, 5, 0.2),
     ),
     "stop_cascades": Profile(
         (BookLimits(1, 60, 140, 400, 150),),
         near(100, 12),
-        orders=(20, 0, 1, 1, 1, 1, 0, 20, 5, 40, 5, 5),
+        orders=(20, 0, 1, 1, 1, 1, 0, 20, 5, 30, 5, 5, 5, 5),
         commands=(80, 5, 10, 4.6, 0.4),
         quantities=(1, 60),
         recent_orders=50,

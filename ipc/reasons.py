@@ -51,13 +51,16 @@ class Reason(IntEnum):
     )  # fmt: skip
     INVALID_SIDE = 11, "side", "must be BUY (1) or SELL (2)", 400
     INVALID_ORDER_TYPE = (
-        12, "order_type", "must be MARKET (1), LIMIT (2), STOP (3) or STOP_LIMIT (4)", 400,
+        12, "order_type",
+        "must be MARKET (1), LIMIT (2), STOP (3), STOP_LIMIT (4), MARKET_IF_TOUCHED (19) or "
+        "LIMIT_IF_TOUCHED (36)", 400,
     )  # fmt: skip
     INVALID_TIME_IN_FORCE = 13, "time_in_force", "must be GTC (1), IOC (3) or FOK (4)", 400
     INVALID_POST_ONLY = 14, "post_only", "must be false but on a LIMIT order that is GTC", 400
     INVALID_QUANTITY = 15, "quantity", f"must be 1 to {MAX_QUANTITY} lots in all", 400
     INVALID_PRICE = (
-        16, "price", f"must be 1 to {MAX_PRICE} ticks, and 0 on a MARKET or STOP order", 400,
+        16, "price",
+        f"must be 1 to {MAX_PRICE} ticks, and 0 on a MARKET, STOP or MARKET_IF_TOUCHED order", 400,
     )  # fmt: skip
     PRICE_OUT_OF_BAND = 17, "price", "must be within the instrument's price band", 400
     INVALID_ORDER_ID = (
@@ -66,8 +69,8 @@ class Reason(IntEnum):
     INVALID_REPLACE = 19, "price", "must be given, or else quantity, on a REPLACE", 400
     INVALID_STOP_PRICE = (
         20, "stop_price",
-        "must be within the instrument's price band on a STOP or STOP_LIMIT order that waits, and "
-        "not be given on another", 400,
+        "must be within the instrument's price band on an order that waits for it, and not be "
+        "given on a MARKET or LIMIT order, or one that is triggered", 400,
     )  # fmt: skip
     # The state of the book.
     DUPLICATE_CLIENT_ORDER_ID = (

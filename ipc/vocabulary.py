@@ -17,11 +17,13 @@ from ipc.bounds import (
 from ipc.reasons import RULES, Reason, Rule
 
 __all__ = [
+    "CONDITIONAL",
     "MAX_CLIENT_ID",
     "MAX_PEER_TIMEOUT_S",
     "MAX_PRICE",
     "MAX_QUANTITY",
     "MAX_RESTING_ORDERS",
+    "PRICELESS",
     "RULES",
     "CommandType",
     "ExecType",
@@ -61,7 +63,7 @@ class Side(IntEnum):
 
 
 class OrderType(IntEnum):
-    """FIX 40."""
+    """FIX 40; LIMIT_IF_TOUCHED is ours. An odd one has no limit."""
 
     MARKET = 1
     LIMIT = 2
@@ -69,10 +71,25 @@ class OrderType(IntEnum):
     """Waits for a trade at its stop price, and is then what MARKET is."""
     STOP_LIMIT = 4
     """Waits likewise, and is then what LIMIT is."""
+    MARKET_IF_TOUCHED = 19
+    """As STOP, but that it waits for a price that is better for it."""
+    LIMIT_IF_TOUCHED = 36
+    """As STOP_LIMIT, but for that."""
+
+
+PRICELESS = (OrderType.MARKET, OrderType.STOP, OrderType.MARKET_IF_TOUCHED)
+"""Those without a limit."""
+CONDITIONAL = (
+    OrderType.STOP,
+    OrderType.STOP_LIMIT,
+    OrderType.MARKET_IF_TOUCHED,
+    OrderType.LIMIT_IF_TOUCHED,
+)
+"""Those that wait for a stop price."""
 
 
 class TimeInForce(IntEnum):
-    """FIX 59. What is left of a MARKET or STOP order is cancelled whatever it says here; while an
+    """FIX 59. What is left of an order without a limit is cancelled whatever it says here; while an
     order waits for its stop price it has no effect."""
 
     GTC = 1

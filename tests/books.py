@@ -14,9 +14,11 @@ from engine.books.id_memory import IdShares
 from engine.books.reference.book import ReferenceBook
 from ipc.records import COMMAND, LEVEL, REPORT, TRADE, make_id
 from ipc.vocabulary import (
+    CONDITIONAL,
     MAX_PRICE,
     MAX_QUANTITY,
     MAX_RESTING_ORDERS,
+    PRICELESS,
     CommandType,
     ExecType,
     Flag,
@@ -314,7 +316,7 @@ def _command_rows(world: World) -> st.SearchStrategy[dict[str, int]]:
     stop = st.builds(
         dict,
         new,
-        order_type=st.sampled_from([int(OrderType.STOP), int(OrderType.STOP_LIMIT)]),
+        order_type=st.sampled_from(list(map(int, CONDITIONAL))),
         stop_price=stop_prices,
         flags=st.just(0),
     ).flatmap(_with_its_price)
@@ -326,8 +328,8 @@ def _command_rows(world: World) -> st.SearchStrategy[dict[str, int]]:
 
 
 def _with_its_price(row: dict[str, int]) -> st.SearchStrategy[dict[str, int]]:
-    """Mostly no price on a STOP order."""
-    if row["order_type"] != OrderType.STOP:
+    """Mostly no price on an order without a limit."""
+    if row["order_type"] not in PRICELESS:
         return st.just(row)
     return st.builds(dict, st.just(row), price=_mostly(st.just(0), 5))
 
@@ -366,7 +368,7 @@ def random_commands(
     commands["symbol"] = limits[:, 0]
     commands["account"] = commands["client_order_id"] % 3 + 1
     commands["side"] = pick(1, 2)
-    commands["order_type"] = pick(2, 2, 2, 2, 2, 2, 2, 2, 1, 3, 4, 4)
+    commands["order_type"] = pick(2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 3, 4, 19, 36)
     commands["time_in_force"] = pick(1, 1, 1, 1, 1, 1, 1, 1, 3, 4)
     commands["flags"] = pick(0, 0, 0, 0, 1, 2, 8, 10, 16, 18)
     commands["request_id"] = np.arange(count)
@@ -377,10 +379,9 @@ def random_commands(
     commands["price"] = limits[:, 1].astype(np.int64) + shift + rng.integers(0, width * 3 // 4 + 1)
     commands["quantity"] = rng.integers(1, 20, count)
     commands["timestamp_ns"] = TIME_NS + np.arange(count)
-    stops = is_new & (commands["order_type"] >= OrderType.STOP)
+    stops = is_new & np.isin(commands["order_type"], CONDITIONAL)
     commands["stop_price"][stops] = rng.permutation(commands["price"])[stops]
-    priceless = np.isin(commands["order_type"], (OrderType.MARKET, OrderType.STOP))
-    market = is_new & priceless
+    market = is_new & np.isin(commands["order_type"], PRICELESS)
     commands["price"][market] = 0
     commands["flags"][stops] = 0
     commands["flags"][market | (commands["time_in_force"] != TimeInForce.GTC)] &= ~np.uint8(1)

@@ -120,6 +120,43 @@ def test_what_is_true_at_entry_triggers_at_once(
     assert (ended.request_id, ended.reason) == (6, Reason.MARKET_REMAINDER)
 
 
+@pytest.mark.parametrize(
+    ("side", "stop_price", "waits"),
+    [(SELL, 100, False), (SELL, 99, False), (SELL, 101, True), (BUY, 100, False), (BUY, 101, False),
+     (BUY, 99, True)],
+)  # fmt: skip
+def test_what_is_touched_waits_for_a_better_price(
+    desk: Desk, side: int, stop_price: int, waits: bool
+) -> None:
+    trade_at(desk, 100)
+    price = 100 if side == SELL else 98
+    reports = stop_limit(desk, side, 4, stop_price, price, order_type=OrderType.LIMIT_IF_TOUCHED)
+    assert len(reports) == (1 if waits else 2)
+    assert len(stop(desk, side, 1, stop_price, order_type=OrderType.MARKET_IF_TOUCHED)) == (
+        1 if waits else 3
+    )
+    assert [order_id for order_id, _ in waiting(desk)] == ([3, 4] if waits else [])
+    if waits:
+        assert brief(trade_at(desk, stop_price))[3] == ("TRIGGERED", 3, 4, stop_price)
+        assert waiting(desk) == []
+        assert desk.depth(side) == [(price, 4, 1)]
+
+
+def test_both_kinds_wait_for_a_rise_in_one_queue(desk: Desk) -> None:
+    trade_at(desk, 100)
+    touched = {"order_type": OrderType.LIMIT_IF_TOUCHED}
+    stop_limit(desk, BUY, 1, 110, 50)
+    stop_limit(desk, SELL, 1, 110, 150, **touched)
+    stop_limit(desk, SELL, 1, 105, 150, **touched)
+    stop_limit(desk, BUY, 1, 95, 50, **touched)
+    stop_limit(desk, SELL, 1, 96, 150)
+    assert waiting(desk) == [(5, 105), (3, 110), (4, 110), (7, 96), (6, 95)]
+    reports = trade_at(desk, 110)
+    triggered = [r.order_id for r in reports if r.exec_type == ExecType.TRIGGERED]
+    assert triggered == [5, 3, 4]
+    assert desk.depth(SELL) == [(150, 2, 2)]
+
+
 def test_another_symbols_trade_triggers_nothing(make_book: MakeBook) -> None:
     desk = Desk(make_book(0, [WIDE, WIDE._replace(symbol=2)], 9))
     stop(desk, BUY, 1, 100)

@@ -1,8 +1,9 @@
 """The trading rules that every book keeps, written down once.
 
 **Priority.** Price, then time of entry. A trade's price is the resting order's. Only a LIMIT order
-that is GTC rests; what is left of any other after matching is cancelled. A STOP order is as a
-MARKET order, a STOP_LIMIT order as a LIMIT order, from its trigger on.
+that is GTC rests; what is left of any other after matching is cancelled. From their trigger on STOP
+and MARKET_IF_TOUCHED orders are as MARKET orders, STOP_LIMIT and LIMIT_IF_TOUCHED orders as LIMIT
+orders.
 
 **Commands** and the fields they use (others are ignored):
 
@@ -48,20 +49,22 @@ be given (INVALID_REPLACE), or a ``stop_price``.
 would be left, the order is cancelled instead.
 
 **Stops.** A STOP or STOP_LIMIT order waits until a trade of its symbol reaches its ``stop_price``:
-a buy order's at or above it, a sell order's at or below (``is_reached``). Where the last trade
-before it came has, it triggers at once; while its symbol has had no trade, it waits. It stands in
-an index of its own by stop price, then time of entry, in no depth; it is cancelled, replaced,
-reduced, mass cancelled and listed like one that rests, and counts like one for the bounds. A
-command, a trigger too, is carried out whole; then in a *round* the orders trigger that its trades
-have reached: first the buy orders, the lowest stop price first, then the sell orders, the highest
-first, at one price the oldest first. Each enters as a new order behind all that rests. Once all of
-the round have, those that the trades of the round have reached are the next one, until there are
-none. What a mass cancel under way is to take can trigger meanwhile; the mass cancel then goes
+a buy order's for one at or above it, a sell order's for one at or below (``waits_for_rise``,
+``is_reached``); the two IF_TOUCHED types the other way round. Where the last trade before it came
+has, it triggers at once; while its symbol has had no trade, it waits. It stands in an index of its
+own by stop price, then time of entry, in no depth; it is cancelled, replaced, reduced, mass
+cancelled and listed like one that rests, and counts like one for the bounds. A command, a trigger
+too, is carried out whole; then in a *round* the orders trigger that its trades have reached: first
+those that wait for a rise, the lowest stop price first, then those that wait for a fall, the
+highest first, at one price the oldest first. Each enters as a new order behind all that rests. Once
+all of the round have, those that the trades of the round have reached are the next one, until there
+are none. What a mass cancel under way is to take can trigger meanwhile; the mass cancel then goes
 through the books once more.
 
-REPLACE of an order that waits: a ``stop_price`` of 0 stays what it is; a STOP order's price must be
-kept (INVALID_PRICE). The same prices and a smaller quantity, without REINSERT: it keeps its place.
-Else it goes to the back of its stop price, or triggers at once where that is reached.
+REPLACE of an order that waits: a ``stop_price`` of 0 stays what it is; the price of one without a
+limit must be kept (INVALID_PRICE). The same prices and a smaller quantity, without REINSERT: it
+keeps its place. Else it goes to the back of its stop price, or triggers at once where that is
+reached.
 
 **FOK.** An order that the opposite side cannot fill whole within its price is cancelled whole
 (FOK_UNFILLED) without a trade.
@@ -79,8 +82,8 @@ Else it goes to the back of its stop price, or triggers at once where that is re
    under 2 and 3.
 
 A MASS_CANCEL gives a CANCELED report (reason MASS_CANCEL, request_id 0) for each order it takes, by
-symbol, bids before asks, best price first, oldest first, after those the orders that wait, buy
-orders before sell orders, in the order in which they would trigger; and then its answer:
+symbol, bids before asks, best price first, oldest first, after those the orders that wait, for a
+rise before for a fall, in the order in which they would trigger; and then its answer:
 MASS_CANCELED, with the number of orders in ``quantity``.
 
 **MASS_CANCEL** takes the orders of its account that were accepted before it. So that it keeps no
@@ -97,7 +100,7 @@ A CANCELED report shows in ``quantity`` the total before, in leaves_qty 0. A REJ
 the command's own symbol, side, order_type, time_in_force, flags, price, quantity, ids and account;
 cum_qty and leaves_qty are 0. ``request_id`` is the command's in every report on the command's own
 order (also a taker's trades), 0 in a maker's and in those on what others trigger. ``price`` is the
-order's limit, 0 for MARKET and STOP orders. ``last_price`` is the trade's; in the TRIGGERED report
+order's limit, 0 for orders without one. ``last_price`` is the trade's; in the TRIGGERED report
 of an order and in those before it, its stop price. ``flags`` of a report on an order are the
 order's POST_ONLY and TRIGGERED, which has come to be with the command that triggers it, in the
 answer to it already; of a REJECTED or MASS_CANCELED report, the command's. ``timestamp_ns`` is the
@@ -120,7 +123,16 @@ Self-trades are allowed. Display quantities and self-trade prevention have room 
 ignored so far.
 """
 
-from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, OrderType, Reason, Side, TimeInForce
+from ipc.vocabulary import (
+    CONDITIONAL,
+    MAX_PRICE,
+    MAX_QUANTITY,
+    PRICELESS,
+    OrderType,
+    Reason,
+    Side,
+    TimeInForce,
+)
 from ipc.vocabulary import Flag as _Flag
 
 SWEEP_ORDERS = 1_024
@@ -131,6 +143,7 @@ MAX_SWEEPS = 1_024
 _BUY, _SELL = int(Side.BUY), int(Side.SELL)
 _MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
 _STOP, _STOP_LIMIT = int(OrderType.STOP), int(OrderType.STOP_LIMIT)
+_PRICELESS, _CONDITIONAL = tuple(map(int, PRICELESS)), tuple(map(int, CONDITIONAL))
 _GTC, _IOC, _FOK = int(TimeInForce.GTC), int(TimeInForce.IOC), int(TimeInForce.FOK)
 _POST_ONLY = int(_Flag.POST_ONLY)
 _KEEP_PRICE, _KEEP_QUANTITY = int(_Flag.KEEP_PRICE), int(_Flag.KEEP_QUANTITY)
@@ -147,6 +160,11 @@ _REPLACE = int(Reason.INVALID_REPLACE)
 _STOP_PRICE = int(Reason.INVALID_STOP_PRICE)
 
 
+def is_priceless(order_type: int) -> bool:
+    """Tell whether an order has no limit: it trades at any price, and never rests."""
+    return order_type in _PRICELESS
+
+
 def check_quantity(quantity: int) -> int:
     """Return 0, or the Reason why a quantity is not one."""
     if quantity < 1 or quantity > MAX_QUANTITY:
@@ -158,7 +176,7 @@ def check_price_quantity(order_type: int, price: int, quantity: int) -> int:
     """Return 0, or the Reason why quantity or price cannot be those of an order of this type."""
     if quantity < 1 or quantity > MAX_QUANTITY:
         return _QUANTITY
-    if order_type in (_MARKET, _STOP):
+    if is_priceless(order_type):
         return _OK if price == 0 else _PRICE
     if price < 1 or price > MAX_PRICE:
         return _PRICE
@@ -179,14 +197,14 @@ def check_replace(flags: int, price: int, quantity: int, stop_price: int) -> int
 
 def check_band(order_type: int, price: int, min_price: int, max_price: int) -> int:
     """Return 0, or PRICE_OUT_OF_BAND for a limit price outside the instrument's band."""
-    if order_type in (_MARKET, _STOP):
+    if is_priceless(order_type):
         return _OK
     return _BAND if price < min_price or price > max_price else _OK
 
 
 def check_stop_price(order_type: int, stop_price: int, min_price: int, max_price: int) -> int:
     """Return 0, or INVALID_STOP_PRICE for one that is none, or of an order that has none."""
-    if order_type not in (_STOP, _STOP_LIMIT):
+    if order_type in (_MARKET, _LIMIT):
         return _OK if stop_price == 0 else _STOP_PRICE
     return _STOP_PRICE if stop_price < min_price or stop_price > max_price else _OK
 
@@ -201,7 +219,7 @@ def check_waiting(
 ) -> int:
     """Return 0, or the Reason why a REPLACE with these flags cannot give an order that waits these
     prices, which are those that it would then have."""
-    if order_type == _STOP and flags & _KEEP_PRICE == 0:
+    if is_priceless(order_type) and flags & _KEEP_PRICE == 0:
         return _PRICE
     reason = check_band(order_type, price, min_price, max_price)
     if reason != _OK:
@@ -209,11 +227,19 @@ def check_waiting(
     return check_stop_price(order_type, stop_price, min_price, max_price)
 
 
-def is_reached(side: int, stop_price: int, last_price: int) -> bool:
-    """Tell whether the last trade, 0 where there was none, triggers an order of a stop price."""
+def waits_for_rise(order_type: int, side: int) -> bool:
+    """Tell whether an order with a stop price waits for trades at it or above, not below."""
+    if order_type in (_STOP, _STOP_LIMIT):
+        return side == _BUY
+    return side == _SELL
+
+
+def is_reached(rise: bool, stop_price: int, last_price: int) -> bool:
+    """Tell whether the last trade, 0 where there was none, triggers an order that waits for a rise
+    to a stop price, or for a fall."""
     if last_price == 0:
         return False
-    return last_price >= stop_price if side == _BUY else last_price <= stop_price
+    return last_price >= stop_price if rise else last_price <= stop_price
 
 
 def check_new(
@@ -230,7 +256,7 @@ def check_new(
     """Return 0, or the first Reason why a NEW command's own fields are not an order."""
     if side not in (_BUY, _SELL):
         return _SIDE
-    if order_type not in (_MARKET, _LIMIT, _STOP, _STOP_LIMIT):
+    if order_type not in (_MARKET, _LIMIT) and order_type not in _CONDITIONAL:
         return _ORDER_TYPE
     if time_in_force not in (_GTC, _IOC, _FOK):
         return _TIME_IN_FORCE

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from engine.books.contract import Counters, Records
 from engine.books.id_memory import forgotten_before, places_from_newest
-from engine.books.rules import MAX_SWEEPS
+from engine.books.rules import MAX_SWEEPS, is_priceless, waits_for_rise
 from engine.journal.shard_config import ShardConfig
 from ipc.records import SEQUENCE_MASK, make_id
 from ipc.vocabulary import (
@@ -37,7 +37,11 @@ _TRIGGERED = int(Flag.TRIGGERED)
 _FLAGS = (0, int(Flag.POST_ONLY), _TRIGGERED)
 _STATUSES = [int(status) for status in OrdStatus if status != OrdStatus.REJECTED]
 _GTC = int(TimeInForce.GTC)
-_LIMIT, _STOP, _STOP_LIMIT = int(OrderType.LIMIT), int(OrderType.STOP), int(OrderType.STOP_LIMIT)
+_MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
+_PRICELESS = [int(kind) for kind in OrderType if is_priceless(kind)]
+_ON_RISE = [
+    (int(kind), int(side)) for kind in OrderType for side in Side if waits_for_rise(kind, side)
+]
 _TYPES = (int(min(OrderType)), int(max(OrderType)))
 _TIMES = (int(min(TimeInForce)), int(max(TimeInForce)))
 _TIME_CODES = list(map(int, TimeInForce))
@@ -78,7 +82,7 @@ class RowChecks:
             "resting": order
             | amounts
             | {"price": (0, MAX_PRICE), "leaves_qty": (1, MAX_QUANTITY), "reserved": (0, 0)}
-            | {"order_type": (_LIMIT, _STOP_LIMIT), "time_in_force": _TIMES}
+            | {"order_type": _TYPES, "time_in_force": _TIMES}
             | {"stop_price": (0, MAX_PRICE)}
             | dict.fromkeys(("display_quantity", "expire_time_ns"), (0, 0)),
             "recent": order | {"client_order_id": (1, MAX_WORD)},
@@ -198,17 +202,31 @@ def _kind_checks(rows: Records) -> list[_Check]:
     """What waits has a stop price and a type that does, what rests is GTC and has a limit."""
     waits, kinds = rows["stop_price"] != 0, rows["order_type"]
     triggered = rows["flags"] & _TRIGGERED != 0
-    resting_kind = np.where(triggered, _STOP_LIMIT, _LIMIT)
-    right = np.where(waits, np.isin(kinds, (_STOP, _STOP_LIMIT)), kinds == resting_kind)
-    priced = (rows["price"] != 0) == (kinds != _STOP)
+    limits = ~np.isin(kinds, _PRICELESS)
+    right = np.where(
+        waits, ~np.isin(kinds, (_MARKET, _LIMIT)), limits & ((kinds == _LIMIT) != triggered)
+    )
     return [
+        ("order_type", np.isin(kinds, list(OrderType)), "must be one there is"),
         ("order_type", right, "must be one that waits with a stop price, and one that rests else"),
         ("flags", ~(waits & (rows["flags"] != 0)), "must be 0 while it waits"),
         ("cum_qty", ~waits | (rows["cum_qty"] == 0), "must be 0 while it waits"),
         ("time_in_force", waits | (rows["time_in_force"] == _GTC), "must be GTC where it rests"),
         ("time_in_force", np.isin(rows["time_in_force"], _TIME_CODES), "must be one there is"),
-        ("price", priced, "must be 0 on a STOP order, and on no other"),
+        (
+            "price",
+            (rows["price"] != 0) == limits,
+            "must be given where there is a limit, and only there",
+        ),
     ]
+
+
+def _on_rise(rows: Records) -> npt.NDArray[np.bool_]:
+    """Return, by row, whether an order with a stop price waits for a rise."""
+    found = np.zeros(len(rows), np.bool_)
+    for kind, side in _ON_RISE:
+        found |= (rows["order_type"] == kind) & (rows["side"] == side)
+    return found
 
 
 def _reached_checks(resting: Records, last_prices: Records) -> list[_Check]:
@@ -216,8 +234,8 @@ def _reached_checks(resting: Records, last_prices: Records) -> list[_Check]:
     last = np.zeros(1 << 16, np.uint64)
     last[last_prices["symbol"].astype(np.intp)] = last_prices["price"]
     prices, stops = last[resting["symbol"]], resting["stop_price"]
-    buys = resting["side"] == int(Side.BUY)
-    reached = (stops != 0) & (prices != 0) & np.where(buys, stops <= prices, stops >= prices)
+    reached = np.where(_on_rise(resting), stops <= prices, stops >= prices)
+    reached &= (stops != 0) & (prices != 0)
     return [("stop_price", ~reached, "is reached by the symbol's last trade")]
 
 
@@ -227,8 +245,9 @@ def _resting_checks(shard_config: ShardConfig, resting: Records) -> list[_Check]
     symbols, sides = resting["symbol"].astype(np.int64), resting["side"].astype(np.int64)
     waits = resting["stop_price"] != 0
     prices = np.where(waits, resting["stop_price"], resting["price"]).astype(np.int64)
-    ranks = np.where((sides == int(Side.BUY)) != waits, -prices, prices)
-    books = symbols * 8 + sides + 4 * waits
+    rise = _on_rise(resting)
+    ranks = np.where(np.where(waits, rise, sides == int(Side.SELL)), prices, -prices)
+    books = symbols * 8 + np.where(waits, np.where(rise, 4, 5), sides)
     in_order = np.ones(len(resting), np.bool_)
     same = books[1:] == books[:-1]
     in_order[1:] = (books[1:] > books[:-1]) | (same & (ranks[1:] >= ranks[:-1]))

@@ -15,7 +15,7 @@ from frontend.client.listings import Listing, Listings, Number
 from frontend.client.results import BookView, Execution, OrderView, TradeView
 from ipc.decimals import shown
 from ipc.records import shard_of
-from ipc.vocabulary import MAX_CLIENT_ID, RULES, OrderType, Reason, Side, TimeInForce
+from ipc.vocabulary import MAX_CLIENT_ID, PRICELESS, RULES, OrderType, Reason, Side, TimeInForce
 from ipc.wire.messages import (
     CLIENT_COMMANDS,
     CLIENT_QUERIES,
@@ -60,7 +60,7 @@ class Order:
     """A new order in a caller's words; decimals as text, int or Decimal.
 
     A limit order, which needs a ``price``, unless ``order_type`` says otherwise: a price that was
-    forgotten makes no market order. ``stop_price``: what a stop or stop-limit order waits for.
+    forgotten makes no market order. ``stop_price``: what an order of the other types waits for.
     ``client_order_id`` 0: none, and so no protection against repetition.
     """
 
@@ -97,8 +97,7 @@ class Commands:
         listing = self.listings.named(order.symbol)
         price = 0 if order.price is None else listing.ticks(order.price)
         order_type = _code(OrderType, order.order_type, "order_type")
-        limits = (OrderType.LIMIT, OrderType.STOP_LIMIT)
-        if order_type in limits and order.price is None:
+        if order_type not in PRICELESS and order.price is None:
             name = OrderType(order_type).name
             raise InvalidOrderError(
                 "price",

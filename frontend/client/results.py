@@ -154,7 +154,7 @@ class OrderView(_OrderFields):
 
     @property
     def stop_price(self) -> Decimal:
-        """What a stop order waits or waited for; 0 for another."""
+        """What the order waits or waited for; 0: it never did."""
         return self.instrument.price(self.raw.stop_price)
 
     @property

@@ -16,12 +16,11 @@ from typing import Any
 from msgspec import Struct
 
 from ipc.memory.order_table import OrderTableReader
-from ipc.vocabulary import ExecType, Flag, OrderType, OrdStatus, TimeInForce
+from ipc.vocabulary import CONDITIONAL, PRICELESS, ExecType, Flag, OrdStatus, TimeInForce
 from ipc.wire.messages import MassCancelReport, Reject, Report
 
 _TRADE = int(ExecType.TRADE)
-_STOPS = (int(OrderType.STOP), int(OrderType.STOP_LIMIT))
-_PRICELESS = (int(OrderType.MARKET), int(OrderType.STOP))
+_PRICELESS, _CONDITIONAL = tuple(map(int, PRICELESS)), tuple(map(int, CONDITIONAL))
 _GTC, _TRIGGERED = int(TimeInForce.GTC), int(Flag.TRIGGERED)
 _ENDED = (int(OrdStatus.FILLED), int(OrdStatus.CANCELED))
 
@@ -63,7 +62,7 @@ class Exchange(Struct, eq=False):
         first, last = self.first, self.last
         assert first is not None
         assert last is not None
-        if first.order_type in _STOPS and not first.flags & _TRIGGERED:
+        if first.order_type in _CONDITIONAL and not first.flags & _TRIGGERED:
             return table.completed >= self.sequence
         if first.order_type in _PRICELESS or first.time_in_force != _GTC:
             return False  # its end is reported

@@ -45,7 +45,9 @@ Moment = Annotated[
 ]
 """A time in a query: ``read_query`` has read its text."""
 Side = Literal["BUY", "SELL"]
-OrderType = Literal["MARKET", "LIMIT", "STOP", "STOP_LIMIT"]
+OrderType = Literal[
+    "MARKET", "LIMIT", "STOP", "STOP_LIMIT", "MARKET_IF_TOUCHED", "LIMIT_IF_TOUCHED"
+]
 TimeInForce = Literal["GTC", "IOC", "FOK"]
 Status = Literal["OPEN", "PARTIAL", "FILLED", "CANCELLED", "REJECTED"]
 CancelReason = Annotated[str, Meta(description="the name of a Reason of 100 and up")]

@@ -24,7 +24,7 @@ from frontend.http.models import (
 from frontend.http.models import OrderType as OrderTypeWord
 from ipc import vocabulary
 from ipc.records import OrderRow
-from ipc.vocabulary import MAX_CLIENT_ID, Flag, OrderType, OrdStatus
+from ipc.vocabulary import CONDITIONAL, MAX_CLIENT_ID, PRICELESS, Flag, OrderType, OrdStatus
 from ipc.wire.messages import NewOrder as NewOrderCommand
 from ipc.wire.messages import UserId
 
@@ -38,8 +38,7 @@ STATUSES: dict[int, Status] = {
 SIDE_WORDS: dict[int, Side] = {int(side): cast(Side, side.name) for side in vocabulary.Side}
 _TYPES = {int(kind): cast(OrderTypeWord, kind.name) for kind in vocabulary.OrderType}
 _TIMES = {int(time): cast(TimeInForce, time.name) for time in vocabulary.TimeInForce}
-_STOPS = (int(OrderType.STOP), int(OrderType.STOP_LIMIT))
-_PRICELESS = (int(OrderType.MARKET), int(OrderType.STOP))
+_PRICELESS, _CONDITIONAL = tuple(map(int, PRICELESS)), tuple(map(int, CONDITIONAL))
 _MARKET = int(OrderType.MARKET)
 _GTC, _IOC = int(vocabulary.TimeInForce.GTC), int(vocabulary.TimeInForce.IOC)
 _POST_ONLY, _TRIGGERED = int(Flag.POST_ONLY), int(Flag.TRIGGERED)
@@ -58,7 +57,7 @@ class NewOrder(RequestBody):
     post_only: bool = False
     client_order_id: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] = 0
     stop_price: Amount | UnsetType = UNSET
-    """Of a STOP or STOP_LIMIT order: it waits for a trade at that price."""
+    """Of an order that waits for a trade at that price."""
 
 
 class OrderView(Struct):
@@ -195,7 +194,7 @@ def _price(market: Market, price: Raw | UnsetType, order_type: int) -> int:
 
 def _stop_price(market: Market, price: Raw | UnsetType, order_type: int) -> int:
     price = given(price)
-    if order_type not in _STOPS:
+    if order_type not in _CONDITIONAL:
         if not isinstance(price, UnsetType):
             raise broken_rule("stop_price", f"must not be given for a {_TYPES[order_type]} order")
         return 0

@@ -23,10 +23,11 @@ from engine.books.ladder.layout import (
     WORD_BITS,
 )
 from engine.books.ladder.tables import Tables
+from engine.books.rules import is_priceless, waits_for_rise
 from ipc.records import SEQUENCE_MASK
 from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, Flag, OrderType, Side, TimeInForce
 
-_LIMIT, _STOP, _STOP_LIMIT = map(int, (OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT))
+_MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
 
 
 def check(tables: Tables) -> None:
@@ -41,6 +42,7 @@ def check(tables: Tables) -> None:
         levels_seen.update(levels.values())
         _check_best(tables, side, levels)
         _check_queues(tables, side, levels, orders_seen)
+    _check_counts(tables, orders_seen)
     for instrument in range(len(tables.instruments)):
         _check_instrument(tables, instrument)
     in_hand = set()
@@ -161,23 +163,25 @@ def _check_queues(
         assert row["quantity"] == quantity, f"{where}: quantity"
         assert row["order_count"] == length, f"{where}: order_count"
         count += length
-    if not side & WAITING:
-        count += int(tables.sides[side | WAITING]["order_count"])
-    assert tables.sides[side]["order_count"] == count, f"side {side}: order_count"
+    if side & WAITING:
+        assert tables.sides[side]["order_count"] == count, f"side {side}: order_count"
 
 
 def _check_order(tables: Tables, side: int, key: int, slot: int) -> None:
     order: Any = tables.orders[slot]
     state = tables.state[0]
     order_id, kind_bits = int(order["order_id"]), int(order["kind_bits"])
-    assert kind_bits & 0xFF == (Side.SELL if side % 2 else Side.BUY), f"order {slot}: side"
+    code, rise = kind_bits & 0xFF, side % SIDES == WAITING
     kind, triggered = kind_bits >> 8 & 0xFF, kind_bits >> 24 & Flag.TRIGGERED != 0
     if side & WAITING:
-        assert kind in (_STOP, _STOP_LIMIT), f"order {slot}: type"
+        assert kind not in (_MARKET, _LIMIT), f"order {slot}: type"
+        assert waits_for_rise(kind, code) == rise, f"order {slot}: waits for the other direction"
         assert not triggered, f"order {slot}: waits and is triggered"
         assert order["cum_qty"] == 0, f"order {slot}: waits and is filled"
     else:
-        assert kind == (_STOP_LIMIT if triggered else _LIMIT), f"order {slot}: type"
+        assert code == (Side.SELL if side % 2 else Side.BUY), f"order {slot}: side"
+        assert not is_priceless(kind), f"order {slot}: type"
+        assert triggered == (kind != _LIMIT), f"order {slot}: triggered"
         assert kind_bits >> 16 & 0xFF == TimeInForce.GTC, f"order {slot}: time_in_force"
         price = int(order["price"]) ^ int(tables.sides[side]["flip"])
         assert price == key, f"order {slot}: price"
@@ -188,9 +192,19 @@ def _check_order(tables: Tables, side: int, key: int, slot: int) -> None:
     assert order_id & SEQUENCE_MASK <= state["order_sequence"], f"order {slot}: id not given yet"
 
 
+def _check_counts(tables: Tables, orders_seen: dict[int, int]) -> None:
+    """Check how many orders a side that rests has, with those that wait to enter it."""
+    codes = tables.orders["kind_bits"] & 0xFF
+    entering = [side // SIDES * SIDES + int(codes[slot]) - 1 for slot, side in orders_seen.items()]
+    counts = np.bincount(np.array(entering, np.int64), minlength=len(tables.sides))
+    for side, count in enumerate(counts.tolist()):
+        if not side & WAITING:
+            assert tables.sides[side]["order_count"] == count, f"side {side}: order_count"
+
+
 def _check_instrument(tables: Tables, instrument: int) -> None:
     limits = tables.instruments[instrument]
-    bids, asks, buys, sells = tables.sides[instrument * SIDES :][:SIDES]
+    bids, asks, rise, fall = tables.sides[instrument * SIDES :][:SIDES]
     symbol = int(limits["symbol"])
     assert tables.symbols["instrument"][symbol] == instrument + 1, f"symbol {symbol}: instrument"
     resting = bids["order_count"] + asks["order_count"]
@@ -205,13 +219,13 @@ def _check_instrument(tables: Tables, instrument: int) -> None:
     ):
         best_bid = int(bids["best_key"]) ^ int(bids["flip"])
         assert best_bid < asks["best_key"], f"symbol {symbol}: the book is crossed"
-    waiting = int(buys["order_count"] + sells["order_count"])
+    waiting = int(rise["order_count"] + fall["order_count"])
     assert limits["waiting"] == waiting, f"symbol {symbol}: waiting: not as many as there are"
     last_price = int(limits["last_price"])
     if tables.state["unfinished"][0] == FINISHED and last_price:
         assert tables.state["traded_high"][0] == 0, "traded_high: nothing is under way"
-        reached = buys["best_key"] <= last_price
-        reached |= sells["best_key"] <= last_price ^ int(sells["flip"])
+        reached = rise["best_key"] <= last_price
+        reached |= fall["best_key"] <= last_price ^ int(fall["flip"])
         assert not reached, f"symbol {symbol}: an order waits that is reached"
 
 

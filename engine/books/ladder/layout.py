@@ -4,8 +4,8 @@ Rows refer to one another by number; 0 means none, so row 0 of orders, levels an
 A *key* orders the prices of one side so that lower is better on both: an ask's price itself, a
 bid's with all ``KEY_BITS`` bits flipped. A *side* is numbered ``SIDES * instrument``, and 1 more
 where it is SELL, so that ``side ^ 1`` is the opposite one. An instrument's two further sides,
-``side + WAITING``, hold the orders that wait, by stop price; there lower is what triggers first, so
-that it is the sell orders' prices whose bits are flipped.
+``WAITING`` and one more, hold the orders that wait for a rise of prices and for a fall, of either
+side, by stop price; there lower is what triggers first, so that the bits are flipped of the second.
 """
 
 import numpy as np
@@ -80,7 +80,7 @@ SIDE = np.dtype(
         ("near_levels", "<u4"),
         ("far_levels", "<u4"),
         ("credit", "<i8"),  # far levels made since the window moved: what pays for moving it
-        ("order_count", "<i8"),  # of a side that rests: with those that wait to enter it
+        ("order_count", "<i8"),  # of bids and asks: with those that wait to enter
     ]
 )
 """One side of one instrument."""

@@ -226,10 +226,10 @@ def note_trades(address: Int, side: Int, first: Int, last: Int) -> None:
     kept_apart()
     book = open_book(address, False, False)
     state = state_at(book.state)
-    buys = side_at(book, side & ~1 | WAITING)
-    sells = side_at(book, side | 1 | WAITING)
+    rise = side_at(book, side & ~1 | WAITING)
+    fall = side_at(book, side | 1 | WAITING)
     low, high = min(first, last), max(first, last)
-    if buys.best_key > high and sells.best_key > low ^ sells.flip:
+    if rise.best_key > high and fall.best_key > low ^ fall.flip:
         return
     fresh = state.traded_high == 0
     state.traded_low = low if fresh else min(low, state.traded_low)

@@ -30,12 +30,14 @@ _TOO_MANY_ORDERS = int(Reason.TOO_MANY_ORDERS)
 _ZERO = np.uint64(0)
 
 for _check in (
+    rules.is_priceless,
     rules.check_quantity,
     rules.check_price_quantity,
     rules.check_replace,
     rules.check_band,
     rules.check_stop_price,
     rules.check_waiting,
+    rules.waits_for_rise,
     rules.is_reached,
     rules.check_new,
 ):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from engine.books import rules
 from engine.books.ladder.memory import (
     Book,
     Bool,
@@ -27,7 +28,7 @@ REJECTED_STATUS = int(OrdStatus.REJECTED)
 NO_REASON = int(Reason.NONE)
 _PRICELESS = 1
 """The bit of an order_type that says that it has no limit."""
-assert all(kind & _PRICELESS == (kind in (OrderType.MARKET, OrderType.STOP)) for kind in OrderType)
+assert all(kind & _PRICELESS == rules.is_priceless(kind) for kind in OrderType)
 _KIND_MASK = _PRICELESS << 8 | 0xFF0000
 _RESTING_KIND = int(TimeInForce.GTC) << 16
 _FLAGS = 0xFF000000
@@ -81,7 +82,7 @@ def order_terms(kind_bits: Int) -> Int:
 
 @inlined
 def is_priceless(kind_bits: Int) -> Bool:
-    """Tell whether an order trades at any price: MARKET, and STOP once it is triggered."""
+    """Tell whether an order has no limit."""
     return kind_bits & _PRICELESS << 8 != 0
 
 

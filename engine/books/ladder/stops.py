@@ -69,6 +69,19 @@ def stop_price_of(book: Book, side: Int, slot: Int) -> Int:
     return level_at(book, order_at(book, slot).level).key ^ side_at(book, side).flip
 
 
+@inlined
+def entering_side(book: Book, side: Int, slot: Int) -> Int:
+    """Return the side that an order enters which waits on one of its instrument."""
+    first = signed(side) & -SIDES
+    return first + reports.side_of(signed(order_at(book, slot).kind_bits)) - _BUY
+
+
+@inlined
+def waits_for_rise(book: Book, slot: Int) -> Bool:
+    kind_bits = signed(order_at(book, slot).kind_bits)
+    return rules.waits_for_rise(reports.order_type_of(kind_bits), reports.side_of(kind_bits))
+
+
 @called
 def wait(address: Int, side: Int, slot: Int, stop_price: Int) -> None:
     """Let an order wait that is to enter a side."""
@@ -79,9 +92,12 @@ def wait(address: Int, side: Int, slot: Int, stop_price: Int) -> None:
     instrument_at(book, instrument_of_side(side)).waiting += 1
     if state.watching & COUNTING:
         holdings.note(address, order_at(book, slot).account, side, 1)
-    waiting = side_at(book, side | WAITING)
+    place = (signed(side) & -SIDES) + WAITING
+    if not waits_for_rise(book, slot):
+        place += 1
+    waiting = side_at(book, place)
     waiting.order_count += 1
-    matching.join(book, side | WAITING, stop_price ^ waiting.flip, slot)
+    matching.join(book, place, stop_price ^ waiting.flip, slot)
 
 
 @called
@@ -91,7 +107,7 @@ def withdraw(address: Int, side: Int, slot: Int) -> Int:
     book = open_book(address, False, False)
     stop_price = stop_price_of(book, side, slot)
     matching.leave(book, side, slot)
-    side_at(book, side & ~WAITING).order_count -= 1
+    side_at(book, entering_side(book, side, slot)).order_count -= 1
     instrument_at(book, instrument_of_side(side)).waiting -= 1
     return stop_price
 
@@ -179,7 +195,8 @@ def change(
     withdraw(address, side, slot)
     order.price = price
     order.leaves_qty = quantity
-    return answer_and_wait(book, output, command, side & ~WAITING, slot, REPLACED, wanted)
+    side = entering_side(book, side, slot)
+    return answer_and_wait(book, output, command, side, slot, REPLACED, wanted)
 
 
 @inlined
@@ -211,12 +228,10 @@ def answer_and_wait(
     False where a buffer is full.
     """
     state = state_at(book.state)
-    order = order_at(book, slot)
     last_price = instrument_at(book, instrument_of_side(side)).last_price
-    code = reports.side_of(signed(order.kind_bits))
-    reached = rules.is_reached(code, stop_price, last_price)
+    reached = rules.is_reached(waits_for_rise(book, slot), stop_price, last_price)
     if reached:
-        order.kind_bits |= _TRIGGERED_BIT
+        order_at(book, slot).kind_bits |= _TRIGGERED_BIT
     answer(book, output, command, slot, exec_type, _OK, stop_price)
     if not reached:
         wait(book.state, side, slot, stop_price)
@@ -286,15 +301,15 @@ def go_on(address: Int, output: Output, accounts: Bool, duplicates: Bool) -> Boo
 def find_next(book: Book) -> Bool:
     """Take out the order that triggers next; False where none does."""
     state = state_at(book.state)
-    buy_side = state.trigger_side & ~1 | WAITING
-    buys, sells = side_at(book, buy_side), side_at(book, buy_side + 1)
+    rise_side = state.trigger_side & ~1 | WAITING
+    rise, fall = side_at(book, rise_side), side_at(book, rise_side + 1)
     while True:
         if state.round_high != 0:
-            if buys.best_key <= state.round_high:
-                take_out(book, buy_side)
+            if rise.best_key <= state.round_high:
+                take_out(book, rise_side)
                 return True
-            if sells.best_key <= state.round_low ^ sells.flip:
-                take_out(book, buy_side + 1)
+            if fall.best_key <= state.round_low ^ fall.flip:
+                take_out(book, rise_side + 1)
                 return True
         if state.traded_high == 0:
             return False
@@ -311,6 +326,6 @@ def take_out(book: Book, side: Int) -> None:
     if state.watching & SWEEPING:
         cursor.trigger(book, slot, instrument_of_side(side))
     state.trigger_price = withdraw(book.state, side, slot)
-    state.trigger_side = side & ~WAITING
+    state.trigger_side = entering_side(book, side, slot)
     state.trigger_slot = slot
     order_at(book, slot).kind_bits |= _TRIGGERED_BIT

@@ -50,7 +50,9 @@ from engine.books.rules import (
     check_quantity,
     check_replace,
     check_waiting,
+    is_priceless,
     is_reached,
+    waits_for_rise,
 )
 from ipc.records import LAST_PRICE, MAX_SHARDS, RESTING, make_id, sequence_of
 from ipc.vocabulary import (
@@ -64,7 +66,7 @@ from ipc.vocabulary import (
 )
 
 _NEW, _CANCEL, _REPLACE, _REDUCE, _MASS_CANCEL = map(int, CommandType)
-_MARKET, _LIMIT, _STOP, _STOP_LIMIT = map(int, OrderType)
+_LIMIT = int(OrderType.LIMIT)
 _NOTHING_RARE = (0, 0)
 """Display quantity and expiry of a resting order."""
 _GTC, _IOC, _FOK = map(int, TimeInForce)
@@ -418,7 +420,7 @@ class ReferenceBook:
         elif _rests(order.order_type, order.time_in_force):
             book.add(order)
         else:
-            market = order.order_type in (_MARKET, _STOP)
+            market = is_priceless(order.order_type)
             reason = _MARKET_REMAINDER if market else _IOC_REMAINDER
             self._cancel(command, order, reason, command.request_id)
         return None
@@ -427,7 +429,8 @@ class ReferenceBook:
 
     def _wait(self, command: Command, book: PriceLevels, order: Order, exec_type: int) -> _Steps:
         """Answer, and let an order wait for its stop price, or trigger where it is reached."""
-        if not is_reached(order.side, order.stop_price, book.last_price):
+        rise = waits_for_rise(order.order_type, order.side)
+        if not is_reached(rise, order.stop_price, book.last_price):
             book.add(order)
             return self._answer(command, order, exec_type)
         order.flags |= _TRIGGERED
@@ -609,4 +612,4 @@ class ReferenceBook:
 
 def _rests(order_type: int, time_in_force: int) -> bool:
     """Tell whether what is left of such an order after matching rests."""
-    return order_type in (_LIMIT, _STOP_LIMIT) and time_in_force == _GTC
+    return time_in_force == _GTC and not is_priceless(order_type)

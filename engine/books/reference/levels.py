@@ -3,8 +3,8 @@
 A side is a sorted mapping from rank to price level, a level a queue of orders. The rank is the
 price of an ask and the negated price of a bid: so on both sides the best level comes first, and an
 order may trade with the opposite levels whose rank is not above its own limit, its reach. Orders
-that wait stand in two further sides by their stop prices, whose ranks are the other way round: the
-one that triggers first comes first.
+that wait stand in two further sides by their stop prices, those for a rise and those for a fall:
+the one that triggers first comes first.
 """
 
 from collections import Counter, OrderedDict
@@ -16,14 +16,13 @@ from sortedcontainers import SortedDict
 
 from engine.books.contract import BookLimits
 from engine.books.reference.records import Order
-from engine.books.rules import is_reached
+from engine.books.rules import is_priceless, is_reached, waits_for_rise
 from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, Flag, OrderType, Side, TimeInForce
 
 BUY, SELL = int(Side.BUY), int(Side.SELL)
-_BUY_STOPS, _SELL_STOPS = 3, 4
-_SIDES = (BUY, SELL, _BUY_STOPS, _SELL_STOPS)
-_MARKETS = (int(OrderType.MARKET), int(OrderType.STOP))
-_LIMIT, _STOP_LIMIT = int(OrderType.LIMIT), int(OrderType.STOP_LIMIT)
+_RISE, _FALL = 3, 4
+_SIDES = (BUY, SELL, _RISE, _FALL)
+_MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
 _GTC = int(TimeInForce.GTC)
 _TRIGGERED = int(Flag.TRIGGERED)
 _NO_RANK = MAX_PRICE + 1  # beyond the reach of any order
@@ -32,16 +31,13 @@ _NO_RANK = MAX_PRICE + 1  # beyond the reach of any order
 def _place(order: Order) -> tuple[int, int]:
     """Return the side and the rank where an order rests or waits."""
     if order.stop_price:
-        return (
-            (_BUY_STOPS, order.stop_price)
-            if order.side == BUY
-            else (_SELL_STOPS, -order.stop_price)
-        )
+        rise = waits_for_rise(order.order_type, order.side)
+        return (_RISE, order.stop_price) if rise else (_FALL, -order.stop_price)
     return order.side, order.price if order.side == SELL else -order.price
 
 
 def _reach(side: int, order_type: int, price: int) -> int:
-    if order_type in _MARKETS:
+    if is_priceless(order_type):
         return MAX_PRICE
     return price if side == BUY else -price
 
@@ -144,9 +140,9 @@ class PriceLevels:
 
     def next_reached(self, low: int, high: int) -> Order | None:
         """Return the order that triggers first where trades were made at prices of low to high."""
-        for side, stops, price in ((BUY, _BUY_STOPS, high), (SELL, _SELL_STOPS, low)):
-            for rank, level in self._sides[stops].items():
-                if is_reached(side, abs(rank), price):
+        for side, price in ((_RISE, high), (_FALL, low)):
+            for rank, level in self._sides[side].items():
+                if is_reached(side == _RISE, abs(rank), price):
                     order: Order = next(iter(level.orders.values()))
                     return order
                 break
@@ -158,8 +154,8 @@ class PriceLevels:
             yield abs(rank), level.quantity, len(level.orders)
 
     def orders(self) -> Iterator[Order]:
-        """Yield the live orders: bids, asks, buy and sell orders that wait; those of a better level
-        first, oldest first."""
+        """Yield the live orders: bids, asks, those that wait for a rise, for a fall; those of a
+        better level first, oldest first."""
         for side in _SIDES:
             for level in self._sides[side].values():
                 yield from level.orders.values()
@@ -216,9 +212,10 @@ class PriceLevels:
     def _check_kind(self, order: Order, where: str) -> None:
         kind, triggered = order.order_type, order.flags & _TRIGGERED != 0
         if order.stop_price:
-            assert kind in (_MARKETS[1], _STOP_LIMIT), f"{where}: type"
+            assert kind not in (_MARKET, _LIMIT), f"{where}: type"
             assert not triggered, f"{where}: waits and is triggered"
             assert order.cum_qty == 0, f"{where}: waits and is filled"
         else:
             assert order.time_in_force == _GTC, f"{where}: time_in_force"
-            assert kind == (_STOP_LIMIT if triggered else _LIMIT), f"{where}: type"
+            assert not is_priceless(kind), f"{where}: type"
+            assert triggered == (kind != _LIMIT), f"{where}: triggered"
