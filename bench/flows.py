@@ -26,6 +26,7 @@ from ipc.vocabulary import (
     ExecType,
     Flag,
     OrderType,
+    SelfTradePrevention,
     Side,
     TimeInForce,
 )
@@ -81,6 +82,7 @@ class Profile:
     repeats: float = 0.02  # of the NEW commands: an earlier client_order_id, or none
     foreign: float = 0.02  # commands in another account's name
     faults: float = 0.02  # commands with a field gone wrong
+    minded: float = 0.05  # of the NEW commands: they may mind trading with their own account
 
 
 class Flow:
@@ -149,6 +151,9 @@ class Flow:
         back = random.integers(0, 2 * profile.recent_orders + 2, count, np.uint64)
         ids[repeated] -= np.minimum(back, ids)[repeated]
         drawn["client_order_id"][new] = ids
+        modes = random.integers(0, len(SelfTradePrevention), count)
+        minded = random.random(count) < profile.minded
+        drawn["self_trade_prevention"][new] = np.where(minded, modes, 0)
         # The account and the symbol follow from the id, so that a repeated one repeats those too.
         number = ids * _GOLDEN >> np.uint64(32)
         drawn["account"][new] = self._accounts[number % np.uint64(len(self._accounts))]
@@ -231,8 +236,8 @@ _FAULTS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("price", (0, 1, 2, MAX_PRICE, MAX_PRICE + 1, 2**63, 2**64 - 1)),
     ("quantity", (0, 1, MAX_QUANTITY - 1, MAX_QUANTITY, MAX_QUANTITY + 1, 2**63, 2**64 - 1)),
     ("stop_price", (0, 1, 50, MAX_PRICE, MAX_PRICE + 1, 2**63, 2**64 - 1)),
-    # These must make no difference.
     ("self_trade_prevention", _CODES),
+    # These must make no difference.
     ("display_quantity", (1, 2**64 - 1)),
     ("timestamp_ns", (0, 2**64 - 1)),
     ("request_id", (0, MAX_CLIENT_ID, 2**64 - 1)),
@@ -408,6 +413,7 @@ PROFILES: dict[str, Profile] = {
         orders=(20, 0, 1, 1, 1, 1, 0, 20, 5, 30, 5, 5, 5, 5),
         commands=(80, 5, 10, 4.6, 0.4),
         quantities=(1, 60),
+        minded=0.5,
         recent_orders=50,
         reach=300,
         accounts=3,

@@ -72,6 +72,9 @@ class Reason(IntEnum):
         "must be within the instrument's price band on an order that waits for it, and not be "
         "given on a MARKET or LIMIT order, or one that is triggered", 400,
     )  # fmt: skip
+    INVALID_SELF_TRADE_PREVENTION = (
+        21, "self_trade_prevention", "must be NONE (0) to DECREMENT (4)", 400,
+    )  # fmt: skip
     # The state of the book.
     DUPLICATE_CLIENT_ORDER_ID = (
         30, "client_order_id",
@@ -97,6 +100,7 @@ class Reason(IntEnum):
     MARKET_REMAINDER = 102
     FOK_UNFILLED = 103
     MASS_CANCEL = 104
+    SELF_TRADE = 105
 
 
 RULES: dict[Reason, Rule] = {

@@ -23,6 +23,7 @@ __all__ = [
     "MAX_PRICE",
     "MAX_QUANTITY",
     "MAX_RESTING_ORDERS",
+    "PREVENTION_SHIFT",
     "PRICELESS",
     "RULES",
     "CommandType",
@@ -33,6 +34,7 @@ __all__ = [
     "OrderType",
     "Reason",
     "Rule",
+    "SelfTradePrevention",
     "Side",
     "TimeInForce",
 ]
@@ -95,6 +97,25 @@ class TimeInForce(IntEnum):
     GTC = 1
     IOC = 3
     FOK = 4
+
+
+class SelfTradePrevention(IntEnum):
+    """FIX 2964, where it has the word: what an order does where it would trade with another one of
+    its account."""
+
+    NONE = 0
+    """It trades."""
+    CANCEL_NEWEST = 1
+    """What is left of it is cancelled, and nothing of it rests."""
+    CANCEL_OLDEST = 2
+    """The other one is cancelled, and it goes on."""
+    CANCEL_BOTH = 3
+    DECREMENT = 4
+    """Both lose what would have traded; what then has nothing left is cancelled."""
+
+
+PREVENTION_SHIFT = 1
+"""Where in ``flags`` a report on an order has the order's SelfTradePrevention: bits 2, 4 and 8."""
 
 
 class Flag(IntFlag):

@@ -290,6 +290,7 @@ def _command_rows(world: World) -> st.SearchStrategy[dict[str, int]]:
             "order_type": _mostly(st.just(int(OrderType.LIMIT)), int(OrderType.MARKET), 0, 3),
             "time_in_force": _mostly(st.just(int(TimeInForce.GTC)), 3, 4, 3, 4, 0, 2),
             "flags": _mostly(st.just(0), int(Flag.POST_ONLY), int(Flag.POST_ONLY), 0xFF),
+            "self_trade_prevention": _mostly(st.integers(0, 4), 5, 255),
         }
     )
     market = st.builds(

@@ -11,6 +11,7 @@ from engine.books.contract import Book, BookLimits, Counters, Progress, Records,
 from engine.books.reference.book import ReferenceBook
 from ipc.records import REPORT, TRADE, make_id
 from ipc.vocabulary import (
+    CONDITIONAL,
     CommandType,
     ExecType,
     Flag,
@@ -213,7 +214,8 @@ class Account:
 
     def check_quantities(self, report: Report) -> None:
         order_id = report.order_id
-        self.traded[order_id] += report.last_qty
+        if report.exec_type == ExecType.TRADE:
+            self.traded[order_id] += report.last_qty
         assert report.cum_qty == self.traded[order_id]
         if report.exec_type == ExecType.CANCELED:
             assert report.leaves_qty == 0
@@ -250,7 +252,7 @@ class Account:
 
     def stop_price(self, report: Report) -> int:
         """What an order still waits for."""
-        waits = not report.trade_id and not report.flags & Flag.TRIGGERED
+        waits = report.order_type in CONDITIONAL and not report.flags & Flag.TRIGGERED
         return report.last_price if waits else 0
 
     def check_resting(self, book: Book) -> None:

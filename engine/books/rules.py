@@ -22,11 +22,11 @@ those that ``engine.books.id_memory`` remembers; 0 means none.
 **Checks**, in this order; the first that fails rejects the command (a REJECTED report, nothing
 else changes):
 
-NEW: symbol, then ``check_new`` (side, order_type, time_in_force, post_only, quantity, price,
-price band, stop price), then DUPLICATE_CLIENT_ORDER_ID (the report carries the first order's id),
-BOOK_FULL (a GTC LIMIT order, or any with a stop price, while ``max_resting_orders`` of its symbol
-rest or wait, whether it would trade or not), TOO_MANY_ORDERS (the same while ``max_account_orders``
-of its account do), POST_ONLY_WOULD_TRADE.
+NEW: symbol, then ``check_new`` (side, order_type, time_in_force, post_only, quantity, price, price
+band, stop price, self_trade_prevention), then DUPLICATE_CLIENT_ORDER_ID (the report carries the
+first order's id), BOOK_FULL (a GTC LIMIT order, or any with a stop price, while
+``max_resting_orders`` of its symbol rest or wait, whether it would trade or not), TOO_MANY_ORDERS
+(the same while ``max_account_orders`` of its account do), POST_ONLY_WOULD_TRADE.
 
 CANCEL, REPLACE, REDUCE: INVALID_ORDER_ID where both ids are 0; UNKNOWN_SYMBOL where a symbol is
 given, or is needed, that the shard does not hold; for REPLACE ``check_replace``, for REDUCE
@@ -66,6 +66,22 @@ limit must be kept (INVALID_PRICE). The same prices and a smaller quantity, with
 keeps its place. Else it goes to the back of its stop price, or triggers at once where that is
 reached.
 
+**Self-trades.** Where an order with a ``self_trade_prevention`` would trade, as the taker, with one
+of its own account, it does not (maker by maker; earlier trades stand):
+
+- CANCEL_NEWEST: what is left of it is cancelled, and does not rest.
+- CANCEL_OLDEST: the maker is cancelled, and it goes on.
+- CANCEL_BOTH: both.
+- DECREMENT: both lose the smaller leaves_qty of the two, of their totals as by REDUCE; what then
+  has nothing left is cancelled. The taker goes on with what it has.
+
+Each of the two that changes has a report, the maker's first: CANCELED, or for what goes on after
+DECREMENT REPLACED, with reason SELF_TRADE; in ``last_price`` the maker's price, in ``last_qty`` the
+quantity that was prevented, and no trade_id. An order keeps its mode, as the taker after a REPLACE
+or trigger too; the makers' modes do not matter. FOK counts no orders of the account then, and but
+for CANCEL_OLDEST nothing behind the first of them. Orders of an account without a mode trade with
+each other.
+
 **FOK.** An order that the opposite side cannot fill whole within its price is cancelled whole
 (FOK_UNFILLED) without a trade.
 
@@ -100,13 +116,13 @@ A CANCELED report shows in ``quantity`` the total before, in leaves_qty 0. A REJ
 the command's own symbol, side, order_type, time_in_force, flags, price, quantity, ids and account;
 cum_qty and leaves_qty are 0. ``request_id`` is the command's in every report on the command's own
 order (also a taker's trades), 0 in a maker's and in those on what others trigger. ``price`` is the
-order's limit, 0 for orders without one. ``last_price`` is the trade's; in the TRIGGERED report
-of an order and in those before it, its stop price. ``flags`` of a report on an order are the
-order's POST_ONLY and TRIGGERED, which has come to be with the command that triggers it, in the
-answer to it already; of a REJECTED or MASS_CANCELED report, the command's. ``timestamp_ns`` is the
-command's. MASS_CANCELED carries the command's symbol, account, request_id and flags, and otherwise
-zeros; its ord_status is NEW (0). REJECTED has ord_status REJECTED. ``command_type`` is the causing
-command's in every report, a maker's too.
+order's limit, 0 for orders without one. ``last_price`` is the trade's; in the TRIGGERED report of
+an order and in those before it, its stop price; in one of a prevented self-trade see above.
+``flags`` of a report on an order are the order's POST_ONLY and TRIGGERED, which has come to be with
+the command that triggers it, in the answer to it already; of a REJECTED or MASS_CANCELED report,
+the command's. ``timestamp_ns`` is the command's. MASS_CANCELED carries the command's symbol,
+account, request_id and flags, and otherwise zeros; its ord_status is NEW (0). REJECTED has
+ord_status REJECTED. ``command_type`` is the causing command's in every report, a maker's too.
 
 **Trades**: TRADE records in matching order, trade_id dense per shard; ``sequence`` is the taker's
 command's.
@@ -119,8 +135,7 @@ limits (``engine.books.choice.configured``), between commands, and counts one ``
 no report and moves no order: what rests stays, outside a new band too, which binds what is entered
 or replaced from then on; where more rest of an account than its new limit, it enters no more.
 
-Self-trades are allowed. Display quantities and self-trade prevention have room in COMMAND and are
-ignored so far.
+Display quantities have room in COMMAND and are ignored so far.
 """
 
 from ipc.vocabulary import (
@@ -130,6 +145,7 @@ from ipc.vocabulary import (
     PRICELESS,
     OrderType,
     Reason,
+    SelfTradePrevention,
     Side,
     TimeInForce,
 )
@@ -158,6 +174,8 @@ _PRICE = int(Reason.INVALID_PRICE)
 _BAND = int(Reason.PRICE_OUT_OF_BAND)
 _REPLACE = int(Reason.INVALID_REPLACE)
 _STOP_PRICE = int(Reason.INVALID_STOP_PRICE)
+_SELF_TRADE_PREVENTION = int(Reason.INVALID_SELF_TRADE_PREVENTION)
+_LAST_MODE = max(map(int, SelfTradePrevention))
 
 
 def is_priceless(order_type: int) -> bool:
@@ -250,6 +268,7 @@ def check_new(
     price: int,
     quantity: int,
     stop_price: int,
+    self_trade_prevention: int,
     min_price: int,
     max_price: int,
 ) -> int:
@@ -267,4 +286,6 @@ def check_new(
         reason = check_band(order_type, price, min_price, max_price)
     if reason == _OK:
         reason = check_stop_price(order_type, stop_price, min_price, max_price)
+    if reason == _OK and self_trade_prevention > _LAST_MODE:
+        reason = _SELF_TRADE_PREVENTION
     return reason

@@ -19,11 +19,13 @@ from ipc.records import SEQUENCE_MASK, make_id
 from ipc.vocabulary import (
     MAX_PRICE,
     MAX_QUANTITY,
+    PREVENTION_SHIFT,
     CommandType,
     Flag,
     OrderType,
     OrdStatus,
     Reason,
+    SelfTradePrevention,
     Side,
     TimeInForce,
 )
@@ -33,8 +35,12 @@ MAX_WORD = 2**63 - 1
 _ANY = 2**64 - 1
 _MASS_CANCEL = int(CommandType.MASS_CANCEL)
 _SIDES = (int(Side.BUY), int(Side.SELL))
-_TRIGGERED = int(Flag.TRIGGERED)
-_FLAGS = (0, int(Flag.POST_ONLY), _TRIGGERED)
+_POST_ONLY, _TRIGGERED = int(Flag.POST_ONLY), int(Flag.TRIGGERED)
+_FLAGS = [
+    flags | mode << PREVENTION_SHIFT
+    for flags in (0, int(Flag.POST_ONLY), _TRIGGERED)
+    for mode in map(int, SelfTradePrevention)
+]
 _STATUSES = [int(status) for status in OrdStatus if status != OrdStatus.REJECTED]
 _GTC = int(TimeInForce.GTC)
 _MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
@@ -209,7 +215,8 @@ def _kind_checks(rows: Records) -> list[_Check]:
     return [
         ("order_type", np.isin(kinds, list(OrderType)), "must be one there is"),
         ("order_type", right, "must be one that waits with a stop price, and one that rests else"),
-        ("flags", ~(waits & (rows["flags"] != 0)), "must be 0 while it waits"),
+        ("flags", ~(waits & triggered), "must not say triggered while it waits"),
+        ("flags", ~(waits & (rows["flags"] & _POST_ONLY != 0)), "must not be post-only with these"),
         ("cum_qty", ~waits | (rows["cum_qty"] == 0), "must be 0 while it waits"),
         ("time_in_force", waits | (rows["time_in_force"] == _GTC), "must be GTC where it rests"),
         ("time_in_force", np.isin(rows["time_in_force"], _TIME_CODES), "must be one there is"),

@@ -15,7 +15,16 @@ from frontend.client.listings import Listing, Listings, Number
 from frontend.client.results import BookView, Execution, OrderView, TradeView
 from ipc.decimals import shown
 from ipc.records import shard_of
-from ipc.vocabulary import MAX_CLIENT_ID, PRICELESS, RULES, OrderType, Reason, Side, TimeInForce
+from ipc.vocabulary import (
+    MAX_CLIENT_ID,
+    PRICELESS,
+    RULES,
+    OrderType,
+    Reason,
+    SelfTradePrevention,
+    Side,
+    TimeInForce,
+)
 from ipc.wire.messages import (
     CLIENT_COMMANDS,
     CLIENT_QUERIES,
@@ -73,6 +82,7 @@ class Order:
     post_only: bool = False
     client_order_id: int = 0
     stop_price: Number | None = None
+    self_trade_prevention: SelfTradePrevention | str = SelfTradePrevention.NONE
 
 
 class Terms(TypedDict, total=False):
@@ -83,6 +93,7 @@ class Terms(TypedDict, total=False):
     post_only: bool
     client_order_id: int
     stop_price: Number | None
+    self_trade_prevention: SelfTradePrevention | str
 
 
 class Commands:
@@ -114,6 +125,7 @@ class Commands:
             listing.lots(order.quantity),
             bool(order.post_only),
             _ticks(listing, order.stop_price),
+            _code(SelfTradePrevention, order.self_trade_prevention, "self_trade_prevention"),
         )
         return Request(message, self._execution)
 

@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 from frontend.client.listings import Listing
 from ipc.vocabulary import (
+    PREVENTION_SHIFT,
     ExecType,
     Flag,
     Liquidity,
     OrderType,
     OrdStatus,
     Reason,
+    SelfTradePrevention,
     Side,
     TimeInForce,
 )
@@ -76,6 +78,11 @@ class _OrderFields:
         return self.instrument.quantity(self.raw.quantity)
 
     @property
+    def self_trade_prevention(self) -> SelfTradePrevention:
+        """What it does where it would trade with an order of the account."""
+        return SelfTradePrevention(self.raw.flags >> PREVENTION_SHIFT & 7)
+
+    @property
     def triggered(self) -> bool:
         """Whether the order's stop price was reached."""
         return bool(self.raw.flags & Flag.TRIGGERED)
@@ -115,12 +122,19 @@ class Execution(_OrderFields):
     @property
     def stop_price(self) -> Decimal:
         """What the order waits for, or was triggered by here; 0 where it is neither."""
-        return self.instrument.price(0 if self.raw.trade_id else self.raw.last_price)
+        other = self.raw.trade_id or self.reason == Reason.SELF_TRADE
+        return self.instrument.price(0 if other else self.raw.last_price)
+
+    @property
+    def prevented_qty(self) -> Decimal:
+        """What would have been traded with an order of the account; 0 where this is of none."""
+        prevented = self.reason == Reason.SELF_TRADE
+        return self.instrument.quantity(self.raw.last_qty if prevented else 0)
 
     @property
     def last_qty(self) -> Decimal:
         """The quantity of this trade; 0 where it is none."""
-        return self.instrument.quantity(self.raw.last_qty)
+        return self.instrument.quantity(self.raw.last_qty if self.raw.trade_id else 0)
 
     @property
     def trade_id(self) -> int:

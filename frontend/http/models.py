@@ -49,6 +49,7 @@ OrderType = Literal[
     "MARKET", "LIMIT", "STOP", "STOP_LIMIT", "MARKET_IF_TOUCHED", "LIMIT_IF_TOUCHED"
 ]
 TimeInForce = Literal["GTC", "IOC", "FOK"]
+SelfTradePrevention = Literal["NONE", "CANCEL_NEWEST", "CANCEL_OLDEST", "CANCEL_BOTH", "DECREMENT"]
 Status = Literal["OPEN", "PARTIAL", "FILLED", "CANCELLED", "REJECTED"]
 CancelReason = Annotated[str, Meta(description="the name of a Reason of 100 and up")]
 Numbers = Literal["number", "string"]

@@ -13,6 +13,7 @@ from frontend.http.models import (
     CancelReason,
     Number,
     RequestBody,
+    SelfTradePrevention,
     Side,
     Source,
     Status,
@@ -24,7 +25,15 @@ from frontend.http.models import (
 from frontend.http.models import OrderType as OrderTypeWord
 from ipc import vocabulary
 from ipc.records import OrderRow
-from ipc.vocabulary import CONDITIONAL, MAX_CLIENT_ID, PRICELESS, Flag, OrderType, OrdStatus
+from ipc.vocabulary import (
+    CONDITIONAL,
+    MAX_CLIENT_ID,
+    PREVENTION_SHIFT,
+    PRICELESS,
+    Flag,
+    OrderType,
+    OrdStatus,
+)
 from ipc.wire.messages import NewOrder as NewOrderCommand
 from ipc.wire.messages import UserId
 
@@ -37,9 +46,14 @@ STATUSES: dict[int, Status] = {
 }
 SIDE_WORDS: dict[int, Side] = {int(side): cast(Side, side.name) for side in vocabulary.Side}
 _TYPES = {int(kind): cast(OrderTypeWord, kind.name) for kind in vocabulary.OrderType}
+_MODES = {
+    int(mode): cast(SelfTradePrevention, mode.name) for mode in vocabulary.SelfTradePrevention
+}
+_MODE_MASK = 7
 _TIMES = {int(time): cast(TimeInForce, time.name) for time in vocabulary.TimeInForce}
 _PRICELESS, _CONDITIONAL = tuple(map(int, PRICELESS)), tuple(map(int, CONDITIONAL))
 _MARKET = int(OrderType.MARKET)
+_NO_MODE = int(vocabulary.SelfTradePrevention.NONE)
 _GTC, _IOC = int(vocabulary.TimeInForce.GTC), int(vocabulary.TimeInForce.IOC)
 _POST_ONLY, _TRIGGERED = int(Flag.POST_ONLY), int(Flag.TRIGGERED)
 
@@ -58,6 +72,7 @@ class NewOrder(RequestBody):
     client_order_id: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] = 0
     stop_price: Amount | UnsetType = UNSET
     """Of an order that waits for a trade at that price."""
+    self_trade_prevention: Word | UnsetType = UNSET
 
 
 class OrderView(Struct):
@@ -83,6 +98,7 @@ class OrderView(Struct):
     stop_price: Number | None
     triggered: bool
     """Whether its stop price was reached."""
+    self_trade_prevention: SelfTradePrevention
 
 
 class OrderAnswer(Answer, kw_only=True):
@@ -125,6 +141,7 @@ class Words(dict[str | UnsetType, int]):
 
 SIDES = Words(vocabulary.Side, "side")
 ORDER_TYPES = Words(OrderType, "order_type")
+MODES = Words(vocabulary.SelfTradePrevention, "self_trade_prevention")
 TIMES_IN_FORCE = Words(vocabulary.TimeInForce, "time_in_force")
 
 
@@ -153,6 +170,7 @@ def command_of(order: NewOrder, market: Market, request_id: int) -> NewOrderComm
         lots,
         order.post_only,
         _stop_price(market, order.stop_price, order_type),
+        _mode(order.self_trade_prevention),
     )
 
 
@@ -178,6 +196,7 @@ def view_of(row: OrderRow, user_id: str, market: Market, quoted: bool) -> OrderV
         vocabulary.Reason(row.reason).name if row.reason else None,
         market.prices[quoted][row.stop_price] if row.stop_price else None,
         bool(row.flags & _TRIGGERED),
+        _MODES[row.flags >> PREVENTION_SHIFT & _MODE_MASK],
     )
 
 
@@ -190,6 +209,10 @@ def _price(market: Market, price: Raw | UnsetType, order_type: int) -> int:
     if isinstance(price, UnsetType):
         raise broken_rule("price", f"must be given for a {_TYPES[order_type]} order")
     return market.ticks.of(price)
+
+
+def _mode(word: str | UnsetType) -> int:
+    return _NO_MODE if isinstance(word, UnsetType) else MODES[word]
 
 
 def _stop_price(market: Market, price: Raw | UnsetType, order_type: int) -> int:

@@ -35,6 +35,7 @@ _WHY = {
     Reason.MARKET_REMAINDER: "the other side of the book is empty, and a market order may not rest",
     Reason.FOK_UNFILLED: "less than all of it could be traded at once",
     Reason.MASS_CANCEL: "all orders of its user were cancelled",
+    Reason.SELF_TRADE: "it would have traded with an order of its own user",
 }
 """Of what was left of an order."""
 
@@ -106,7 +107,8 @@ def order_event(state: ProductState, report: Report, user_id: str) -> OrderEvent
     market = state.markets.by_number[report.symbol]
     prices, quantities = market.prices[0], market.quantities[0]
     traded = report.trade_id or None
-    stop_price = 0 if traded else report.last_price
+    prevented = report.reason == Reason.SELF_TRADE
+    stop_price = 0 if traded or prevented else report.last_price
     return OrderEvent(
         type=_EVENTS[report.exec_type],
         user_id=user_id,
@@ -124,6 +126,7 @@ def order_event(state: ProductState, report: Report, user_id: str) -> OrderEvent
         last_quantity=quantities[report.last_qty] if traded else None,
         liquidity=_LIQUIDITY.get(report.liquidity),
         stop_price=prices[stop_price] if stop_price else None,
+        prevented_quantity=quantities[report.last_qty] if prevented else None,
         sequence=report.sequence,
         timestamp=report.timestamp_ns,
     )

@@ -136,5 +136,7 @@ class OrderEvent(Struct, kw_only=True):
     liquidity: str | None
     stop_price: Number | None
     """Until the order is triggered, and where it is."""
+    prevented_quantity: Number | None
+    """Of a self-trade that did not come to be."""
     sequence: int
     timestamp: int

@@ -119,10 +119,10 @@ def write(entry: Any, report: Any, entering: Any) -> None:
         entry["order_type"] = report["order_type"]
         entry["time_in_force"] = report["time_in_force"]
         entry["flags"] = report["flags"]
-        entry["stop_price"] = report["last_price"] if report["exec_type"] != _TRADE else _ZERO
+        entry["stop_price"] = report["last_price"] if report["exec_type"] == _NEW else _ZERO
     elif report["exec_type"] in (_REPLACED, _TRIGGERED):
         entry["flags"] = report["flags"]
-        if report["last_price"] != _ZERO:
+        if report["last_price"] != _ZERO and report["reason"] == 0:
             entry["stop_price"] = report["last_price"]
     entry["price"] = report["price"]
     entry["quantity"] = report["quantity"]

@@ -9,7 +9,16 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from ipc.reasons import Reason
-from ipc.vocabulary import ExecType, Flag, Liquidity, OrderType, OrdStatus, Side, TimeInForce
+from ipc.vocabulary import (
+    ExecType,
+    Flag,
+    Liquidity,
+    OrderType,
+    OrdStatus,
+    SelfTradePrevention,
+    Side,
+    TimeInForce,
+)
 
 
 class Field(NamedTuple):
@@ -55,8 +64,10 @@ FIELDS: tuple[Field, ...] = (
     Field("post_only", _BOOL, "reject instead of trading on entry or on replace", _BOOL,
           Reason.INVALID_POST_ONLY, None, "post_only", 18),
     Field("reinsert", _BOOL, "quantity is the open one, and the order goes to the back", _BOOL),
-    Field("flags", "u1", "bits: 1 is post-only", "Code"),
-    Field("self_trade_prevention", "u1", "0: the mode that exists", "Code"),
+    Field("flags", "u1", "bits: 1 post-only, 64 triggered, 2 to 8 self_trade_prevention", "Code"),
+    Field("self_trade_prevention", "u1", "of a new order: what it does where it meets its own",
+          "Code", Reason.INVALID_SELF_TRADE_PREVENTION, SelfTradePrevention,
+          "self_trade_prevention", 2964),
     Field("stop_price", "<u8", "ticks; 0: none", "Amount",
           Reason.INVALID_STOP_PRICE, None, "stop_price", 99),
     Field("display_quantity", "<u8", "lots; 0: all", "Amount",
@@ -169,7 +180,8 @@ FROM_CLIENT: tuple[Row, ...] = (
     Row("NewOrder", 1,
         "Enter an order. ``client_order_id`` 0: none, and so no protection against repetition.",
         ("symbol", "request_id", "client_order_id", "side", "order_type",
-         "time_in_force", "price", "quantity", "post_only = False", "stop_price = 0")),
+         "time_in_force", "price", "quantity", "post_only = False", "stop_price = 0",
+         "self_trade_prevention = 0")),
     Row("Cancel", 2,
         "Cancel by ``order_id`` (symbol may be 0), or where that is 0 by ``client_order_id``.",
         ("symbol", "request_id", "order_id", "client_order_id = 0")),

@@ -36,7 +36,7 @@ _MAX_ID = np.uint64(MAX_CLIENT_ID)
 _MAX_CODE = np.uint64(255)
 _MAX_SYMBOL = np.uint64(65_535)
 _LEAST = np.array([0, 9, 4, 7, 6, 3], np.int64)
-_MOST = np.array([0, 11, 5, 9, 6, 3], np.int64)
+_MOST = np.array([0, 12, 5, 9, 6, 3], np.int64)
 """Of each command, by its tag: items of the array without and with the optional ones."""
 LAST_TAG = 5
 MAX_COMMAND_FRAME = 68
@@ -63,6 +63,7 @@ def put_command(out: Bytes, at: int, command: Any) -> int:
         out[at] = TRUE if command.flags & 1 else FALSE  # post_only
         at += 1
         at = put_uint(out, at, command.stop_price)
+        at = put_uint(out, at, np.uint64(command.self_trade_prevention))
     elif tag in (2, 3, 4):
         at = put_uint(out, at, command.order_id)
         at = put_uint(out, at, command.client_order_id)
@@ -94,6 +95,7 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
     side = _NONE
     order_type = _NONE
     time_in_force = _NONE
+    self_trade_prevention = _NONE
     order_id = _NONE
     client_order_id = _NONE
     price = _NONE
@@ -115,6 +117,8 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
             at += 1
         if items > 10:
             stop_price, at = read_uint(data, at, stop)
+        if items > 11:
+            self_trade_prevention, at = read_uint(data, at, stop)
     elif tag in (2, 3, 4):
         order_id, at = read_uint(data, at, stop)
         if items > 4:
@@ -146,6 +150,8 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
         return False
     if time_in_force > _MAX_CODE:
         return False
+    if self_trade_prevention > _MAX_CODE:
+        return False
     if symbol > _MAX_SYMBOL:
         return False
     if request_id > _MAX_ID:
@@ -167,7 +173,7 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
     command.order_type = order_type
     command.time_in_force = time_in_force
     command.flags = flags
-    command.self_trade_prevention = 0
+    command.self_trade_prevention = self_trade_prevention
     command.symbol = symbol
     command.request_id = request_id
     command.order_id = order_id

@@ -66,6 +66,7 @@ class NewOrder(Message, tag=1):
     quantity: Amount
     post_only: bool = False
     stop_price: Amount = 0
+    self_trade_prevention: Code = 0
 
 
 class Cancel(Message, tag=2):

@@ -74,6 +74,7 @@ def check_kind(book: Book, command: Row, instrument: Int, kind_bits: Int) -> Int
         signed(command.price),
         signed(command.quantity),
         signed(command.stop_price),
+        reports.prevention_of_command(command.head),
         limits.min_price,
         limits.max_price,
     )
@@ -109,7 +110,7 @@ def accept(book: Book, command: Row, instrument: Int, hash32: Int, kind_bits: In
     order.leaves_qty = signed(command.quantity)
     order.cum_qty = 0
     order.level = 0
-    order.kind_bits = reports.order_terms(kind_bits)
+    order.kind_bits = reports.order_terms(command.head)
     state.symbol = reports.symbol_of(command.head)
     account, client_order_id = command.account, command.client_order_id
     order_index.remember(book, hash32, account, instrument, client_order_id, slot)

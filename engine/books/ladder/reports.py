@@ -16,7 +16,16 @@ from engine.books.ladder.memory import (
     state_at,
     trade_at,
 )
-from ipc.vocabulary import ExecType, Flag, Liquidity, OrderType, OrdStatus, Reason, TimeInForce
+from ipc.vocabulary import (
+    PREVENTION_SHIFT,
+    ExecType,
+    Flag,
+    Liquidity,
+    OrderType,
+    OrdStatus,
+    Reason,
+    TimeInForce,
+)
 
 NEW, CANCELED, REPLACED = int(ExecType.NEW), int(ExecType.CANCELED), int(ExecType.REPLACED)
 REJECTED, MASS_CANCELED = int(ExecType.REJECTED), int(ExecType.MASS_CANCELED)
@@ -75,9 +84,22 @@ def flags_of(kind_bits: Int) -> Int:
 
 
 @inlined
-def order_terms(kind_bits: Int) -> Int:
-    """Return a command's kind_bits with only those flags that an order keeps."""
-    return kind_bits & (0xFFFFFF | _POST_ONLY << 24)
+def order_terms(head: Int) -> Int:
+    """Return the kind_bits of a COMMAND's order: of its flags those that it keeps, and its mode."""
+    mode = prevention_of_command(head) << (24 + PREVENTION_SHIFT)
+    return kind_bits_of(head) & (0xFFFFFF | _POST_ONLY << 24) | mode
+
+
+@inlined
+def prevention_of_command(head: Int) -> Int:
+    """Return the self_trade_prevention of a COMMAND."""
+    return signed((head >> np.uint64(40)) & np.uint64(0xFF))
+
+
+@inlined
+def prevention_of(kind_bits: Int) -> Int:
+    """Return the SelfTradePrevention of an order."""
+    return (kind_bits >> (24 + PREVENTION_SHIFT)) & 7
 
 
 @inlined

@@ -58,10 +58,12 @@ from ipc.records import LAST_PRICE, MAX_SHARDS, RESTING, make_id, sequence_of
 from ipc.vocabulary import (
     MAX_QUANTITY,
     MAX_RESTING_ORDERS,
+    PREVENTION_SHIFT,
     CommandType,
     Flag,
     OrderType,
     Reason,
+    SelfTradePrevention,
     TimeInForce,
 )
 
@@ -88,9 +90,11 @@ _IOC_REMAINDER = int(Reason.IOC_REMAINDER)
 _MARKET_REMAINDER = int(Reason.MARKET_REMAINDER)
 _MASS_CANCELED = int(Reason.MASS_CANCEL)
 _POST_ONLY_WOULD_TRADE = int(Reason.POST_ONLY_WOULD_TRADE)
+_SELF_TRADE = int(Reason.SELF_TRADE)
 _TOO_MANY_ORDERS = int(Reason.TOO_MANY_ORDERS)
 _UNKNOWN_ORDER = int(Reason.UNKNOWN_ORDER)
 _UNKNOWN_SYMBOL = int(Reason.UNKNOWN_SYMBOL)
+_, _CANCEL_NEWEST, _CANCEL_OLDEST, _CANCEL_BOTH, _DECREMENT = map(int, SelfTradePrevention)
 _START = Counters(0, 0, 0)
 _FINISHED = object()
 
@@ -199,7 +203,7 @@ class ReferenceBook:
             command.side,
             command.order_type,
             command.time_in_force,
-            command.flags & _POST_ONLY,
+            command.flags & _POST_ONLY | command.self_trade_prevention << PREVENTION_SHIFT,
             command.price,
             command.quantity,
             stop_price=command.stop_price,
@@ -220,7 +224,8 @@ class ReferenceBook:
         time_in_force, flags = command.time_in_force, command.flags
         _, low, high, max_resting_orders, max_account_orders = book.limits
         terms = (side, order_type, time_in_force, flags)
-        reason = check_new(*terms, price, command.quantity, command.stop_price, low, high)
+        amounts = (price, command.quantity, command.stop_price)
+        reason = check_new(*terms, *amounts, command.self_trade_prevention, low, high)
         if reason != _OK:
             return reason
         if self._first_order_id(command):
@@ -379,9 +384,13 @@ class ReferenceBook:
 
     def _take(self, command: Command, book: PriceLevels, taker: Order) -> Iterator[None]:
         while taker.leaves_qty and (maker := book.next_maker(taker)):
-            while not self._room(2, trades=1):
+            prevented = taker.prevention and maker.account == taker.account
+            while not self._room(2, trades=0 if prevented else 1):
                 yield
-            self._trade(command, book, taker, maker)
+            if not prevented:
+                self._trade(command, book, taker, maker)
+            elif self._prevent(command, book, taker, maker):
+                return
         if taker.leaves_qty and not _rests(taker.order_type, taker.time_in_force):
             while not self._room(1):
                 yield
@@ -424,6 +433,52 @@ class ReferenceBook:
             reason = _MARKET_REMAINDER if market else _IOC_REMAINDER
             self._cancel(command, order, reason, command.request_id)
         return None
+
+    def _prevent(self, command: Command, book: PriceLevels, taker: Order, maker: Order) -> bool:
+        """Let two orders of an account not trade; return whether the taker has ended by that."""
+        mode, price = taker.prevention, maker.price
+        quantity = min(taker.leaves_qty, maker.leaves_qty)
+        last = (price, quantity)
+        if mode == _DECREMENT:
+            whole = quantity == maker.leaves_qty
+        else:
+            whole = mode in (_CANCEL_OLDEST, _CANCEL_BOTH)
+        if whole:
+            self._leave(book, maker)
+            self._end_prevented(command, maker, 0, *last)
+        elif mode == _DECREMENT:
+            book.take(maker, quantity)
+            self._report_prevented(command, maker, REPLACED, 0, *last)
+        if mode in (_CANCEL_NEWEST, _CANCEL_BOTH) or (
+            mode == _DECREMENT and quantity == taker.leaves_qty
+        ):
+            self._end_prevented(command, taker, command.request_id, *last)
+            return True
+        if mode == _DECREMENT:
+            taker.leaves_qty -= quantity
+            self._report_prevented(command, taker, REPLACED, command.request_id, *last)
+        return False
+
+    def _end_prevented(
+        self, command: Command, order: Order, request_id: int, price: int, quantity: int
+    ) -> None:
+        self._report_prevented(command, order, CANCELED, request_id, price, quantity)
+        self._end(order)
+
+    def _report_prevented(
+        self,
+        command: Command,
+        order: Order,
+        exec_type: int,
+        request_id: int,
+        price: int,
+        quantity: int,
+    ) -> None:
+        on_order = (order, exec_type, request_id, _SELF_TRADE)
+        report = order_report(
+            command, self._sequence, *on_order, last_price=price, last_qty=quantity
+        )
+        self._reports.append(report)
 
     # Stops ---------------------------------------------------------------------------------------
 

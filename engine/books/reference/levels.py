@@ -17,7 +17,15 @@ from sortedcontainers import SortedDict
 from engine.books.contract import BookLimits
 from engine.books.reference.records import Order
 from engine.books.rules import is_priceless, is_reached, waits_for_rise
-from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, Flag, OrderType, Side, TimeInForce
+from ipc.vocabulary import (
+    MAX_PRICE,
+    MAX_QUANTITY,
+    Flag,
+    OrderType,
+    SelfTradePrevention,
+    Side,
+    TimeInForce,
+)
 
 BUY, SELL = int(Side.BUY), int(Side.SELL)
 _RISE, _FALL = 3, 4
@@ -25,6 +33,7 @@ _SIDES = (BUY, SELL, _RISE, _FALL)
 _MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
 _GTC = int(TimeInForce.GTC)
 _TRIGGERED = int(Flag.TRIGGERED)
+_CANCEL_OLDEST = int(SelfTradePrevention.CANCEL_OLDEST)
 _NO_RANK = MAX_PRICE + 1  # beyond the reach of any order
 
 
@@ -84,6 +93,8 @@ class PriceLevels:
 
     def can_fill(self, taker: Order) -> bool:
         """Tell whether the opposite side holds a taker's whole quantity within its price."""
+        if taker.prevention:
+            return self._can_fill_with_others(taker)
         missing = taker.leaves_qty
         reach = _reach(taker.side, taker.order_type, taker.price)
         for rank, level in self._sides[SELL if taker.side == BUY else BUY].items():
@@ -92,6 +103,21 @@ class PriceLevels:
             missing -= level.quantity
             if missing <= 0:
                 return True
+        return False
+
+    def _can_fill_with_others(self, taker: Order) -> bool:
+        missing = taker.leaves_qty
+        reach = _reach(taker.side, taker.order_type, taker.price)
+        for rank, level in self._sides[SELL if taker.side == BUY else BUY].items():
+            if rank > reach:
+                break
+            for maker in level.orders.values():
+                if maker.account != taker.account:
+                    missing -= maker.leaves_qty
+                elif taker.prevention != _CANCEL_OLDEST:
+                    return False
+                if missing <= 0:
+                    return True
         return False
 
     def add(self, order: Order) -> None:
