@@ -336,7 +336,8 @@ def test_a_price_of_a_stop_order_and_a_stop_price_outside_the_band_are_refused(
     assert rejected(desk.replace(2, 5, 151)) == Reason.PRICE_OUT_OF_BAND
     assert rejected(stop_limit(desk, BUY, 5, 100, 151)) == Reason.PRICE_OUT_OF_BAND
     assert rejected(stop(desk, BUY, 5, 0)) == Reason.INVALID_STOP_PRICE
-    assert rejected(stop(desk, BUY, 5, 100, price=100)) == Reason.INVALID_PRICE
+    priced = desk.new(BUY, 5, 100, order_type=STOP, stop_price=100)
+    assert rejected(priced) == Reason.INVALID_PRICE
     assert rejected(stop(desk, BUY, 5, 100, flags=Flag.POST_ONLY)) == Reason.INVALID_POST_ONLY
     for terms in ({"order_type": OrderType.MARKET, "price": 0}, {"price": 100}):
         answer = desk.new(BUY, 5, **({"stop_price": 100} | terms))
