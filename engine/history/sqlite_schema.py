@@ -30,7 +30,7 @@ STATUS_WORDS = {
 ROWS_AT_ONCE = 50
 """Rows of one INSERT: what SQLite takes to begin and end one is dear."""
 
-_CHANGING = ("price", "quantity", "filled", "status", "reason", "updated_ns")
+_CHANGING = ("price", "quantity", "filled", "status", "reason", "flags", "updated_ns")
 _MASK = (1 << VALUE_BITS) - 1
 EVENT_COLUMNS = tuple(name for name in REPORT.names or () if name != "reserved")
 CURSOR_COLUMNS = (
