@@ -305,6 +305,8 @@ def test_less_at_the_same_prices_keeps_the_place_and_anything_else_loses_it(desk
     moved = desk.replace(1, 0, 0, stop_price=115, flags=KEEP_PRICE | KEEP_QUANTITY)
     assert brief(moved) == [("REPLACED", 1, 6, 115)]
     assert waiting(desk) == [(2, 110), (3, 110), (1, 115)]
+    desk.replace(2, 2, 121, stop_price=112)
+    assert waiting(desk) == [(3, 110), (2, 112), (1, 115)]
     assert brief(desk.reduce(1, 6)) == [("CANCELED", 1, 0, 115)]
 
 
