@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bench.equality import BOOKS as BOTH
 from ipc.vocabulary import (
     PREVENTION_SHIFT,
     ExecType,
@@ -30,6 +31,13 @@ NEWEST, OLDEST = SelfTradePrevention.CANCEL_NEWEST, SelfTradePrevention.CANCEL_O
 BOTH, DECREMENT = SelfTradePrevention.CANCEL_BOTH, SelfTradePrevention.DECREMENT
 OTHER = 2
 """An account; that of a desk is 1."""
+
+
+@pytest.fixture(params=BOTH)
+def make_book(request: pytest.FixtureRequest) -> MakeBook:
+    """The constructor of each of both books in turn."""
+    return BOTH[request.param]
+
 
 Row = dict[str, Any]
 Brief = tuple[str, int, int, int, int]

@@ -47,6 +47,12 @@ OTHER = 9
 Brief = tuple[str, int, int, int]
 
 
+@pytest.fixture(params=BOTH)
+def make_book(request: pytest.FixtureRequest) -> MakeBook:
+    """The constructor of each of both books in turn."""
+    return BOTH[request.param]
+
+
 def brief(reports: list[Report]) -> list[Brief]:
     """What happened, to which order, its leaves_qty, and its last_price."""
     return [(ExecType(r.exec_type).name, r.order_id, r.leaves_qty, r.last_price) for r in reports]
