@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bench.equality import BOOKS as BOTH
+from bench.equality import BOOKS
 from ipc.vocabulary import (
     PREVENTION_SHIFT,
     ExecType,
@@ -33,10 +33,10 @@ OTHER = 2
 """An account; that of a desk is 1."""
 
 
-@pytest.fixture(params=BOTH)
+@pytest.fixture(params=BOOKS)
 def make_book(request: pytest.FixtureRequest) -> MakeBook:
     """The constructor of each of both books in turn."""
-    return BOTH[request.param]
+    return BOOKS[request.param]
 
 
 Row = dict[str, Any]
