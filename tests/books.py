@@ -403,5 +403,7 @@ def random_commands(
     rarely("side", 0, 3, 255)
     rarely("order_type", 0, 3, 255)
     rarely("time_in_force", 0, 2, 255)
+    rarely("self_trade_prevention", 1, 2, 3, 4, share=0.1)
+    rarely("self_trade_prevention", 5, 255)
     rarely("flags", 3, 24, 26, 255)
     return commands

@@ -349,6 +349,9 @@ def check_places(answer: Report, kept: bool, before: Queue, after: Queue) -> Non
 @books
 @given(commands=command_batches(max_size=40))
 def test_every_order_keeps_price_time_priority(make: MakeBook, commands: Records) -> None:
+    """Of plain orders: nothing waits, and nobody minds trading with itself."""
+    commands["order_type"][np.isin(commands["order_type"], CONDITIONAL)] = OrderType.LIMIT
+    commands["stop_price"] = commands["self_trade_prevention"] = 0
     book = WORLD.book(make)
     for n in range(len(commands)):
         before = queues_of(book)
