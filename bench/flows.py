@@ -17,14 +17,17 @@ from engine.books.id_memory import IdShares
 from ipc.arrays import Words
 from ipc.records import COMMAND, SEQUENCE_BITS
 from ipc.vocabulary import (
+    CONDITIONAL,
     MAX_CLIENT_ID,
     MAX_PRICE,
     MAX_QUANTITY,
     MAX_RESTING_ORDERS,
+    PRICELESS,
     CommandType,
     ExecType,
     Flag,
     OrderType,
+    SelfTradePrevention,
     Side,
     TimeInForce,
 )
@@ -44,6 +47,13 @@ _ORDERS = np.array(
         (OrderType.MARKET, TimeInForce.GTC, Flag.NONE),
         (OrderType.MARKET, TimeInForce.IOC, Flag.NONE),
         (OrderType.MARKET, TimeInForce.FOK, Flag.NONE),
+        (OrderType.STOP, TimeInForce.GTC, Flag.NONE),
+        (OrderType.STOP, TimeInForce.FOK, Flag.NONE),
+        (OrderType.STOP_LIMIT, TimeInForce.GTC, Flag.NONE),
+        (OrderType.STOP_LIMIT, TimeInForce.IOC, Flag.NONE),
+        (OrderType.STOP_LIMIT, TimeInForce.FOK, Flag.NONE),
+        (OrderType.MARKET_IF_TOUCHED, TimeInForce.GTC, Flag.NONE),
+        (OrderType.LIMIT_IF_TOUCHED, TimeInForce.GTC, Flag.NONE),
     ],
     np.uint8,
 )
@@ -63,14 +73,16 @@ class Profile:
     quantities: tuple[int, int] = (1, 20)  # the lowest and the highest
     # NEW, CANCEL, REPLACE, REDUCE, MASS_CANCEL
     commands: tuple[float, ...] = (50, 25, 15, 9.9, 0.1)
-    # GTC, POST_ONLY, IOC, FOK, and MARKET as GTC, IOC, FOK
-    orders: tuple[float, ...] = (70, 10, 8, 5, 2, 3, 2)
+    # GTC, POST_ONLY, IOC, FOK, MARKET as GTC, IOC, FOK, STOP as GTC, FOK, STOP_LIMIT as GTC, IOC,
+    # FOK, and the two that are touched; those left out do not come
+    orders: tuple[float, ...] = (64, 10, 8, 5, 2, 3, 2, 1, 0.5, 2.5, 0.5, 0.5, 0.5, 0.5)
     buys: float = 0.5  # of all orders
     by_order_id: float = 0.5  # of the commands on orders; the others go by client_order_id
     reach: int = 1000  # commands on orders look back over this many
     repeats: float = 0.02  # of the NEW commands: an earlier client_order_id, or none
     foreign: float = 0.02  # commands in another account's name
     faults: float = 0.02  # commands with a field gone wrong
+    minded: float = 0.05  # of the NEW commands: they may mind trading with their own account
 
 
 class Flow:
@@ -125,16 +137,23 @@ class Flow:
         """Fill in what NEW commands alone have; ``new`` says which they are."""
         profile, random = self.profile, self._random
         count = np.count_nonzero(new)
-        terms = random.choice(_ORDERS, count, p=_shares(profile.orders))
+        weights = (*profile.orders, *[0.0] * (len(_ORDERS) - len(profile.orders)))
+        terms = random.choice(_ORDERS, count, p=_shares(weights))
         drawn["order_type"][new] = terms[:, 0]
         drawn["time_in_force"][new] = terms[:, 1]
         drawn["flags"][new] = terms[:, 2]
-        drawn["price"][new & (drawn["order_type"] == OrderType.MARKET)] = 0
+        drawn["price"][new & np.isin(drawn["order_type"], PRICELESS)] = 0
+        stops = new & np.isin(drawn["order_type"], CONDITIONAL)
+        place = self._drawn + np.flatnonzero(stops).astype(np.uint64)
+        drawn["stop_price"][stops] = profile.prices(random, place, drawn["side"][stops] == Side.BUY)
         ids = drawn["request_id"][new].copy()
         repeated = random.random(count) < profile.repeats
         back = random.integers(0, 2 * profile.recent_orders + 2, count, np.uint64)
         ids[repeated] -= np.minimum(back, ids)[repeated]
         drawn["client_order_id"][new] = ids
+        modes = random.integers(0, len(SelfTradePrevention), count)
+        minded = random.random(count) < profile.minded
+        drawn["self_trade_prevention"][new] = np.where(minded, modes, 0)
         # The account and the symbol follow from the id, so that a repeated one repeats those too.
         number = ids * _GOLDEN >> np.uint64(32)
         drawn["account"][new] = self._accounts[number % np.uint64(len(self._accounts))]
@@ -176,6 +195,11 @@ class Flow:
             drawn["command_type"][aimed] == CommandType.REPLACE
         ]
         same_price = random.random(count) < 0.4
+        stops = np.isin(orders["order_type"], CONDITIONAL) & (
+            drawn["command_type"][aimed] == _REPLACE
+        )
+        stops &= random.random(count) < 0.5
+        drawn["stop_price"][aimed] = np.where(stops, drawn["price"][aimed], 0)
         drawn["price"][aimed] = np.where(same_price, orders["price"], drawn["price"][aimed])
         # Half of them a part of the order, so that it keeps its place.
         part = random.random(count) < 0.5
@@ -194,8 +218,11 @@ class Flow:
 
 _KEPT = (0, Flag.KEEP_PRICE, Flag.KEEP_QUANTITY, Flag.KEEP_PRICE | Flag.KEEP_QUANTITY)
 _KEPT_SHARES = (78, 10, 10, 2)
-_REMEMBERED = ("account", "symbol", "side", "order_id", "client_order_id", "price", "quantity")
-_CODES = (*range(8), 255)
+_REPLACE = int(CommandType.REPLACE)
+_REMEMBERED = (
+    "account", "symbol", "side", "order_type", "order_id", "client_order_id", "price", "quantity",
+)  # fmt: skip
+_CODES = (*range(8), 19, 36, 255)
 _FAULTS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("command_type", _CODES),
     ("side", _CODES),
@@ -208,9 +235,9 @@ _FAULTS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("client_order_id", (0, 1, 2, 3, MAX_CLIENT_ID, 2**64 - 1)),
     ("price", (0, 1, 2, MAX_PRICE, MAX_PRICE + 1, 2**63, 2**64 - 1)),
     ("quantity", (0, 1, MAX_QUANTITY - 1, MAX_QUANTITY, MAX_QUANTITY + 1, 2**63, 2**64 - 1)),
-    # These must make no difference.
+    ("stop_price", (0, 1, 50, MAX_PRICE, MAX_PRICE + 1, 2**63, 2**64 - 1)),
     ("self_trade_prevention", _CODES),
-    ("stop_price", (1, 2**64 - 1)),
+    # These must make no difference.
     ("display_quantity", (1, 2**64 - 1)),
     ("timestamp_ns", (0, 2**64 - 1)),
     ("request_id", (0, MAX_CLIENT_ID, 2**64 - 1)),
@@ -373,6 +400,23 @@ PROFILES: dict[str, Profile] = {
         accounts=3,
         foreign=0.3,
         faults=0.6,
+    ),
+    "stops": Profile(
+        _limits(1, 2),
+        near(1000, 40),
+        orders=(30, 2, 4, 2, 2, 2, 1, 8, 5, 25, 5, 5, 4, 5),
+        commands=(60, 15, 20, 5, 0.2),
+    ),
+    "stop_cascades": Profile(
+        (BookLimits(1, 60, 140, 400, 150),),
+        near(100, 12),
+        orders=(20, 0, 1, 1, 1, 1, 0, 20, 5, 30, 5, 5, 5, 5),
+        commands=(80, 5, 10, 4.6, 0.4),
+        quantities=(1, 60),
+        minded=0.5,
+        recent_orders=50,
+        reach=300,
+        accounts=3,
     ),
     "mass_cancels": Profile(
         _limits(1, 2, 3, 4), near(1000, 60), accounts=3, commands=(80, 5, 5, 5, 5)

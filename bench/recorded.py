@@ -43,12 +43,15 @@ def recorded_commands(flow: Flow) -> Records:
     commands["client_order_id"] = rows["id"]
     commands["timestamp_ns"] = rows["ts_ns"]
     new = commands["command_type"] == CommandType.NEW
-    market = new & (rows["tif"] == Tif.MKT)
+    market, stop = new & (rows["tif"] == Tif.MKT), rows["stop_price"] != 0
     immediate = (rows["op"] == Op.X) | np.isin(rows["tif"], (Tif.IOC, Tif.MKT))
     replace, reduce = rows["op"] == Op.M, rows["op"] == Op.R
     priced, counted = (new & ~market) | replace, new | replace | reduce
     commands["side"][new] = rows["side"][new]
-    commands["order_type"][new] = np.where(market, OrderType.MARKET, OrderType.LIMIT)[new]
+    plain = np.where(market, OrderType.MARKET, OrderType.LIMIT)
+    waiting = np.where(market, OrderType.STOP, OrderType.STOP_LIMIT)
+    commands["order_type"][new] = np.where(stop, waiting, plain)[new]
+    commands["stop_price"][new | replace] = rows["stop_price"][new | replace]
     commands["time_in_force"][new] = np.where(immediate, TimeInForce.IOC, TimeInForce.GTC)[new]
     commands["flags"][new & (rows["tif"] == Tif.PO)] = Flag.POST_ONLY
     commands["flags"][replace] = Flag.REINSERT

@@ -172,7 +172,7 @@ class Simulation:
         matcher = self._matchers[shard]
         commands = truth.flow.commands(self._rng.randint(1, BATCH))
         commands["timestamp_ns"] = matcher.tick()
-        commands["stop_price"] = commands["display_quantity"] = 0  # no message carries them
+        commands["display_quantity"] = 0  # no message carries it
         commands["account"][commands["account"] == 0] = 1  # no stream speaks for account 0
         truth.given = np.concatenate((truth.given[: self._sequence(shard)], commands))
         truth.told.open(commands)

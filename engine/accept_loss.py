@@ -142,6 +142,7 @@ def _beyond(plan: Plan, shard: int, snapshot: Snapshot, logged: int, orders: int
         snapshot.resting,
         recent,
         snapshot.sweeps,
+        snapshot.last_prices,
         snapshot.orders,
         snapshot.accounts,
     )

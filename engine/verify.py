@@ -90,7 +90,7 @@ def _trades_made(directory: Path) -> int:
     limits, recent_orders = shard_config.limits(), shard_config.recent_orders
     shard, start, shares = shard_config.shard, Counters(0, 0, 0), shard_config.shares()
     book = make_book("ladder", shard, limits, recent_orders, start, secret, shares)
-    book.restore(found.counters, found.resting, found.recent, found.sweeps)
+    book.restore(*found.book_state())
     reports, trades = np.zeros(8_192, REPORT), np.zeros(4_096, TRADE)
     reader = JournalReader(directory, shard_config, found.counters.sequence, live=True)
     for commands in reader.chunks():

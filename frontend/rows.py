@@ -16,7 +16,16 @@ from frontend.reading import BookView, ProcessView
 from frontend.times import time_text
 from ipc.arrays import Records
 from ipc.instruments import Instrument
-from ipc.vocabulary import Flag, OrderType, OrdStatus, Reason, Side, TimeInForce
+from ipc.vocabulary import (
+    PREVENTION_SHIFT,
+    Flag,
+    OrderType,
+    OrdStatus,
+    Reason,
+    SelfTradePrevention,
+    Side,
+    TimeInForce,
+)
 
 Row = dict[str, Any]
 JSON, CSV = "json", "csv"
@@ -121,9 +130,14 @@ def order_row(order: np.void, instrument: Instrument, user_id: str) -> Row:
         "order_type": _name(OrderType, int(order["order_type"])),
         "time_in_force": _name(TimeInForce, int(order["time_in_force"])),
         "post_only": bool(order["flags"] & Flag.POST_ONLY),
+        "self_trade_prevention": _name(
+            SelfTradePrevention, int(order["flags"]) >> PREVENTION_SHIFT & 7
+        ),
         "ord_status": _name(OrdStatus, int(order["ord_status"])),
         "reason": _name(Reason, int(order["reason"])),
         "price": Raw(tick.text(int(order["price"]))) if order["price"] else None,
+        "stop_price": Raw(tick.text(int(order["stop_price"]))) if order["stop_price"] else None,
+        "triggered": bool(order["flags"] & Flag.TRIGGERED),
         "quantity": Raw(lot.text(int(order["quantity"]))),
         "cum_qty": Raw(lot.text(int(order["cum_qty"]))),
         "leaves_qty": Raw(lot.text(int(order["leaves_qty"]))),

@@ -50,29 +50,45 @@ class Reason(IntEnum):
         10, "command_type", "must be NEW to MASS_CANCEL (1 to 5)", 400, "INVALID_REQUEST",
     )  # fmt: skip
     INVALID_SIDE = 11, "side", "must be BUY (1) or SELL (2)", 400
-    INVALID_ORDER_TYPE = 12, "order_type", "must be MARKET (1) or LIMIT (2)", 400
+    INVALID_ORDER_TYPE = (
+        12, "order_type",
+        "must be MARKET (1), LIMIT (2), STOP (3), STOP_LIMIT (4), MARKET_IF_TOUCHED (19) or "
+        "LIMIT_IF_TOUCHED (36)", 400,
+    )  # fmt: skip
     INVALID_TIME_IN_FORCE = 13, "time_in_force", "must be GTC (1), IOC (3) or FOK (4)", 400
     INVALID_POST_ONLY = 14, "post_only", "must be false but on a LIMIT order that is GTC", 400
     INVALID_QUANTITY = 15, "quantity", f"must be 1 to {MAX_QUANTITY} lots in all", 400
-    INVALID_PRICE = 16, "price", f"must be 1 to {MAX_PRICE} ticks, and 0 on a MARKET order", 400
+    INVALID_PRICE = (
+        16, "price",
+        f"must be 1 to {MAX_PRICE} ticks, and 0 on a MARKET, STOP or MARKET_IF_TOUCHED order", 400,
+    )  # fmt: skip
     PRICE_OUT_OF_BAND = 17, "price", "must be within the instrument's price band", 400
     INVALID_ORDER_ID = (
         18, "order_id", "must be given, or else client_order_id together with symbol", 400,
     )  # fmt: skip
     INVALID_REPLACE = 19, "price", "must be given, or else quantity, on a REPLACE", 400
+    INVALID_STOP_PRICE = (
+        20, "stop_price",
+        "must be within the instrument's price band on an order that waits for it, and not be "
+        "given on a MARKET or LIMIT order, or one that is triggered", 400,
+    )  # fmt: skip
+    INVALID_SELF_TRADE_PREVENTION = (
+        21, "self_trade_prevention", "must be NONE (0) to DECREMENT (4)", 400,
+    )  # fmt: skip
     # The state of the book.
     DUPLICATE_CLIENT_ORDER_ID = (
         30, "client_order_id",
         "must not repeat that of a live or recent order of the account and symbol", 409,
     )  # fmt: skip
-    BOOK_FULL = 31, "symbol", "must have room: the book holds its max_resting_orders", 409
+    BOOK_FULL = 31, "symbol", "must have room: max_resting_orders rest there or wait", 409
     POST_ONLY_WOULD_TRADE = 32, "price", "must not cross the book: the order is post-only", 409
     UNKNOWN_ORDER = (
         33, "order_id", "must be that of a resting order of the account", 404, "ORDER_NOT_FOUND",
     )  # fmt: skip
     ALREADY_FILLED = 34, "quantity", "must exceed what is filled already", 409
     TOO_MANY_ORDERS = (
-        35, "symbol", "must have room for the account: its max_account_orders rest there", 409,
+        35, "symbol",
+        "must have room for the account: its max_account_orders rest there or wait", 409,
     )  # fmt: skip
     # The state of the product.
     BUSY = 50, "symbol", "must not be sent faster than its matcher takes them: try again", 503
@@ -84,6 +100,7 @@ class Reason(IntEnum):
     MARKET_REMAINDER = 102
     FOK_UNFILLED = 103
     MASS_CANCEL = 104
+    SELF_TRADE = 105
 
 
 RULES: dict[Reason, Rule] = {

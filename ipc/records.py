@@ -13,7 +13,7 @@ import numpy as np
 
 from ipc.schema.declarations import layout
 
-VERSION = 5
+VERSION = 6
 
 SHARD_BITS = 8
 SEQUENCE_BITS = 45
@@ -43,6 +43,9 @@ RESTING = np.dtype(layout("RESTING"))
 
 RECENT = np.dtype(layout("RECENT"))
 """One remembered client_order_id, whether its order rests or not: ``engine.books.id_memory``."""
+
+LAST_PRICE = np.dtype(layout("LAST_PRICE"))
+"""The price of a symbol's last trade."""
 
 ORDER = np.dtype(layout("ORDER"))
 """The state of one order, live or ended, as the order table shows it to readers."""
@@ -92,6 +95,7 @@ class OrderRow(NamedTuple):
     ord_status: int
     reserved: tuple[int, ...]
     end_number: int
+    stop_price: int
 
 
 # up to here
@@ -159,9 +163,10 @@ _SIZES = {
     "LEVEL": (LEVEL, 24),
     "RESTING": (RESTING, 80),
     "RECENT": (RECENT, 32),
-    "ORDER": (ORDER, 88),
+    "LAST_PRICE": (LAST_PRICE, 16),
+    "ORDER": (ORDER, 96),
     "MAPPING_HEADER": (MAPPING_HEADER, 64),
-    "TABLE_ENTRY": (TABLE_ENTRY, 96),
+    "TABLE_ENTRY": (TABLE_ENTRY, 104),
     "DEPTH": (DEPTH, 32),
     "SEGMENT": (SEGMENT, 56),
     "BATCH": (BATCH, 24),

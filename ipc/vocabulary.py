@@ -17,11 +17,14 @@ from ipc.bounds import (
 from ipc.reasons import RULES, Reason, Rule
 
 __all__ = [
+    "CONDITIONAL",
     "MAX_CLIENT_ID",
     "MAX_PEER_TIMEOUT_S",
     "MAX_PRICE",
     "MAX_QUANTITY",
     "MAX_RESTING_ORDERS",
+    "PREVENTION_SHIFT",
+    "PRICELESS",
     "RULES",
     "CommandType",
     "ExecType",
@@ -31,6 +34,7 @@ __all__ = [
     "OrderType",
     "Reason",
     "Rule",
+    "SelfTradePrevention",
     "Side",
     "TimeInForce",
 ]
@@ -61,18 +65,57 @@ class Side(IntEnum):
 
 
 class OrderType(IntEnum):
-    """FIX 40."""
+    """FIX 40; LIMIT_IF_TOUCHED is ours. An odd one has no limit."""
 
     MARKET = 1
     LIMIT = 2
+    STOP = 3
+    """Waits for a trade at its stop price, and is then what MARKET is."""
+    STOP_LIMIT = 4
+    """Waits likewise, and is then what LIMIT is."""
+    MARKET_IF_TOUCHED = 19
+    """As STOP, but that it waits for a price that is better for it."""
+    LIMIT_IF_TOUCHED = 36
+    """As STOP_LIMIT, but for that."""
+
+
+PRICELESS = (OrderType.MARKET, OrderType.STOP, OrderType.MARKET_IF_TOUCHED)
+"""Those without a limit."""
+CONDITIONAL = (
+    OrderType.STOP,
+    OrderType.STOP_LIMIT,
+    OrderType.MARKET_IF_TOUCHED,
+    OrderType.LIMIT_IF_TOUCHED,
+)
+"""Those that wait for a stop price."""
 
 
 class TimeInForce(IntEnum):
-    """FIX 59. A market order's remainder is cancelled whatever it says here."""
+    """FIX 59. What is left of an order without a limit is cancelled whatever it says here; while an
+    order waits for its stop price it has no effect."""
 
     GTC = 1
     IOC = 3
     FOK = 4
+
+
+class SelfTradePrevention(IntEnum):
+    """FIX 2964, where it has the word: what an order does where it would trade with another one of
+    its account."""
+
+    NONE = 0
+    """It trades."""
+    CANCEL_NEWEST = 1
+    """What is left of it is cancelled, and nothing of it rests."""
+    CANCEL_OLDEST = 2
+    """The other one is cancelled, and it goes on."""
+    CANCEL_BOTH = 3
+    DECREMENT = 4
+    """Both lose what would have traded; what then has nothing left is cancelled."""
+
+
+PREVENTION_SHIFT = 1
+"""Where in ``flags`` a report on an order has the order's SelfTradePrevention: bits 2, 4 and 8."""
 
 
 class Flag(IntFlag):
@@ -91,10 +134,15 @@ class Flag(IntFlag):
     """REPLACE: so does the quantity; ``quantity`` is ignored."""
     CONTINUE = 32
     """MASS_CANCEL, from a matcher to itself: one that is under way goes on."""
+    TRIGGERED = 64
+    """Of an order, in reports: its stop price is reached. Without effect in a command."""
 
 
 class ExecType(IntEnum):
-    """FIX 150: what a report reports. MASS_CANCELED is ours (FIX has a message of its own)."""
+    """FIX 150: what a report reports; a letter as the digit it is to base 36, A for 10.
+
+    MASS_CANCELED is ours (FIX has a message of its own).
+    """
 
     NEW = 0
     CANCELED = 4
@@ -102,6 +150,8 @@ class ExecType(IntEnum):
     REJECTED = 8
     TRADE = 15
     MASS_CANCELED = 20
+    TRIGGERED = 21
+    """The order's stop price is reached: it waits no longer."""
 
 
 class OrdStatus(IntEnum):

@@ -14,9 +14,11 @@ from engine.books.id_memory import IdShares
 from engine.books.reference.book import ReferenceBook
 from ipc.records import COMMAND, LEVEL, REPORT, TRADE, make_id
 from ipc.vocabulary import (
+    CONDITIONAL,
     MAX_PRICE,
     MAX_QUANTITY,
     MAX_RESTING_ORDERS,
+    PRICELESS,
     CommandType,
     ExecType,
     Flag,
@@ -198,7 +200,11 @@ class Desk:
             "request_id": self._request_id,
             "timestamp_ns": TIME_NS + self._request_id,
         } | fields
-        outcome = run(self.book, command_array([row]))
+        return self.enter(command_array([row]))
+
+    def enter(self, commands: Records) -> list[Report]:
+        """Hand over commands as they are; return all their reports."""
+        outcome = run(self.book, commands)
         self.trades = np.concatenate([self.trades, outcome.trades])
         self.book.check()
         return outcome.report_rows()
@@ -284,6 +290,7 @@ def _command_rows(world: World) -> st.SearchStrategy[dict[str, int]]:
             "order_type": _mostly(st.just(int(OrderType.LIMIT)), int(OrderType.MARKET), 0, 3),
             "time_in_force": _mostly(st.just(int(TimeInForce.GTC)), 3, 4, 3, 4, 0, 2),
             "flags": _mostly(st.just(0), int(Flag.POST_ONLY), int(Flag.POST_ONLY), 0xFF),
+            "self_trade_prevention": _mostly(st.integers(0, 4), 5, 255),
         }
     )
     market = st.builds(
@@ -306,8 +313,26 @@ def _command_rows(world: World) -> st.SearchStrategy[dict[str, int]]:
             ),
         }
     )
+    stop_prices = _mostly(st.sampled_from(prices), 0, MAX_PRICE, MAX_PRICE + 1)
+    stop = st.builds(
+        dict,
+        new,
+        order_type=st.sampled_from(list(map(int, CONDITIONAL))),
+        stop_price=stop_prices,
+        flags=st.just(0),
+    ).flatmap(_with_its_price)
+    moved = st.builds(
+        dict, change, command_type=st.just(int(CommandType.REPLACE)), stop_price=stop_prices
+    )
     odd = st.fixed_dictionaries(fields | {"command_type": st.sampled_from([0, 5, 5, 5, 6])})
-    return st.one_of(new, new, new, change, change, market, odd)
+    return st.one_of(new, new, new, change, change, market, stop, stop, moved, odd)
+
+
+def _with_its_price(row: dict[str, int]) -> st.SearchStrategy[dict[str, int]]:
+    """Mostly no price on an order without a limit."""
+    if row["order_type"] not in PRICELESS:
+        return st.just(row)
+    return st.builds(dict, st.just(row), price=_mostly(st.just(0), 5))
 
 
 def command_batches(world: World = WORLD, max_size: int = 60) -> st.SearchStrategy[Records]:
@@ -344,7 +369,7 @@ def random_commands(
     commands["symbol"] = limits[:, 0]
     commands["account"] = commands["client_order_id"] % 3 + 1
     commands["side"] = pick(1, 2)
-    commands["order_type"] = pick(2, 2, 2, 2, 2, 2, 2, 1)
+    commands["order_type"] = pick(2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 3, 4, 19, 36)
     commands["time_in_force"] = pick(1, 1, 1, 1, 1, 1, 1, 1, 3, 4)
     commands["flags"] = pick(0, 0, 0, 0, 1, 2, 8, 10, 16, 18)
     commands["request_id"] = np.arange(count)
@@ -355,8 +380,11 @@ def random_commands(
     commands["price"] = limits[:, 1].astype(np.int64) + shift + rng.integers(0, width * 3 // 4 + 1)
     commands["quantity"] = rng.integers(1, 20, count)
     commands["timestamp_ns"] = TIME_NS + np.arange(count)
-    market = is_new & (commands["order_type"] == OrderType.MARKET)
+    stops = is_new & np.isin(commands["order_type"], CONDITIONAL)
+    commands["stop_price"][stops] = rng.permutation(commands["price"])[stops]
+    market = is_new & np.isin(commands["order_type"], PRICELESS)
     commands["price"][market] = 0
+    commands["flags"][stops] = 0
     commands["flags"][market | (commands["time_in_force"] != TimeInForce.GTC)] &= ~np.uint8(1)
     # About every second command is an accepted order: so these ids are near the newest.
     newest_order = world.start.order_sequence + np.arange(count) // 2 + 1
@@ -375,5 +403,7 @@ def random_commands(
     rarely("side", 0, 3, 255)
     rarely("order_type", 0, 3, 255)
     rarely("time_in_force", 0, 2, 255)
+    rarely("self_trade_prevention", 1, 2, 3, 4, share=0.1)
+    rarely("self_trade_prevention", 5, 255)
     rarely("flags", 3, 24, 26, 255)
     return commands

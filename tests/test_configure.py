@@ -31,6 +31,7 @@ from engine.verify import verify
 from ipc.records import COMMAND, REPORT, RESTING, TRADE
 from ipc.vocabulary import Administration, CommandType, Flag, Reason
 from tests.kept import TIME_NS, plan_of
+from tests.test_restore import state_of
 
 SYMBOLS = 6
 """Numbers that the flows of commands speak of, listed or not."""
@@ -136,7 +137,7 @@ def test_both_books_are_equal_through_random_changes(seed: int) -> None:
             again = make_book(
                 names[5 - place], 0, kept.limits(), kept.recent_orders, start, 7, kept.shares()
             )
-            again.restore(book.counters(), book.resting(), book.recent(), book.sweeps())
+            again.restore(*state_of(book))
             books[place] = again
         names = ("reference", "ladder", "ladder", "reference")
         for book in books:

@@ -82,7 +82,7 @@ def test_all_that_a_journal_comes_to_is_there_once(tmp_path: Path, store: Store)
         ),
         ("UPDATE order_rows SET value_low = value_low + 1 WHERE order_id = 9", "order 9: value is"),
         ("UPDATE trade_rows SET price = price + 1 WHERE trade_id = 700", "trade 700: price is"),
-        ("UPDATE trade_rows SET buyer = seller WHERE trade_id = 700", "trade 700: buyer is"),
+        ("UPDATE trade_rows SET buyer = buyer + 1 WHERE trade_id = 700", "trade 700: buyer is"),
         ("DELETE FROM trade_rows WHERE trade_id = 700", "trade 700: is missing"),
         ("DELETE FROM user_trades WHERE last_trade > 1000", "user_trades: "),
         ("UPDATE shards SET position = position + 1", "the journal ends with 6000"),

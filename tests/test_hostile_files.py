@@ -52,7 +52,12 @@ def write(path: Path, snapshot) -> None:
     [
         ("resting", "symbol", 9, "must be an instrument of the shard"),
         ("resting", "side", 3, "must be 1 to 2"),
-        ("resting", "price", 0, "must be 1 to"),
+        ("resting", "price", 2**60, "must be 0 to"),
+        ("resting", "price", 0, "must be given where there is a limit"),
+        ("resting", "time_in_force", 3, "must be GTC where it rests"),
+        ("resting", "order_type", 3, "must be one that waits with a stop price"),
+        ("resting", "order_type", 5, "must be one there is"),
+        ("resting", "flags", 2 | 64 | 1, "must be those of an order"),
         ("resting", "leaves_qty", 2**63, "must be 1 to"),
         ("resting", "order_id", 2**60, "must be 1 to"),
         ("recent", "order_id", 0, "must be 1 to"),

@@ -229,7 +229,7 @@ def without(*names: str) -> dict[str, Any]:
         (LIMIT | {"user_id": 7}, "INVALID_USER_ID", "user_id"),
         (LIMIT | {"side": "sel"}, "INVALID_SIDE", "side"),
         (LIMIT | {"side": 1}, "INVALID_SIDE", "side"),
-        (LIMIT | {"order_type": "stop"}, "INVALID_ORDER_TYPE", "order_type"),
+        (LIMIT | {"order_type": "pegged"}, "INVALID_ORDER_TYPE", "order_type"),
         (LIMIT | {"time_in_force": "GTD"}, "INVALID_TIME_IN_FORCE", "time_in_force"),
         (LIMIT | {"post_only": 1}, "INVALID_POST_ONLY", "post_only"),
         (

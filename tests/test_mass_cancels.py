@@ -30,6 +30,7 @@ from tests.books import MakeBook, command_array, run
 from tests.kept import plan_of
 from tests.product import Wire, make_config, running
 from tests.test_faults import matcher
+from tests.test_restore import state_of
 
 BUY, SELL = Side.BUY, Side.SELL
 MASS_CANCEL = CommandType.MASS_CANCEL
@@ -211,12 +212,12 @@ def test_whatever_happens_between_the_parts_both_books_agree(seed: int) -> None:
             for make_book in BOOKS.values():
                 for book in books.pair.books:
                     copy = make_book(0, LIMITS, 100)
-                    copy.restore(book.counters(), book.resting(), book.recent(), book.sweeps())
+                    copy.restore(*state_of(book))
                     copy.check()
                     assert state_hash(copy) == state_hash(book)
             made = {name: make_book(0, LIMITS, 100) for name, make_book in BOOKS.items()}
             for copy, book in zip(made.values(), books.pair.books[::-1], strict=True):
-                copy.restore(book.counters(), book.resting(), book.recent(), book.sweeps())
+                copy.restore(*state_of(book))
             books.pair = Pair(made)
         refill = rng.integers(1, 4, 60)
         books.send(orders(refill, 97, 1 + turn % 2))

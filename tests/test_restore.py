@@ -8,16 +8,21 @@ import pytest
 from bench.drive import Room, run
 from bench.equality import BOOKS
 from bench.flows import PROFILES, Flow
-from engine.books.contract import Book, Counters, state_hash
+from engine.books.contract import Book, Counters, Records, state_hash
 from tests.books import MakeBook
 
 ROOM = [Room(4_096, 4_096)]
 PAIRS = list(product(BOOKS, repeat=2))
 
 
+def state_of(book: Book) -> tuple[Counters, Records, Records, Records, Records]:
+    state = (book.counters(), book.resting(), book.recent(), book.sweeps())
+    return *state, book.last_prices()
+
+
 def copy_of(book: Book, make_book: MakeBook, *given: object) -> Book:
     copy = make_book(0, *given)
-    copy.restore(book.counters(), book.resting(), book.recent(), book.sweeps())
+    copy.restore(*state_of(book))
     return copy
 
 

@@ -25,6 +25,7 @@ from tests.shared_memory import until, working
 SHARD = 2
 NEW, CANCELED, REPLACED = int(ExecType.NEW), int(ExecType.CANCELED), int(ExecType.REPLACED)
 TRADE, REJECTED = int(ExecType.TRADE), int(ExecType.REJECTED)
+TRIGGERED = int(ExecType.TRIGGERED)
 MASS_CANCELED = int(ExecType.MASS_CANCELED)
 ENDED = (OrdStatus.FILLED, OrdStatus.CANCELED)
 IDENTITY = ("account", "client_order_id", "symbol", "side", "order_type", "time_in_force", "flags")
@@ -74,6 +75,11 @@ class Model:
         if not known or exec_type == NEW:
             order.update({name: int(one[name]) for name in IDENTITY})
             order["created_ns"] = int(one["timestamp_ns"]) if exec_type == NEW else 0
+            order["stop_price"] = int(one["last_price"]) if exec_type == NEW else 0
+        elif exec_type in (REPLACED, TRIGGERED):
+            order["flags"] = int(one["flags"])
+            if one["last_price"] and not one["reason"]:
+                order["stop_price"] = int(one["last_price"])
         order.update({name: int(one[name]) for name in STATE})
         order["updated_ns"] = int(one["timestamp_ns"])
         ended = order["ord_status"] in ENDED
@@ -103,11 +109,12 @@ def agree(reader: OrderTableReader, model: Model, ids: Iterator[int]) -> None:
 
 A_REPORT = st.builds(
     report,
-    st.sampled_from([NEW, NEW, CANCELED, REPLACED, TRADE, REJECTED, MASS_CANCELED]),
+    st.sampled_from([NEW, NEW, CANCELED, REPLACED, TRADE, TRIGGERED, REJECTED, MASS_CANCELED]),
     # Few cells, so that orders share chains: the table's largest has 16.
     st.integers(1, 40),
     st.sampled_from([OrdStatus.NEW, OrdStatus.PARTIALLY_FILLED, *ENDED]),
     account=st.sampled_from([1, 2]),
+    last_price=st.sampled_from([0, 0, 77, 78]),
     client_order_id=st.integers(0, 2**63 - 1),
     price=st.integers(0, 2**64 - 1),
     quantity=st.integers(0, 2**64 - 1),

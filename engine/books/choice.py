@@ -45,7 +45,7 @@ def configured(
     known = _known_ids(book.recent(), resting, forgotten)
     known = known[np.isin(known["symbol"], [limit.symbol for limit in limits])]
     recent = still_remembered(known, forgotten, shares.checked(recent_orders))
-    made.restore(counters, resting, recent, book.sweeps())
+    made.restore(counters, resting, recent, book.sweeps(), book.last_prices())
     return made
 
 

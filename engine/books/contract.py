@@ -11,10 +11,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from ipc.arrays import Records as Records  # noqa: PLC0414 - the contract speaks of it
-from ipc.records import COMMAND
+from ipc.records import COMMAND, LAST_PRICE
 from ipc.vocabulary import MAX_RESTING_ORDERS
 
 NO_SWEEPS: Records = np.zeros(0, COMMAND)
+NO_PRICES: Records = np.zeros(0, LAST_PRICE)
 
 
 class BookLimits(NamedTuple):
@@ -74,7 +75,9 @@ class Book(Protocol):
         ...
 
     def resting(self) -> Records:
-        """Return every resting order (RESTING): by symbol, bids then asks, best price, oldest."""
+        """Return every live order (RESTING): by symbol, bids then asks, best price, oldest; after
+        those of a symbol the ones that wait, with their ``stop_price``: buy orders then sell
+        orders, in the order in which they would trigger."""
         ...
 
     def recent(self) -> Records:
@@ -104,8 +107,18 @@ class Book(Protocol):
         """
         ...
 
+    def last_prices(self) -> Records:
+        """Return the price of the last trade (LAST_PRICE) of each symbol that had one, by
+        symbol."""
+        ...
+
     def restore(
-        self, counters: Counters, resting: Records, recent: Records, sweeps: Records = NO_SWEEPS
+        self,
+        counters: Counters,
+        resting: Records,
+        recent: Records,
+        sweeps: Records = NO_SWEEPS,
+        last_prices: Records = NO_PRICES,
     ) -> None:
         """Take over what another book of the same limits returned; this one must be new.
 
@@ -125,4 +138,5 @@ def state_hash(book: Book) -> str:
     digest.update(book.resting().tobytes())
     digest.update(book.recent().tobytes())
     digest.update(book.sweeps().tobytes())
+    digest.update(book.last_prices().tobytes())
     return digest.hexdigest()

@@ -1,7 +1,9 @@
 """The trading rules that every book keeps, written down once.
 
 **Priority.** Price, then time of entry. A trade's price is the resting order's. Only a LIMIT order
-that is GTC rests; what is left of any other after matching is cancelled.
+that is GTC rests; what is left of any other after matching is cancelled. From their trigger on STOP
+and MARKET_IF_TOUCHED orders are as MARKET orders, STOP_LIMIT and LIMIT_IF_TOUCHED orders as LIMIT
+orders.
 
 **Commands** and the fields they use (others are ignored):
 
@@ -20,18 +22,19 @@ those that ``engine.books.id_memory`` remembers; 0 means none.
 **Checks**, in this order; the first that fails rejects the command (a REJECTED report, nothing
 else changes):
 
-NEW: symbol, then ``check_new`` (side, order_type, time_in_force, post_only, quantity, price,
-price band), then DUPLICATE_CLIENT_ORDER_ID (the report carries the first order's id), BOOK_FULL (a
-GTC LIMIT order while ``max_resting_orders`` of its symbol rest, whether it would trade or not),
-TOO_MANY_ORDERS (the same while ``max_account_orders`` of its account rest there),
-POST_ONLY_WOULD_TRADE.
+NEW: symbol, then ``check_new`` (side, order_type, time_in_force, post_only, quantity, price, price
+band, stop price, self_trade_prevention), then DUPLICATE_CLIENT_ORDER_ID (the report carries the
+first order's id), BOOK_FULL (a GTC LIMIT order, or any with a stop price, while
+``max_resting_orders`` of its symbol rest or wait, whether it would trade or not), TOO_MANY_ORDERS
+(the same while ``max_account_orders`` of its account do), POST_ONLY_WOULD_TRADE.
 
 CANCEL, REPLACE, REDUCE: INVALID_ORDER_ID where both ids are 0; UNKNOWN_SYMBOL where a symbol is
 given, or is needed, that the shard does not hold; for REPLACE ``check_replace``, for REDUCE
-``check_quantity``; UNKNOWN_ORDER where no such order rests or it is not the account's. Then for
-REPLACE the band of the order's symbol; ALREADY_FILLED where the new quantity (without REINSERT) is
-not above cum_qty; INVALID_QUANTITY where cum_qty and quantity (with REINSERT) exceed MAX_QUANTITY;
-POST_ONLY_WOULD_TRADE where the order is post-only and the new price crosses.
+``check_quantity``; UNKNOWN_ORDER where no such order rests or waits, or it is not the account's.
+Then for REPLACE INVALID_STOP_PRICE where one is given and the order does not wait; for one that
+waits ``check_waiting``, else the band of the order's symbol; ALREADY_FILLED where the new quantity
+(without REINSERT) is not above cum_qty; INVALID_QUANTITY where cum_qty and quantity (with REINSERT)
+exceed MAX_QUANTITY; POST_ONLY_WOULD_TRADE where the order is post-only and the new price crosses.
 
 **REPLACE.** Without REINSERT ``quantity`` is the order's new total. The same price and a smaller
 quantity: the order keeps its place. Anything else: it leaves the book and enters at the back of
@@ -40,10 +43,44 @@ open quantity and the order always goes to the back; the total becomes cum_qty +
 With KEEP_PRICE ``price`` is ignored and the order's stands in its place, with KEEP_QUANTITY
 ``quantity`` is ignored and the order's total does, with REINSERT its open quantity: as they are
 when the command is matched. What then follows is as if they had been given. One of the two must
-be given (INVALID_REPLACE).
+be given (INVALID_REPLACE), or a ``stop_price``.
 
 **REDUCE** takes ``quantity`` off leaves_qty and off the total, keeping the place; where nothing
 would be left, the order is cancelled instead.
+
+**Stops.** A STOP or STOP_LIMIT order waits until a trade of its symbol reaches its ``stop_price``:
+a buy order's for one at or above it, a sell order's for one at or below (``waits_for_rise``,
+``is_reached``); the two IF_TOUCHED types the other way round. Where the last trade before it came
+has, it triggers at once; while its symbol has had no trade, it waits. It stands in an index of its
+own by stop price, then time of entry, in no depth; it is cancelled, replaced, reduced, mass
+cancelled and listed like one that rests, and counts like one for the bounds. A command, a trigger
+too, is carried out whole; then in a *round* the orders trigger that its trades have reached: first
+those that wait for a rise, the lowest stop price first, then those that wait for a fall, the
+highest first, at one price the oldest first. Each enters as a new order behind all that rests. Once
+all of the round have, those that the trades of the round have reached are the next one, until there
+are none. What a mass cancel under way is to take can trigger meanwhile; the mass cancel then goes
+through the books once more.
+
+REPLACE of an order that waits: a ``stop_price`` of 0 stays what it is; the price of one without a
+limit must be kept (INVALID_PRICE). The same prices and a smaller quantity, without REINSERT: it
+keeps its place. Else it goes to the back of its stop price, or triggers at once where that is
+reached.
+
+**Self-trades.** Where an order with a ``self_trade_prevention`` would trade, as the taker, with one
+of its own account, it does not (maker by maker; earlier trades stand):
+
+- CANCEL_NEWEST: what is left of it is cancelled, and does not rest.
+- CANCEL_OLDEST: the maker is cancelled, and it goes on.
+- CANCEL_BOTH: both.
+- DECREMENT: both lose the smaller leaves_qty of the two, of their totals as by REDUCE; what then
+  has nothing left is cancelled. The taker goes on with what it has.
+
+Each of the two that changes has a report, the maker's first: CANCELED, or for what goes on after
+DECREMENT REPLACED, with reason SELF_TRADE; in ``last_price`` the maker's price, in ``last_qty`` the
+quantity that was prevented, and no trade_id. An order keeps its mode, as the taker after a REPLACE
+or trigger too; the makers' modes do not matter. FOK counts no orders of the account then, and but
+for CANCEL_OLDEST nothing behind the first of them. Orders of an account without a mode trade with
+each other.
 
 **FOK.** An order that the opposite side cannot fill whole within its price is cancelled whole
 (FOK_UNFILLED) without a trade.
@@ -52,14 +89,18 @@ would be left, the order is cancelled instead.
 
 1. The answer to the command, to its account: NEW, CANCELED, REPLACED (also to REDUCE), REJECTED.
    It shows the order before any trade of this command: for NEW leaves_qty is the whole quantity.
+   An order that triggers at once has its TRIGGERED report next.
 2. For each trade, in the order of the trades: one report for the taker, then one for the maker.
    ``leaves_qty`` and ``cum_qty`` are those after the trade.
 3. CANCELED for what is left of an order that does not rest (IOC_REMAINDER, MARKET_REMAINDER; a FOK
    order that was not filled: FOK_UNFILLED).
+4. For each order that then triggers a TRIGGERED report, to its account, with what comes of it as
+   under 2 and 3.
 
 A MASS_CANCEL gives a CANCELED report (reason MASS_CANCEL, request_id 0) for each order it takes, by
-symbol, bids before asks, best price first, oldest first, and then its answer: MASS_CANCELED, with
-the number of orders in ``quantity``.
+symbol, bids before asks, best price first, oldest first, after those the orders that wait, for a
+rise before for a fall, in the order in which they would trigger; and then its answer:
+MASS_CANCELED, with the number of orders in ``quantity``.
 
 **MASS_CANCEL** takes the orders of its account that were accepted before it. So that it keeps no
 others waiting, it looks at ``SWEEP_ORDERS`` resting orders, its own or not, and is then *under
@@ -71,15 +112,17 @@ the answer. A MASS_CANCEL that comes while one of the same account and symbol is
 place: that one is answered, with what it has taken so far, and once at the end of the books the new
 one goes through them again. Where ``MAX_SWEEPS`` are under way, one more finishes the oldest first.
 
-A CANCELED report shows in ``quantity`` the total before, in leaves_qty 0. A REJECTED report
-repeats the command's own symbol, side, order_type, time_in_force, flags, price, quantity, ids and
-account; cum_qty and leaves_qty are 0. ``request_id`` is the command's in every report on the
-command's own order (also a taker's trades), 0 in a maker's. ``price`` is the order's limit, 0 for
-market orders. ``flags`` of a report on an order are the order's POST_ONLY; of a REJECTED or
-MASS_CANCELED report, the command's. ``timestamp_ns`` is the command's. MASS_CANCELED carries the
-command's symbol, account, request_id and flags, and otherwise zeros; its ord_status is NEW (0).
-REJECTED has ord_status REJECTED. ``command_type`` is the causing command's in every report, a
-maker's too.
+A CANCELED report shows in ``quantity`` the total before, in leaves_qty 0. A REJECTED report repeats
+the command's own symbol, side, order_type, time_in_force, flags, price, quantity, ids and account;
+cum_qty and leaves_qty are 0. ``request_id`` is the command's in every report on the command's own
+order (also a taker's trades), 0 in a maker's and in those on what others trigger. ``price`` is the
+order's limit, 0 for orders without one. ``last_price`` is the trade's; in the TRIGGERED report of
+an order and in those before it, its stop price; in one of a prevented self-trade see above.
+``flags`` of a report on an order are the order's POST_ONLY and TRIGGERED, which has come to be with
+the command that triggers it, in the answer to it already; of a REJECTED or MASS_CANCELED report,
+the command's. ``timestamp_ns`` is the command's. MASS_CANCELED carries the command's symbol,
+account, request_id and flags, and otherwise zeros; its ord_status is NEW (0). REJECTED has
+ord_status REJECTED. ``command_type`` is the causing command's in every report, a maker's too.
 
 **Trades**: TRADE records in matching order, trade_id dense per shard; ``sequence`` is the taker's
 command's.
@@ -92,11 +135,20 @@ limits (``engine.books.choice.configured``), between commands, and counts one ``
 no report and moves no order: what rests stays, outside a new band too, which binds what is entered
 or replaced from then on; where more rest of an account than its new limit, it enters no more.
 
-Self-trades are allowed. Stop prices, display quantities and self-trade prevention have room in
-COMMAND and are ignored so far.
+Display quantities have room in COMMAND and are ignored so far.
 """
 
-from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, OrderType, Reason, Side, TimeInForce
+from ipc.vocabulary import (
+    CONDITIONAL,
+    MAX_PRICE,
+    MAX_QUANTITY,
+    PRICELESS,
+    OrderType,
+    Reason,
+    SelfTradePrevention,
+    Side,
+    TimeInForce,
+)
 from ipc.vocabulary import Flag as _Flag
 
 SWEEP_ORDERS = 1_024
@@ -106,6 +158,8 @@ MAX_SWEEPS = 1_024
 
 _BUY, _SELL = int(Side.BUY), int(Side.SELL)
 _MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
+_STOP, _STOP_LIMIT = int(OrderType.STOP), int(OrderType.STOP_LIMIT)
+_PRICELESS, _CONDITIONAL = tuple(map(int, PRICELESS)), tuple(map(int, CONDITIONAL))
 _GTC, _IOC, _FOK = int(TimeInForce.GTC), int(TimeInForce.IOC), int(TimeInForce.FOK)
 _POST_ONLY = int(_Flag.POST_ONLY)
 _KEEP_PRICE, _KEEP_QUANTITY = int(_Flag.KEEP_PRICE), int(_Flag.KEEP_QUANTITY)
@@ -119,6 +173,14 @@ _QUANTITY = int(Reason.INVALID_QUANTITY)
 _PRICE = int(Reason.INVALID_PRICE)
 _BAND = int(Reason.PRICE_OUT_OF_BAND)
 _REPLACE = int(Reason.INVALID_REPLACE)
+_STOP_PRICE = int(Reason.INVALID_STOP_PRICE)
+_SELF_TRADE_PREVENTION = int(Reason.INVALID_SELF_TRADE_PREVENTION)
+_LAST_MODE = max(map(int, SelfTradePrevention))
+
+
+def is_priceless(order_type: int) -> bool:
+    """Tell whether an order has no limit: it trades at any price, and never rests."""
+    return order_type in _PRICELESS
 
 
 def check_quantity(quantity: int) -> int:
@@ -132,20 +194,20 @@ def check_price_quantity(order_type: int, price: int, quantity: int) -> int:
     """Return 0, or the Reason why quantity or price cannot be those of an order of this type."""
     if quantity < 1 or quantity > MAX_QUANTITY:
         return _QUANTITY
-    if order_type == _MARKET:
+    if is_priceless(order_type):
         return _OK if price == 0 else _PRICE
     if price < 1 or price > MAX_PRICE:
         return _PRICE
     return _OK
 
 
-def check_replace(flags: int, price: int, quantity: int) -> int:
+def check_replace(flags: int, price: int, quantity: int, stop_price: int) -> int:
     """Return 0, or the Reason why a REPLACE command's own fields cannot change any order."""
     keeps = flags & _KEEP_BOTH
     if keeps == 0:
         return check_price_quantity(_LIMIT, price, quantity)
     if keeps == _KEEP_BOTH:
-        return _REPLACE
+        return _OK if stop_price != 0 else _REPLACE
     if keeps == _KEEP_PRICE:
         return check_quantity(quantity)
     return check_price_quantity(_LIMIT, price, 1)
@@ -153,9 +215,49 @@ def check_replace(flags: int, price: int, quantity: int) -> int:
 
 def check_band(order_type: int, price: int, min_price: int, max_price: int) -> int:
     """Return 0, or PRICE_OUT_OF_BAND for a limit price outside the instrument's band."""
-    if order_type == _LIMIT and (price < min_price or price > max_price):
-        return _BAND
-    return _OK
+    if is_priceless(order_type):
+        return _OK
+    return _BAND if price < min_price or price > max_price else _OK
+
+
+def check_stop_price(order_type: int, stop_price: int, min_price: int, max_price: int) -> int:
+    """Return 0, or INVALID_STOP_PRICE for one that is none, or of an order that has none."""
+    if order_type in (_MARKET, _LIMIT):
+        return _OK if stop_price == 0 else _STOP_PRICE
+    return _STOP_PRICE if stop_price < min_price or stop_price > max_price else _OK
+
+
+def check_waiting(
+    order_type: int,
+    flags: int,
+    price: int,
+    stop_price: int,
+    min_price: int,
+    max_price: int,
+) -> int:
+    """Return 0, or the Reason why a REPLACE with these flags cannot give an order that waits these
+    prices, which are those that it would then have."""
+    if is_priceless(order_type) and flags & _KEEP_PRICE == 0:
+        return _PRICE
+    reason = check_band(order_type, price, min_price, max_price)
+    if reason != _OK:
+        return reason
+    return check_stop_price(order_type, stop_price, min_price, max_price)
+
+
+def waits_for_rise(order_type: int, side: int) -> bool:
+    """Tell whether an order with a stop price waits for trades at it or above, not below."""
+    if order_type in (_STOP, _STOP_LIMIT):
+        return side == _BUY
+    return side == _SELL
+
+
+def is_reached(rise: bool, stop_price: int, last_price: int) -> bool:
+    """Tell whether the last trade, 0 where there was none, triggers an order that waits for a rise
+    to a stop price, or for a fall."""
+    if last_price == 0:
+        return False
+    return last_price >= stop_price if rise else last_price <= stop_price
 
 
 def check_new(
@@ -165,19 +267,25 @@ def check_new(
     flags: int,
     price: int,
     quantity: int,
+    stop_price: int,
+    self_trade_prevention: int,
     min_price: int,
     max_price: int,
 ) -> int:
     """Return 0, or the first Reason why a NEW command's own fields are not an order."""
     if side not in (_BUY, _SELL):
         return _SIDE
-    if order_type not in (_MARKET, _LIMIT):
+    if order_type not in (_MARKET, _LIMIT) and order_type not in _CONDITIONAL:
         return _ORDER_TYPE
     if time_in_force not in (_GTC, _IOC, _FOK):
         return _TIME_IN_FORCE
     if flags & _POST_ONLY and (order_type != _LIMIT or time_in_force != _GTC):
         return _INVALID_POST_ONLY
     reason = check_price_quantity(order_type, price, quantity)
-    if reason != _OK:
-        return reason
-    return check_band(order_type, price, min_price, max_price)
+    if reason == _OK:
+        reason = check_band(order_type, price, min_price, max_price)
+    if reason == _OK:
+        reason = check_stop_price(order_type, stop_price, min_price, max_price)
+    if reason == _OK and self_trade_prevention > _LAST_MODE:
+        reason = _SELF_TRADE_PREVENTION
+    return reason

@@ -71,7 +71,13 @@ VALUE_BITS = 62
 _VALUE_MASK = (1 << VALUE_BITS) - 1
 PIECE_IDS = 4_096
 """Trades of one piece of a user's, at the most."""
-_OF_ORDERS = (ExecType.NEW, ExecType.CANCELED, ExecType.REPLACED, ExecType.TRADE)
+_OF_ORDERS = (
+    ExecType.NEW,
+    ExecType.CANCELED,
+    ExecType.REPLACED,
+    ExecType.TRADE,
+    ExecType.TRIGGERED,
+)
 
 
 class Rows(NamedTuple):

@@ -21,7 +21,7 @@ ORDER_TYPES = {int(kind): kind.name for kind in OrderType}
 TIMES = {int(time): time.name for time in TimeInForce}
 REASONS = {int(reason): reason.name for reason in Reason if reason}
 
-CHANGING = ("price", "quantity", "filled", "status", "reason", "updated_ns")
+CHANGING = ("price", "quantity", "filled", "status", "reason", "flags", "updated_ns")
 """What an order's newer row changes in the one that is there, beside what it has paid."""
 VALUE_MASK = (1 << VALUE_BITS) - 1
 EVENT_COLUMNS = tuple(name for name in REPORT.names or () if name != "reserved")

@@ -32,9 +32,9 @@ from engine.journal.format import JournalError
 from engine.journal.shard_config import ShardConfig, shard_config_problem
 from engine.journal.snapshot_checks import RowChecks, Wrong, counters_problem, state_problem
 from engine.storage import Buffer, Storage, open_regular, read_into
-from ipc.records import COMMAND, ORDER, RECENT, RESTING, fingerprint
+from ipc.records import COMMAND, LAST_PRICE, ORDER, RECENT, RESTING, fingerprint
 
-VERSION = 4
+VERSION = 5
 MAGIC = b"SBSNAPSH"
 SUFFIX = ".snapshot"
 MAX_HEAD_BYTES = 16 << 20
@@ -49,6 +49,7 @@ _LAYOUTS = {
     "resting": RESTING,
     "recent": RECENT,
     "sweeps": COMMAND,
+    "last_prices": LAST_PRICE,
     "orders": ORDER,
     "accounts": ACCOUNT,
 }
@@ -90,8 +91,14 @@ class Snapshot:
     recent: Records = field(default_factory=lambda: np.zeros(0, RECENT))
     sweeps: Records = field(default_factory=lambda: np.zeros(0, COMMAND))
     """Mass cancels that are under way: see ``Book.sweeps``."""
+    last_prices: Records = field(default_factory=lambda: np.zeros(0, LAST_PRICE))
+    """See ``Book.last_prices``."""
     orders: Records = field(default_factory=lambda: np.zeros(0, ORDER))
     accounts: Records = field(default_factory=lambda: np.zeros(0, ACCOUNT))
+
+    def book_state(self) -> tuple[Counters, Records, Records, Records, Records]:
+        """Return what ``Book.restore`` takes."""
+        return self.counters, self.resting, self.recent, self.sweeps, self.last_prices
 
     def arrays(self) -> Mapping[str, Records]:
         """Return the records by the name of their section."""
@@ -207,6 +214,7 @@ class _Reading:
             found.resting,
             found.recent,
             found.sweeps,
+            found.last_prices,
             found.orders,
             found.accounts,
         )

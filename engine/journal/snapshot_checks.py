@@ -13,18 +13,20 @@ import numpy.typing as npt
 
 from engine.books.contract import Counters, Records
 from engine.books.id_memory import forgotten_before, places_from_newest
-from engine.books.rules import MAX_SWEEPS
+from engine.books.rules import MAX_SWEEPS, is_priceless, waits_for_rise
 from engine.journal.shard_config import ShardConfig
 from ipc.arrays import Words
 from ipc.records import SEQUENCE_MASK, make_id
 from ipc.vocabulary import (
     MAX_PRICE,
     MAX_QUANTITY,
+    PREVENTION_SHIFT,
     CommandType,
     Flag,
     OrderType,
     OrdStatus,
     Reason,
+    SelfTradePrevention,
     Side,
     TimeInForce,
 )
@@ -34,12 +36,22 @@ MAX_WORD = 2**63 - 1
 _ANY = 2**64 - 1
 _MASS_CANCEL = int(CommandType.MASS_CANCEL)
 _SIDES = (int(Side.BUY), int(Side.SELL))
-_FLAGS = (0, int(Flag.POST_ONLY))
+_POST_ONLY, _TRIGGERED = int(Flag.POST_ONLY), int(Flag.TRIGGERED)
+_FLAGS = [
+    flags | mode << PREVENTION_SHIFT
+    for flags in (0, int(Flag.POST_ONLY), _TRIGGERED)
+    for mode in map(int, SelfTradePrevention)
+]
 _STATUSES = [int(status) for status in OrdStatus if status != OrdStatus.REJECTED]
-_LIMIT, _GTC = int(OrderType.LIMIT), int(TimeInForce.GTC)
-"""What rests."""
+_GTC = int(TimeInForce.GTC)
+_MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
+_PRICELESS = [int(kind) for kind in OrderType if is_priceless(kind)]
+_ON_RISE = [
+    (int(kind), int(side)) for kind in OrderType for side in Side if waits_for_rise(kind, side)
+]
 _TYPES = (int(min(OrderType)), int(max(OrderType)))
 _TIMES = (int(min(TimeInForce)), int(max(TimeInForce)))
+_TIME_CODES = list(map(int, TimeInForce))
 Bounds: TypeAlias = Mapping[str, tuple[int, int]]
 
 
@@ -71,13 +83,14 @@ class RowChecks:
             make_id(shard_config.shard, counters.order_sequence),
         )
         order = {"order_id": (first, last), "client_order_id": (0, MAX_WORD)}
-        amounts = {"cum_qty": (0, MAX_QUANTITY), "side": _SIDES, "flags": _FLAGS}
+        amounts = {"cum_qty": (0, MAX_QUANTITY), "side": _SIDES, "flags": (0, max(_FLAGS))}
         self._bounds: dict[str, Bounds] = {
             "resting": order
             | amounts
-            | {"price": (1, MAX_PRICE), "leaves_qty": (1, MAX_QUANTITY), "reserved": (0, 0)}
-            | {"order_type": (_LIMIT, _LIMIT), "time_in_force": (_GTC, _GTC)}
-            | dict.fromkeys(("stop_price", "display_quantity", "expire_time_ns"), (0, 0)),
+            | {"price": (0, MAX_PRICE), "leaves_qty": (1, MAX_QUANTITY), "reserved": (0, 0)}
+            | {"order_type": _TYPES, "time_in_force": _TIMES}
+            | {"stop_price": (0, MAX_PRICE)}
+            | dict.fromkeys(("display_quantity", "expire_time_ns"), (0, 0)),
             "recent": order | {"client_order_id": (1, MAX_WORD)},
             "orders": order
             | amounts
@@ -89,6 +102,7 @@ class RowChecks:
                 "order_type": _TYPES,
                 "time_in_force": _TIMES,
                 "end_number": (0, 2**32 - 1),
+                "stop_price": (0, MAX_PRICE),
             },
             "sweeps": {
                 "command_type": (_MASS_CANCEL, _MASS_CANCEL),
@@ -99,6 +113,7 @@ class RowChecks:
                 "timestamp_ns": (0, 0),
                 "stop_price": (0, 1),
             },
+            "last_prices": {"price": (1, MAX_PRICE)},
             "accounts": {"account": (1, _ANY), "sequence": (0, SEQUENCE_MASK)},
         }
         self._listed = np.zeros(1 << 16, np.bool_)
@@ -123,9 +138,13 @@ class RowChecks:
         if section == "sweeps":
             known |= symbols == 0
         checks = [("symbol", known, "must be an instrument of the shard")]
+        if section in ("resting", "orders"):
+            known = np.isin(rows["flags"], _FLAGS)
+            checks.append(("flags", known, "must be those of an order"))
         if section == "resting":
             total = rows["leaves_qty"] + rows["cum_qty"] <= MAX_QUANTITY
             checks.append(("cum_qty", total, f"must be at most {MAX_QUANTITY} with leaves_qty"))
+            checks += _kind_checks(rows)
         elif section == "orders":
             known = np.isin(rows["ord_status"], _STATUSES)
             checks.append(("ord_status", known, "must be a status of an order"))
@@ -138,6 +157,7 @@ def state_problem(
     resting: Records,
     recent: Records,
     sweeps: Records,
+    last_prices: Records,
     orders: Records,
     accounts: Records,
 ) -> tuple[str, Wrong] | None:
@@ -146,6 +166,8 @@ def state_problem(
         ("resting", resting, _resting_checks(shard_config, resting)),
         ("recent", recent, _recent_checks(shard_config, counters, recent)),
         ("sweeps", sweeps, _sweep_checks(sweeps, resting)),
+        ("last_prices", last_prices, [("symbol", _grows(last_prices["symbol"]), "must grow")]),
+        ("resting", resting, _reached_checks(resting, last_prices)),
         ("orders", orders, [("order_id", _first_of(orders["order_id"]), "is there twice")]),
         ("accounts", accounts, [("account", _grows(accounts["account"]), "must grow")]),
     )
@@ -182,12 +204,57 @@ def _recent_checks(shard_config: ShardConfig, counters: Counters, recent: Record
     ]
 
 
+def _kind_checks(rows: Records) -> list[_Check]:
+    """What waits has a stop price and a type that does, what rests is GTC and has a limit."""
+    waits, kinds = rows["stop_price"] != 0, rows["order_type"]
+    triggered = rows["flags"] & _TRIGGERED != 0
+    limits = ~np.isin(kinds, _PRICELESS)
+    right = np.where(
+        waits, ~np.isin(kinds, (_MARKET, _LIMIT)), limits & ((kinds == _LIMIT) != triggered)
+    )
+    return [
+        ("order_type", np.isin(kinds, list(OrderType)), "must be one there is"),
+        ("order_type", right, "must be one that waits with a stop price, and one that rests else"),
+        ("flags", ~(waits & triggered), "must not say triggered while it waits"),
+        ("flags", ~(waits & (rows["flags"] & _POST_ONLY != 0)), "must not be post-only with these"),
+        ("cum_qty", ~waits | (rows["cum_qty"] == 0), "must be 0 while it waits"),
+        ("time_in_force", waits | (rows["time_in_force"] == _GTC), "must be GTC where it rests"),
+        ("time_in_force", np.isin(rows["time_in_force"], _TIME_CODES), "must be one there is"),
+        (
+            "price",
+            (rows["price"] != 0) == limits,
+            "must be given where there is a limit, and only there",
+        ),
+    ]
+
+
+def _on_rise(rows: Records) -> npt.NDArray[np.bool_]:
+    """Return, by row, whether an order with a stop price waits for a rise."""
+    found = np.zeros(len(rows), np.bool_)
+    for kind, side in _ON_RISE:
+        found |= (rows["order_type"] == kind) & (rows["side"] == side)
+    return found
+
+
+def _reached_checks(resting: Records, last_prices: Records) -> list[_Check]:
+    """What waits has not been reached by its symbol's last trade."""
+    last = np.zeros(1 << 16, np.uint64)
+    last[last_prices["symbol"].astype(np.intp)] = last_prices["price"]
+    prices, stops = last[resting["symbol"]], resting["stop_price"]
+    reached = np.where(_on_rise(resting), stops <= prices, stops >= prices)
+    reached &= (stops != 0) & (prices != 0)
+    return [("stop_price", ~reached, "is reached by the symbol's last trade")]
+
+
 def _resting_checks(shard_config: ShardConfig, resting: Records) -> list[_Check]:
-    """By symbol, bids then asks, best price; no more than an instrument holds, and none crossed."""
+    """By symbol, bids then asks, best price, then those that wait; no more than an instrument
+    holds, and none crossed."""
     symbols, sides = resting["symbol"].astype(np.int64), resting["side"].astype(np.int64)
-    prices = resting["price"].astype(np.int64)
-    ranks = np.where(sides == int(Side.BUY), -prices, prices)
-    books = symbols * 4 + sides
+    waits = resting["stop_price"] != 0
+    prices = np.where(waits, resting["stop_price"], resting["price"]).astype(np.int64)
+    rise = _on_rise(resting)
+    ranks = np.where(np.where(waits, rise, sides == int(Side.SELL)), prices, -prices)
+    books = symbols * 8 + np.where(waits, np.where(rise, 4, 5), sides)
     in_order = np.ones(len(resting), np.bool_)
     same = books[1:] == books[:-1]
     in_order[1:] = (books[1:] > books[:-1]) | (same & (ranks[1:] >= ranks[:-1]))
@@ -195,15 +262,15 @@ def _resting_checks(shard_config: ShardConfig, resting: Records) -> list[_Check]
     # Where a symbol's asks begin, its best bid is that of the symbol's first row.
     starts = np.searchsorted(symbols, symbols) if in_order.all() else np.zeros(0, np.int64)
     if len(starts):
-        is_ask = sides == int(Side.SELL)
-        with_bids = sides[starts] == int(Side.BUY)
+        is_ask = (sides == int(Side.SELL)) & ~waits
+        with_bids = (sides[starts] == int(Side.BUY)) & ~waits[starts]
         apart = ~(is_ask & with_bids) | (prices > prices[starts])
     room = np.zeros(1 << 16, np.int64)
     for instrument in shard_config.instruments:
         room[instrument.number] = instrument.max_resting_orders
     places = np.arange(len(resting)) - (starts if len(starts) else 0)
     return [
-        ("price", in_order, "is out of order: by symbol, bids then asks, best price first"),
+        ("price", in_order, "is out of order: by symbol, side and price, those that wait last"),
         ("price", apart, "must be above the best bid"),
         ("symbol", places < room[symbols], "has more orders than max_resting_orders"),
         ("order_id", _first_of(resting["order_id"]), "is there twice"),

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.books.ladder import kernel
-from engine.books.ladder.layout import FINISHED
+from engine.books.ladder.layout import FINISHED, SIDES
 from engine.books.ladder.memory import open_book, state_at, symbol_at
 from engine.roles import MATCHER
 from engine.shard import effects
@@ -287,7 +287,7 @@ def show_depth(c: Any, timestamp_ns: Any) -> int:
     for place in range(np.int64(c.symbol_count)):
         symbol = symbols[place]
         seen[symbol] = 0
-        side = (np.int64(symbol_at(book, symbol).instrument) - 1) * 2
+        side = (np.int64(symbol_at(book, symbol).instrument) - 1) * SIDES
         page = begin_page(slots[symbol], c.page_bytes)
         best_bids = array_at(levels_at(page, 0, c.levels), levels, LEVEL)
         best_asks = array_at(levels_at(page, 1, c.levels), levels, LEVEL)

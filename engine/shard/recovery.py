@@ -98,7 +98,7 @@ class Shard:
             snapshot.secret,
             self.shard_config.shares(),
         )
-        self.book.restore(snapshot.counters, snapshot.resting, snapshot.recent, snapshot.sweeps)
+        self.book.restore(*snapshot.book_state())
         self.account_sequences = AccountSequences(shard, snapshot.secret)
         self.account_sequences.restore(
             SequenceState(
@@ -187,6 +187,7 @@ class Shard:
             book.resting(),
             book.recent(),
             book.sweeps(),
+            book.last_prices(),
             self.table.contents(),
             accounts,
         )

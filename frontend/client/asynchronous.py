@@ -151,12 +151,12 @@ class AsyncClient(BaseClient):
         quantity: Number | None = None,
         client_order_id: int = 0,
         reinsert: bool = False,
+        stop_price: Number | None = None,
     ) -> Execution:
         """Change a resting order; see ``Client``."""
         commands = await self._commands()
-        return await self._ask(
-            commands.replace(order_id, symbol, client_order_id, price, quantity, reinsert)
-        )
+        named = (order_id, symbol, client_order_id)
+        return await self._ask(commands.replace(*named, price, quantity, reinsert, stop_price))
 
     async def reduce(
         self, order_id: int = 0, *, symbol: str, quantity: Number, client_order_id: int = 0

@@ -11,11 +11,20 @@ from enum import IntEnum
 from typing import Any, Generic, TypedDict, TypeVar
 
 from frontend.client.errors import ClientError, InvalidOrderError, OrderRejectedError, ProtocolError
-from frontend.client.listings import Listings, Number
+from frontend.client.listings import Listing, Listings, Number
 from frontend.client.results import BookView, Execution, OrderView, TradeView
 from ipc.decimals import shown
 from ipc.records import shard_of
-from ipc.vocabulary import MAX_CLIENT_ID, RULES, OrderType, Reason, Side, TimeInForce
+from ipc.vocabulary import (
+    MAX_CLIENT_ID,
+    PRICELESS,
+    RULES,
+    OrderType,
+    Reason,
+    SelfTradePrevention,
+    Side,
+    TimeInForce,
+)
 from ipc.wire.messages import (
     CLIENT_COMMANDS,
     CLIENT_QUERIES,
@@ -60,8 +69,8 @@ class Order:
     """A new order in a caller's words; decimals as text, int or Decimal.
 
     A limit order, which needs a ``price``, unless ``order_type`` says otherwise: a price that was
-    forgotten makes no market order. ``client_order_id`` 0: none, and so no protection against
-    repetition.
+    forgotten makes no market order. ``stop_price``: what an order of the other types waits for.
+    ``client_order_id`` 0: none, and so no protection against repetition.
     """
 
     symbol: str
@@ -72,6 +81,8 @@ class Order:
     time_in_force: TimeInForce | str = TimeInForce.GTC
     post_only: bool = False
     client_order_id: int = 0
+    stop_price: Number | None = None
+    self_trade_prevention: SelfTradePrevention | str = SelfTradePrevention.NONE
 
 
 class Terms(TypedDict, total=False):
@@ -81,6 +92,8 @@ class Terms(TypedDict, total=False):
     time_in_force: TimeInForce | str
     post_only: bool
     client_order_id: int
+    stop_price: Number | None
+    self_trade_prevention: SelfTradePrevention | str
 
 
 class Commands:
@@ -95,9 +108,11 @@ class Commands:
         listing = self.listings.named(order.symbol)
         price = 0 if order.price is None else listing.ticks(order.price)
         order_type = _code(OrderType, order.order_type, "order_type")
-        if order_type == OrderType.LIMIT and order.price is None:
+        if order_type not in PRICELESS and order.price is None:
+            name = OrderType(order_type).name
             raise InvalidOrderError(
-                "price", "must be given for a LIMIT order; a market order says order_type='market'"
+                "price",
+                f"must be given for a {name} order; a market order says order_type='market'",
             )
         message = NewOrder(
             listing.number,
@@ -109,6 +124,8 @@ class Commands:
             price,
             listing.lots(order.quantity),
             bool(order.post_only),
+            _ticks(listing, order.stop_price),
+            _code(SelfTradePrevention, order.self_trade_prevention, "self_trade_prevention"),
         )
         return Request(message, self._execution)
 
@@ -136,9 +153,10 @@ class Commands:
         price: Number | None,
         quantity: Number | None,
         reinsert: bool,
+        stop_price: Number | None = None,
     ) -> Request[Execution]:
-        """Change price or total quantity of a resting order, or both; None: it stays."""
-        if price is None and quantity is None:
+        """Change price, total quantity or stop price of an order, or several; None: it stays."""
+        if price is None and quantity is None and stop_price is None:
             raise InvalidOrderError(*RULES[Reason.INVALID_REPLACE])
         listing = self.listings.named(symbol)
         message = Replace(
@@ -148,6 +166,7 @@ class Commands:
             None if price is None else listing.ticks(price),
             None if quantity is None else listing.lots(quantity),
             bool(reinsert),
+            _ticks(listing, stop_price),
         )
         return Request(message, self._execution)
 
@@ -248,6 +267,11 @@ def _code(kind: type[E], value: E | str | Any, field: str) -> int:
         return int(kind[value.upper()])
     allowed = ", ".join(repr(name.lower()) for name in kind.__members__)
     raise InvalidOrderError(field, f"{shown(value)} must be one of {allowed}")
+
+
+def _ticks(listing: Listing, stop_price: Number | None) -> int:
+    """Return a stop price for the wire: 0 where there is none."""
+    return 0 if stop_price is None else listing.ticks(stop_price)
 
 
 def _client_id(value: int, field: str) -> int:

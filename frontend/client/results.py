@@ -6,11 +6,14 @@ from typing import NamedTuple
 
 from frontend.client.listings import Listing
 from ipc.vocabulary import (
+    PREVENTION_SHIFT,
     ExecType,
+    Flag,
     Liquidity,
     OrderType,
     OrdStatus,
     Reason,
+    SelfTradePrevention,
     Side,
     TimeInForce,
 )
@@ -46,7 +49,7 @@ class _OrderFields:
 
     @property
     def order_type(self) -> OrderType:
-        """Limit or market."""
+        """Limit, market, or one that waits or waited for its stop price."""
         return OrderType(self.raw.order_type)
 
     @property
@@ -73,6 +76,16 @@ class _OrderFields:
     def quantity(self) -> Decimal:
         """The order's total, filled lots included."""
         return self.instrument.quantity(self.raw.quantity)
+
+    @property
+    def self_trade_prevention(self) -> SelfTradePrevention:
+        """What it does where it would trade with an order of the account."""
+        return SelfTradePrevention(self.raw.flags >> PREVENTION_SHIFT & 7)
+
+    @property
+    def triggered(self) -> bool:
+        """Whether the order's stop price was reached."""
+        return bool(self.raw.flags & Flag.TRIGGERED)
 
     @property
     def cum_qty(self) -> Decimal:
@@ -104,12 +117,24 @@ class Execution(_OrderFields):
     @property
     def last_price(self) -> Decimal:
         """The price of this trade; 0 where it is none."""
-        return self.instrument.price(self.raw.last_price)
+        return self.instrument.price(self.raw.last_price if self.raw.trade_id else 0)
+
+    @property
+    def stop_price(self) -> Decimal:
+        """What the order waits for, or was triggered by here; 0 where it is neither."""
+        other = self.raw.trade_id or self.reason == Reason.SELF_TRADE
+        return self.instrument.price(0 if other else self.raw.last_price)
+
+    @property
+    def prevented_qty(self) -> Decimal:
+        """What would have been traded with an order of the account; 0 where this is of none."""
+        prevented = self.reason == Reason.SELF_TRADE
+        return self.instrument.quantity(self.raw.last_qty if prevented else 0)
 
     @property
     def last_qty(self) -> Decimal:
         """The quantity of this trade; 0 where it is none."""
-        return self.instrument.quantity(self.raw.last_qty)
+        return self.instrument.quantity(self.raw.last_qty if self.raw.trade_id else 0)
 
     @property
     def trade_id(self) -> int:
@@ -140,6 +165,11 @@ class OrderView(_OrderFields):
     """The state of one order when it was asked for. ``raw`` is the wire's OrderState."""
 
     raw: OrderState
+
+    @property
+    def stop_price(self) -> Decimal:
+        """What the order waits or waited for; 0: it never did."""
+        return self.instrument.price(self.raw.stop_price)
 
     @property
     def created_ns(self) -> int:

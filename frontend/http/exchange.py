@@ -6,7 +6,8 @@ their effects (``OrderTableReader.completed``) and how much of the order is fill
 reports that have come tell of as much, the command is done. Where the table shows more, those
 reports are still to come; they may also be later commands' trades with the order, whose sequence
 is another: then the command was done before them. An order that may not rest ends with a report of
-its own, filled or cancelled, which is waited for.
+its own, filled or cancelled, which is waited for. An order that waits for its stop price is done
+once its command is: the answer to it says whether it triggers at once.
 """
 
 from collections.abc import Callable
@@ -15,11 +16,12 @@ from typing import Any
 from msgspec import Struct
 
 from ipc.memory.order_table_reader import OrderTableReader
-from ipc.vocabulary import ExecType, OrderType, OrdStatus, TimeInForce
+from ipc.vocabulary import CONDITIONAL, PRICELESS, ExecType, Flag, OrdStatus, TimeInForce
 from ipc.wire.messages import MassCancelReport, Reject, Report
 
 _TRADE = int(ExecType.TRADE)
-_MARKET, _GTC = int(OrderType.MARKET), int(TimeInForce.GTC)
+_PRICELESS, _CONDITIONAL = tuple(map(int, PRICELESS)), tuple(map(int, CONDITIONAL))
+_GTC, _TRIGGERED = int(TimeInForce.GTC), int(Flag.TRIGGERED)
 _ENDED = (int(OrdStatus.FILLED), int(OrdStatus.CANCELED))
 
 
@@ -60,7 +62,9 @@ class Exchange(Struct, eq=False):
         first, last = self.first, self.last
         assert first is not None
         assert last is not None
-        if first.order_type == _MARKET or first.time_in_force != _GTC:
+        if first.order_type in _CONDITIONAL and not first.flags & _TRIGGERED:
+            return table.completed >= self.sequence
+        if first.order_type in _PRICELESS or first.time_in_force != _GTC:
             return False  # its end is reported
         if table.completed < self.sequence:
             return False

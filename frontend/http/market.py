@@ -100,7 +100,7 @@ class Decimals(dict[int, Raw]):
 class Market:
     """One instrument, and its decimals: ``prices[quoted][ticks]``, ``quantities[quoted][lots]``.
 
-    Their way back is ``ticks.of(price)``, ``lots.of(quantity)``.
+    Their way back is ``ticks.of(price)``, ``stops.of(stop_price)``, ``lots.of(quantity)``.
     """
 
     def __init__(self, instrument: Instrument) -> None:
@@ -111,6 +111,7 @@ class Market:
         self.prices = (Decimals(instrument.tick, False), Decimals(instrument.tick, True))
         self.quantities = (Decimals(instrument.lot, False), Decimals(instrument.lot, True))
         self.ticks = Steps(instrument.tick, "price", MAX_PRICE, Reason.INVALID_PRICE)
+        self.stops = Steps(instrument.tick, "stop_price", MAX_PRICE, Reason.INVALID_STOP_PRICE)
         self.lots = Steps(instrument.lot, "quantity", MAX_QUANTITY, Reason.INVALID_QUANTITY)
         half = Scale(instrument.tick.mantissa * 5, instrument.tick.digits + 1)
         self._halves = (Decimals(half, False), Decimals(half, True))

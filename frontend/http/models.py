@@ -45,8 +45,11 @@ Moment = Annotated[
 ]
 """A time in a query: ``read_query`` has read its text."""
 Side = Literal["BUY", "SELL"]
-OrderType = Literal["MARKET", "LIMIT"]
+OrderType = Literal[
+    "MARKET", "LIMIT", "STOP", "STOP_LIMIT", "MARKET_IF_TOUCHED", "LIMIT_IF_TOUCHED"
+]
 TimeInForce = Literal["GTC", "IOC", "FOK"]
+SelfTradePrevention = Literal["NONE", "CANCEL_NEWEST", "CANCEL_OLDEST", "CANCEL_BOTH", "DECREMENT"]
 Status = Literal["OPEN", "PARTIAL", "FILLED", "CANCELLED", "REJECTED"]
 CancelReason = Annotated[str, Meta(description="the name of a Reason of 100 and up")]
 Numbers = Literal["number", "string"]
@@ -82,16 +85,18 @@ class Batch(RequestBody):
 class Replacement(RequestBody):
     """New price and quantity of a resting order; what is left out stays.
 
-    ``quantity`` counts what is filled already.
+    ``quantity`` counts what is filled already. ``stop_price`` is for an order that waits for it.
     """
 
     user_id: UserId | UnsetType = UNSET
     price: Amount | UnsetType = UNSET
     quantity: Amount | UnsetType = UNSET
+    stop_price: Amount | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         """Take null for left out."""
         self.price, self.quantity = given(self.price), given(self.quantity)
+        self.stop_price = given(self.stop_price)
 
 
 class Query(Struct, forbid_unknown_fields=True, frozen=True):

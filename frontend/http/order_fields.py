@@ -13,6 +13,7 @@ from frontend.http.models import (
     CancelReason,
     Number,
     RequestBody,
+    SelfTradePrevention,
     Side,
     Source,
     Status,
@@ -24,7 +25,15 @@ from frontend.http.models import (
 from frontend.http.models import OrderType as OrderTypeWord
 from ipc import vocabulary
 from ipc.records import OrderRow
-from ipc.vocabulary import MAX_CLIENT_ID, Flag, OrderType, OrdStatus
+from ipc.vocabulary import (
+    CONDITIONAL,
+    MAX_CLIENT_ID,
+    PREVENTION_SHIFT,
+    PRICELESS,
+    Flag,
+    OrderType,
+    OrdStatus,
+)
 from ipc.wire.messages import NewOrder as NewOrderCommand
 from ipc.wire.messages import UserId
 
@@ -37,10 +46,16 @@ STATUSES: dict[int, Status] = {
 }
 SIDE_WORDS: dict[int, Side] = {int(side): cast(Side, side.name) for side in vocabulary.Side}
 _TYPES = {int(kind): cast(OrderTypeWord, kind.name) for kind in vocabulary.OrderType}
+_MODES = {
+    int(mode): cast(SelfTradePrevention, mode.name) for mode in vocabulary.SelfTradePrevention
+}
+_MODE_MASK = 7
 _TIMES = {int(time): cast(TimeInForce, time.name) for time in vocabulary.TimeInForce}
+_PRICELESS, _CONDITIONAL = tuple(map(int, PRICELESS)), tuple(map(int, CONDITIONAL))
 _MARKET = int(OrderType.MARKET)
+_NO_MODE = int(vocabulary.SelfTradePrevention.NONE)
 _GTC, _IOC = int(vocabulary.TimeInForce.GTC), int(vocabulary.TimeInForce.IOC)
-_POST_ONLY = int(Flag.POST_ONLY)
+_POST_ONLY, _TRIGGERED = int(Flag.POST_ONLY), int(Flag.TRIGGERED)
 
 
 class NewOrder(RequestBody):
@@ -55,6 +70,9 @@ class NewOrder(RequestBody):
     time_in_force: Word | UnsetType = UNSET
     post_only: bool = False
     client_order_id: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] = 0
+    stop_price: Amount | UnsetType = UNSET
+    """Of an order that waits for a trade at that price."""
+    self_trade_prevention: Word | UnsetType = UNSET
 
 
 class OrderView(Struct):
@@ -77,6 +95,10 @@ class OrderView(Struct):
     post_only: bool
     reason: CancelReason | None
     """Why it was cancelled."""
+    stop_price: Number | None
+    triggered: bool
+    """Whether its stop price was reached."""
+    self_trade_prevention: SelfTradePrevention
 
 
 class OrderAnswer(Answer, kw_only=True):
@@ -121,6 +143,7 @@ class Words(dict[str | UnsetType, int]):
 
 SIDES = Words(vocabulary.Side, "side")
 ORDER_TYPES = Words(OrderType, "order_type")
+MODES = Words(vocabulary.SelfTradePrevention, "self_trade_prevention")
 TIMES_IN_FORCE = Words(vocabulary.TimeInForce, "time_in_force")
 
 
@@ -136,7 +159,7 @@ def command_of(order: NewOrder, market: Market, request_id: int) -> NewOrderComm
     else:
         time_in_force = TIMES_IN_FORCE[order.time_in_force]
     known = None  # a price that came before, as most do, needs no further look
-    if order_type != _MARKET and not isinstance(order.price, UnsetType):
+    if order_type not in _PRICELESS and not isinstance(order.price, UnsetType):
         known = market.ticks.get(bytes(order.price))
     return NewOrderCommand(
         market.number,
@@ -148,6 +171,8 @@ def command_of(order: NewOrder, market: Market, request_id: int) -> NewOrderComm
         known or _price(market, order.price, order_type),
         lots,
         order.post_only,
+        _stop_price(market, order.stop_price, order_type),
+        _mode(order.self_trade_prevention),
     )
 
 
@@ -171,15 +196,33 @@ def view_of(row: OrderRow, user_id: str, market: Market, quoted: bool) -> OrderV
         row.client_order_id,
         bool(row.flags & _POST_ONLY),
         vocabulary.Reason(row.reason).name if row.reason else None,
+        market.prices[quoted][row.stop_price] if row.stop_price else None,
+        bool(row.flags & _TRIGGERED),
+        _MODES[row.flags >> PREVENTION_SHIFT & _MODE_MASK],
     )
 
 
 def _price(market: Market, price: Raw | UnsetType, order_type: int) -> int:
     price = given(price)
-    if order_type == _MARKET:
+    if order_type in _PRICELESS:
         if not isinstance(price, UnsetType) and not market.ticks.is_zero(price):
-            raise broken_rule("price", "must not be given for a MARKET order")
+            raise broken_rule("price", f"must not be given for a {_TYPES[order_type]} order")
         return 0
     if isinstance(price, UnsetType):
-        raise broken_rule("price", "must be given for a LIMIT order")
+        raise broken_rule("price", f"must be given for a {_TYPES[order_type]} order")
     return market.ticks.of(price)
+
+
+def _mode(word: str | UnsetType) -> int:
+    return _NO_MODE if isinstance(word, UnsetType) else MODES[word]
+
+
+def _stop_price(market: Market, price: Raw | UnsetType, order_type: int) -> int:
+    price = given(price)
+    if order_type not in _CONDITIONAL:
+        if not isinstance(price, UnsetType):
+            raise broken_rule("stop_price", f"must not be given for a {_TYPES[order_type]} order")
+        return 0
+    if isinstance(price, UnsetType):
+        raise broken_rule("stop_price", f"must be given for a {_TYPES[order_type]} order")
+    return market.stops.of(price)

@@ -24,6 +24,7 @@ _EVENTS = {
     int(ExecType.CANCELED): "cancelled",
     int(ExecType.REPLACED): "replaced",
     int(ExecType.TRADE): "trade",
+    int(ExecType.TRIGGERED): "triggered",
 }
 _ANSWERS = {ExecType.REJECTED, ExecType.MASS_CANCELED}
 """What no report is of that a user hears of as an event."""
@@ -35,6 +36,7 @@ _WHY = {
     Reason.MARKET_REMAINDER: "the other side of the book is empty, and a market order may not rest",
     Reason.FOK_UNFILLED: "less than all of it could be traded at once",
     Reason.MASS_CANCEL: "all orders of its user were cancelled",
+    Reason.SELF_TRADE: "it would have traded with an order of its own user",
 }
 """Of what was left of an order."""
 
@@ -106,6 +108,8 @@ def order_event(state: ProductState, report: Report, user_id: str) -> OrderEvent
     market = state.markets.by_number[report.symbol]
     prices, quantities = market.prices[0], market.quantities[0]
     traded = report.trade_id or None
+    prevented = report.reason == Reason.SELF_TRADE
+    stop_price = 0 if traded or prevented else report.last_price
     return OrderEvent(
         type=_EVENTS[report.exec_type],
         user_id=user_id,
@@ -122,6 +126,8 @@ def order_event(state: ProductState, report: Report, user_id: str) -> OrderEvent
         last_price=prices[report.last_price] if traded else None,
         last_quantity=quantities[report.last_qty] if traded else None,
         liquidity=_LIQUIDITY.get(report.liquidity),
+        stop_price=prices[stop_price] if stop_price else None,
+        prevented_quantity=quantities[report.last_qty] if prevented else None,
         sequence=report.sequence,
         timestamp=report.timestamp_ns,
     )

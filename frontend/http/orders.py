@@ -225,11 +225,14 @@ def begin_replace(request: Request, named: str | None, quoted: bool = False) -> 
     market, user, client_order_id = _find(
         request, named if change.user_id is UNSET else change.user_id
     )
-    if change.price is UNSET and change.quantity is UNSET:
-        raise broken_rule("", "price or quantity must be given", "INVALID_REQUEST")
+    if change.price is UNSET and change.quantity is UNSET and change.stop_price is UNSET:
+        rule = "price, quantity or stop_price must be given"
+        raise broken_rule("", rule, "INVALID_REQUEST")
     price = None if change.price is UNSET else market.ticks.of(change.price)
     quantity = None if change.quantity is UNSET else market.lots.of(change.quantity)
-    command = Replace(market.number, NO_REQUEST_ID, request.order_id, 0, price, quantity)
+    stop_price = 0 if change.stop_price is UNSET else market.stops.of(change.stop_price)
+    ids = (market.number, NO_REQUEST_ID, request.order_id, 0)
+    command = Replace(*ids, price, quantity, stop_price=stop_price)
     return _Replace(api, user, command, request, market, quoted, client_order_id)
 
 

@@ -137,6 +137,8 @@ class OrderEvent(Struct, kw_only=True):
     last_price: Number | None
     last_quantity: Number | None
     liquidity: str | None
+    stop_price: Number | None
+    prevented_quantity: Number | None
     sequence: int
     timestamp: int
 

@@ -12,6 +12,7 @@ Columns, found by the header's names; any other column is ignored:
 | price | ticks; 0 for a market order |
 | qty | lots; of R the quantity to take off, of M the new open quantity |
 | tif | GTC, IOC, PO (post-only), MKT (market order), or empty |
+| stop_price | ticks, or empty; a new order waits for it, M sets it; the column may be missing |
 """
 
 import csv
@@ -32,7 +33,7 @@ from ipc.vocabulary import MAX_CLIENT_ID, MAX_PRICE, MAX_QUANTITY, OrderType, Si
 from ipc.wire.messages import Cancel, NewOrder, Reduce, Replace
 
 MAX_ROWS = 20_000_000
-"""Of one file: a flow is held in memory, 43 bytes a row."""
+"""Of one file: a flow is held in memory, 51 bytes a row."""
 _CHUNK_ROWS = 8_192
 
 
@@ -62,6 +63,7 @@ _N, _L, _X, _C, _R, _M = map(int, Op)
 _IOC, _PO, _MKT = int(Tif.IOC), int(Tif.PO), int(Tif.MKT)
 _ENTERING = (_N, _L, _X)
 _MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
+_STOP, _STOP_LIMIT = int(OrderType.STOP), int(OrderType.STOP_LIMIT)
 _GOOD_TILL_CANCEL, _IMMEDIATE = int(TimeInForce.GTC), int(TimeInForce.IOC)
 
 FLOW_ROW = np.dtype(
@@ -74,6 +76,7 @@ FLOW_ROW = np.dtype(
         ("qty", "<u8"),
         ("id", "<u8"),
         ("tif", "u1"),
+        ("stop_price", "<u8"),
     ]
 )
 """One row of a flow: op is an ``Op``, side a ``Side``, tif a ``Tif``."""
@@ -90,6 +93,7 @@ class FlowRow(NamedTuple):
     qty: int
     id: int
     tif: int
+    stop_price: int
 
 
 assert FlowRow._fields == FLOW_ROW.names
@@ -104,7 +108,7 @@ class Flow:
     """An order flow of one symbol.
 
     ``rows`` is an array of FLOW_ROW in the file's order. ``min_price`` and ``max_price`` span the
-    limit prices of its orders, in ticks; both are 1 where it has none.
+    limit and stop prices of its orders, in ticks; both are 1 where it has none.
     """
 
     symbol: str
@@ -137,10 +141,18 @@ def read_flow(path: Path | str, max_rows: int = MAX_ROWS) -> Flow:
     except csv.Error as error:
         raise FlowFileError(f"{path}: must be lines of plain CSV: {error}") from error
     limits = rows["price"][(rows["op"] != Op.C) & (rows["op"] != Op.R) & (rows["tif"] != Tif.MKT)]
+    limits = np.concatenate((limits, rows["stop_price"][rows["stop_price"] != 0]))
     symbol = path.name.split("_")[0].split(".")[0]
     if len(limits) == 0:
         return Flow(symbol, rows, 1, 1)
     return Flow(symbol, rows, int(limits.min()), int(limits.max()))
+
+
+def order_type_of(market: bool, stop_price: int) -> int:
+    """Return the type of a new order, a market order or not, with a stop price or 0."""
+    if stop_price:
+        return _STOP if market else _STOP_LIMIT
+    return _MARKET if market else _LIMIT
 
 
 def message_of(
@@ -150,7 +162,7 @@ def message_of(
 
     Raises ValueError where the row's op is not an ``Op``.
     """
-    _, _, op, side, price, qty, order_id, tif = row
+    _, _, op, side, price, qty, order_id, tif, stop_price = row
     if op in _ENTERING:
         market = tif == _MKT
         return NewOrder(
@@ -158,18 +170,19 @@ def message_of(
             request_id,
             order_id,
             side,
-            _MARKET if market else _LIMIT,
+            order_type_of(market, stop_price),
             _IMMEDIATE if market or op == _X or tif == _IOC else _GOOD_TILL_CANCEL,
             0 if market else price,
             qty,
             tif == _PO,
+            stop_price,
         )
     if op == _C:
         return Cancel(symbol_number, request_id, 0, order_id)
     if op == _R:
         return Reduce(symbol_number, request_id, 0, order_id, qty)
     if op == _M:
-        return Replace(symbol_number, request_id, 0, order_id, price, qty, True)
+        return Replace(symbol_number, request_id, 0, order_id, price, qty, True, stop_price)
     raise ValueError(f"op: {op}, must be one of {[int(op) for op in Op]}")
 
 
@@ -213,6 +226,11 @@ def _word(values: dict[str, int]) -> _Parser:
     return parse
 
 
+def _optional(parse: _Parser) -> _Parser:
+    """Take what is empty for 0."""
+    return lambda texts: parse([text or "0" for text in texts])
+
+
 _PARSERS: dict[str, _Parser] = {
     "seq": _integer(0, MAX_CLIENT_ID),
     "ts_ns": _integer(0, MAX_CLIENT_ID),
@@ -222,16 +240,19 @@ _PARSERS: dict[str, _Parser] = {
     "qty": _integer(0, MAX_QUANTITY),
     "id": _integer(1, MAX_CLIENT_ID),
     "tif": _word({"": int(Tif.NONE)} | {tif.name: int(tif) for tif in Tif if tif}),
+    "stop_price": _optional(_integer(0, MAX_PRICE)),
 }
+_MAY_BE_MISSING = ("stop_price",)
 assert tuple(_PARSERS) == FLOW_ROW.names
 
 
 def _read_rows(path: Path, lines: Iterator[list[str]], max_rows: int) -> npt.NDArray[np.void]:
     header = next(lines, [])
-    wrong = [name for name in _PARSERS if header.count(name) != 1]
+    missing = [name for name in _MAY_BE_MISSING if name not in header]
+    wrong = [name for name in _PARSERS if header.count(name) != 1 and name not in missing]
     if wrong:
         raise FlowFileError(f"{path}: line 1: {wrong[0]}: must be in the header once")
-    positions = [header.index(name) for name in _PARSERS]
+    positions = [header.index(name) for name in _PARSERS if name not in missing]
     chunks = []
     rows = 0
     while chunk := list(islice(lines, _CHUNK_ROWS)):
@@ -240,7 +261,9 @@ def _read_rows(path: Path, lines: Iterator[list[str]], max_rows: int) -> npt.NDA
                 where = f"{path}: line {number}: {len(line)} columns"
                 raise FlowFileError(f"{where}, must be the header's {len(header)}")
         columns = list(zip(*chunk, strict=True))
-        chunks.append(_parse(path, rows + 2, [columns[position] for position in positions]))
+        given = [columns[position] for position in positions]
+        given += [("",) * len(chunk) for _ in missing]  # those come last
+        chunks.append(_parse(path, rows + 2, given))
         rows += len(chunk)
         if rows > max_rows:
             raise FlowFileError(f"{path}: line {max_rows + 2}: must have at most {max_rows} rows")

@@ -140,9 +140,9 @@ class OrderTableWriter(Table):
     def apply(self, reports: Records) -> None:
         """Carry REPORT records out on the table, in order.
 
-        NEW enters an order; CANCELED, REPLACED and TRADE change one, or enter one that is not
-        known, with ``created_ns`` 0; others are ignored. Raises ``TableFullError`` at the first
-        order that finds no slot; the reports before it are carried out.
+        NEW enters an order; CANCELED, REPLACED, TRADE and TRIGGERED change one, or enter one that
+        is not known, with ``created_ns`` 0; others are ignored. Raises ``TableFullError`` at the
+        first order that finds no slot; the reports before it are carried out.
         """
         done = self._carry_out(reports)
         while done < len(reports):

@@ -23,6 +23,7 @@ cells are keyed with, and how many bits of a number choose one: see ``ipc.native
 
 _NEW, _CANCELED = int(ExecType.NEW), int(ExecType.CANCELED)
 _REPLACED, _TRADE = int(ExecType.REPLACED), int(ExecType.TRADE)
+_TRIGGERED = int(ExecType.TRIGGERED)
 _STATUS_FILLED, _STATUS_CANCELED = int(OrdStatus.FILLED), int(OrdStatus.CANCELED)
 LOOK_AHEAD, LOOK_CLOSER = 16, 8
 """How many reports ahead of its use a cell is asked for, and a slot."""
@@ -115,6 +116,11 @@ def write(entry: Any, report: Any, entering: Any) -> None:
         entry["order_type"] = report["order_type"]
         entry["time_in_force"] = report["time_in_force"]
         entry["flags"] = report["flags"]
+        entry["stop_price"] = report["last_price"] if report["exec_type"] == _NEW else _ZERO
+    elif report["exec_type"] in (_REPLACED, _TRIGGERED):
+        entry["flags"] = report["flags"]
+        if report["last_price"] != _ZERO and report["reason"] == 0:
+            entry["stop_price"] = report["last_price"]
     entry["price"] = report["price"]
     entry["quantity"] = report["quantity"]
     entry["cum_qty"] = report["cum_qty"]
@@ -143,7 +149,7 @@ def apply_report(
     entries: Records, cells: Words, accounts: Words, words: Words, reserved: int, report: Any
 ) -> bool:
     """Carry one report out; return False, with nothing done, where no slot is to be had."""
-    if report["exec_type"] not in (_NEW, _CANCELED, _REPLACED, _TRADE):
+    if report["exec_type"] not in (_NEW, _CANCELED, _REPLACED, _TRADE, _TRIGGERED):
         return True
     slot = find(entries, cells, words, report["order_id"])
     known = slot != _ZERO

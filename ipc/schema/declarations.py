@@ -18,6 +18,7 @@ from ipc.vocabulary import (
     Liquidity,
     OrderType,
     OrdStatus,
+    SelfTradePrevention,
     Side,
     TimeInForce,
 )
@@ -66,9 +67,12 @@ FIELDS: tuple[Field, ...] = (
     Field("post_only", _BOOL, "reject instead of trading on entry or on replace", _BOOL,
           Reason.INVALID_POST_ONLY, None, "post_only", 18),
     Field("reinsert", _BOOL, "quantity is the open one, and the order goes to the back", _BOOL),
-    Field("flags", "u1", "bits: 1 is post-only", "Code"),
-    Field("self_trade_prevention", "u1", "0: the mode that exists", "Code"),
-    Field("stop_price", "<u8", "ticks; 0: none", "Amount", Reason.INVALID_PRICE, None, "", 99),
+    Field("flags", "u1", "bits: 1 post-only, 64 triggered, 2 to 8 self_trade_prevention", "Code"),
+    Field("self_trade_prevention", "u1", "of a new order: what it does where it meets its own",
+          "Code", Reason.INVALID_SELF_TRADE_PREVENTION, SelfTradePrevention,
+          "self_trade_prevention", 2964),
+    Field("stop_price", "<u8", "ticks; 0: none", "Amount",
+          Reason.INVALID_STOP_PRICE, None, "stop_price", 99),
     Field("display_quantity", "<u8", "lots; 0: all", "Amount",
           Reason.INVALID_QUANTITY, None, "", 1138),
     Field("expire_time_ns", "<u8", "since the epoch; 0: never", "Amount", None, None, "", 126),
@@ -82,7 +86,8 @@ FIELDS: tuple[Field, ...] = (
     Field("sequence", "<u8", "the command's number in its shard", rest="sequence"),
     Field("cum_qty", "<u8", "lots filled", rest="filled_quantity", fix=14),
     Field("leaves_qty", "<u8", "lots open", rest="remaining_quantity", fix=151),
-    Field("last_price", "<u8", "ticks: the trade's", rest="last_price", fix=31),
+    Field("last_price", "<u8", "ticks: the trade's; where there is none, an order's stop price",
+          rest="last_price", fix=31),
     Field("last_qty", "<u8", "lots: the trade's", rest="last_quantity", fix=32),
     Field("trade_id", "<u8", "the engine's number of the trade", rest="trade_id", fix=17),
     Field("timestamp_ns", "<u8", "since the epoch", rest="timestamp", fix=60),
@@ -129,10 +134,11 @@ RECORDS: dict[str, tuple[str, ...]] = {
         "stop_price", "display_quantity", "expire_time_ns",
     ),
     "RECENT": ("order_id", "account", "client_order_id", "symbol: <u8"),
+    "LAST_PRICE": ("symbol: <u8", "price"),
     "ORDER": (
         "order_id", "account", "client_order_id", "price", "quantity", "cum_qty", "leaves_qty",
         "created_ns", "updated_ns", "symbol", "reason", "side", "order_type", "time_in_force",
-        "flags", "ord_status", "reserved: 3u1", "end_number",
+        "flags", "ord_status", "reserved: 3u1", "end_number", "stop_price",
     ),
 }  # fmt: skip
 """The fields of each record, in order; ``name: format`` where it holds one otherwise than its row
@@ -178,7 +184,8 @@ FROM_CLIENT: tuple[Row, ...] = (
     Row("NewOrder", 1,
         "Enter an order. ``client_order_id`` 0: none, and so no protection against repetition.",
         ("symbol", "request_id", "client_order_id", "side", "order_type",
-         "time_in_force", "price", "quantity", "post_only = False")),
+         "time_in_force", "price", "quantity", "post_only = False", "stop_price = 0",
+         "self_trade_prevention = 0")),
     Row("Cancel", 2,
         "Cancel by ``order_id`` (symbol may be 0), or where that is 0 by ``client_order_id``.",
         ("symbol", "request_id", "order_id", "client_order_id = 0")),
@@ -189,9 +196,9 @@ FROM_CLIENT: tuple[Row, ...] = (
         its queue and may trade. With ``reinsert`` the quantity is the new open quantity, and
         the order goes to the back whatever the change: a cancel and a new order under the same
         ids. ``None`` (not 0) for price or quantity, not for both: it stays what it is when the
-        command is matched.""",
+        command is matched. ``stop_price`` is for an order that waits; 0: it stays what it is.""",
         ("symbol", "request_id", "order_id", "client_order_id", "price: Amount | None",
-         "quantity: Amount | None", "reinsert = False")),
+         "quantity: Amount | None", "reinsert = False", "stop_price = 0")),
     Row("Reduce", 4,
         "Take ``quantity`` off what is open, keeping the place; all of it or more cancels.",
         ("symbol", "request_id", "order_id", "client_order_id", "quantity")),
@@ -250,7 +257,7 @@ TO_CLIENT: tuple[Row, ...] = (
         "The answer to ``OrderQuery``; fields as in ``ipc.records.ORDER``.",
         ("request_id", "order_id", "client_order_id", "symbol", "side", "order_type",
          "time_in_force", "flags", "ord_status", "reason", "price", "quantity",
-         "cum_qty", "leaves_qty", "created_ns", "updated_ns")),
+         "cum_qty", "leaves_qty", "created_ns", "updated_ns", "stop_price = 0")),
     Row("Trade", 0,
         "One trade; fields as in ``ipc.records.TRADE``.",
         ("trade_id", "symbol", "price", "quantity", "buy_order_id", "sell_order_id",
@@ -338,7 +345,8 @@ EVENTS: tuple[Row, ...] = (
          "client_order_id", "side: str", "ord_status: str", "price: Number | None",
          "quantity: Number", "cum_qty: Number", "leaves_qty: Number", "trade_id: int | None",
          "last_price: Number | None", "last_qty: Number | None", "liquidity: str | None",
-         "sequence", "timestamp_ns")),
+         "stop_price: Number | None", "prevented_quantity: Number | None", "sequence",
+         "timestamp_ns")),
 )  # fmt: skip
 """What a WebSocket tells of reports; a field has its name in REST."""
 
@@ -406,7 +414,8 @@ def place_problem(row: Row) -> str:
 def unnamed_fields(row: Row) -> list[str]:
     """Return the fields of an event that no report has, or that have no name in REST."""
     reported = {entry.partition(": ")[0] for entry in RECORDS["REPORT"]}
-    own = {"channel", "type", "user_id"}
+    # The last two are what last_price and last_qty are where they are not a trade's.
+    own = {"channel", "type", "user_id", "stop_price", "prevented_quantity"}
     return [n for n in names(row) if n not in own and not (n in reported and FIELD[n].rest)]
 
 

@@ -33,10 +33,10 @@ _MAX_ID = np.uint64(MAX_CLIENT_ID)
 _MAX_CODE = np.uint64(255)
 _MAX_SYMBOL = np.uint64(65_535)
 _LEAST = np.array([0, 9, 4, 7, 6, 3], np.int64)
-_MOST = np.array([0, 10, 5, 8, 6, 3], np.int64)
+_MOST = np.array([0, 12, 5, 9, 6, 3], np.int64)
 """Of each command, by its tag: items of the array without and with the optional ones."""
 LAST_TAG = 5
-MAX_COMMAND_FRAME = 59
+MAX_COMMAND_FRAME = 68
 """Bytes that the longest frame of a command does not exceed."""
 REPORT_ANSWERS_AT = 18
 """Where this code stands in the body of a ``Report`` that is written here."""
@@ -59,6 +59,8 @@ def put_command(out: Bytes, at: int, command: Any) -> int:
         at = put_uint(out, at, command.quantity)
         out[at] = TRUE if command.flags & 1 else FALSE  # post_only
         at += 1
+        at = put_uint(out, at, command.stop_price)
+        at = put_uint(out, at, np.uint64(command.self_trade_prevention))
     elif tag in (2, 3, 4):
         at = put_uint(out, at, command.order_id)
         at = put_uint(out, at, command.client_order_id)
@@ -67,6 +69,7 @@ def put_command(out: Bytes, at: int, command: Any) -> int:
             at = put_unless(out, at, command.quantity, command.flags & 16)
             out[at] = TRUE if command.flags & 2 else FALSE  # reinsert
             at += 1
+            at = put_uint(out, at, command.stop_price)
         elif tag == 4:
             at = put_uint(out, at, command.quantity)
     return at
@@ -89,10 +92,12 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
     side = _NONE
     order_type = _NONE
     time_in_force = _NONE
+    self_trade_prevention = _NONE
     order_id = _NONE
     client_order_id = _NONE
     price = _NONE
     quantity = _NONE
+    stop_price = _NONE
     flags = 0
     if tag == 1:
         client_order_id, at = read_uint(data, at, stop)
@@ -107,6 +112,10 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
             if data[at] == TRUE:  # post_only
                 flags |= 1
             at += 1
+        if items > 10:
+            stop_price, at = read_uint(data, at, stop)
+        if items > 11:
+            self_trade_prevention, at = read_uint(data, at, stop)
     elif tag in (2, 3, 4):
         order_id, at = read_uint(data, at, stop)
         if items > 4:
@@ -128,6 +137,8 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
                 if data[at] == TRUE:  # reinsert
                     flags |= 2
                 at += 1
+            if items > 8:
+                stop_price, at = read_uint(data, at, stop)
         elif tag == 4:
             quantity, at = read_uint(data, at, stop)
     if side > _MAX_CODE:
@@ -135,6 +146,8 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
     if order_type > _MAX_CODE:
         return False
     if time_in_force > _MAX_CODE:
+        return False
+    if self_trade_prevention > _MAX_CODE:
         return False
     if symbol > _MAX_SYMBOL:
         return False
@@ -148,6 +161,8 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
         return False
     if quantity > _MAX_ID:
         return False
+    if stop_price > _MAX_ID:
+        return False
     if at != stop:
         return False
     command.command_type = tag
@@ -155,14 +170,14 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
     command.order_type = order_type
     command.time_in_force = time_in_force
     command.flags = flags
-    command.self_trade_prevention = 0
+    command.self_trade_prevention = self_trade_prevention
     command.symbol = symbol
     command.request_id = request_id
     command.order_id = order_id
     command.client_order_id = client_order_id
     command.price = price
     command.quantity = quantity
-    command.stop_price = 0
+    command.stop_price = stop_price
     command.display_quantity = 0
     return True
 

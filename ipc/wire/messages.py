@@ -65,6 +65,8 @@ class NewOrder(Message, tag=1):
     price: Amount
     quantity: Amount
     post_only: bool = False
+    stop_price: Amount = 0
+    self_trade_prevention: Code = 0
 
 
 class Cancel(Message, tag=2):
@@ -83,7 +85,7 @@ class Replace(Message, tag=3):
     its queue and may trade. With ``reinsert`` the quantity is the new open quantity, and
     the order goes to the back whatever the change: a cancel and a new order under the same
     ids. ``None`` (not 0) for price or quantity, not for both: it stays what it is when the
-    command is matched.
+    command is matched. ``stop_price`` is for an order that waits; 0: it stays what it is.
     """
 
     symbol: SymbolNumber
@@ -93,6 +95,7 @@ class Replace(Message, tag=3):
     price: Amount | None
     quantity: Amount | None
     reinsert: bool = False
+    stop_price: Amount = 0
 
 
 class Reduce(Message, tag=4):
@@ -244,6 +247,7 @@ class OrderState(Message, tag=23):
     leaves_qty: int
     created_ns: int
     updated_ns: int
+    stop_price: int = 0
 
 
 class Trade(Part):

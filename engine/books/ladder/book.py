@@ -5,13 +5,30 @@ from typing import Any
 
 import numpy as np
 
-from engine.books.contract import NO_SWEEPS, BookLimits, Counters, KeptIds, Progress, Records
+from engine.books.contract import (
+    NO_PRICES,
+    NO_SWEEPS,
+    BookLimits,
+    Counters,
+    KeptIds,
+    Progress,
+    Records,
+)
 from engine.books.id_memory import NO_SHARES, IdShares
 from engine.books.ladder import kernel
 from engine.books.ladder.check import check
-from engine.books.ladder.layout import DONE, FINISHED, GROW
+from engine.books.ladder.layout import DONE, FINISHED, GROW, SIDES
 from engine.books.ladder.tables import Tables
-from ipc.records import COMMAND, MAX_SHARDS, RECENT, REPORT, RESTING, TRADE, make_id
+from ipc.records import (
+    COMMAND,
+    LAST_PRICE,
+    MAX_SHARDS,
+    RECENT,
+    REPORT,
+    RESTING,
+    TRADE,
+    make_id,
+)
 from ipc.vocabulary import Side
 
 _START = Counters(0, 0, 0)
@@ -101,12 +118,14 @@ class LadderBook:
         """
         if side not in (_BUY, _SELL):
             raise KeyError(side)
-        count: int = kernel.depth(self.address, self._instruments[symbol] * 2 + side - 1, levels)
+        number = self._instruments[symbol] * SIDES + side - _BUY
+        count: int = kernel.depth(self.address, number, levels)
         return count
 
     def resting(self) -> Records:
-        """Return every resting order: by symbol, bids then asks, best price, oldest."""
-        orders = np.zeros(int(self._tables.sides["order_count"].sum()), RESTING)
+        """Return every live order: see ``Book.resting``."""
+        sides = self._tables.sides["order_count"]
+        orders = np.zeros(int(sides[0::SIDES].sum() + sides[1::SIDES].sum()), RESTING)
         kernel.resting(self.address, orders)
         return orders
 
@@ -155,13 +174,26 @@ class LadderBook:
             found["client_order_id"][0] = tables.orders["order_id"][tables.state["sweep_slot"][0]]
         return found
 
+    def last_prices(self) -> Records:
+        """Return the price of each symbol's last trade: see ``Book.last_prices``."""
+        rows = self._tables.instruments
+        rows = rows[rows["last_price"] != 0]
+        found = np.zeros(len(rows), LAST_PRICE)
+        found["symbol"], found["price"] = rows["symbol"], rows["last_price"]
+        return found
+
     def restore(
-        self, counters: Counters, resting: Records, recent: Records, sweeps: Records = NO_SWEEPS
+        self,
+        counters: Counters,
+        resting: Records,
+        recent: Records,
+        sweeps: Records = NO_SWEEPS,
+        last_prices: Records = NO_PRICES,
     ) -> None:
         """Take over the state of another book; this one must be new. See ``Book.restore``."""
         from engine.books.ladder.restore import restore
 
-        restore(self._tables, counters, resting, recent, sweeps)
+        restore(self._tables, counters, resting, recent, sweeps, last_prices)
 
     def make_room(self) -> None:
         """Make the room without which matching has stopped."""

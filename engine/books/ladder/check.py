@@ -14,15 +14,20 @@ from engine.books.ladder.layout import (
     LEAF,
     MATCHING,
     NO_KEY,
+    SIDE_BITS,
+    SIDES,
     SWEEPING,
+    TRIGGERING,
+    WAITING,
     WINDOW,
     WORD_BITS,
 )
 from engine.books.ladder.tables import Tables
+from engine.books.rules import is_priceless, waits_for_rise
 from ipc.records import SEQUENCE_MASK
-from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, OrderType, Side, TimeInForce
+from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, Flag, OrderType, Side, TimeInForce
 
-_RESTING_TERMS = int(OrderType.LIMIT) << 8 | int(TimeInForce.GTC) << 16
+_MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
 
 
 def check(tables: Tables) -> None:
@@ -37,11 +42,15 @@ def check(tables: Tables) -> None:
         levels_seen.update(levels.values())
         _check_best(tables, side, levels)
         _check_queues(tables, side, levels, orders_seen)
+    _check_counts(tables, orders_seen)
     for instrument in range(len(tables.instruments)):
         _check_instrument(tables, instrument)
     in_hand = set()
     if state["unfinished"] == MATCHING:
         in_hand.add(int(state["unfinished_slot"]))
+    elif state["unfinished"] == TRIGGERING and state["trigger_slot"]:
+        in_hand.add(int(state["trigger_slot"]))
+    if in_hand:
         assert in_hand.isdisjoint(orders_seen), "the order at hand rests"
     live = orders_seen.keys() | in_hand
     assert len(live) == state["live_orders"], "live_orders: not as many as there are"
@@ -124,7 +133,8 @@ def _check_best(tables: Tables, side: int, levels: dict[int, int]) -> None:
     best_key = next(iter(levels), NO_KEY)
     assert record["best_key"] == best_key, f"side {side}: best_key"
     assert record["best_level"] == levels.get(best_key, 0), f"side {side}: best_level"
-    assert record["flip"] == (0 if side % 2 else layout.KEY_MASK), f"side {side}: flip"
+    flipped = side % SIDES in (0, WAITING + 1)
+    assert record["flip"] == (layout.KEY_MASK if flipped else 0), f"side {side}: flip"
 
 
 def _check_queues(
@@ -153,16 +163,28 @@ def _check_queues(
         assert row["quantity"] == quantity, f"{where}: quantity"
         assert row["order_count"] == length, f"{where}: order_count"
         count += length
-    assert tables.sides[side]["order_count"] == count, f"side {side}: order_count"
+    if side & WAITING:
+        assert tables.sides[side]["order_count"] == count, f"side {side}: order_count"
 
 
 def _check_order(tables: Tables, side: int, key: int, slot: int) -> None:
     order: Any = tables.orders[slot]
     state = tables.state[0]
     order_id, kind_bits = int(order["order_id"]), int(order["kind_bits"])
-    expected = _RESTING_TERMS | (Side.SELL if side % 2 else Side.BUY)
-    assert kind_bits & 0xFFFFFF == expected, f"order {slot}: kind_bits"
-    assert int(order["price"]) ^ int(tables.sides[side]["flip"]) == key, f"order {slot}: price"
+    code, rise = kind_bits & 0xFF, side % SIDES == WAITING
+    kind, triggered = kind_bits >> 8 & 0xFF, kind_bits >> 24 & Flag.TRIGGERED != 0
+    if side & WAITING:
+        assert kind not in (_MARKET, _LIMIT), f"order {slot}: type"
+        assert waits_for_rise(kind, code) == rise, f"order {slot}: waits for the other direction"
+        assert not triggered, f"order {slot}: waits and is triggered"
+        assert order["cum_qty"] == 0, f"order {slot}: waits and is filled"
+    else:
+        assert code == (Side.SELL if side % 2 else Side.BUY), f"order {slot}: side"
+        assert not is_priceless(kind), f"order {slot}: type"
+        assert triggered == (kind != _LIMIT), f"order {slot}: triggered"
+        assert kind_bits >> 16 & 0xFF == TimeInForce.GTC, f"order {slot}: time_in_force"
+        price = int(order["price"]) ^ int(tables.sides[side]["flip"])
+        assert price == key, f"order {slot}: price"
     assert order["leaves_qty"] > 0, f"order {slot}: nothing left"
     assert order["cum_qty"] >= 0, f"order {slot}: cum_qty"
     assert order["leaves_qty"] + order["cum_qty"] <= MAX_QUANTITY, f"order {slot}: quantity"
@@ -170,9 +192,19 @@ def _check_order(tables: Tables, side: int, key: int, slot: int) -> None:
     assert order_id & SEQUENCE_MASK <= state["order_sequence"], f"order {slot}: id not given yet"
 
 
+def _check_counts(tables: Tables, orders_seen: dict[int, int]) -> None:
+    """Check how many orders a side that rests has, with those that wait to enter it."""
+    codes = tables.orders["kind_bits"] & 0xFF
+    entering = [side // SIDES * SIDES + int(codes[slot]) - 1 for slot, side in orders_seen.items()]
+    counts = np.bincount(np.array(entering, np.int64), minlength=len(tables.sides))
+    for side, count in enumerate(counts.tolist()):
+        if not side & WAITING:
+            assert tables.sides[side]["order_count"] == count, f"side {side}: order_count"
+
+
 def _check_instrument(tables: Tables, instrument: int) -> None:
     limits = tables.instruments[instrument]
-    bids, asks = tables.sides[2 * instrument], tables.sides[2 * instrument + 1]
+    bids, asks, rise, fall = tables.sides[instrument * SIDES :][:SIDES]
     symbol = int(limits["symbol"])
     assert tables.symbols["instrument"][symbol] == instrument + 1, f"symbol {symbol}: instrument"
     resting = bids["order_count"] + asks["order_count"]
@@ -187,6 +219,14 @@ def _check_instrument(tables: Tables, instrument: int) -> None:
     ):
         best_bid = int(bids["best_key"]) ^ int(bids["flip"])
         assert best_bid < asks["best_key"], f"symbol {symbol}: the book is crossed"
+    waiting = int(rise["order_count"] + fall["order_count"])
+    assert limits["waiting"] == waiting, f"symbol {symbol}: waiting: not as many as there are"
+    last_price = int(limits["last_price"])
+    if tables.state["unfinished"][0] == FINISHED and last_price:
+        assert tables.state["traded_high"][0] == 0, "traded_high: nothing is under way"
+        reached = rise["best_key"] <= last_price
+        reached |= fall["best_key"] <= last_price ^ int(fall["flip"])
+        assert not reached, f"symbol {symbol}: an order waits that is reached"
 
 
 # Nodes -------------------------------------------------------------------------------------------
@@ -244,7 +284,8 @@ def _old_orders(tables: Tables, live: Any, resting: dict[int, int]) -> dict[int,
             for name in ("account", "client_order_id"):
                 same = recent[name] == tables.orders[name][slot]
                 assert same, f"recent: {name} of order {slot}"
-            instrument = resting.get(slot, 2 * int(recent["instrument"])) // 2
+            instrument = int(recent["instrument"])
+            instrument = resting.get(slot, instrument * SIDES) >> SIDE_BITS
             assert recent["instrument"] == instrument, f"recent: instrument of order {slot}"
     return old
 
@@ -258,7 +299,8 @@ def _check_client_ids(tables: Tables, old: dict[int, int], resting: dict[int, in
     for slot, hash32 in zip(slots, homes.values(), strict=True):
         if slot in resting:
             order = tables.orders[slot]
-            key = (int(order["account"]), resting[slot] // 2, int(order["client_order_id"]))
+            instrument = resting[slot] >> SIDE_BITS
+            key = (int(order["account"]), instrument, int(order["client_order_id"]))
             assert hash32 == _hash_client_id(tables, *key), f"client_ids: hash of order {slot}"
     homes = {place: hash32 * len(entries) >> 32 for place, hash32 in homes.items()}
     _check_probes(tables, entries, homes, "client_ids")
@@ -286,8 +328,8 @@ def _check_holdings(tables: Tables, resting: dict[int, int]) -> None:
         return
     expected: dict[tuple[int, int], int] = {}
     for slot, side in resting.items():
-        if side // 2 in counted:
-            key = int(tables.orders["account"][slot]), side // 2
+        if side >> SIDE_BITS in counted:
+            key = int(tables.orders["account"][slot]), side >> SIDE_BITS
             expected[key] = expected.get(key, 0) + 1
     rows = tables.holdings[tables.holdings["place"] != 0]
     kept = {(a, place - 1): n for a, place, n in rows.tolist() if n and place - 1 in counted}

@@ -8,11 +8,10 @@ third are the same code for all commands that name one order, which keeps the ma
 from typing import NamedTuple
 
 import numpy as np
-from numba.extending import register_jitable
 
 from engine.books import rules
-from engine.books.ladder import cursor, holdings, kept_ids, matching, order_index, reports
-from engine.books.ladder.layout import FINISHED, MATCHING
+from engine.books.ladder import cursor, kept_ids, matching, order_index, reports, stops
+from engine.books.ladder.layout import FINISHED, MATCHING, SIDES, TRIGGERING, WAITING
 from engine.books.ladder.mass_cancel import mass_cancel
 from engine.books.ladder.memory import (
     Book,
@@ -24,20 +23,26 @@ from engine.books.ladder.memory import (
     client_id_at,
     hash_at,
     instrument_at,
-    kept_apart,
+    instrument_of_side,
     level_at,
-    open_book,
     order_at,
     prefetch_write,
     recent_at,
     side_at,
     signed,
     state_at,
-    symbol_at,
     unlikely,
 )
+from engine.books.ladder.new_orders import (
+    accept,
+    check_kind,
+    check_room,
+    first_order_id,
+    instrument_of,
+    reject,
+)
 from engine.books.ladder.reports import CANCELED, NEW, REJECTED, REPLACED
-from ipc.native.compiled import called, inlined
+from ipc.native.compiled import inlined
 from ipc.vocabulary import MAX_QUANTITY, CommandType, Flag, OrderType, Reason, Side
 
 _NEW, _CANCEL, _REPLACE = int(CommandType.NEW), int(CommandType.CANCEL), int(CommandType.REPLACE)
@@ -52,23 +57,15 @@ _UNKNOWN_SYMBOL = int(Reason.UNKNOWN_SYMBOL)
 _INVALID_ORDER_ID = int(Reason.INVALID_ORDER_ID)
 _INVALID_QUANTITY = int(Reason.INVALID_QUANTITY)
 _DUPLICATE = int(Reason.DUPLICATE_CLIENT_ORDER_ID)
-_BOOK_FULL = int(Reason.BOOK_FULL)
-_TOO_MANY_ORDERS = int(Reason.TOO_MANY_ORDERS)
+_INVALID_STOP_PRICE = int(Reason.INVALID_STOP_PRICE)
 _WOULD_TRADE = int(Reason.POST_ONLY_WOULD_TRADE)
 _UNKNOWN_ORDER = int(Reason.UNKNOWN_ORDER)
 _ALREADY_FILLED = int(Reason.ALREADY_FILLED)
 _CANCEL_REQUESTED = int(Reason.CANCEL_REQUESTED)
 _ZERO = np.uint64(0)
 _NO_SLOT = np.uint32(0)
-
-for _check in (
-    rules.check_quantity,
-    rules.check_price_quantity,
-    rules.check_replace,
-    rules.check_band,
-    rules.check_new,
-):
-    register_jitable(_check)
+_STOP = -1
+"""In the place of a reason: the command is on an order with a stop price, and ``stops`` does it."""
 
 
 class Decision(NamedTuple):
@@ -86,12 +83,6 @@ def rejected(reason: Int) -> Decision:
     return Decision(REJECTED, reason, 0, _NO_SLOT, False)
 
 
-@inlined
-def instrument_of(book: Book, symbol: Int) -> Int:
-    """Return the number of a symbol's instrument, or -1."""
-    return signed(symbol_at(book, symbol).instrument) - 1
-
-
 # NEW ---------------------------------------------------------------------------------------------
 
 
@@ -102,45 +93,19 @@ def decide_new(book: Book, command: Row, hash32: Int) -> Decision:
     instrument = instrument_of(book, reports.symbol_of(head))
     if unlikely(instrument < 0):
         return rejected(_UNKNOWN_SYMBOL)
+    if unlikely(reports.order_type_of(kind_bits) > _LIMIT):
+        return rejected(_STOP)
     reason = check_kind(book, command, instrument, kind_bits)
     if unlikely(reason != _OK):
         return rejected(reason)
     if book.duplicates and unlikely(first_order_id(book, hash32, command, instrument) != 0):
         return rejected(_DUPLICATE)
-    side = instrument * 2 + reports.side_of(kind_bits) - _BUY
+    side = instrument * SIDES + reports.side_of(kind_bits) - _BUY
     reason = check_state(book, command, instrument, side, kind_bits)
     if unlikely(reason != _OK):
         return rejected(reason)
     slot = accept(book, command, instrument, hash32, kind_bits)
     return Decision(NEW, _OK, side, slot, True)
-
-
-@inlined
-def first_order_id(book: Book, hash32: Int, command: Row, instrument: Int) -> Int:
-    """Return the order_id remembered for a command's client_order_id, or 0."""
-    account, client_order_id = command.account, command.client_order_id
-    if client_order_id == _ZERO:
-        return 0
-    order_id = order_index.known_order_id(book, hash32, account, instrument, client_order_id)
-    if unlikely(order_id != 0):
-        return order_id
-    return kept_ids.kept_order_id(book, hash32, account, instrument, client_order_id)
-
-
-@inlined
-def check_kind(book: Book, command: Row, instrument: Int, kind_bits: Int) -> Int:
-    """Return 0, or the first Reason why a NEW command's own fields are not an order."""
-    limits = instrument_at(book, instrument)
-    return rules.check_new(
-        reports.side_of(kind_bits),
-        reports.order_type_of(kind_bits),
-        reports.time_in_force_of(kind_bits),
-        reports.flags_of(kind_bits),
-        signed(command.price),
-        signed(command.quantity),
-        limits.min_price,
-        limits.max_price,
-    )
 
 
 @inlined
@@ -160,43 +125,6 @@ def check_state(book: Book, command: Row, instrument: Int, side: Int, kind_bits:
     return _OK
 
 
-@called
-def check_room(address: Int, account: Int, instrument: Int) -> Int:
-    """Return 0, or the Reason why no further order of an account can rest."""
-    kept_apart()
-    book = open_book(address, True, True)
-    limits = instrument_at(book, instrument)
-    if holdings.resting_orders(book, instrument) >= limits.max_resting_orders:
-        return _BOOK_FULL
-    bound = limits.max_account_orders
-    if bound == limits.max_resting_orders:
-        return _OK
-    return _TOO_MANY_ORDERS if holdings.orders_of(address, account, instrument) >= bound else _OK
-
-
-@inlined
-def accept(book: Book, command: Row, instrument: Int, hash32: Int, kind_bits: Int) -> Int:
-    """Make a NEW command an order with an order_id; return its slot."""
-    state = state_at(book.state)
-    slot = matching.take_order(book)
-    if unlikely(state.order_sequence & state.block_mask == 0):
-        kept_ids.begin_block(book.state)
-    state.order_sequence += 1
-    order = order_at(book, slot)
-    order.account = command.account
-    order.client_order_id = command.client_order_id
-    order.order_id = state.shard_bits | state.order_sequence
-    order.price = signed(command.price)
-    order.leaves_qty = signed(command.quantity)
-    order.cum_qty = 0
-    order.level = 0
-    order.kind_bits = reports.order_terms(kind_bits)
-    state.symbol = reports.symbol_of(command.head)
-    account, client_order_id = command.account, command.client_order_id
-    order_index.remember(book, hash32, account, instrument, client_order_id, slot)
-    return slot
-
-
 # CANCEL, REPLACE, REDUCE -------------------------------------------------------------------------
 
 
@@ -211,6 +139,8 @@ def decide_change(book: Book, command: Row, command_type: Int, hash32: Int) -> D
         return rejected(_UNKNOWN_ORDER)
     order = order_at(book, slot)
     side = signed(level_at(book, order.level).side)
+    if unlikely(side & WAITING != 0):
+        return Decision(REJECTED, _STOP, side, slot, False)
     if command_type == _CANCEL:
         matching.leave(book, side, slot)
         return Decision(CANCELED, _CANCEL_REQUESTED, side, slot, False)
@@ -229,6 +159,8 @@ def decide_change(book: Book, command: Row, command_type: Int, hash32: Int) -> D
                 leaves_qty = order.leaves_qty if reinsert else order.cum_qty + order.leaves_qty
         else:
             price = signed(command.price)
+        if unlikely(command.stop_price != _ZERO):
+            return rejected(_INVALID_STOP_PRICE)
         reason = check_replace(book, side, slot, price, leaves_qty, reinsert)
         if unlikely(reason != _OK):
             return rejected(reason)
@@ -259,7 +191,8 @@ def check_change(book: Book, command: Row, command_type: Int, instrument: Int) -
     quantity = signed(command.quantity)
     if command_type == _REPLACE:
         flags = reports.flags_of(reports.kind_bits_of(command.head))
-        return rules.check_replace(flags, signed(command.price), quantity)
+        stop_price = signed(command.stop_price)
+        return rules.check_replace(flags, signed(command.price), quantity, stop_price)
     return rules.check_quantity(quantity)
 
 
@@ -272,7 +205,7 @@ def find_order(book: Book, command: Row, instrument: Int, hash32: Int) -> Int:
     slot = order_index.find_order_id(book, signed(command.order_id))
     order = order_at(book, slot)
     of_other_account = book.accounts and order.account != command.account
-    own_instrument = signed(level_at(book, order.level).side) >> 1
+    own_instrument = instrument_of_side(level_at(book, order.level).side)
     if of_other_account or (instrument >= 0 and own_instrument != instrument):
         return _NO_SLOT
     return spared(book, slot)
@@ -292,7 +225,7 @@ def check_replace(
 ) -> Int:
     """Return 0, or the first Reason why an order cannot be replaced so."""
     order = order_at(book, slot)
-    limits = instrument_at(book, side >> 1)
+    limits = instrument_at(book, instrument_of_side(side))
     reason = rules.check_band(_LIMIT, price, limits.min_price, limits.max_price)
     if reason != _OK:
         return reason
@@ -317,16 +250,6 @@ def decide(book: Book, command: Row, command_type: Int, hash32: Int) -> Decision
     if command_type - _CANCEL <= _REDUCE - _CANCEL and command_type >= _CANCEL:
         return decide_change(book, command, command_type, hash32)
     return rejected(_INVALID_COMMAND)
-
-
-@inlined
-def reject(book: Book, output: Output, command: Row, hash32: Int, reason: Int) -> None:
-    """Answer a command that is not carried out; to a repeated one name the first order."""
-    order_id = command.order_id
-    if reason == _DUPLICATE:
-        instrument = instrument_of(book, reports.symbol_of(command.head))
-        order_id = np.uint64(first_order_id(book, hash32, command, instrument))
-    reports.reject(book, output, command, order_id, reason)
 
 
 @inlined
@@ -355,22 +278,33 @@ def carry_out(book: Book, output: Output, command: Row, hash32: Int) -> Bool:
     command_type = reports.command_type_of(command.head)
     if unlikely(command_type == _MASS_CANCEL):
         return mass_cancel(book.state, output, command, book.accounts, book.duplicates)
-    if unlikely(state.unfinished == MATCHING):
+    if unlikely(state.unfinished != FINISHED):
+        if state.unfinished == TRIGGERING:
+            return stops.go_on(book.state, output, book.accounts, book.duplicates)
         side, slot = state.unfinished_side, state.unfinished_slot
         state.unfinished = FINISHED
     else:
         decision = decide(book, command, command_type, hash32)
         if decision.exec_type == REJECTED:
+            if unlikely(decision.reason == _STOP):
+                features = (book.accounts, book.duplicates)
+                if decision.slot == 0:
+                    return stops.new(book.state, output, command, hash32, *features)
+                on_order = (decision.side, decision.slot)
+                return stops.change(book.state, output, command, *on_order, *features)
             reject(book, output, command, hash32, decision.reason)
             return True
         side, slot = decision.side, decision.slot
-        state.symbol = instrument_at(book, side >> 1).symbol
+        state.symbol = instrument_at(book, instrument_of_side(side)).symbol
         reports.answer(book, output, command, slot, decision.exec_type, decision.reason, 1)
         if decision.exec_type == CANCELED:
             matching.end_order(book, side, slot)
         if not decision.enters:
             return True
     if matching.enter(book, output, command, side, slot):
+        if unlikely(state.traded_high != 0):
+            features = (book.accounts, book.duplicates)
+            return stops.trigger_reached(book.state, output, command, side, *features)
         return True
     state.unfinished = MATCHING
     state.unfinished_side = side

@@ -7,12 +7,13 @@ first (``matching.leave``), so the cursor always rests on an order that rests, o
 import numpy as np
 
 from engine.books.ladder import prices, reports
-from engine.books.ladder.layout import NO_KEY
+from engine.books.ladder.layout import NO_KEY, SIDES
 from engine.books.ladder.memory import (
     Book,
     Bool,
     Int,
     Row,
+    instrument_of_side,
     kept_apart,
     level_at,
     open_book,
@@ -26,6 +27,7 @@ from engine.books.ladder.memory import (
 from ipc.native.compiled import called, inlined
 
 _NO_SLOT = np.uint32(0)
+_ZERO, _ONE = np.uint64(0), np.uint64(1)
 
 
 @inlined
@@ -70,8 +72,8 @@ def begin(address: Int) -> None:
     book = open_book(address, False, False)
     state = state_at(book.state)
     instrument = instrument_of_sweep(book, sweep_at(book, 0))
-    side = max(0, instrument * 2)
-    end = state.instrument_count * 2 if instrument < 0 else side + 2
+    side = max(0, instrument * SIDES)
+    end = state.instrument_count * SIDES if instrument < 0 else side + SIDES
     state.sweep_slot = first_from(book, side, end)
 
 
@@ -86,9 +88,19 @@ def pass_over(address: Int) -> None:
     following = next_slot(book, side, slot)
     if following == 0:
         instrument = instrument_of_sweep(book, sweep_at(book, 0))
-        end = state.instrument_count * 2 if instrument < 0 else instrument * 2 + 2
+        end = (state.instrument_count if instrument < 0 else instrument + 1) * SIDES
         following = first_from(book, side + 1, end)
     state.sweep_slot = following
+
+
+@inlined
+def dooms(book: Book, sweep: Row, slot: Int, instrument: Int) -> Bool:
+    """Tell whether a mass cancel is to take an order of an instrument."""
+    order = order_at(book, slot)
+    wanted = instrument_of_sweep(book, sweep)
+    of_symbol = wanted < 0 or wanted == instrument
+    own = sweep.account == order.account
+    return own and of_symbol and order.order_id <= signed(sweep.order_id)
 
 
 @called
@@ -97,13 +109,17 @@ def is_doomed(address: Int, slot: Int) -> Bool:
     kept_apart()
     book = open_book(address, True, True)
     state = state_at(book.state)
-    order = order_at(book, slot)
-    instrument = signed(level_at(book, order.level).side) >> 1
+    instrument = instrument_of_side(level_at(book, order_at(book, slot).level).side)
     for place in range(state.sweep_count):
-        sweep = sweep_at(book, place)
-        wanted = instrument_of_sweep(book, sweep)
-        of_symbol = wanted < 0 or wanted == instrument
-        own = sweep.account == order.account
-        if own and of_symbol and order.order_id <= signed(sweep.order_id):
+        if dooms(book, sweep_at(book, place), slot, instrument):
             return True
     return False
+
+
+@inlined
+def trigger(book: Book, slot: Int, instrument: Int) -> None:
+    """An order leaves those that wait, for where a mass cancel may have been already."""
+    sweep = sweep_at(book, 0)
+    begun = state_at(book.state).sweep_count != 0 and sweep.stop_price != _ZERO
+    if begun and dooms(book, sweep, slot, instrument):
+        sweep.price = _ONE

@@ -10,13 +10,14 @@ One that has come to nothing stays until the table is made anew: before it is ha
 
 import numpy as np
 
-from engine.books.ladder.layout import COUNTING
+from engine.books.ladder.layout import COUNTING, SIDES
 from engine.books.ladder.memory import (
     Book,
     Int,
     Row,
     holding_at,
     instrument_at,
+    instrument_of_side,
     kept_apart,
     level_at,
     open_book,
@@ -33,7 +34,9 @@ _HALF = np.uint64(32)
 
 @inlined
 def resting_orders(book: Book, instrument: Int) -> Int:
-    return side_at(book, 2 * instrument).order_count + side_at(book, 2 * instrument + 1).order_count
+    """Return how many orders rest in an instrument, or wait."""
+    bids = side_at(book, instrument * SIDES)
+    return bids.order_count + side_at(book, instrument * SIDES + 1).order_count
 
 
 @inlined
@@ -76,7 +79,7 @@ def recount(address: Int) -> None:
     for slot in range(1, state.fresh_order):
         order = order_at(book, slot)
         if order.order_id != 0 and order.level != 0:
-            instrument = signed(level_at(book, order.level).side) >> 1
+            instrument = instrument_of_side(level_at(book, order.level).side)
             if instrument_at(book, instrument).counted != 0:
                 change(book, order.account, instrument, 1)
 
@@ -102,7 +105,7 @@ def note(address: Int, account: Int, side: Int, by: Int) -> None:
     kept_apart()
     book = open_book(address, True, True)
     state = state_at(book.state)
-    instrument = signed(side) >> 1
+    instrument = instrument_of_side(side)
     limits = instrument_at(book, instrument)
     if limits.counted == 0:
         return

@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.books import rules
 from engine.books.ladder import commands as book_commands
-from engine.books.ladder import cursor, holdings, kept_ids, order_index, prices, reports
+from engine.books.ladder import cursor, holdings, kept_ids, order_index, prices, reports, stops
 from engine.books.ladder.layout import (
     DONE,
     FINISHED,
@@ -22,7 +22,9 @@ from engine.books.ladder.layout import (
     LOOK_AHEAD,
     LOOK_CLOSER,
     NO_KEY,
+    SIDES,
     STREAM_AHEAD,
+    WAITING,
 )
 from engine.books.ladder.memory import (
     Output,
@@ -30,6 +32,7 @@ from engine.books.ladder.memory import (
     entry,
     hash_at,
     instrument_at,
+    instrument_of_side,
     level_at,
     open_book,
     order_at,
@@ -154,7 +157,7 @@ def _make_rebuild(source: int) -> Any:
                 slot, hash32 = np.uint32(entry), entry >> np.uint64(32)
                 if anew:
                     order = order_at(book, slot)
-                    instrument = np.int64(level_at(book, order.level).side) >> 1
+                    instrument = instrument_of_side(level_at(book, order.level).side)
                     symbol = instrument_at(book, instrument).symbol
                     ids = (order.account, symbol, order.client_order_id)
                     hash32 = order_index.client_id_hash(book, *ids)
@@ -181,13 +184,13 @@ def _make_rebuild(source: int) -> Any:
 
 def _make_resting(source: int) -> Any:
     def resting(address: int, orders: Any) -> int:
-        """Fill RESTING records with the resting orders in order; return how many."""
+        """Fill RESTING records with the live orders in order; return how many."""
         book = open_book(address, True, True)
         state = state_at(book.state)
         if source == 0:
             return 0
         count = 0
-        for side in range(2 * state.instrument_count):
+        for side in range(state.instrument_count * SIDES):
             slot = cursor.first_slot(book, side)
             while slot != 0:
                 order = order_at(book, slot)
@@ -198,11 +201,13 @@ def _make_resting(source: int) -> Any:
                 orders[count].price = order.price
                 orders[count].leaves_qty = order.leaves_qty
                 orders[count].cum_qty = order.cum_qty
-                orders[count].symbol = instrument_at(book, side >> 1).symbol
+                orders[count].symbol = instrument_at(book, instrument_of_side(side)).symbol
                 orders[count].side = reports.side_of(kind_bits)
                 orders[count].flags = reports.flags_of(kind_bits)
                 orders[count].order_type = reports.order_type_of(kind_bits)
                 orders[count].time_in_force = reports.time_in_force_of(kind_bits)
+                if side & WAITING:
+                    orders[count].stop_price = stops.stop_price_of(book, side, slot)
                 count += 1
                 slot = cursor.next_slot(book, side, slot)
         return count

@@ -2,8 +2,10 @@
 
 Rows refer to one another by number; 0 means none, so row 0 of orders, levels and forks is unused.
 A *key* orders the prices of one side so that lower is better on both: an ask's price itself, a
-bid's with all ``KEY_BITS`` bits flipped. A *side* is numbered ``2 * instrument + (side is SELL)``,
-so that ``side ^ 1`` is the opposite one.
+bid's with all ``KEY_BITS`` bits flipped. A *side* is numbered ``SIDES * instrument``, and 1 more
+where it is SELL, so that ``side ^ 1`` is the opposite one. An instrument's two further sides,
+``WAITING`` and one more, hold the orders that wait for a rise of prices and for a fall, of either
+side, by stop price; there lower is what triggers first, so that the bits are flipped of the second.
 """
 
 import numpy as np
@@ -15,6 +17,12 @@ KEY_MASK = (1 << KEY_BITS) - 1
 """What flips a bid's price into its key, and back."""
 NO_KEY = 1 << 62
 """The best key of a side without orders: worse than all."""
+
+SIDE_BITS = 2
+SIDES = 1 << SIDE_BITS
+"""Of an instrument, whose number is ``side >> SIDE_BITS``."""
+WAITING = 2
+"""The bit of a side whose orders wait."""
 
 WORD_BITS = 64
 WINDOW_BITS = 16
@@ -72,7 +80,7 @@ SIDE = np.dtype(
         ("near_levels", "<u4"),
         ("far_levels", "<u4"),
         ("credit", "<i8"),  # far levels made since the window moved: what pays for moving it
-        ("order_count", "<i8"),
+        ("order_count", "<i8"),  # of bids and asks: with those that wait to enter
     ]
 )
 """One side of one instrument."""
@@ -85,8 +93,11 @@ INSTRUMENT = np.dtype(
         ("max_resting_orders", "<i8"),
         ("max_account_orders", "<i8"),  # at most max_resting_orders
         ("counted", "<i8"),  # 1: each account's resting orders are counted
+        ("last_price", "<i8"),  # of its last trade; 0: there was none
+        ("waiting", "<i8"),  # how many orders wait for their stop price
     ]
 )
+"""What an instrument is, and what all its orders share: one cache line."""
 
 HOLDING = np.dtype([("account", "<u8"), ("place", "<u4"), ("orders", "<i4")])
 """How many orders an account has resting in an instrument, whose number plus 1 is ``place``; 0: the
@@ -256,6 +267,16 @@ STATE = np.dtype(
         ("unfinished_side", "<i8"),
         ("unfinished_slot", "<u4"),
         ("sweep_slot", "<u4"),  # the order that the oldest mass cancel looks at next; 0: none
+        # Orders that trigger: see ``stops``.
+        ("cause", "<u8"),  # a COMMAND: what triggers them
+        ("traded_low", "<i8"),  # prices of trades that have reached some; high 0: none have
+        ("traded_high", "<i8"),
+        ("round_low", "<i8"),  # those whose orders trigger now
+        ("round_high", "<i8"),
+        ("trigger_side", "<i8"),  # of the order that enters
+        ("trigger_price", "<i8"),  # its stop price, until that is reported; then 0
+        ("trigger_slot", "<u4"),  # 0: the next one is still to be found
+        ("reserved", "<u4"),
         ("sweep_looks", "<i8"),  # how many more the command at hand may look at
         ("sweep_count", "<i8"),  # mass cancels under way
         ("watching", "<i8"),  # what it matters for that orders come to rest and leave
@@ -275,7 +296,7 @@ STATE = np.dtype(
 
 SWEEPING, COUNTING = 1, 2
 """Bits of ``watching``."""
-FINISHED, MATCHING, CANCELING = 0, 1, 2
+FINISHED, MATCHING, CANCELING, TRIGGERING = 0, 1, 2, 3
 """Values of ``unfinished``."""
 DONE, FULL, GROW = 0, 1, 2
 """Why a call of the kernel ended."""

@@ -6,7 +6,7 @@ commands as they came, but for ``order_id``, ``quantity``, ``price`` and ``stop_
 
 import numpy as np
 
-from engine.books.ladder import cursor, matching, reports
+from engine.books.ladder import cursor, matching, reports, stops
 from engine.books.ladder.layout import CANCELING, FINISHED, SWEEPING
 from engine.books.ladder.memory import (
     Book,
@@ -15,6 +15,7 @@ from engine.books.ladder.memory import (
     Output,
     Row,
     instrument_at,
+    instrument_of_side,
     kept_apart,
     level_at,
     open_book,
@@ -97,10 +98,10 @@ def dequeue(book: Book) -> None:
 def cancel_one(book: Book, output: Output, sweep: Row, slot: Int) -> None:
     state = state_at(book.state)
     side = signed(level_at(book, order_at(book, slot).level).side)
-    state.symbol = instrument_at(book, side >> 1).symbol
-    matching.leave(book, side, slot)
+    state.symbol = instrument_at(book, instrument_of_side(side)).symbol
+    stop_price = stops.leave(book, side, slot)
     on_order = (reports.CANCELED, _MASS_CANCEL, _ZERO, reports.NO_LIQUIDITY)
-    reports.report_order(book, output, sweep, slot, *on_order, 0, 0, 0, 0)
+    reports.report_order(book, output, sweep, slot, *on_order, stop_price, 0, 0, 0)
     matching.end_order(book, side, slot)
     sweep.quantity += _ONE
 

@@ -3,13 +3,15 @@
 import numpy as np
 
 from engine.books.ladder import cursor, holdings, order_index, prices, reports
-from engine.books.ladder.layout import COUNTING, NO_KEY
+from engine.books.ladder.layout import COUNTING, NO_KEY, WAITING
 from engine.books.ladder.memory import (
     Book,
     Bool,
     Int,
     Output,
     Row,
+    instrument_at,
+    instrument_of_side,
     kept_apart,
     level_at,
     open_book,
@@ -20,15 +22,18 @@ from engine.books.ladder.memory import (
     unlikely,
 )
 from ipc.native.compiled import called, inlined
-from ipc.vocabulary import OrderType, Reason, TimeInForce
+from ipc.vocabulary import Reason, SelfTradePrevention, TimeInForce
 
-_MARKET = int(OrderType.MARKET)
-_GTC, _FOK = int(TimeInForce.GTC), int(TimeInForce.FOK)
+_FOK = int(TimeInForce.FOK)
 _OK = int(Reason.NONE)
 _IOC_REMAINDER = int(Reason.IOC_REMAINDER)
 _MARKET_REMAINDER = int(Reason.MARKET_REMAINDER)
 _FOK_UNFILLED = int(Reason.FOK_UNFILLED)
+_SELF_TRADE = int(Reason.SELF_TRADE)
 _ZERO = np.uint64(0)
+_, _CANCEL_NEWEST, _CANCEL_OLDEST, _CANCEL_BOTH, _DECREMENT = map(int, SelfTradePrevention)
+BUFFER_FULL, MATCHED, PREVENTED = 0, 1, 2
+"""What comes of matching with others only."""
 
 
 # Nodes -------------------------------------------------------------------------------------------
@@ -51,7 +56,7 @@ def take_order(book: Book) -> Int:
 @inlined
 def end_order(book: Book, side: Int, slot: Int) -> None:
     """Let go of an order that is in no level any more."""
-    order_index.forget(book, slot, side >> 1)
+    order_index.forget(book, slot, instrument_of_side(side))
     state = state_at(book.state)
     order = order_at(book, slot)
     order.order_id = 0
@@ -71,7 +76,13 @@ def rest(book: Book, side: Int, slot: Int) -> None:
     record.order_count += 1
     if unlikely(state_at(book.state).watching & COUNTING != 0):
         holdings.note(book.state, order.account, side, 1)
-    key = order.price ^ record.flip
+    join(book, side, order.price ^ record.flip, slot)
+
+
+@inlined
+def join(book: Book, side: Int, key: Int, slot: Int) -> None:
+    """Put an order that is counted at the back of the queue of a key."""
+    order = order_at(book, slot)
     order.next = 0
     level = prices.find_level(book, side, key)
     if level == 0:
@@ -137,7 +148,7 @@ def take_quantity(book: Book, slot: Int, quantity: Int) -> None:
 def limit_key(book: Book, opposite: Int, kind_bits: Int, price: Int) -> Int:
     """Return the worst key of the opposite side that an order would trade with."""
     limit = price ^ side_at(book, opposite).flip
-    return NO_KEY - 1 if reports.order_type_of(kind_bits) == _MARKET else limit
+    return NO_KEY - 1 if reports.is_priceless(kind_bits) else limit
 
 
 @called
@@ -192,15 +203,150 @@ def match(
     slot: Int,
     limit: Int,
 ) -> Bool:
-    """Trade while orders cross; False where a buffer is full."""
+    """Trade while orders cross, at least once; False where a buffer is full."""
     book = open_book(address, accounts, duplicates)
     order = order_at(book, slot)
     opposite = side_at(book, side ^ 1)
+    first = opposite.best_key
+    last = first
+    done = True
     while order.leaves_qty != 0 and opposite.best_key <= limit:
         if not reports.has_trade_room(book, output):
-            return False
+            done = False
+            break
+        last = opposite.best_key
         trade(book, output, command, side, slot)
-    return True
+    note_prices(book, side, first ^ opposite.flip, last ^ opposite.flip)
+    return done
+
+
+@inlined
+def note_prices(book: Book, side: Int, first: Int, last: Int) -> None:
+    """Note at which prices a command has traded first and last."""
+    instrument = instrument_at(book, instrument_of_side(side))
+    instrument.last_price = last
+    if unlikely(instrument.waiting != 0):
+        note_trades(book.state, side, first, last)
+
+
+@called
+def note_trades(address: Int, side: Int, first: Int, last: Int) -> None:
+    """Note between which prices trades were made, where orders wait that these reach."""
+    kept_apart()
+    book = open_book(address, False, False)
+    state = state_at(book.state)
+    rise = side_at(book, side & ~1 | WAITING)
+    fall = side_at(book, side | 1 | WAITING)
+    low, high = min(first, last), max(first, last)
+    if rise.best_key > high and fall.best_key > low ^ fall.flip:
+        return
+    fresh = state.traded_high == 0
+    state.traded_low = low if fresh else min(low, state.traded_low)
+    state.traded_high = max(high, state.traded_high)
+
+
+@inlined
+def fills(book: Book, side: Int, limit: Int, slot: Int) -> Bool:
+    """Tell whether an order can be filled whole."""
+    order = order_at(book, slot)
+    if reports.prevention_of(signed(order.kind_bits)) != 0:
+        return can_fill_with_others(book.state, side ^ 1, limit, slot)
+    return can_fill(book.state, side ^ 1, limit, order.leaves_qty)
+
+
+@called
+def can_fill_with_others(address: Int, opposite: Int, limit: Int, slot: Int) -> Bool:
+    """Tell whether an order that does not trade with its account's would be filled whole."""
+    kept_apart()
+    book = open_book(address, False, False)
+    order = order_at(book, slot)
+    mode = reports.prevention_of(signed(order.kind_bits))
+    missing = order.leaves_qty
+    key = side_at(book, opposite).best_key
+    while key <= limit:
+        maker_slot = level_at(book, prices.find_level(book, opposite, key)).oldest
+        while maker_slot != 0:
+            maker = order_at(book, maker_slot)
+            if maker.account != order.account:
+                missing -= maker.leaves_qty
+            elif mode != _CANCEL_OLDEST:
+                return False
+            if missing <= 0:
+                return True
+            maker_slot = maker.next
+        key = prices.next_key(book, opposite, key + 1)
+    return False
+
+
+@called
+def match_with_others(
+    address: Int,
+    accounts: Bool,
+    duplicates: Bool,
+    output: Output,
+    command: Row,
+    side: Int,
+    slot: Int,
+    limit: Int,
+) -> Int:
+    """Trade while orders cross, but not with those of its account. Return MATCHED; PREVENTED where
+    the order has come to its end by that, and is reported so; or BUFFER_FULL."""
+    kept_apart()
+    book = open_book(address, accounts, duplicates)
+    order = order_at(book, slot)
+    opposite = side_at(book, side ^ 1)
+    first = NO_KEY
+    last = NO_KEY
+    result = MATCHED
+    while order.leaves_qty != 0 and opposite.best_key <= limit:
+        maker_slot = level_at(book, opposite.best_level).oldest
+        if order_at(book, maker_slot).account != order.account:
+            if not reports.has_trade_room(book, output):
+                result = BUFFER_FULL
+                break
+            last = opposite.best_key
+            first = last if first == NO_KEY else first
+            trade(book, output, command, side, slot)
+        elif not reports.has_room(book, output, 2):
+            result = BUFFER_FULL
+            break
+        elif prevent(book, output, command, side, slot, maker_slot):
+            result = PREVENTED
+            break
+    if first != NO_KEY:
+        note_prices(book, side, first ^ opposite.flip, last ^ opposite.flip)
+    return result
+
+
+@inlined
+def prevent(
+    book: Book, output: Output, command: Row, side: Int, slot: Int, maker_slot: Int
+) -> Bool:
+    """Let two orders of an account not trade; return whether the taker has nothing more to do."""
+    order, maker = order_at(book, slot), order_at(book, maker_slot)
+    mode = reports.prevention_of(signed(order.kind_bits))
+    quantity = min(order.leaves_qty, maker.leaves_qty)
+    price = maker.price
+    for_maker = (_SELF_TRADE, _ZERO, reports.NO_LIQUIDITY, price, quantity, 0, 0)
+    for_taker = (_SELF_TRADE, command.request_id, reports.NO_LIQUIDITY, price, quantity, 0, 0)
+    decrements = mode == _DECREMENT
+    maker_ends = mode in (_CANCEL_OLDEST, _CANCEL_BOTH)
+    maker_ends |= decrements and quantity == maker.leaves_qty
+    taker_ends = mode in (_CANCEL_NEWEST, _CANCEL_BOTH)
+    taker_ends |= decrements and quantity == order.leaves_qty
+    if maker_ends:
+        leave(book, side ^ 1, maker_slot)
+        reports.report_order(book, output, command, maker_slot, reports.CANCELED, *for_maker)
+        end_order(book, side ^ 1, maker_slot)
+    elif decrements:
+        take_quantity(book, maker_slot, quantity)
+        reports.report_order(book, output, command, maker_slot, reports.REPLACED, *for_maker)
+    if taker_ends:
+        reports.report_order(book, output, command, slot, reports.CANCELED, *for_taker)
+    elif decrements:
+        order.leaves_qty -= quantity
+        reports.report_order(book, output, command, slot, reports.REPLACED, *for_taker)
+    return taker_ends
 
 
 @inlined
@@ -212,10 +358,17 @@ def enter(book: Book, output: Output, command: Row, side: Int, slot: Int) -> Boo
     limit = limit_key(book, side ^ 1, kind_bits, order.price)
     rests = reports.is_resting_kind(kind_bits)
     fill_or_kill = reports.time_in_force_of(kind_bits) == _FOK
-    kill = unlikely(fill_or_kill) and not can_fill(book.state, side ^ 1, limit, order.leaves_qty)
+    kill = unlikely(fill_or_kill) and not fills(book, side, limit, slot)
     if unlikely(opposite.best_key <= limit) and not kill:
         features = (book.state, book.accounts, book.duplicates)
-        if not match(*features, output, command, side, slot, limit):
+        if unlikely(reports.prevention_of(kind_bits) != 0):
+            result = match_with_others(*features, output, command, side, slot, limit)
+            if result == BUFFER_FULL:
+                return False
+            if result == PREVENTED:
+                end_order(book, side, slot)
+                return True
+        elif not match(*features, output, command, side, slot, limit):
             return False
     if rests and order.leaves_qty != 0:
         rest(book, side, slot)
@@ -223,7 +376,7 @@ def enter(book: Book, output: Output, command: Row, side: Int, slot: Int) -> Boo
     if order.leaves_qty != 0:
         if not reports.has_room(book, output, 1):
             return False
-        market = reports.order_type_of(kind_bits) == _MARKET
+        market = reports.is_priceless(kind_bits)
         reason = _MARKET_REMAINDER if market else _IOC_REMAINDER
         reason = _FOK_UNFILLED if kill else reason
         reports.answer(book, output, command, slot, reports.CANCELED, reason, 0)

@@ -69,6 +69,7 @@ class Book(NamedTuple):
     hashes: Int
     sweeps: Int
     holdings: Int
+    cause: Int
     id_factor: Int
     account_factor: Int
     symbol_factor: Int
@@ -136,6 +137,7 @@ head_at = _rows("heads", layout.HEAD)
 holder_at = _rows("holders", layout.HOLDER)
 holding_at = _rows("holdings", layout.HOLDING)
 sweep_at = _rows("sweeps", layout.COMMAND_WORDS)
+cause_at = _rows("cause", layout.COMMAND_WORDS)
 report_at = _rows("reports", layout.REPORT_WORDS)
 trade_at = _rows("trades", layout.TRADE_WORDS)
 
@@ -248,6 +250,11 @@ def signed(number: Int) -> Int:
 
 
 @inlined
+def instrument_of_side(side: Int) -> Int:
+    return signed(side) >> layout.SIDE_BITS
+
+
+@inlined
 def open_book(address: Int, accounts: Bool, duplicates: Bool) -> Book:
     """Return the tables that the STATE at an address names."""
     state = state_at(address)
@@ -273,6 +280,7 @@ def open_book(address: Int, accounts: Bool, duplicates: Bool) -> Book:
         state.hashes,
         state.sweeps,
         state.holdings,
+        state.cause,
         state.id_factor,
         state.account_factor,
         state.symbol_factor,

@@ -36,6 +36,7 @@ from engine.books.ladder.memory import (
     bucket_at,
     client_id_at,
     instrument_at,
+    instrument_of_side,
     level_at,
     order_at,
     order_id_at,
@@ -127,7 +128,7 @@ def find_old_client_id(
             if (
                 order.client_order_id == client_order_id
                 and (not book.accounts or order.account == account)
-                and signed(level_at(book, order.level).side) >> 1 == instrument
+                and instrument_of_side(level_at(book, order.level).side) == instrument
             ):
                 note_probes(book, home, index, book.client_id_entries)
                 return slot

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from engine.books import rules
 from engine.books.ladder.memory import (
     Book,
     Bool,
@@ -15,18 +16,30 @@ from engine.books.ladder.memory import (
     trade_at,
 )
 from ipc.native.compiled import inlined
-from ipc.vocabulary import ExecType, Flag, Liquidity, OrderType, OrdStatus, Reason, TimeInForce
+from ipc.vocabulary import (
+    PREVENTION_SHIFT,
+    ExecType,
+    Flag,
+    Liquidity,
+    OrderType,
+    OrdStatus,
+    Reason,
+    TimeInForce,
+)
 
 NEW, CANCELED, REPLACED = int(ExecType.NEW), int(ExecType.CANCELED), int(ExecType.REPLACED)
 REJECTED, MASS_CANCELED = int(ExecType.REJECTED), int(ExecType.MASS_CANCELED)
-TRADE = int(ExecType.TRADE)
+TRADE, TRIGGERED = int(ExecType.TRADE), int(ExecType.TRIGGERED)
 MAKER, TAKER, NO_LIQUIDITY = int(Liquidity.MAKER), int(Liquidity.TAKER), int(Liquidity.NONE)
 OPEN, PARTIALLY_FILLED = int(OrdStatus.NEW), int(OrdStatus.PARTIALLY_FILLED)
 FILLED, CANCELED_STATUS = int(OrdStatus.FILLED), int(OrdStatus.CANCELED)
 REJECTED_STATUS = int(OrdStatus.REJECTED)
 NO_REASON = int(Reason.NONE)
-_KIND_MASK = 0xFFFF00
-_RESTING_KIND = int(OrderType.LIMIT) << 8 | int(TimeInForce.GTC) << 16
+_PRICELESS = 1
+"""The bit of an order_type that says that it has no limit."""
+assert all(kind & _PRICELESS == rules.is_priceless(kind) for kind in OrderType)
+_KIND_MASK = _PRICELESS << 8 | 0xFF0000
+_RESTING_KIND = int(TimeInForce.GTC) << 16
 _FLAGS = 0xFF000000
 _POST_ONLY = int(Flag.POST_ONLY)
 
@@ -71,14 +84,33 @@ def flags_of(kind_bits: Int) -> Int:
 
 
 @inlined
-def order_terms(kind_bits: Int) -> Int:
-    """Return a command's kind_bits with only those flags that an order keeps."""
-    return kind_bits & (0xFFFFFF | _POST_ONLY << 24)
+def order_terms(head: Int) -> Int:
+    """Return the kind_bits of a COMMAND's order: of its flags those that it keeps, and its mode."""
+    mode = prevention_of_command(head) << (24 + PREVENTION_SHIFT)
+    return kind_bits_of(head) & (0xFFFFFF | _POST_ONLY << 24) | mode
+
+
+@inlined
+def prevention_of_command(head: Int) -> Int:
+    """Return the self_trade_prevention of a COMMAND."""
+    return signed((head >> np.uint64(40)) & np.uint64(0xFF))
+
+
+@inlined
+def prevention_of(kind_bits: Int) -> Int:
+    """Return the SelfTradePrevention of an order."""
+    return (kind_bits >> (24 + PREVENTION_SHIFT)) & 7
+
+
+@inlined
+def is_priceless(kind_bits: Int) -> Bool:
+    """Tell whether an order has no limit."""
+    return kind_bits & _PRICELESS << 8 != 0
 
 
 @inlined
 def is_resting_kind(kind_bits: Int) -> Bool:
-    """Tell whether what is left of an order after matching rests: LIMIT and GTC."""
+    """Tell whether what is left of an order after matching rests: a limit, and GTC."""
     return kind_bits & _KIND_MASK == _RESTING_KIND
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from engine.books.contract import Counters, Records
-from engine.books.ladder import kept_ids, matching, order_index
+from engine.books.ladder import kept_ids, matching, order_index, stops
 from engine.books.ladder.kernel import SOURCE
-from engine.books.ladder.layout import SWEEPING
+from engine.books.ladder.layout import SIDES, SWEEPING
 from engine.books.ladder.memory import entry as entry_point
 from engine.books.ladder.memory import open_book, order_at, signed, state_at, symbol_at
 from engine.books.ladder.tables import Tables
@@ -45,7 +45,7 @@ def _make_restore(source: int) -> Any:
         for index in range(len(orders)):
             row = orders[index]
             instrument = signed(symbol_at(book, row.symbol).instrument) - 1
-            side = instrument * 2 + signed(row.side) - _BUY
+            side = instrument * SIDES + signed(row.side) - _BUY
             slot = matching.take_order(book)
             slots[index] = slot
             order = order_at(book, slot)
@@ -58,7 +58,10 @@ def _make_restore(source: int) -> Any:
             order.level = 0
             terms = signed(row.order_type) << 8 | signed(row.time_in_force) << 16
             order.kind_bits = signed(row.side) | terms | signed(row.flags) << 24
-            matching.rest(book, side, slot)
+            if row.stop_price != 0:
+                stops.wait(address, side, slot, signed(row.stop_price))
+            else:
+                matching.rest(book, side, slot)
             if not order_index.in_ring(book, signed(row.order_id) & SEQUENCE_MASK):
                 order_index.become_old(book, slot, instrument)
         for index in range(len(entries)):
@@ -80,12 +83,21 @@ kernel = _make_restore(SOURCE)
 
 
 def restore(
-    tables: Tables, counters: Counters, resting: Records, recent: Records, sweeps: Records
+    tables: Tables,
+    counters: Counters,
+    resting: Records,
+    recent: Records,
+    sweeps: Records,
+    last_prices: Records,
 ) -> None:
     """Give the tables of an empty book the state that counters, RESTING and RECENT describe.
 
-    ``sweeps``: the mass cancels that are under way, see ``Book.sweeps``.
+    ``sweeps``: the mass cancels that are under way, see ``Book.sweeps``; ``last_prices``: see
+    ``Book.last_prices``.
     """
+    listed = last_prices[tables.symbols["instrument"][last_prices["symbol"]] != 0]
+    places = tables.symbols["instrument"][listed["symbol"]] - 1
+    tables.instruments["last_price"][places] = listed["price"]
     tables.reserve(len(resting))
     tables.begin_after(counters)
     ids = recent["order_id"] & np.uint64(SEQUENCE_MASK)

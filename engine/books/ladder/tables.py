@@ -22,7 +22,7 @@ _OWN = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _HUGE_PAGE = 1 << 21
 _FIXED = (
     "sides", "summaries", "words", "near", "instruments", "symbols", "recent", "buckets", "hashes",
-    "sweeps", "kept", "heads", "holders",
+    "sweeps", "kept", "heads", "holders", "cause",
 )  # fmt: skip
 _ROWS = ("orders", "levels", "forks")
 _HASHES = ("client_ids", "order_ids")
@@ -107,18 +107,21 @@ class Tables:
 
     def _make_fixed(self, recent_orders: int) -> None:
         count = len(self.limits)
-        sides = 2 * count
+        sides = layout.SIDES * count
         self.sides = _zeros(sides, layout.SIDE)
         self.summaries = _zeros(sides * layout.WINDOW_SUMMARIES, layout.WORD)
         self.words = _zeros(sides * layout.WINDOW_WORDS, layout.WORD)
         self.near = _zeros(sides * layout.WINDOW, layout.NEAR)
         self.symbols = _zeros(1 << 16, layout.SYMBOL)
-        rows = [(*limit._replace(max_account_orders=min(limit[-2:])), 0) for limit in self.limits]
+        rows = [
+            (*limit._replace(max_account_orders=min(limit[-2:])), 0, 0, 0) for limit in self.limits
+        ]
         self.instruments = np.array(rows, layout.INSTRUMENT)
         self.recent = _huge_zeros(_power_of_two(max(1, recent_orders)), layout.RECENT_ORDER)
         self.buckets = _huge_zeros(2 * len(self.recent), layout.BUCKET)
         self.hashes = np.zeros(layout.HASHES, layout.HASH)
         self.sweeps = np.zeros(MAX_SWEEPS + 1, COMMAND)
+        self.cause = np.zeros(1, COMMAND)
         self.symbols["instrument"][self.instruments["symbol"]] = np.arange(1, count + 1)
 
     def _make_kept(self, shares: IdShares) -> None:
@@ -159,7 +162,8 @@ class Tables:
 
     def _make_sides(self) -> None:
         self.sides["best_key"] = self.sides["far_key"] = layout.NO_KEY
-        self.sides["flip"][::2] = layout.KEY_MASK
+        for flipped in (0, layout.WAITING + 1):
+            self.sides["flip"][flipped :: layout.SIDES] = layout.KEY_MASK
 
     def _make_orders(self, capacity: int) -> None:
         """Make or replace the tables that grow with the number of live orders."""

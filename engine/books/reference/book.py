@@ -5,7 +5,8 @@ It is the oracle that the compiled book is tested against, and what runs where n
 
 A command starts where two reports have room, which is all that one without trades can need. What
 may need more, matching and a mass cancel, is a generator: it yields where a buffer is full, and
-goes on from there in the next call.
+goes on from there in the next call. What comes of an order that enters stands in
+``engine.books.reference.matching``.
 """
 
 import sys
@@ -14,24 +15,26 @@ from itertools import islice
 
 import numpy as np
 
-from engine.books.contract import NO_SWEEPS, BookLimits, Counters, KeptIds, Progress, Records
+from engine.books.contract import (
+    NO_PRICES,
+    NO_SWEEPS,
+    BookLimits,
+    Counters,
+    KeptIds,
+    Progress,
+    Records,
+)
 from engine.books.id_memory import NO_SHARES, IdShares
-from engine.books.reference.ids import IdMemory
-from engine.books.reference.levels import BUY, PriceLevels
-from engine.books.reference.mass_cancels import Sweep, Sweeps
+from engine.books.reference.levels import PriceLevels
+from engine.books.reference.mass_cancels import Sweep
+from engine.books.reference.matching import Matching, Steps, rests
 from engine.books.reference.records import (
-    CANCELED,
-    MAKER,
     NEW,
     REPLACED,
-    TAKER,
-    TRADE,
     Command,
     Order,
     Row,
     mass_cancel_report,
-    order_report,
-    reject_report,
 )
 from engine.books.rules import (
     MAX_SWEEPS,
@@ -40,24 +43,28 @@ from engine.books.rules import (
     check_new,
     check_quantity,
     check_replace,
+    check_waiting,
 )
-from ipc.records import MAX_SHARDS, RESTING, make_id, sequence_of
+from ipc.records import LAST_PRICE, MAX_SHARDS, RESTING, make_id, sequence_of
 from ipc.vocabulary import (
     MAX_QUANTITY,
     MAX_RESTING_ORDERS,
+    PREVENTION_SHIFT,
     CommandType,
     Flag,
     OrderType,
     Reason,
+    SelfTradePrevention,
     TimeInForce,
 )
 
 _NEW, _CANCEL, _REPLACE, _REDUCE, _MASS_CANCEL = map(int, CommandType)
-_MARKET, _LIMIT = map(int, OrderType)
-_NOTHING_RARE = (0, 0, 0)
-"""Stop price, display quantity and expiry of a resting order."""
+_LIMIT = int(OrderType.LIMIT)
+_NOTHING_RARE = (0, 0)
+"""Display quantity and expiry of a resting order."""
 _GTC, _IOC, _FOK = map(int, TimeInForce)
 _POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
+_TRIGGERED = int(Flag.TRIGGERED)
 _CONTINUE = int(Flag.CONTINUE)
 _KEEP_PRICE, _KEEP_QUANTITY = int(Flag.KEEP_PRICE), int(Flag.KEEP_QUANTITY)
 _OK = int(Reason.NONE)
@@ -69,21 +76,21 @@ _FOK_UNFILLED = int(Reason.FOK_UNFILLED)
 _INVALID_COMMAND = int(Reason.INVALID_COMMAND)
 _INVALID_ORDER_ID = int(Reason.INVALID_ORDER_ID)
 _INVALID_QUANTITY = int(Reason.INVALID_QUANTITY)
+_INVALID_STOP_PRICE = int(Reason.INVALID_STOP_PRICE)
 _IOC_REMAINDER = int(Reason.IOC_REMAINDER)
 _MARKET_REMAINDER = int(Reason.MARKET_REMAINDER)
 _MASS_CANCELED = int(Reason.MASS_CANCEL)
 _POST_ONLY_WOULD_TRADE = int(Reason.POST_ONLY_WOULD_TRADE)
+_SELF_TRADE = int(Reason.SELF_TRADE)
 _TOO_MANY_ORDERS = int(Reason.TOO_MANY_ORDERS)
 _UNKNOWN_ORDER = int(Reason.UNKNOWN_ORDER)
 _UNKNOWN_SYMBOL = int(Reason.UNKNOWN_SYMBOL)
+_, _CANCEL_NEWEST, _CANCEL_OLDEST, _CANCEL_BOTH, _DECREMENT = map(int, SelfTradePrevention)
 _START = Counters(0, 0, 0)
 _FINISHED = object()
 
-_Steps = Iterator[None] | None
-"""What is left to do of a command, as far as there is room; None: nothing."""
 
-
-class ReferenceBook:
+class ReferenceBook(Matching):
     """All books of one shard; implements ``engine.books.contract.Book``."""
 
     def __init__(
@@ -108,18 +115,9 @@ class ReferenceBook:
         symbols = [limit.symbol for limit in limits]
         if len(set(symbols)) != len(symbols) or not all(0 < n < 1 << 16 for n in symbols):
             raise ValueError(f"limits: symbols {symbols}, must be distinct and 1 to 65535")
-        self._shard = shard
-        self._sequence, self._order_sequence, self._trade_sequence = start
-        self._books = {limit.symbol: PriceLevels(limit) for limit in sorted(limits)}
-        self._sweeps = Sweeps(self._books)
-        self._orders: dict[int, Order] = {}  # the live ones, by order_id
-        self._ids = IdMemory(recent_orders, shares, self._orders, start.order_sequence)
-        self._unfinished: _Steps = None
+        super().__init__(shard, limits, recent_orders, start, shares)
+        self._unfinished: Steps = None
         self._unfinished_row: Row = ()
-        self._reports: list[Row] = []
-        self._trades: list[tuple[int | Row, ...]] = []
-        self._report_capacity = 0
-        self._trade_capacity = 0
 
     # Commands in, reports and trades out ---------------------------------------------------------
 
@@ -153,13 +151,7 @@ class ReferenceBook:
         trades[: len(self._trades)] = self._trades
         return Progress(finished, len(self._reports), len(self._trades))
 
-    def _room(self, reports: int, trades: int = 0) -> bool:
-        return (
-            len(self._reports) + reports <= self._report_capacity
-            and len(self._trades) + trades <= self._trade_capacity
-        )
-
-    def _start(self, command: Command) -> _Steps:
+    def _start(self, command: Command) -> Steps:
         """Carry a command out; return the steps that may need more room than there is."""
         kind = command.command_type
         if kind == _NEW:
@@ -170,7 +162,7 @@ class ReferenceBook:
             return self._mass_cancel(command)
         return self._reject(command, _INVALID_COMMAND)
 
-    def _new(self, command: Command) -> _Steps:
+    def _new(self, command: Command) -> Steps:
         book = self._books.get(command.symbol)
         reason = self._check_new(command, book)
         if reason != _OK or book is None:
@@ -184,12 +176,15 @@ class ReferenceBook:
             command.side,
             command.order_type,
             command.time_in_force,
-            command.flags & _POST_ONLY,
+            command.flags & _POST_ONLY | command.self_trade_prevention << PREVENTION_SHIFT,
             command.price,
             command.quantity,
+            stop_price=command.stop_price,
         )
         self._orders[order.order_id] = order
         self._ids.remember(order)
+        if order.stop_price:
+            return self._wait(command, book, order, NEW)
         self._answer(command, order, NEW)
         if order.time_in_force == _FOK and not book.can_fill(order):
             return self._cancel(command, order, _FOK_UNFILLED, command.request_id)
@@ -201,23 +196,23 @@ class ReferenceBook:
         side, order_type, price = command.side, command.order_type, command.price
         time_in_force, flags = command.time_in_force, command.flags
         _, low, high, max_resting_orders, max_account_orders = book.limits
-        reason = check_new(
-            side, order_type, time_in_force, flags, price, command.quantity, low, high
-        )
+        terms = (side, order_type, time_in_force, flags)
+        amounts = (price, command.quantity, command.stop_price)
+        reason = check_new(*terms, *amounts, command.self_trade_prevention, low, high)
         if reason != _OK:
             return reason
         if self._first_order_id(command):
             return _DUPLICATE_CLIENT_ORDER_ID
-        if _rests(order_type, time_in_force) and book.resting_orders >= max_resting_orders:
+        counts = command.stop_price != 0 or rests(order_type, time_in_force)
+        if counts and book.live_orders >= max_resting_orders:
             return _BOOK_FULL
-        own = book.account_orders[command.account]
-        if _rests(order_type, time_in_force) and own >= max_account_orders:
+        if counts and book.account_orders[command.account] >= max_account_orders:
             return _TOO_MANY_ORDERS
         if flags & _POST_ONLY and book.crosses(side, order_type, price):
             return _POST_ONLY_WOULD_TRADE
         return _OK
 
-    def _change(self, command: Command) -> _Steps:
+    def _change(self, command: Command) -> Steps:
         """CANCEL, REPLACE and REDUCE: what names an order that rests."""
         reason = self._check_change(command)
         if reason != _OK:
@@ -243,38 +238,51 @@ class ReferenceBook:
         if symbol_matters and command.symbol not in self._books:
             return _UNKNOWN_SYMBOL
         if command.command_type == _REPLACE:
-            return check_replace(command.flags, command.price, command.quantity)
+            given = (command.price, command.quantity, command.stop_price)
+            return check_replace(command.flags, *given)
         if command.command_type == _REDUCE:
             return check_quantity(command.quantity)
         return _OK
 
-    def _replace(self, command: Command, book: PriceLevels, order: Order) -> _Steps:
+    def _replace(self, command: Command, book: PriceLevels, order: Order) -> Steps:
         reinsert = command.flags & _REINSERT
         price, quantity = command.price, command.quantity
         if command.flags & _KEEP_PRICE:
             price = order.price
         if command.flags & _KEEP_QUANTITY:
             quantity = order.leaves_qty if reinsert else order.cum_qty + order.leaves_qty
-        reason = self._check_replace(book, order, price, quantity, reinsert)
+        stop_price = command.stop_price or order.stop_price
+        reason = self._check_replace(command, book, order, price, quantity, stop_price)
         if reason != _OK:
             return self._reject(command, reason)
         leaves_qty = quantity if reinsert else quantity - order.cum_qty
-        if not reinsert and price == order.price and leaves_qty < order.leaves_qty:
+        same_prices = (price, stop_price) == (order.price, order.stop_price)
+        if not reinsert and same_prices and leaves_qty < order.leaves_qty:
             book.take(order, order.leaves_qty - leaves_qty)
             return self._answer(command, order, REPLACED)
         self._leave(book, order)
-        order.price, order.leaves_qty = price, leaves_qty
+        order.price, order.leaves_qty, order.stop_price = price, leaves_qty, stop_price
+        if stop_price:
+            return self._wait(command, book, order, REPLACED)
         self._answer(command, order, REPLACED)
         return self._enter(command, book, order)
 
-    def _leave(self, book: PriceLevels, order: Order) -> None:
-        self._sweeps.leave(order)
-        book.remove(order)
-
     def _check_replace(
-        self, book: PriceLevels, order: Order, price: int, quantity: int, reinsert: int
+        self,
+        command: Command,
+        book: PriceLevels,
+        order: Order,
+        price: int,
+        quantity: int,
+        stop_price: int,
     ) -> int:
         _, low, high, *_ = book.limits
+        reinsert = command.flags & _REINSERT
+        if order.stop_price:
+            prices = (price, stop_price, low, high)
+            return check_waiting(order.order_type, command.flags, *prices)
+        if command.stop_price:
+            return _INVALID_STOP_PRICE
         reason = check_band(_LIMIT, price, low, high)
         if reason != _OK:
             return reason
@@ -286,7 +294,7 @@ class ReferenceBook:
             return _POST_ONLY_WOULD_TRADE
         return _OK
 
-    def _mass_cancel(self, command: Command) -> _Steps:
+    def _mass_cancel(self, command: Command) -> Steps:
         sweeps = self._sweeps
         if command.flags & _CONTINUE:
             return self._sweep(command, SWEEP_ORDERS) if sweeps.queue else None
@@ -331,97 +339,6 @@ class ReferenceBook:
         report = mass_cancel_report(answered, self._sequence, sweep.canceled_orders)
         self._reports.append(report)
 
-    # Matching ------------------------------------------------------------------------------------
-
-    def _enter(self, command: Command, book: PriceLevels, taker: Order) -> _Steps:
-        """Let an order trade what crosses, and then rest or be cancelled."""
-        if book.crosses(taker.side, taker.order_type, taker.price):
-            return self._match(command, book, taker)
-        return self._settle(command, book, taker)
-
-    def _match(self, command: Command, book: PriceLevels, taker: Order) -> Iterator[None]:
-        while taker.leaves_qty and (maker := book.next_maker(taker)):
-            while not self._room(2, trades=1):
-                yield
-            self._trade(command, book, taker, maker)
-        if taker.leaves_qty and not _rests(taker.order_type, taker.time_in_force):
-            while not self._room(1):
-                yield
-        self._settle(command, book, taker)
-
-    def _trade(self, command: Command, book: PriceLevels, taker: Order, maker: Order) -> None:
-        """Trade what both have left, at the maker's price."""
-        self._trade_sequence += 1
-        trade_id = make_id(self._shard, self._trade_sequence)
-        sequence, price = self._sequence, maker.price
-        quantity = min(taker.leaves_qty, maker.leaves_qty)
-        taker.leaves_qty -= quantity
-        taker.cum_qty += quantity
-        maker.cum_qty += quantity
-        if quantity == maker.leaves_qty:
-            self._sweeps.leave(maker)
-        book.take(maker, quantity)
-        bought, sold = (taker, maker) if taker.side == BUY else (maker, taker)
-        amounts = (trade_id, sequence, command.timestamp_ns, price, quantity)
-        ids = (bought.order_id, sold.order_id)
-        self._trades.append((*amounts, *ids, taker.symbol, taker.side, (0, 0, 0, 0, 0)))
-        last = (price, quantity, trade_id)
-        taken, made = (_OK, TAKER, *last), (_OK, MAKER, *last)
-        self._reports += (
-            order_report(command, sequence, taker, TRADE, command.request_id, *taken),
-            order_report(command, sequence, maker, TRADE, 0, *made),
-        )
-        if maker.leaves_qty == 0:
-            self._end(maker)
-
-    def _settle(self, command: Command, book: PriceLevels, order: Order) -> _Steps:
-        """Decide what becomes of what is left of an order after matching."""
-        if order.leaves_qty == 0:
-            self._end(order)
-        elif _rests(order.order_type, order.time_in_force):
-            book.add(order)
-        else:
-            market = order.order_type == _MARKET
-            reason = _MARKET_REMAINDER if market else _IOC_REMAINDER
-            self._cancel(command, order, reason, command.request_id)
-        return None
-
-    # Answers -------------------------------------------------------------------------------------
-
-    def _answer(self, command: Command, order: Order, exec_type: int) -> _Steps:
-        ids = (command.request_id, _OK)
-        report = order_report(command, self._sequence, order, exec_type, *ids, answers=1)
-        self._reports.append(report)
-        return None
-
-    def _cancel(
-        self, command: Command, order: Order, reason: int, request_id: int, answers: int = 0
-    ) -> _Steps:
-        """Report the end of an order that is in no level any more."""
-        on_order = (order, CANCELED, request_id, reason)
-        report = order_report(command, self._sequence, *on_order, answers=answers)
-        self._reports.append(report)
-        self._end(order)
-        return None
-
-    def _reject(self, command: Command, reason: int) -> _Steps:
-        order_id = command.order_id
-        if reason == _DUPLICATE_CLIENT_ORDER_ID:
-            order_id = self._first_order_id(command)
-        self._reports.append(reject_report(command, self._sequence, order_id, reason))
-        return None
-
-    # The orders that are known -------------------------------------------------------------------
-
-    def _first_order_id(self, command: Command) -> int:
-        """Return the order_id remembered for a command's client_order_id, or 0."""
-        return self._ids.order_id(command.account, command.symbol, command.client_order_id)
-
-    def _end(self, order: Order) -> None:
-        """Let go of a filled or cancelled order."""
-        del self._orders[order.order_id]
-        self._ids.end(order)
-
     # What stands in the books --------------------------------------------------------------------
 
     def counters(self) -> Counters:
@@ -438,7 +355,7 @@ class ReferenceBook:
         return len(rows)
 
     def resting(self) -> Records:
-        """Return every resting order: by symbol, bids then asks, best price, oldest."""
+        """Return every live order: see ``Book.resting``."""
         rows = [
             (
                 order.order_id,
@@ -453,6 +370,7 @@ class ReferenceBook:
                 order.order_type,
                 order.time_in_force,
                 0,
+                order.stop_price,
                 *_NOTHING_RARE,
             )
             for book in self._books.values()
@@ -477,19 +395,33 @@ class ReferenceBook:
         """Return the mass cancels that are under way: see ``Book.sweeps``."""
         return self._sweeps.records()
 
+    def last_prices(self) -> Records:
+        """Return the price of each symbol's last trade: see ``Book.last_prices``."""
+        books = self._books.values()
+        rows = [(book.limits.symbol, book.last_price) for book in books if book.last_price]
+        return np.array(rows, dtype=LAST_PRICE)
+
     def restore(
-        self, counters: Counters, resting: Records, recent: Records, sweeps: Records = NO_SWEEPS
+        self,
+        counters: Counters,
+        resting: Records,
+        recent: Records,
+        sweeps: Records = NO_SWEEPS,
+        last_prices: Records = NO_PRICES,
     ) -> None:
         """Take over the state of another book; this one must be new."""
         self._sequence, self._order_sequence, self._trade_sequence = counters
         for row in resting.tolist():
             order_id, account, client_order_id, price, leaves_qty, cum_qty, symbol, *codes = row
-            side, flags, order_type, time_in_force, *_ = codes
+            side, flags, order_type, time_in_force, _, stop_price, *_ = codes
             ids = (order_id, account, client_order_id)
             terms = (symbol, side, order_type, time_in_force, flags)
-            order = Order(*ids, *terms, price, leaves_qty, cum_qty)
+            order = Order(*ids, *terms, price, leaves_qty, cum_qty, stop_price)
             self._orders[order_id] = order
             self._books[symbol].add(order)
+        for symbol, price in last_prices.tolist():
+            if symbol in self._books:
+                self._books[symbol].last_price = price
         self._ids.restore(self._order_sequence, recent, self._orders.values())
         self._sweeps.restore(sweeps, self._orders)
 
@@ -507,8 +439,3 @@ class ReferenceBook:
         sequences = [sequence_of(order_id) for order_id in self._orders]
         assert all(0 < n <= self._order_sequence for n in sequences), "an order_id not given yet"
         self._ids.check(self._order_sequence)
-
-
-def _rests(order_type: int, time_in_force: int) -> bool:
-    """Tell whether what is left of such an order after matching rests."""
-    return order_type == _LIMIT and time_in_force == _GTC

@@ -1,8 +1,10 @@
-"""The resting orders of one instrument, as the reference book keeps them.
+"""The live orders of one instrument, as the reference book keeps them.
 
 A side is a sorted mapping from rank to price level, a level a queue of orders. The rank is the
 price of an ask and the negated price of a bid: so on both sides the best level comes first, and an
-order may trade with the opposite levels whose rank is not above its own limit, its reach.
+order may trade with the opposite levels whose rank is not above its own limit, its reach. Orders
+that wait stand in two further sides by their stop prices, those for a rise and those for a fall:
+the one that triggers first comes first.
 """
 
 from collections import Counter, OrderedDict
@@ -14,20 +16,37 @@ from sortedcontainers import SortedDict
 
 from engine.books.contract import BookLimits
 from engine.books.reference.records import Order
-from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, OrderType, Side, TimeInForce
+from engine.books.rules import is_priceless, is_reached, waits_for_rise
+from ipc.vocabulary import (
+    MAX_PRICE,
+    MAX_QUANTITY,
+    Flag,
+    OrderType,
+    SelfTradePrevention,
+    Side,
+    TimeInForce,
+)
 
 BUY, SELL = int(Side.BUY), int(Side.SELL)
+_RISE, _FALL = 3, 4
+_SIDES = (BUY, SELL, _RISE, _FALL)
 _MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
 _GTC = int(TimeInForce.GTC)
+_TRIGGERED = int(Flag.TRIGGERED)
+_CANCEL_OLDEST = int(SelfTradePrevention.CANCEL_OLDEST)
 _NO_RANK = MAX_PRICE + 1  # beyond the reach of any order
 
 
-def _rank(side: int, price: int) -> int:
-    return price if side == SELL else -price
+def _place(order: Order) -> tuple[int, int]:
+    """Return the side and the rank where an order rests or waits."""
+    if order.stop_price:
+        rise = waits_for_rise(order.order_type, order.side)
+        return (_RISE, order.stop_price) if rise else (_FALL, -order.stop_price)
+    return order.side, order.price if order.side == SELL else -order.price
 
 
 def _reach(side: int, order_type: int, price: int) -> int:
-    if order_type == _MARKET:
+    if is_priceless(order_type):
         return MAX_PRICE
     return price if side == BUY else -price
 
@@ -44,14 +63,19 @@ class _Level:
 
 
 class PriceLevels:
-    """Both sides of one instrument's book."""
+    """Both sides of one instrument's book, and the orders that wait."""
 
     def __init__(self, limits: BookLimits) -> None:
         self.limits = limits
-        self.resting_orders = 0
+        self.live_orders = 0
+        """Those that rest, and those that wait."""
         self.account_orders: Counter[int] = Counter()
-        self._sides: dict[int, SortedDict] = {BUY: SortedDict(), SELL: SortedDict()}
-        self._best_rank = {BUY: _NO_RANK, SELL: _NO_RANK}
+        self.last_price = 0
+        """Of the last trade; 0: there was none."""
+        self.traded: tuple[int, int] | None = None
+        """The lowest and the highest price of the trades that have triggered nothing yet."""
+        self._sides: dict[int, SortedDict] = {side: SortedDict() for side in _SIDES}
+        self._best_rank = dict.fromkeys(_SIDES, _NO_RANK)
 
     def crosses(self, side: int, order_type: int, price: int) -> bool:
         """Tell whether such an order would trade at once."""
@@ -69,6 +93,8 @@ class PriceLevels:
 
     def can_fill(self, taker: Order) -> bool:
         """Tell whether the opposite side holds a taker's whole quantity within its price."""
+        if taker.prevention:
+            return self._can_fill_with_others(taker)
         missing = taker.leaves_qty
         reach = _reach(taker.side, taker.order_type, taker.price)
         for rank, level in self._sides[SELL if taker.side == BUY else BUY].items():
@@ -79,22 +105,38 @@ class PriceLevels:
                 return True
         return False
 
+    def _can_fill_with_others(self, taker: Order) -> bool:
+        missing = taker.leaves_qty
+        reach = _reach(taker.side, taker.order_type, taker.price)
+        for rank, level in self._sides[SELL if taker.side == BUY else BUY].items():
+            if rank > reach:
+                break
+            for maker in level.orders.values():
+                if maker.account != taker.account:
+                    missing -= maker.leaves_qty
+                elif taker.prevention != _CANCEL_OLDEST:
+                    return False
+                if missing <= 0:
+                    return True
+        return False
+
     def add(self, order: Order) -> None:
-        """Let an order rest, at the back of its level."""
-        levels = self._sides[order.side]
-        rank = _rank(order.side, order.price)
+        """Let an order rest, or wait, at the back of its level."""
+        side, rank = _place(order)
+        levels = self._sides[side]
         level = levels.get(rank)
         if level is None:
             level = levels[rank] = _Level()
-            self._best_rank[order.side] = min(rank, self._best_rank[order.side])
+            self._best_rank[side] = min(rank, self._best_rank[side])
         level.orders[order.order_id] = order
         level.quantity += order.leaves_qty
-        self.resting_orders += 1
+        self.live_orders += 1
         self.account_orders[order.account] += 1
 
     def take(self, order: Order, quantity: int) -> None:
         """Take quantity off a resting order, which keeps its place; remove an empty one."""
-        level = self._sides[order.side][_rank(order.side, order.price)]
+        side, rank = _place(order)
+        level = self._sides[side][rank]
         order.leaves_qty -= quantity
         level.quantity -= quantity
         if order.leaves_qty == 0:
@@ -102,19 +144,35 @@ class PriceLevels:
 
     def remove(self, order: Order) -> None:
         """Remove a resting order, and its level where it was the last."""
-        levels = self._sides[order.side]
-        rank = _rank(order.side, order.price)
+        side, rank = _place(order)
+        levels = self._sides[side]
         level = levels[rank]
         level.quantity -= order.leaves_qty
         del level.orders[order.order_id]
         if not level.orders:
             del levels[rank]
-            if rank == self._best_rank[order.side]:
-                self._best_rank[order.side] = next(iter(levels), _NO_RANK)
-        self.resting_orders -= 1
+            if rank == self._best_rank[side]:
+                self._best_rank[side] = next(iter(levels), _NO_RANK)
+        self.live_orders -= 1
         self.account_orders[order.account] -= 1
         if not self.account_orders[order.account]:
             del self.account_orders[order.account]
+
+    def note_trade(self, price: int) -> None:
+        """A trade was made at a price."""
+        self.last_price = price
+        low, high = self.traded or (price, price)
+        self.traded = min(low, price), max(high, price)
+
+    def next_reached(self, low: int, high: int) -> Order | None:
+        """Return the order that triggers first where trades were made at prices of low to high."""
+        for side, price in ((_RISE, high), (_FALL, low)):
+            for rank, level in self._sides[side].items():
+                if is_reached(side == _RISE, abs(rank), price):
+                    order: Order = next(iter(level.orders.values()))
+                    return order
+                break
+        return None
 
     def depth(self, side: int) -> Iterator[tuple[int, int, int]]:
         """Yield price, quantity and order count of each level, best first."""
@@ -122,32 +180,38 @@ class PriceLevels:
             yield abs(rank), level.quantity, len(level.orders)
 
     def orders(self) -> Iterator[Order]:
-        """Yield the resting orders: bids then asks, best price first, oldest first."""
-        for side in (BUY, SELL):
+        """Yield the live orders: bids, asks, those that wait for a rise, for a fall; those of a
+        better level first, oldest first."""
+        for side in _SIDES:
             for level in self._sides[side].values():
                 yield from level.orders.values()
 
     def orders_behind(self, order: Order) -> Iterator[Order]:
-        """Yield the resting orders that come after one in ``orders``."""
-        levels, rank = self._sides[order.side], _rank(order.side, order.price)
+        """Yield the live orders that come after one in ``orders``."""
+        side, rank = _place(order)
+        levels = self._sides[side]
         queue = dropwhile(lambda other: other is not order, levels[rank].orders.values())
         yield from islice(queue, 1, None)
         for worse in levels.irange(rank, inclusive=(False, False)):
             yield from levels[worse].orders.values()
-        if order.side == BUY:
-            for level in self._sides[SELL].values():
+        for further in _SIDES[side:]:
+            for level in self._sides[further].values():
                 yield from level.orders.values()
 
     def check(self, uncrossed: bool) -> None:
         """Verify the structure; raise AssertionError where it does not hold."""
         name = self.limits.symbol
         count = sum(1 for _ in self.orders())
-        assert count == self.resting_orders, f"{name}: count of resting orders"
+        assert count == self.live_orders, f"{name}: count of live orders"
         accounts = Counter(order.account for order in self.orders())
         assert accounts == self.account_orders, f"{name}: count of an account's orders"
         assert count <= self.limits.max_resting_orders, f"{name}: more orders than its capacity"
-        for side in (BUY, SELL):
+        for side in _SIDES:
             self._check_side(side)
+        if uncrossed:
+            low, high = self.last_price, self.last_price
+            assert self.traded is None, f"{name}: trades that have triggered nothing yet"
+            assert not self.next_reached(low, high), f"{name}: an order waits that is reached"
         bids, asks = list(self._sides[BUY]), list(self._sides[SELL])
         if uncrossed and bids and asks:
             assert -bids[0] < asks[0], f"{name}: the book is crossed"
@@ -166,7 +230,18 @@ class PriceLevels:
             for order_id, order in level.orders.items():
                 assert order.order_id == order_id, f"{where}: order_id"
                 assert order.symbol == symbol, f"{where}: another symbol's order"
-                assert (order.side, _rank(side, order.price)) == (side, rank), f"{where}: price"
-                assert (order.order_type, order.time_in_force) == (_LIMIT, _GTC), f"{where}: type"
+                assert _place(order) == (side, rank), f"{where}: price"
+                self._check_kind(order, where)
                 assert order.leaves_qty > 0, f"{where}: nothing left of an order"
                 assert order.leaves_qty + order.cum_qty <= MAX_QUANTITY, f"{where}: quantity"
+
+    def _check_kind(self, order: Order, where: str) -> None:
+        kind, triggered = order.order_type, order.flags & _TRIGGERED != 0
+        if order.stop_price:
+            assert kind not in (_MARKET, _LIMIT), f"{where}: type"
+            assert not triggered, f"{where}: waits and is triggered"
+            assert order.cum_qty == 0, f"{where}: waits and is filled"
+        else:
+            assert order.time_in_force == _GTC, f"{where}: time_in_force"
+            assert not is_priceless(kind), f"{where}: type"
+            assert triggered == (kind != _LIMIT), f"{where}: triggered"

@@ -68,9 +68,13 @@ class Sweeps:
 
     def doom(self, order: Order) -> bool:
         """Tell whether one of them is to cancel an order."""
-        return any(
-            sweep.takes(order) and sweep.command.symbol in (0, order.symbol) for sweep in self.queue
-        )
+        return any(_dooms(sweep, order) for sweep in self.queue)
+
+    def trigger(self, order: Order) -> None:
+        """An order leaves those that wait, for where the first of them may have been already."""
+        self.leave(order)
+        if self.queue and self.queue[0].begun and _dooms(self.queue[0], order):
+            self.queue[0].again = True
 
     def records(self) -> Records:
         """Return them as ``Book.sweeps`` does."""
@@ -107,6 +111,10 @@ class Sweeps:
         for book in self._scope():
             if book.limits.symbol > order.symbol:
                 yield from book.orders()
+
+
+def _dooms(sweep: Sweep, order: Order) -> bool:
+    return sweep.takes(order) and sweep.command.symbol in (0, order.symbol)
 
 
 def _key(command: Command) -> tuple[int, int]:

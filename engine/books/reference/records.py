@@ -7,16 +7,18 @@ are plain integers here: an IntEnum member takes several times as long to store 
 from dataclasses import dataclass
 
 from ipc.records import CommandRow
-from ipc.vocabulary import ExecType, Liquidity, OrdStatus
+from ipc.vocabulary import PREVENTION_SHIFT, ExecType, Liquidity, OrdStatus
 
 NEW, CANCELED, REPLACED = int(ExecType.NEW), int(ExecType.CANCELED), int(ExecType.REPLACED)
 REJECTED, MASS_CANCELED = int(ExecType.REJECTED), int(ExecType.MASS_CANCELED)
-TRADE = int(ExecType.TRADE)
+TRADE, TRIGGERED = int(ExecType.TRADE), int(ExecType.TRIGGERED)
 MAKER, TAKER = int(Liquidity.MAKER), int(Liquidity.TAKER)
 _NO_LIQUIDITY = int(Liquidity.NONE)
 _OPEN, _PARTIALLY_FILLED = int(OrdStatus.NEW), int(OrdStatus.PARTIALLY_FILLED)
 _FILLED, _CANCELED_STATUS = int(OrdStatus.FILLED), int(OrdStatus.CANCELED)
 _REJECTED_STATUS = int(OrdStatus.REJECTED)
+
+PREVENTION_MASK = 7
 
 Row = tuple[int, ...]
 """One record's fields in the order of its dtype."""
@@ -36,10 +38,16 @@ class Order:
     side: int
     order_type: int
     time_in_force: int
-    flags: int  # POST_ONLY or 0
+    flags: int  # POST_ONLY, TRIGGERED, and its SelfTradePrevention
     price: int
     leaves_qty: int
     cum_qty: int = 0
+    stop_price: int = 0  # 0: it waits for none, or no longer
+
+    @property
+    def prevention(self) -> int:
+        """Its SelfTradePrevention, which its flags have."""
+        return self.flags >> PREVENTION_SHIFT & PREVENTION_MASK
 
 
 def order_report(

@@ -1,0 +1,273 @@
+"""How the reference book matches: trades, self-trades that are none, triggers; and its answers.
+
+What may need more room than there is when a command starts is a generator: see
+``engine.books.reference.book``.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from engine.books.contract import BookLimits, Counters
+from engine.books.id_memory import IdShares
+from engine.books.reference.ids import IdMemory
+from engine.books.reference.levels import BUY, PriceLevels
+from engine.books.reference.mass_cancels import Sweeps
+from engine.books.reference.records import (
+    CANCELED,
+    MAKER,
+    REPLACED,
+    TAKER,
+    TRADE,
+    TRIGGERED,
+    Command,
+    Order,
+    Row,
+    order_report,
+    reject_report,
+)
+from engine.books.rules import is_priceless, is_reached, waits_for_rise
+from ipc.records import make_id
+from ipc.vocabulary import Flag, Reason, SelfTradePrevention, TimeInForce
+
+_GTC, _FOK = int(TimeInForce.GTC), int(TimeInForce.FOK)
+_TRIGGERED = int(Flag.TRIGGERED)
+_OK = int(Reason.NONE)
+_DUPLICATE_CLIENT_ORDER_ID = int(Reason.DUPLICATE_CLIENT_ORDER_ID)
+_FOK_UNFILLED = int(Reason.FOK_UNFILLED)
+_IOC_REMAINDER = int(Reason.IOC_REMAINDER)
+_MARKET_REMAINDER = int(Reason.MARKET_REMAINDER)
+_SELF_TRADE = int(Reason.SELF_TRADE)
+_, _CANCEL_NEWEST, _CANCEL_OLDEST, _CANCEL_BOTH, _DECREMENT = map(int, SelfTradePrevention)
+
+Steps = Iterator[None] | None
+"""What is left to do of a command, as far as there is room; None: nothing."""
+
+
+class Matching:
+    """The orders of one shard, and what comes of one that enters."""
+
+    def __init__(
+        self,
+        shard: int,
+        limits: Sequence[BookLimits],
+        recent_orders: int,
+        start: Counters,
+        shares: IdShares,
+    ) -> None:
+        self._shard = shard
+        self._sequence, self._order_sequence, self._trade_sequence = start
+        self._books = {limit.symbol: PriceLevels(limit) for limit in sorted(limits)}
+        self._sweeps = Sweeps(self._books)
+        self._orders: dict[int, Order] = {}  # the live ones, by order_id
+        self._ids = IdMemory(recent_orders, shares, self._orders, start.order_sequence)
+        self._reports: list[Row] = []
+        self._trades: list[tuple[int | Row, ...]] = []
+        self._report_capacity = 0
+        self._trade_capacity = 0
+
+    def _room(self, reports: int, trades: int = 0) -> bool:
+        return (
+            len(self._reports) + reports <= self._report_capacity
+            and len(self._trades) + trades <= self._trade_capacity
+        )
+
+    # Matching ------------------------------------------------------------------------------------
+
+    def _enter(self, command: Command, book: PriceLevels, taker: Order) -> Steps:
+        """Let an order trade what crosses, and then rest or be cancelled."""
+        if book.crosses(taker.side, taker.order_type, taker.price):
+            return self._match(command, book, taker)
+        return self._settle(command, book, taker)
+
+    def _match(self, command: Command, book: PriceLevels, taker: Order) -> Iterator[None]:
+        yield from self._take(command, book, taker)
+        yield from self._trigger_reached(command, book)
+
+    def _take(self, command: Command, book: PriceLevels, taker: Order) -> Iterator[None]:
+        while taker.leaves_qty and (maker := book.next_maker(taker)):
+            prevented = taker.prevention and maker.account == taker.account
+            while not self._room(2, trades=0 if prevented else 1):
+                yield
+            if not prevented:
+                self._trade(command, book, taker, maker)
+            elif self._prevent(command, book, taker, maker):
+                return
+        if taker.leaves_qty and not rests(taker.order_type, taker.time_in_force):
+            while not self._room(1):
+                yield
+        self._settle(command, book, taker)
+
+    def _trade(self, command: Command, book: PriceLevels, taker: Order, maker: Order) -> None:
+        """Trade what both have left, at the maker's price."""
+        self._trade_sequence += 1
+        trade_id = make_id(self._shard, self._trade_sequence)
+        sequence, price = self._sequence, maker.price
+        quantity = min(taker.leaves_qty, maker.leaves_qty)
+        taker.leaves_qty -= quantity
+        taker.cum_qty += quantity
+        maker.cum_qty += quantity
+        if quantity == maker.leaves_qty:
+            self._sweeps.leave(maker)
+        book.take(maker, quantity)
+        book.note_trade(price)
+        bought, sold = (taker, maker) if taker.side == BUY else (maker, taker)
+        amounts = (trade_id, sequence, command.timestamp_ns, price, quantity)
+        ids = (bought.order_id, sold.order_id)
+        self._trades.append((*amounts, *ids, taker.symbol, taker.side, (0, 0, 0, 0, 0)))
+        last = (price, quantity, trade_id)
+        taken, made = (_OK, TAKER, *last), (_OK, MAKER, *last)
+        self._reports += (
+            order_report(command, sequence, taker, TRADE, command.request_id, *taken),
+            order_report(command, sequence, maker, TRADE, 0, *made),
+        )
+        if maker.leaves_qty == 0:
+            self._end(maker)
+
+    def _settle(self, command: Command, book: PriceLevels, order: Order) -> Steps:
+        """Decide what becomes of what is left of an order after matching."""
+        if order.leaves_qty == 0:
+            self._end(order)
+        elif rests(order.order_type, order.time_in_force):
+            book.add(order)
+        else:
+            market = is_priceless(order.order_type)
+            reason = _MARKET_REMAINDER if market else _IOC_REMAINDER
+            self._cancel(command, order, reason, command.request_id)
+        return None
+
+    def _prevent(self, command: Command, book: PriceLevels, taker: Order, maker: Order) -> bool:
+        """Let two orders of an account not trade; return whether the taker has ended by that."""
+        mode, price = taker.prevention, maker.price
+        quantity = min(taker.leaves_qty, maker.leaves_qty)
+        last = (price, quantity)
+        if mode == _DECREMENT:
+            whole = quantity == maker.leaves_qty
+        else:
+            whole = mode in (_CANCEL_OLDEST, _CANCEL_BOTH)
+        if whole:
+            self._leave(book, maker)
+            self._end_prevented(command, maker, 0, *last)
+        elif mode == _DECREMENT:
+            book.take(maker, quantity)
+            self._report_prevented(command, maker, REPLACED, 0, *last)
+        if mode in (_CANCEL_NEWEST, _CANCEL_BOTH) or (
+            mode == _DECREMENT and quantity == taker.leaves_qty
+        ):
+            self._end_prevented(command, taker, command.request_id, *last)
+            return True
+        if mode == _DECREMENT:
+            taker.leaves_qty -= quantity
+            self._report_prevented(command, taker, REPLACED, command.request_id, *last)
+        return False
+
+    def _end_prevented(
+        self, command: Command, order: Order, request_id: int, price: int, quantity: int
+    ) -> None:
+        self._report_prevented(command, order, CANCELED, request_id, price, quantity)
+        self._end(order)
+
+    def _report_prevented(
+        self,
+        command: Command,
+        order: Order,
+        exec_type: int,
+        request_id: int,
+        price: int,
+        quantity: int,
+    ) -> None:
+        on_order = (order, exec_type, request_id, _SELF_TRADE)
+        report = order_report(
+            command, self._sequence, *on_order, last_price=price, last_qty=quantity
+        )
+        self._reports.append(report)
+
+    # Stops ---------------------------------------------------------------------------------------
+
+    def _wait(self, command: Command, book: PriceLevels, order: Order, exec_type: int) -> Steps:
+        """Answer, and let an order wait for its stop price, or trigger where it is reached."""
+        rise = waits_for_rise(order.order_type, order.side)
+        if not is_reached(rise, order.stop_price, book.last_price):
+            book.add(order)
+            return self._answer(command, order, exec_type)
+        order.flags |= _TRIGGERED
+        self._answer(command, order, exec_type)
+        return self._trigger_own(command, book, order)
+
+    def _trigger_own(self, command: Command, book: PriceLevels, order: Order) -> Iterator[None]:
+        yield from self._trigger(command, book, order)
+        yield from self._trigger_reached(command, book)
+
+    def _trigger_reached(self, command: Command, book: PriceLevels) -> Iterator[None]:
+        """Trigger what trades have reached, round by round."""
+        cause = command._replace(request_id=0)
+        while book.traded is not None:
+            (low, high), book.traded = book.traded, None
+            while order := book.next_reached(low, high):
+                self._sweeps.trigger(order)
+                book.remove(order)
+                order.flags |= _TRIGGERED
+                yield from self._trigger(cause, book, order)
+
+    def _trigger(self, cause: Command, book: PriceLevels, order: Order) -> Iterator[None]:
+        """Let an order that is in no level enter, its stop price being reached."""
+        while not self._room(1):
+            yield
+        ids = (cause.request_id, _OK)
+        on_order = (order, TRIGGERED, *ids)
+        report = order_report(cause, self._sequence, *on_order, last_price=order.stop_price)
+        self._reports.append(report)
+        order.stop_price = 0
+        if order.time_in_force == _FOK and not book.can_fill(order):
+            while not self._room(1):
+                yield
+            self._cancel(cause, order, _FOK_UNFILLED, cause.request_id)
+        else:
+            yield from self._take(cause, book, order)
+
+    # Answers -------------------------------------------------------------------------------------
+
+    def _answer(self, command: Command, order: Order, exec_type: int) -> Steps:
+        on_order = (order, exec_type, command.request_id, _OK)
+        last_price = order.stop_price
+        report = order_report(command, self._sequence, *on_order, last_price=last_price, answers=1)
+        self._reports.append(report)
+        return None
+
+    def _cancel(
+        self, command: Command, order: Order, reason: int, request_id: int, answers: int = 0
+    ) -> Steps:
+        """Report the end of an order that is in no level any more."""
+        on_order = (order, CANCELED, request_id, reason)
+        last_price = order.stop_price
+        report = order_report(
+            command, self._sequence, *on_order, last_price=last_price, answers=answers
+        )
+        self._reports.append(report)
+        self._end(order)
+        return None
+
+    def _reject(self, command: Command, reason: int) -> Steps:
+        order_id = command.order_id
+        if reason == _DUPLICATE_CLIENT_ORDER_ID:
+            order_id = self._first_order_id(command)
+        self._reports.append(reject_report(command, self._sequence, order_id, reason))
+        return None
+
+    def _leave(self, book: PriceLevels, order: Order) -> None:
+        self._sweeps.leave(order)
+        book.remove(order)
+
+    # The orders that are known -------------------------------------------------------------------
+
+    def _first_order_id(self, command: Command) -> int:
+        """Return the order_id remembered for a command's client_order_id, or 0."""
+        return self._ids.order_id(command.account, command.symbol, command.client_order_id)
+
+    def _end(self, order: Order) -> None:
+        """Let go of a filled or cancelled order."""
+        del self._orders[order.order_id]
+        self._ids.end(order)
+
+
+def rests(order_type: int, time_in_force: int) -> bool:
+    """Tell whether what is left of such an order after matching rests."""
+    return time_in_force == _GTC and not is_priceless(order_type)
