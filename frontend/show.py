@@ -138,8 +138,8 @@ def print_book(book: BookView, out: TextIO) -> None:
 
 
 def print_order(row: Mapping[str, Any], out: TextIO) -> None:
-    """Print an order, as ``order_row`` has it, a field a line."""
-    fields = [(name, printable(cell_text(value))) for name, value in row.items()]
+    """Print an order, as ``order_row`` has it, a field a line; - where it has none."""
+    fields = [(name, printable(cell_text(value)) or "-") for name, value in row.items()]
     print_table((Column("field", "left"), Column("value", "left")), fields, out)
 
 

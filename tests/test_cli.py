@@ -206,6 +206,7 @@ def test_order(
     assert (fields["order_id"], fields["client_order_id"]) == (str(order_id), "77")
     assert (fields["side"], fields["order_type"], fields["post_only"]) == ("BUY", "LIMIT", "yes")
     assert (fields["price"], fields["quantity"]) == ("20.05", "10")
+    assert fields["stop_price"] == "-"
     assert (fields["cum_qty"], fields["leaves_qty"]) == ("4", "6")
     assert (fields["ord_status"], fields["reason"]) == ("PARTIALLY_FILLED", "NONE")
     unknown = str(make_id(SHARD_OF_BB, 999))

@@ -110,7 +110,7 @@ def test_a_picture_stays_on_a_terminal(place: Path) -> None:
         assert piece in last
     assert len(re.findall(r"^ok ", last, re.M)) == CHECKS + 4
     assert last.rstrip().endswith("sent again")
-    assert "\x1b[1A\x1b[2K" not in text[text.rindex("tell one story") :]
+    assert "\x1b[1A\x1b[2K" not in text[text.rindex("latency alone") :]
 
 
 def test_an_interrupted_demo_ends_quietly_and_leaves_nothing(place: Path) -> None:

@@ -10,8 +10,10 @@ import msgspec
 import pytest
 
 from engine.config import HttpSection
+from frontend.gateway.turns import Turns
 from frontend.http import orders, sockets
 from frontend.http.api import Api
+from frontend.http.connection import TURN_S
 from frontend.http.request import Request
 from frontend.http.sockets import Socket
 
@@ -32,6 +34,7 @@ class Bare(Api):
         self.state: Any = SimpleNamespace(markets=None)
         self.meter: Any = SimpleNamespace(orders=lambda *_: None)
         self.entry: Any = None
+        self.turns = Turns(TURN_S)
 
 
 def failing(*_: Any) -> Any:

@@ -50,7 +50,7 @@ def test_the_table_goes_between_the_marks_and_nowhere_else(tmp_path: Path) -> No
     for _ in range(2):
         report.put(page, report.report(outputs(), short=True))
         text = page.read_text()
-        assert text.startswith(f"before\n{report.BEGIN}\n2026-11-30, commit abc1234, a machine")
+        assert text.startswith(f"before\n{report.BEGIN}\n2026-11-30, commit abc1234; a machine")
         assert text.endswith(f"|\n\n{report.END}after\n")
         assert text.count("612,000 orders/s") == 1
 
