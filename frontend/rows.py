@@ -51,11 +51,13 @@ class RowWriter:
         self._out = out
         self._csv = csv.writer(out, lineterminator="\n")
         self._named = False
-        if form == CSV and fields:
-            self._name(fields)
+        self._fields = fields if form == CSV else ()
 
     def write(self, rows: Iterable[Row]) -> None:
-        """Write rows, and have whoever reads get them."""
+        """Write rows, and have whoever reads get them; the first time names too, if there are no
+        rows yet."""
+        if self._fields:
+            self._name(self._fields)
         for row in rows:
             if self._form == JSON:
                 self._out.write(_encode(row).decode() + "\n")
