@@ -165,7 +165,8 @@ def test_a_client_notices_that_the_engine_has_vanished(
         try:
             ready.append(client)
             assert cut.wait(WAIT_S)
-            with pytest.raises(ConnectionLostError, match="timed out"):
+            # The kernel may know that nobody answers for that address before it gives up.
+            with pytest.raises(ConnectionLostError, match=r"timed out|No route to host"):
                 call(client)
         finally:
             client.close()

@@ -96,4 +96,4 @@ def test_the_demo_finds_every_trade(python: str, directory: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "numba is missing" in done.stderr
-    assert done.stdout.count("\nok ") == 5
+    assert done.stdout.count("\nok ") == 4 + 5  # steps and checks
