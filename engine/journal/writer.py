@@ -83,13 +83,15 @@ class JournalWriter:
         """
         batch = self._packer.pack(commands, self.sequence + 1, timestamp_ns)
         size = len(batch)
-
-        def write() -> None:
-            if self._offset + size > self._size:
-                self._begin_segment(size)
-            self._storage.write(self._descriptor, batch, self._offset)
-
-        self._patiently(write)
+        while True:
+            self._check()
+            try:
+                if self._offset + size > self._size:
+                    self._begin_segment(size)
+                self._storage.write(self._descriptor, batch, self._offset)
+                break
+            except OSError as error:
+                self._await_room(error)
         self._offset += size
         self.sequence += len(commands)
         return size
@@ -103,7 +105,13 @@ class JournalWriter:
         command["command_type"], command["timestamp_ns"] = Administration.CONFIGURE, timestamp_ns
         batch = self._packer.pack(command, self.sequence + 1, timestamp_ns)
         self._shard_config = shard_config
-        self._patiently(lambda: self._begin_segment(len(batch), batch))
+        while True:
+            self._check()
+            try:
+                self._begin_segment(len(batch), batch)
+                break
+            except OSError as error:
+                self._await_room(error)
         self.sequence += 1
 
     def begin(self) -> None:
@@ -140,16 +148,11 @@ class JournalWriter:
         if self._failure is not None:
             raise JournalError(f"{self._directory}: halted: {self._failure}")
 
-    def _patiently(self, write: Callable[[], None]) -> None:
-        """Have something written, again and again while the disk is full. Raises as ``append``."""
-        while True:
-            self._check()
-            try:
-                return write()
-            except OSError as error:
-                if error.errno not in NO_ROOM or self._wait_for_room is None:
-                    raise self._fail(error) from error
-                self._wait_for_room(error)
+    def _await_room(self, error: OSError) -> None:
+        """Wait where an error says that the disk is full. Raises ``JournalError`` for any other."""
+        if error.errno not in NO_ROOM or self._wait_for_room is None:
+            raise self._fail(error) from error
+        self._wait_for_room(error)
 
     def _fail(self, error: OSError) -> JournalError:
         self._failure = error

@@ -209,8 +209,9 @@ class Matcher:
 
     def settle(self, links: list[Link]) -> None:
         """Match the batches that the disk has taken meanwhile. Raises ``JournalError``."""
-        for commands in self._durability.ready():
-            self._match(commands, links)
+        if self._durability.syncer is not None:
+            for commands in self._durability.ready():
+                self._match(commands, links)
         while self._tests and self._durability.is_settled(self._tests[0][0]):
             _, link = self._tests.popleft()
             if link in links:

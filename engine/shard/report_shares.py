@@ -110,11 +110,9 @@ class ReportShares:
         Not while a replay is behind what the ring has from a former life: accounts had fewer
         reports then, and nothing is overwritten.
         """
-        if self._numbers.reports < self._ring.published:
-            return
         published, capacity = self._ring.published, self._ring.capacity
         needed = published + self._ahead - capacity
-        if needed <= self._looked_at:
+        if needed <= self._looked_at or self._numbers.reports < published:
             return
         stop = min(published, needed + capacity // _PIECES)
         start = max(self._looked_at, published - capacity, self._ring.base)

@@ -93,6 +93,7 @@ class BackendLink(asyncio.BufferedProtocol):
         self._transport: asyncio.WriteTransport | None = None
         self._held: list[Callable[[], None]] = []
         self._soon: list[bytes | memoryview] = []
+        self._sent_in_turn = 0
         self._sorter = StreamSorter()
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
         self._filled = 0
@@ -126,16 +127,20 @@ class BackendLink(asyncio.BufferedProtocol):
         return None
 
     def write_soon(self, data: bytes | memoryview) -> None:
-        """Do what ``write`` does, at once with what else is to be sent before the loop waits again.
+        """Do what ``write`` does, for some together: as many as went in this turn of the loop.
 
-        One system call for all of it, and one waking of the other side.
+        So the other side begins with the first while others are made, and is not woken for each.
         """
-        if self._transport is None:
-            self.write(data)
-            return
-        if not self._soon:
-            asyncio.get_running_loop().call_soon(self._write_now)
         self._soon.append(data)
+        if len(self._soon) > self._sent_in_turn:
+            if not self._sent_in_turn:
+                asyncio.get_running_loop().call_soon(self._end_turn)
+            self._sent_in_turn += len(self._soon)
+            self._write_now()
+
+    def _end_turn(self) -> None:
+        self._sent_in_turn = 0
+        self._write_now()
 
     def _write_now(self) -> None:
         if self._soon:

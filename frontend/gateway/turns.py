@@ -22,8 +22,9 @@ class Turns:
 
     def __init__(self, budget: float) -> None:
         self._budget = self._left = budget
-        self._waiting: dict[Hashable, deque[GoOn]] = {}
-        """What is to go on, by whose it is; empty for who has had a turn since the last round."""
+        self._waiting: dict[Hashable, deque[GoOn] | None] = {}
+        """What is to go on, by whose it is; nothing for who has had a turn since the last round."""
+        self._wait_count = 0
         self._new: deque[Hashable] = deque()
         self._old: deque[Hashable] = deque()
         self._running: Hashable = None
@@ -31,26 +32,33 @@ class Turns:
 
     def may(self, whose: Hashable) -> bool:
         """Return whether work may be done at once; else it has to ``wait``."""
-        return self._left > 0 and (whose == self._running or whose not in self._waiting)
+        if self._left <= 0:
+            return False
+        return not self._wait_count or whose == self._running or whose not in self._waiting
 
     def spend(self, whose: Hashable, work: float) -> None:
         """Take note of work that was done; it may be more than was left."""
         self._left -= work
-        self._running = whose
-        if whose not in self._waiting:
-            self._waiting[whose] = deque()
-            self._old.append(whose)
-        self._begin_later()
+        if self._wait_count or self._left <= 0:  # else nobody waits, so nobody need be behind
+            self._running = whose
+            if whose not in self._waiting:
+                self._waiting[whose] = None
+                self._old.append(whose)
+        if not self._begins:
+            self._begin_later()
 
     def wait(self, whose: Hashable, go_on: GoOn) -> None:
         """Call ``go_on`` in a later turn of the loop, when it is this one's turn."""
         waiting = self._waiting.get(whose)
-        if waiting is None:
-            self._waiting[whose] = deque([go_on])
-            self._new.append(whose)
-        else:
+        if waiting is not None:
             waiting.append(go_on)
-        self._begin_later()
+        else:
+            if whose not in self._waiting:
+                self._new.append(whose)
+            self._waiting[whose] = deque([go_on])
+        self._wait_count += 1
+        if not self._begins:
+            self._begin_later()
 
     async def turn(self, whose: Hashable, work: float) -> None:
         """Wait until so much work may be done, and take note of it."""
@@ -68,14 +76,17 @@ class Turns:
         await begun
 
     def _begin_later(self) -> None:
-        if not self._begins:
-            self._begins = True
-            asyncio.get_running_loop().call_soon(self._begin)
+        self._begins = True
+        asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
         """Begin a turn of the loop, with those who wait."""
         self._begins = False
         self._left, self._running = self._budget, None
+        if not self._wait_count:
+            self._waiting.clear()
+            self._old.clear()
+            return
         try:
             while self._left > 0 and (self._new or self._old):
                 whose = (self._new or self._old).popleft()
@@ -85,7 +96,8 @@ class Turns:
                     continue
                 self._old.append(whose)
                 self._running = whose
+                self._wait_count -= 1
                 waiting.popleft()()
         finally:
-            if self._new or self._old:
+            if (self._new or self._old) and not self._begins:
                 self._begin_later()

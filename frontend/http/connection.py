@@ -35,7 +35,7 @@ PLACE, TURNS = "place", "turns"
 its ``state``."""
 MUCH_BYTES = 16_384
 """A piece of so much takes time to parse."""
-TURN_S = 0.0005
+TURN_S = 0.001
 """How long requests of all connections are served in a turn of the event loop."""
 _HEAD_END = b"\r\n\r\n"
 
@@ -210,14 +210,22 @@ class Connection(HttpToolsProtocol, Entrant):
         if head is not None and len(data) - stop == head.body_bytes:
             call, body_bytes = head
             if body_bytes:
-                known = (call.method, call.path, call.query, call.headers)
-                call = Call(*known, data[stop:], True, None, call.grant)
+                call = Call(
+                    call.method,
+                    call.path,
+                    call.query,
+                    call.headers,
+                    data[stop:],
+                    True,
+                    None,
+                    call.grant,
+                )
             self._waits_since = 0.0
             self._calls.append(call)
         else:
             self._parse(data, stop)
         if self._calls:
-            if self._current is None:
+            if self._current is None and not self._turn_is_due:
                 self._serve_all()
             else:
                 self.flow.pause_reading()
@@ -373,7 +381,8 @@ class Connection(HttpToolsProtocol, Entrant):
         """Serve requests until one is not answered at once, others have their turn, or the client
         does not read."""
         self._serving = True
-        turns, whose = self.turns, self._whose()
+        turns, place = self.turns, self.place
+        whose = id(self) if place is None else place.whose
         while self._calls and self._current is None and not self.flow.write_paused:
             if not turns.may(whose):
                 if not self._turn_is_due:
@@ -382,15 +391,17 @@ class Connection(HttpToolsProtocol, Entrant):
                 break
             begun_s = perf_counter()
             self._current = self._calls.popleft()
-            if self.place is not None and self.place.strange:
+            if place is not None and place.strange:
                 # Not in place: other connections may have the same call.
-                self._current = msgspec.structs.replace(self._current, place=self.place)
+                self._current = msgspec.structs.replace(self._current, place=place)
             self.serve(self._current, self._reply)
             turns.spend(whose, perf_counter() - begun_s)
         self._serving = False
         if self._calls:
+            if self._turn_is_due:
+                return  # nothing mostly comes before that; if it does, no more is read
             self.flow.pause_reading()
-            if self._current is None and not self._turn_is_due:
+            if self._current is None:
                 self._waits_since = self.loop.time()  # for the client to read
         elif self.flow.read_paused and not self._lost and not self._holds:
             self.flow.resume_reading()

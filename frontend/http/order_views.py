@@ -142,5 +142,5 @@ def order_views(
 
 def order_view(state: ProductState, order: np.void, quoted: bool) -> OrderView:
     """Return one order (ORDER) as clients see it."""
-    row = OrderRow(*order.item())
+    row = OrderRow._make(order.item())
     return view_of(row, state.names.text(row.account), state.markets.by_number[row.symbol], quoted)

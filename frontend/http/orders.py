@@ -36,7 +36,7 @@ from frontend.http.user_session import UserSession
 from ipc.codes import ORD_STATUS_CANCELED, ORD_STATUS_FILLED
 from ipc.wire.messages import CLIENT_COMMANDS, Cancel, MassCancel, MassCancelReport, Replace, Report
 
-BATCH_A_TURN, BATCH_TURN_S = 64, 0.0005
+BATCH_A_TURN, ORDER_S = 64, 0.000008
 """Orders of a batch that are entered, or answered, in a turn, and what that counts for."""
 
 _batch_decoder = msgspec.json.Decoder(Batch)
@@ -142,7 +142,7 @@ async def create_orders(request: Request) -> BatchResult:
     whose = request.user_id or id(request)
     for index, data in enumerate(orders):
         if index % BATCH_A_TURN == 0:
-            await api.turns.turn(whose, BATCH_TURN_S)
+            await api.turns.turn(whose, ORDER_S * min(BATCH_A_TURN, len(orders) - index))
         try:
             entry = read_order(data, api.state.markets)
             session = await api.entry.session_of(request.user(entry.user_id))
@@ -153,7 +153,7 @@ async def create_orders(request: Request) -> BatchResult:
             waiting.append((index, entry, api.entry.ask(session, entry.command)))
     for number, (index, entry, answer) in enumerate(waiting):
         if number % BATCH_A_TURN == 0:
-            await api.turns.turn(whose, BATCH_TURN_S)
+            await api.turns.turn(whose, ORDER_S * min(BATCH_A_TURN, len(waiting) - number))
         results[index] = _batch_item(request, index, entry, await answer, quoted)
     api.meter.orders(len(waiting), time.perf_counter_ns() - begun)
     items = [item for item in results if item is not None]
