@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+from ctypes import CDLL
 
 from engine.roles import told_to_load
 from engine.warm_apart import warm_fork_server
@@ -11,4 +12,7 @@ for _module in _told.modules:
     importlib.import_module(_module)
 warm_fork_server(_told.book, _told.steps)
 gc.collect()
+_trim = getattr(CDLL(None), "malloc_trim", None)  # glibc's
+if _trim is not None:
+    _trim(0)  # what loading has freed: each process would copy the pages where it takes some of it
 gc.freeze()  # shared with all processes made from here: a collection would copy what it looks at
