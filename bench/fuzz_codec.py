@@ -5,21 +5,25 @@
 Runs the checks of ``tests.codec_checks`` under atheris (libFuzzer). What is compiled elsewhere runs
 as plain Python here, so that its branches are seen. The corpus begins with frames of every kind and
 with ``tests/codec_corpus.txt``, whose lines are the shortest of what earlier runs have found.
+Without the name of a check every check sees that corpus once, and atheris is not needed.
 """
 
 import argparse
-import os
+import contextlib
+import ctypes
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-os.environ["NUMBA_DISABLE_JIT"] = "1"
+try:
+    import atheris
+except ImportError:
+    atheris = None
 
-import atheris
-
-from ipc.native import unaligned
+from ipc.native import compiled, unaligned, views
 
 CORPUS = Path(__file__).parent.parent / "tests" / "codec_corpus.txt"
 
@@ -44,11 +48,39 @@ def _copy_bytes(out: np.ndarray, at: int, source: np.ndarray, start: int, count:
     out[at : at + count] = source[start : start + count]
 
 
+class _Fields:
+    """A record by attribute, as in compiled code; numpy's own has no field that is called size."""
+
+    def __init__(self, record: np.void) -> None:
+        self.__dict__["record"] = record
+
+    def __getattr__(self, name: str) -> Any:
+        return self.record[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.record[name] = value
+
+
+def _array_at(address: int, count: int, dtype: Any) -> Any:
+    size = int(count) * np.dtype(dtype).itemsize
+    memory = (ctypes.c_char * size).from_address(int(address))
+    array: Any = np.ndarray(int(count), dtype, memory)
+    return array if array.dtype.names is None else [_Fields(record) for record in array]
+
+
+def _as_it_is(function: Any) -> Any:
+    return function
+
+
+compiled.compiled = compiled.called = compiled.inlined = _as_it_is
+compiled.compiled_with = lambda *_: _as_it_is
 unaligned.load_u8 = _load_u8
 unaligned.load_u32, unaligned.load_big_u64 = _load_u32, _load_big_u64
 unaligned.store_u32, unaligned.copy_bytes = _store_u32, _copy_bytes
+views.array_at = _array_at
 
-with atheris.instrument_imports(include=["ipc", "frontend.gateway.frame_sorter"]):
+INSTRUMENTED = ["ipc", "frontend.gateway.frame_sorter"]
+with atheris.instrument_imports(include=INSTRUMENTED) if atheris else contextlib.nullcontext():
     import ipc.wire.client_codec
     import ipc.wire.command_decoder
     import ipc.wire.matcher_codec
@@ -70,17 +102,17 @@ with atheris.instrument_imports(include=["ipc", "frontend.gateway.frame_sorter"]
 
 def plain_records() -> None:
     """Let records be read and written by attribute, as in compiled code."""
-    scan, read_answers = ipc.wire.matcher_codec.scan, ipc.wire.client_codec.read_answers
+    scan, read_answers = ipc.wire.matcher_codec.scan_received, ipc.wire.client_codec.read_answers
 
-    def scan_records(*arguments):
-        *others, commands, count = arguments
-        return scan(*others, commands.view(np.recarray), count)
+    def scan_records(address, commands, count, timestamp_ns):
+        return scan(address, commands.view(np.recarray), count, timestamp_ns)
 
     def read_records(data, position, most, first, answers, others, *rest):
         arrays = (answers.view(np.recarray), others.view(np.recarray))
         return read_answers(data, position, most, first, *arrays, *rest)
 
-    ipc.wire.matcher_codec.scan, ipc.wire.client_codec.read_answers = scan_records, read_records
+    ipc.wire.matcher_codec.scan_received = scan_records
+    ipc.wire.client_codec.read_answers = read_records
 
 
 def seeds() -> list[bytes]:
@@ -112,20 +144,27 @@ def corpus() -> dict[str, bytes]:
 
 
 def main() -> None:
-    """Fuzz one check."""
+    """Fuzz one check, or let each see the corpus."""
     parser = argparse.ArgumentParser(prog="python -m bench.fuzz_codec", description=__doc__)
-    parser.add_argument("check", choices=CHECKS)
+    parser.add_argument("check", choices=CHECKS, nargs="?")
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--corpus", type=Path, help="kept there; default: temporary")
     options = parser.parse_args()
     plain_records()
-    check = CHECKS[options.check]
+    if options.check is None:
+        for name, check in CHECKS.items():
+            for seed in seeds():
+                check(seed)
+            print(f"{name}: {len(seeds())} streams")
+        return
+    if atheris is None:
+        sys.exit("atheris is missing: pip install 'shardbook[bench]'")
     directory = options.corpus or Path(tempfile.mkdtemp(prefix="fuzz-codec-"))
     directory.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(seeds()):
         (directory / f"seed-{number}").write_bytes(seed)
     limits = [f"-max_total_time={options.seconds}", "-max_len=512", "-rss_limit_mb=2048"]
-    atheris.Setup([sys.argv[0], *limits, str(directory)], check)
+    atheris.Setup([sys.argv[0], *limits, str(directory)], CHECKS[options.check])
     atheris.Fuzz()
 
 
