@@ -64,20 +64,6 @@ class Plan:
         return [*paths, str(self.doorbell_path(0))]
 
     @property
-    def frontends(self) -> int:
-        """How many processes send matchers orders: frontends, and after them HTTP workers.
-
-        Each has a number of its own among them, and sessions and accounts by that.
-        """
-        return self.config.frontend.processes + (
-            self.config.http.workers if self.config.http.address else 0
-        )
-
-    def frontend_of_http(self, worker: int) -> int:
-        """Return which of the frontends an HTTP worker is."""
-        return self.config.frontend.processes + worker
-
-    @property
     def http_address(self) -> Address | None:
         """Where every HTTP worker listens; None where HTTP is switched off."""
         text = self.config.http.address
@@ -93,12 +79,12 @@ class Plan:
         """The directory of trades.ndjson and its older segments."""
         return Path(self.config.persister.directory or self.data_dir / "log").absolute()
 
-    def accounts_path(self, frontend: int) -> Path:
+    def accounts_path(self, gateway: int) -> Path:
         """The append-only list of user ids and their accounts, of those that logged in there."""
-        return self.data_dir / f"accounts-{frontend}.ndjson"
+        return self.data_dir / f"accounts-{gateway}.ndjson"
 
     def accounts_paths(self) -> list[Path]:
-        """Return the lists of all frontends, and of those that an earlier configuration had."""
+        """Return the lists of all gateways, and of those that an earlier configuration had."""
         return sorted(self.data_dir.glob("accounts-*.ndjson"))
 
     @property

@@ -20,7 +20,7 @@ from typing import NoReturn
 from engine.children import ENDING, FINISH, take
 from engine.outlet import count_lost_lines, open_outlets
 from engine.plan import Plan
-from engine.roles import Member
+from engine.roles import GatewayNumber, Member
 from ipc.memory.status import StatusWriter
 
 HALTED = 3
@@ -32,11 +32,18 @@ class Wakeup:
     """What a process waits on beside its own sockets: ``FINISH``, its parent, a doorbell.
 
     ``reader``: which of the gating readers of trade rings it is, if any, and the doorbell is for.
+    ``gateway``: which of the gateways it is, if any.
     """
 
-    def __init__(self, doorbell: Path | None = None, reader: int | None = None) -> None:
+    def __init__(
+        self,
+        doorbell: Path | None = None,
+        reader: int | None = None,
+        gateway: GatewayNumber | None = None,
+    ) -> None:
         self.stopping = False
         self.reader = reader
+        self.gateway = gateway
         self._selector = selectors.DefaultSelector()
         self._signal_reader, self._signal_writer = socket.socketpair()
         for end in (self._signal_reader, self._signal_writer):
@@ -92,7 +99,8 @@ def run_member(plan: Plan, member: Member) -> NoReturn:
     if member.core is not None:
         os.sched_setaffinity(0, {member.core})
     reader = member.reader
-    wakeup = Wakeup(None if reader is None else plan.doorbell_path(reader), reader)
+    doorbell = None if reader is None else plan.doorbell_path(reader)
+    wakeup = Wakeup(doorbell, reader, member.gateway)
     open_outlets()
     logging.basicConfig(level=plan.config.log_level)
     status = StatusWriter(plan.status_path, member.role.name, member.index)

@@ -50,6 +50,9 @@ class Role:
     reads_trades: bool = False
     """Whether the matchers wait until it is done with a trade: each process of it is a gating
     reader of every trade ring, and has a doorbell."""
+    enters_orders: bool = False
+    """Whether each of its processes has a gateway, by which it sends matchers orders: it has a
+    number among all that do, and sessions and accounts by that."""
     halts: str = ""
     """What is missing where a process of it cannot go on, and the others do without; where this
     is empty, a process that dies again and again ends the product."""
@@ -71,17 +74,26 @@ class Role:
         return role_section(config, self.name, self.section)
 
 
+class GatewayNumber(NamedTuple):
+    """Which of the gateways of a product one is, of any role, and how many there are."""
+
+    number: int
+    count: int
+
+
 @dataclass(frozen=True)
 class Member:
     """One process: its role, which of its kind it is, and the core it is pinned to.
 
-    ``reader``: which of the gating readers of trade rings it is, if any.
+    ``reader``: which of the gating readers of trade rings it is, if any; ``gateway``: which of the
+    gateways.
     """
 
     role: Role
     index: int
     core: int | None
     reader: int | None = None
+    gateway: GatewayNumber | None = None
 
     @property
     def name(self) -> str:
@@ -244,8 +256,13 @@ class RoleTable:
             for place, (row, number) in enumerate(owners)
         ]
         readers = [member for member in found if member.role.reads_trades]
+        gateways = [member for member in found if member.role.enters_orders]
         return [
-            Member(m.role, m.index, m.core, readers.index(m) if m in readers else None)
+            replace(
+                m,
+                reader=readers.index(m) if m in readers else None,
+                gateway=GatewayNumber(gateways.index(m), len(gateways)) if m in gateways else None,
+            )
             for m in found
         ]
 

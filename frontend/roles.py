@@ -31,6 +31,7 @@ FRONTEND = Role(
     start=40,
     stop=20,
     needed=True,
+    enters_orders=True,
     counts=(
         "connections",
         "sessions",
@@ -72,6 +73,7 @@ HTTP = Role(
     _http_workers,
     start=50,
     stop=10,
+    enters_orders=True,
     counts=(
         "requests",
         "orders",

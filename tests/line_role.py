@@ -39,9 +39,6 @@ from ipc.wire.messages import (
 )
 from ipc.wire.rejects import Request, reject
 
-NUMBER = 1
-"""Which of the frontends it is: the second, whose place it takes."""
-
 
 def address_of(plan: Plan) -> Address:
     """Return where lines are taken."""
@@ -182,7 +179,7 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
 
 
 async def _serve(plan: Plan, status: StatusWriter, wakeup: Wakeup) -> None:
-    gateway = await open_hall(plan, NUMBER, status, query_workers=0)
+    gateway = await open_hall(plan, wakeup.gateway, status, query_workers=0)
     loop, woken = asyncio.get_running_loop(), asyncio.Event()
     path = address_of(plan).path
     if os.path.exists(path):
@@ -206,6 +203,7 @@ LINES = Role(
     "tests.line_role:run",
     start=45,
     stop=15,
+    enters_orders=True,
     counts=FRONTEND.counts,
     gauges=FRONTEND.gauges,
 )

@@ -19,7 +19,7 @@ from engine.books.contract import BookLimits, Counters
 from engine.config import Config
 from engine.plan import Plan
 from engine.process import run_member
-from engine.roles import Member, slots
+from engine.roles import GatewayNumber, Member, slots
 from engine.shard.account_sequences import AccountSequences
 from frontend.roles import FRONTEND, ROLES
 from ipc.links.backend import Backend, Link
@@ -207,9 +207,8 @@ def staged(config: Config, absent: Sequence[int] = ()) -> Iterator[Stage]:
         for shard, scripted in enumerate(stage.shards):
             if shard not in absent:
                 scripted.start()
-        process = shared_fork_server().Process(
-            target=run_member, args=(plan, Member(FRONTEND, 0, None))
-        )
+        member = Member(FRONTEND, 0, None, gateway=GatewayNumber(0, 1))
+        process = shared_fork_server().Process(target=run_member, args=(plan, member))
         process.start()
         stack.callback(process.join)
         stack.callback(process.kill)

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -12,14 +13,25 @@ import pytest
 
 from engine.config import ConfigError
 from engine.plan import Plan
-from engine.roles import DATABASE, ENGINE_ROLES, HISTORY, MATCHER, PERSISTER, RoleTable
+from engine.roles import (
+    DATABASE,
+    ENGINE_ROLES,
+    HISTORY,
+    MATCHER,
+    PERSISTER,
+    GatewayNumber,
+    RoleTable,
+)
 from engine.supervisor import ServeError
+from frontend.gateway.linked_gateway import session_numbers
+from frontend.gateway.sessions import MAX_SESSION
 from frontend.launch import running_engine
 from frontend.reading import ProcessView, Reader
 from frontend.roles import FRONTEND, HTTP, QUERY, ROLES
 from ipc.wire.messages import NewOrder
 from tests.fork_server import shared_fork_server
 from tests.http import Http, free_port, http_section
+from tests.line_role import LINES
 from tests.product import Wire, make_config, until
 from tests.tally_role import TALLY, states_path
 
@@ -136,6 +148,20 @@ def test_the_orders_of_the_product() -> None:
     names = [row.name for row in ROLES.rows]
     engine = ["persister", "matcher", "history", "database"]
     assert names == ["supervisor", "frontend", *engine, "query", "http"]
+
+
+def test_each_gateway_has_a_number_and_its_own_sessions(tmp_path: Path) -> None:
+    table = RoleTable((*ROLES.rows[1:], LINES))
+    config = make_config(1, 1, http_section(1, 2) + "[frontend]\nprocesses = 3\n")
+    members = table.members(Plan(config, tmp_path))
+    found = {member.name: member.gateway for member in members if member.role.enters_orders}
+    names = [f"frontend {n}" for n in range(3)] + ["http 0", "http 1", "lines 0"]
+    assert found == {name: GatewayNumber(place, 6) for place, name in enumerate(names)}
+    assert all((m.gateway is None) != m.role.enters_orders for m in members)
+    each = [islice(session_numbers(place), 100) for place in found.values() if place is not None]
+    numbers = [number for some in each for number in some]
+    assert len(set(numbers)) == 600
+    assert all(0 < number < MAX_SESSION for number in numbers)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 8])

@@ -4,16 +4,15 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from engine.plan import Plan
-from engine.roles import RoleTable, only_one
+from engine.roles import RoleTable
 from frontend.launch import running_engine
 from frontend.reading import Reader
-from frontend.roles import FRONTEND, ROLES
+from frontend.roles import ROLES
 from ipc.links.sockets import connect
 from ipc.vocabulary import ExecType
 from ipc.wire.messages import NewOrder, Report
@@ -21,9 +20,7 @@ from tests.fork_server import shared_fork_server
 from tests.line_role import LINES, address_of
 from tests.product import WAIT_S, Wire, make_config, until
 
-ROWS = [row for row in ROLES.rows[1:] if row is not FRONTEND]
-TABLE = RoleTable((replace(FRONTEND, numbers=only_one), LINES, *ROWS))
-"""The second frontend is the one that speaks lines."""
+TABLE = RoleTable((*ROLES.rows[1:], LINES))
 
 
 class Lines:
@@ -56,7 +53,7 @@ class Lines:
 
 @contextmanager
 def product(directory: Path, extra: str = "") -> Iterator[Plan]:
-    config = make_config(2, 4, f"[frontend]\nprocesses = 2\n{extra}")
+    config = make_config(2, 4, f"[frontend]\n{extra}")
     with running_engine(config, directory, None, shared_fork_server(), TABLE) as plan:
         yield plan
 

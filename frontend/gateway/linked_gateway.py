@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 from engine.plan import Plan
+from engine.roles import GatewayNumber
 from frontend.gateway.accounts import AccountRegistry
 from frontend.gateway.gateway import Gateway
 from frontend.gateway.keys import Keys
@@ -25,18 +26,21 @@ LINK_WAIT_S = 2.0
 not to wait for a shard that is down before it serves the others."""
 
 
-def session_numbers(index: int, frontends: int) -> Iterator[int]:
-    """Return the numbers of a frontend's sessions, none of which another frontend gives.
+def session_numbers(place: GatewayNumber) -> Iterator[int]:
+    """Return the numbers of a gateway's sessions, none of which another gateway gives.
 
-    They begin by the clock, so that a restarted frontend does not soon repeat them.
+    They begin by the clock, so that a restarted process does not soon repeat them.
     """
-    turns = MAX_SESSION // frontends
+    turns = MAX_SESSION // place.count
     for turn in itertools.count(time.time_ns() >> 26):
-        yield max(1, turn % turns) * frontends - index
+        yield max(1, turn % turns) * place.count - place.number
 
 
-async def open_hall(plan: Plan, frontend: int, status: StatusWriter, query_workers: int) -> Gateway:
-    """Return the gateway of a frontend (``Plan.frontends`` says which there are), and link it."""
+async def open_hall(
+    plan: Plan, place: GatewayNumber | None, status: StatusWriter, query_workers: int
+) -> Gateway:
+    """Return the gateway of a process, which ``Wakeup.gateway`` names, and link it."""
+    assert place is not None, "its role does not say that it enters orders"
     config = plan.config.frontend
     rings = {shard: RingReader(plan.report_ring_path(shard), REPORTS) for shard in plan.shards}
     kept = {shard: RingReader(plan.kept_reports_path(shard), REPORTS) for shard in plan.shards}
@@ -53,12 +57,12 @@ async def open_hall(plan: Plan, frontend: int, status: StatusWriter, query_worke
     gateway = Gateway(
         config,
         plan.known_instruments,
-        AccountRegistry(plan.accounts_path(frontend), config.max_accounts),
+        AccountRegistry(plan.accounts_path(place.number), config.max_accounts),
         ReportHistory(rings, kept),
         Router(shards, matchers, workers),
         status,
         product_version(),
-        session_numbers(frontend, plan.frontends),
+        session_numbers(place),
         Keys(plan.config.keys),
     )
     gateway.link_found()

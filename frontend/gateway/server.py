@@ -26,7 +26,7 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
 
 async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
     config = plan.config.frontend
-    gateway = await open_hall(plan, index, status, plan.config.query.workers)
+    gateway = await open_hall(plan, wakeup.gateway, status, plan.config.query.workers)
     loop = asyncio.get_running_loop()
     door, make = gateway.connections.door, partial(ClientConnection, gateway)
     servers: list[asyncio.Server] = []

@@ -16,6 +16,7 @@ from engine.children import FINISH
 from engine.config import HttpSection
 from engine.plan import Plan
 from engine.process import Wakeup
+from engine.roles import GatewayNumber
 from frontend.gateway.door import Door, Limits, accept
 from frontend.gateway.linked_gateway import open_hall
 from frontend.http.access import Access
@@ -71,7 +72,7 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
 
 async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
     settings, tls = plan.config.http, plan.config.tls
-    api = await _open(plan, index, status)
+    api = await _open(plan, wakeup.gateway, status)
     address, sock = _listen(plan, index)
     access = Access(settings, address, encrypted=bool(tls.certificate))
     app = App(api, access.admit)
@@ -102,13 +103,13 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
     await api.close()
 
 
-async def _open(plan: Plan, index: int, status: StatusWriter) -> Api:
+async def _open(plan: Plan, place: GatewayNumber | None, status: StatusWriter) -> Api:
     """Return what handlers use, linked to the matchers."""
     settings, version = plan.config.http, product_version()
     state = ProductState(plan)
     markets = state.markets
     entry = OrderEntry(
-        await open_hall(plan, plan.frontend_of_http(index), status, query_workers=0),
+        await open_hall(plan, place, status, query_workers=0),
         state.tables,
         {market.number: market.shard for market in markets.all},
         settings.answer_timeout_s,
