@@ -5,8 +5,29 @@ from importlib import resources
 
 import pytest
 
+from engine.books.ladder import layout
+from engine.books.rules import MAX_SWEEPS, SWEEP_ORDERS
 from engine.config import ConfigError, InstrumentSection, load_config, parse_config
+from engine.journal import segment_closer
+from engine.journal.format import MAX_HEADER_BYTES
+from engine.journal.reader import READ_BYTES
+from engine.shard import account_sequences, durability
+from engine.supervisor import MOST_DEATHS
+from engine.trade_log import lines
+from engine.trade_log.segments import MAX_SEAL_BYTES
+from frontend.client.array_exchange import MAX_UNANSWERED, MAX_UNDER_WAY
+from frontend.client.session import MAX_REPORTS
+from frontend.http import reads, searches, socket_protocol, sockets
+from frontend.http.candles import MAX_MINUTES
+from frontend.http.log_limits import LINES_A_MINUTE
+from frontend.http.queries import MAX_QUERY_FIELDS
+from frontend.http.trade_reads import SCAN_BYTES
+from frontend.reads import log_searches
+from ipc import account_lines
+from ipc.decimals import MAX_CHARACTERS
 from ipc.vocabulary import MAX_PRICE
+from ipc.wire import matcher_codec
+from ipc.wire.messages import MAX_COMMAND_BODY, MAX_LOGIN_BODY
 
 INSTRUMENT = '[[instruments]]\nsymbol = "A"\ntick_size = "0.01"\n'
 
@@ -89,6 +110,52 @@ def test_the_manual_has_the_bounds_as_they_are() -> None:
         value = getattr(sections.get(section) or getattr(config, section), key)
         forms = {f"{value:,}", f"{value // 4:,}", f"{value >> 20} MiB"}
         assert re.findall(r"[\d,]+(?: MiB)?", default)[0] in forms, (section, key, default)
+
+
+FIXED = {
+    "bytes of a message; of a Login": (MAX_COMMAND_BODY, MAX_LOGIN_BODY),
+    "orders that a mass cancel looks at in a row": (SWEEP_ORDERS,),
+    "mass cancels under way on a shard": (MAX_SWEEPS,),
+    "searches of the trade log that wait": (log_searches.MOST_WAITING,),
+    "orders that a list by time": (reads.MOST_TIMED,),
+    "lines of a worker's log that clients cause": (LINES_A_MINUTE,),
+    "fields of a query": (MAX_QUERY_FIELDS,),
+    "characters of a price or quantity": (MAX_CHARACTERS,),
+    "reads of a worker that take long": (searches.MOST_SEARCHES, searches.MOST_OF_USER),
+    "minutes with trades that a worker keeps": (MAX_MINUTES,),
+    "bytes of the trade log that one request": (SCAN_BYTES >> 20,),
+    "bytes of a message |": (sockets.MAX_MESSAGE_BYTES,),
+    "fragments of a message": (socket_protocol.MAX_FRAGMENTS,),
+    "ops under way": (sockets.MAX_PENDING_OPS,),
+    "ops before a login": (sockets.MAX_OPS_BEFORE_LOGIN,),
+    "bytes of a connection that are parsed": (socket_protocol.PIECE_BYTES, sockets.OPS_A_TURN),
+    "commands that wait for the disk": (durability.MOST_WAITING,),
+    "journal segments that wait to be closed": (segment_closer.MOST_WAITING,),
+    "header of a journal segment or snapshot": (
+        MAX_HEADER_BYTES >> 20,
+        lines.MAX_LINE_BYTES,
+        MAX_SEAL_BYTES >> 10,
+    ),
+    "each field of a snapshot": (READ_BYTES >> 20,),
+    "line of a list of users": (account_lines.MAX_LINE_BYTES,),
+    "orders of a chain, and entries of a table": (
+        layout.WALK_LIMIT,
+        layout.PROBE_LIMIT,
+        account_sequences.PROBE_LIMIT,
+        matcher_codec.PROBE_LIMIT,
+    ),
+    "deaths of a process": (MOST_DEATHS,),
+    "`max_reports`": (MAX_REPORTS,),
+    "unanswered commands of a client": (MAX_UNANSWERED, MAX_UNDER_WAY),
+}
+
+
+@pytest.mark.parametrize("bound", FIXED)
+def test_the_manual_has_the_bounds_that_are_no_keys(bound: str) -> None:
+    chapter = resources.files("frontend").joinpath("docs/limits.md").read_text()
+    [row] = [line for line in chapter.splitlines() if line.startswith(f"| {bound}")]
+    told = re.findall(r"[\d,]*\d", row.split("|")[2])
+    assert [f"{value:,}" for value in FIXED[bound]] == told[: len(FIXED[bound])]
 
 
 def test_every_bound_that_is_a_key_is_in_the_manual() -> None:

@@ -76,7 +76,7 @@ _exec_type, _reason, _flags = (
 _account = itemgetter((REPORT.names or ()).index("account"))
 
 _FEWEST_SLOTS = 64
-_PROBE_LIMIT = 32
+PROBE_LIMIT = 32
 """Accounts that may be passed over to find one's stream; more, and the table is made anew, keyed
 with another secret."""
 
@@ -243,7 +243,7 @@ class ReportEncoder:
         """Send the account's reports as ``stream`` from now on."""
         self._streams[account] = stream
         passed = self._place(account, stream)
-        while passed > _PROBE_LIMIT or 4 * self._used > len(self._keys):
+        while passed > PROBE_LIMIT or 4 * self._used > len(self._keys):
             self._make_table(max(_FEWEST_SLOTS, 1 << (8 * len(self._streams) - 1).bit_length()))
             passed = max(self._place(*known) for known in self._streams.items())
 
