@@ -233,6 +233,22 @@ def test_orders_can_be_entered_changed_and_cancelled(ws: Ws) -> None:
     assert ws.ask("cancel_all", user_id="eve")["result"]["cancelled"] == 2
 
 
+def test_what_an_order_waits_for_can_be_changed(ws: Ws) -> None:
+    order = {"user_id": "eve", "order_type": "stop", "side": "buy", "stop_price": 900}
+    order_id = ws.ask("order", order=order | {"quantity": 3})["result"]["order_id"]
+    change = {"order_id": order_id, "user_id": "eve"}
+    assert ws.refused("replace", **change, stop_price="x")[1] == "stop_price"
+    assert ws.refused("replace", **change, stop_price=None)[0] == "INVALID_REQUEST"
+    ws.subscribe("orders", user_id="eve")
+    ws.send(op="replace", **change, stop_price="901", price=None)
+    told = [ws.receive(), ws.receive()]
+    [event] = [message for message in told if message["type"] == "replaced"]
+    assert event["stop_price"] == 901
+    ws.send(op="cancel_all", user_id="eve")
+    while ws.receive()["type"] != "result":
+        pass
+
+
 def test_pipelined_orders_are_carried_out_in_their_order(ws: Ws) -> None:
     order = {"user_id": "eve", "order_type": "limit", "side": "buy", "price": 1, "quantity": 1}
     for number in range(300):

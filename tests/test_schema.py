@@ -9,7 +9,7 @@ import pytest
 
 from engine.books.contract import BookLimits
 from frontend.gateway.frame_sorter import StreamSorter, SymbolSorter
-from frontend.http import errors, models, order_views
+from frontend.http import errors, models, order_fields, order_views
 from ipc import reasons
 from ipc.records import REPORT
 from ipc.schema import declarations
@@ -63,6 +63,33 @@ def test_an_event_has_fields_of_reports_by_their_names_in_rest() -> None:
     assert declarations.unnamed_fields(row) == []
     longer = row._replace(fields=(*row.fields, "created_ns", "answers", "trail: int"))
     assert declarations.unnamed_fields(longer) == ["created_ns", "answers", "trail"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "own", "unsaid"),
+    [
+        (order_fields.NewOrder, declarations.names(ROWS["NewOrder"]), "user_id", ""),
+        (
+            models.Change,
+            declarations.names(ROWS["Replace"]),
+            "",
+            "symbol order_id client_order_id",
+        ),
+        (
+            order_fields.OrderView,
+            declarations.RECORDS["ORDER"],
+            "user_id reason post_only triggered self_trade_prevention",
+            "",
+        ),
+        (models.TradeView, declarations.RECORDS["TRADE"], "order_id side liquidity", "sequence"),
+    ],
+)
+def test_rest_has_each_field_that_has_a_name_there(
+    kind: type[msgspec.Struct], names: list[str], own: str, unsaid: str
+) -> None:
+    declared = (FIELD[name.partition(": ")[0]] for name in names if name.partition(":")[0] in FIELD)
+    wanted = {field.rest for field in declared if field.rest}
+    assert set(kind.__struct_fields__) - set(own.split()) == wanted - set(unsaid.split())
 
 
 def test_each_command_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,13 +82,12 @@ class Batch(RequestBody):
     orders: list[Raw]
 
 
-class Replacement(RequestBody):
-    """New price and quantity of a resting order; what is left out stays.
+class Change(RequestBody):
+    """What a replacement changes of an order; what is left out stays.
 
     ``quantity`` counts what is filled already. ``stop_price`` is for an order that waits for it.
     """
 
-    user_id: UserId | UnsetType = UNSET
     price: Amount | UnsetType = UNSET
     quantity: Amount | UnsetType = UNSET
     stop_price: Amount | UnsetType = UNSET
@@ -97,6 +96,15 @@ class Replacement(RequestBody):
         """Take null for left out."""
         self.price, self.quantity = given(self.price), given(self.quantity)
         self.stop_price = given(self.stop_price)
+
+
+class Replacement(Change):
+    """New price and quantity of a resting order; what is left out stays.
+
+    ``quantity`` counts what is filled already. ``stop_price`` is for an order that waits for it.
+    """
+
+    user_id: UserId | UnsetType = UNSET
 
 
 class Query(Struct, forbid_unknown_fields=True, frozen=True):

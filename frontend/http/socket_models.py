@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from frontend.http.models import (
-    Amount,
+    Change,
     ErrorBody,
     Number,
     OrderId,
@@ -22,10 +22,10 @@ from ipc.wire.messages import UserId
 RequestTag = Annotated[str, Meta(max_length=64)] | int | None
 
 
-class Op(Struct, forbid_unknown_fields=True):
+class Op(Change, kw_only=True):
     """What a client asks: subscribe, unsubscribe, login, order, replace, cancel, cancel_all, ping.
 
-    ``order`` is a new order as in ``POST /orders``.
+    ``order`` is a new order as in ``POST /orders``; what a replace changes stands beside ``op``.
     """
 
     op: Word
@@ -36,11 +36,10 @@ class Op(Struct, forbid_unknown_fields=True):
     key: Annotated[str, Meta(max_length=256)] | None = None
     order: Raw = Raw(b"")
     order_id: OrderId | None = None
-    price: Amount | UnsetType = UNSET
-    quantity: Amount | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         """Read words in any letter case."""
+        super().__post_init__()
         self.op = lowered(self.op)
         if self.channel is not None:
             self.channel = lowered(self.channel)

@@ -27,6 +27,7 @@ from frontend.http.api import Api
 from frontend.http.errors import ApiError, broken_rule, of_validation
 from frontend.http.feeds import CHANNELS, Feed
 from frontend.http.market import Market
+from frontend.http.models import Change
 from frontend.http.order_entry import Outcome
 from frontend.http.order_views import order_event
 from frontend.http.request import Request
@@ -291,12 +292,10 @@ class Socket:
         await self._enter(op, orders.begin_order(self._request(bytes(op.order))))
 
     async def _replace(self, op: Op) -> None:
-        change = {"user_id": op.user_id, "price": op.price, "quantity": op.quantity}
-        body = _encode(
-            {name: value for name, value in change.items() if value not in (None, UNSET)}
-        )
+        change = {name: getattr(op, name) for name in Change.__struct_fields__}
+        body = _encode({name: value for name, value in change.items() if value is not UNSET})
         request = self._request(body, self._order_id(op))
-        await self._enter(op, orders.begin_replace(request, None))
+        await self._enter(op, orders.begin_replace(request, op.user_id))
 
     async def _cancel(self, op: Op) -> None:
         request = self._request(b"", self._order_id(op))
