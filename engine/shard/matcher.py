@@ -11,11 +11,13 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from msgspec import DecodeError, ValidationError
 
 from engine.books.contract import Records
+from engine.config import EngineSection
 from engine.journal.format import JournalError
 from engine.plan import Plan
 from engine.printable import printable
@@ -26,6 +28,7 @@ from engine.shard.durability import Durability
 from engine.shard.effects import Made, Sinks, show_depth
 from engine.shard.pipeline import Pipeline, PipelineParts
 from engine.shard.pipeline_choice import make_pipeline
+from engine.shard.recovery import Recovered
 from engine.shard.report_shares import ReportShares
 from engine.storage import Storage
 from ipc.links.backend import Backend, Link
@@ -83,7 +86,7 @@ class Matcher:
         self._clock, self.wait = clock, wait
         self._ring = RingWriter(plan.ring_path(shard))
         self._report_ring = RingWriter(plan.report_ring_path(shard), REPORTS)
-        kept_ring = RingWriter(plan.kept_reports_path(shard), REPORTS)
+        self._kept_ring = RingWriter(plan.kept_reports_path(shard), REPORTS)
         self._commands = np.zeros(engine.batch_commands, COMMAND)
         self._continue = np.zeros(1, COMMAND)
         self._continue["command_type"] = CommandType.MASS_CANCEL
@@ -99,28 +102,12 @@ class Matcher:
         self._unrung = False
         self._tests: deque[tuple[int, Link]] = deque()
         """Who waits for a Heartbeat, each behind a command."""
-
-        def shares(numbers: AccountSequences, most_reports: int) -> ReportShares:
-            share = engine.account_reports
-            return ReportShares(self._report_ring, kept_ring, numbers, share, most_reports)
-
-        def show_left(sinks: Sinks, most_reports: int) -> Sinks:
-            """Show readers what a former life of this matcher had not shown yet."""
-            return sinks._replace(
-                trade_ring=self._ring,
-                report_ring=self._report_ring,
-                shares=shares(sinks.numbers, most_reports),
-                wait_for_room=self._wait_for_room,
-            )
-
-        recovered = durability.recover(
-            self._ring.published, plan.table_path(shard).with_suffix(".new"), show_left, clock
-        )
+        recovered = self._recover(plan.table_path(shard).with_suffix(".new"), engine)
         self.book = recovered.shard.book
         self._account_sequences = recovered.shard.account_sequences
         if self._report_ring.published > self._account_sequences.reports:
             self._report_ring.begin_after(self._account_sequences.reports)  # of a life not kept
-            kept_ring.begin_after(kept_ring.published)
+            self._kept_ring.begin_after(self._kept_ring.published)
         self._report_ring.publish_new(np.zeros(0, REPORT), self._account_sequences.reports + 1)
         self._clock_ns = recovered.end.timestamp_ns
         self._taken = self._continued_at = self.book.counters().sequence
@@ -130,7 +117,7 @@ class Matcher:
         self.table.adopt(recovered.shard.table.contents())
         recovered.shard.close()
         reports = np.zeros(max(2, 4 * engine.batch_commands), REPORT)
-        self._shares = shares(self._account_sequences, len(reports))
+        self._shares = self._shares_of(engine, self._account_sequences, len(reports))
         parts = PipelineParts(
             self.book,
             reports,
@@ -148,6 +135,27 @@ class Matcher:
         nothing = Made(parts.trades[:0], reports[:0], timestamp_ns=self._clock_ns)
         nothing.symbols = parts.board.symbols
         show_depth(parts.sinks(), nothing)
+
+    def _recover(self, table_path: Path, engine: EngineSection) -> Recovered:
+        """Replay what was kept, and show readers what a former life of this matcher had not."""
+
+        def show_left(sinks: Sinks, most_reports: int) -> Sinks:
+            return sinks._replace(
+                trade_ring=self._ring,
+                report_ring=self._report_ring,
+                shares=self._shares_of(engine, sinks.numbers, most_reports),
+                wait_for_room=self._wait_for_room,
+            )
+
+        published = self._ring.published
+        return self._durability.recover(published, table_path, show_left, self._clock)
+
+    def _shares_of(
+        self, engine: EngineSection, numbers: AccountSequences, most_reports: int
+    ) -> ReportShares:
+        """Return what keeps accounts' reports, for so many at a time."""
+        rings = (self._report_ring, self._kept_ring)
+        return ReportShares(*rings, numbers, engine.account_reports, most_reports)
 
     def handle(self, arrived: list[Link], links: list[Link], gone: Sequence[Link] = ()) -> None:
         """Carry out all whole frames that have ``arrived``, and queue the answers on ``links``.
