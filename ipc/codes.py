@@ -1,94 +1,29 @@
 """Every code of ``ipc.vocabulary`` as a plain integer: numba knows no enum, and a loop has no time
 for one.
 
-Written by ipc.schema.generate.
+``Side.BUY`` is ``SIDE_BUY`` here, ``SelfTradePrevention.NONE`` is ``SELF_TRADE_PREVENTION_NONE``.
 """
 
-from typing import Final
+import re
+from enum import IntEnum, IntFlag
 
-ADMINISTRATION_CONFIGURE: Final = 64
+from ipc import vocabulary
 
-COMMAND_TYPE_NEW: Final = 1
-COMMAND_TYPE_CANCEL: Final = 2
-COMMAND_TYPE_REPLACE: Final = 3
-COMMAND_TYPE_REDUCE: Final = 4
-COMMAND_TYPE_MASS_CANCEL: Final = 5
 
-EXEC_TYPE_NEW: Final = 0
-EXEC_TYPE_CANCELED: Final = 4
-EXEC_TYPE_REPLACED: Final = 5
-EXEC_TYPE_REJECTED: Final = 8
-EXEC_TYPE_TRADE: Final = 15
-EXEC_TYPE_MASS_CANCELED: Final = 20
-EXEC_TYPE_TRIGGERED: Final = 21
+def _prefix(enum: type) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", enum.__name__).upper()
 
-FLAG_NONE: Final = 0
-FLAG_POST_ONLY: Final = 1
-FLAG_REINSERT: Final = 2
-FLAG_AGGREGATE: Final = 4
-FLAG_KEEP_PRICE: Final = 8
-FLAG_KEEP_QUANTITY: Final = 16
-FLAG_CONTINUE: Final = 32
-FLAG_TRIGGERED: Final = 64
 
-LIQUIDITY_NONE: Final = 0
-LIQUIDITY_MAKER: Final = 1
-LIQUIDITY_TAKER: Final = 2
+globals().update(
+    {
+        f"{_prefix(enum)}_{name}": int(code)
+        for enum in vars(vocabulary).values()
+        if isinstance(enum, type) and issubclass(enum, IntEnum | IntFlag)
+        for name, code in enum.__members__.items()
+    }
+)
 
-ORD_STATUS_NEW: Final = 0
-ORD_STATUS_PARTIALLY_FILLED: Final = 1
-ORD_STATUS_FILLED: Final = 2
-ORD_STATUS_CANCELED: Final = 4
-ORD_STATUS_REJECTED: Final = 8
 
-ORDER_TYPE_MARKET: Final = 1
-ORDER_TYPE_LIMIT: Final = 2
-ORDER_TYPE_STOP: Final = 3
-ORDER_TYPE_STOP_LIMIT: Final = 4
-ORDER_TYPE_MARKET_IF_TOUCHED: Final = 19
-ORDER_TYPE_LIMIT_IF_TOUCHED: Final = 36
-
-REASON_NONE: Final = 0
-REASON_INVALID_MESSAGE: Final = 1
-REASON_UNKNOWN_TAG: Final = 2
-REASON_UNKNOWN_SYMBOL: Final = 3
-REASON_INVALID_COMMAND: Final = 10
-REASON_INVALID_SIDE: Final = 11
-REASON_INVALID_ORDER_TYPE: Final = 12
-REASON_INVALID_TIME_IN_FORCE: Final = 13
-REASON_INVALID_POST_ONLY: Final = 14
-REASON_INVALID_QUANTITY: Final = 15
-REASON_INVALID_PRICE: Final = 16
-REASON_PRICE_OUT_OF_BAND: Final = 17
-REASON_INVALID_ORDER_ID: Final = 18
-REASON_INVALID_REPLACE: Final = 19
-REASON_INVALID_STOP_PRICE: Final = 20
-REASON_INVALID_SELF_TRADE_PREVENTION: Final = 21
-REASON_DUPLICATE_CLIENT_ORDER_ID: Final = 30
-REASON_BOOK_FULL: Final = 31
-REASON_POST_ONLY_WOULD_TRADE: Final = 32
-REASON_UNKNOWN_ORDER: Final = 33
-REASON_ALREADY_FILLED: Final = 34
-REASON_TOO_MANY_ORDERS: Final = 35
-REASON_BUSY: Final = 50
-REASON_SHARD_DOWN: Final = 51
-REASON_NOT_LOGGED_IN: Final = 52
-REASON_CANCEL_REQUESTED: Final = 100
-REASON_IOC_REMAINDER: Final = 101
-REASON_MARKET_REMAINDER: Final = 102
-REASON_FOK_UNFILLED: Final = 103
-REASON_MASS_CANCEL: Final = 104
-REASON_SELF_TRADE: Final = 105
-
-SELF_TRADE_PREVENTION_NONE: Final = 0
-SELF_TRADE_PREVENTION_CANCEL_NEWEST: Final = 1
-SELF_TRADE_PREVENTION_CANCEL_OLDEST: Final = 2
-SELF_TRADE_PREVENTION_CANCEL_BOTH: Final = 3
-SELF_TRADE_PREVENTION_DECREMENT: Final = 4
-
-SIDE_BUY: Final = 1
-SIDE_SELL: Final = 2
-
-TIME_IN_FORCE_GTC: Final = 1
-TIME_IN_FORCE_IOC: Final = 3
-TIME_IN_FORCE_FOK: Final = 4
+def __getattr__(name: str) -> int:
+    """Fail; mypy, which cannot know the names, learns from this what they are."""
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,7 @@ a test finds one that is not fresh.
 
 from pathlib import Path
 
-from ipc.schema import write_codec, write_codes, write_messages, write_protocol
+from ipc.schema import write_codec, write_messages, write_protocol
 
 ROOT = Path(__file__).parent.parent.parent
 BEGIN, END = "# Written by ipc.schema.generate from here", "# up to here"
@@ -21,7 +21,6 @@ def generated() -> dict[Path, str]:
         messages: _within(messages.read_text(), write_messages.text()),
         records: _within(records.read_text(), write_messages.rows()),
         events: _within(events.read_text(), write_messages.events()),
-        ROOT / "ipc/codes.py": write_codes.text(),
         ROOT / "ipc/wire/field_codec.py": write_codec.text(),
         ROOT / "frontend/docs/protocol.md": write_protocol.text(),
     }
