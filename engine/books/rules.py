@@ -138,43 +138,46 @@ or replaced from then on; where more rest of an account than its new limit, it e
 Display quantities have room in COMMAND and are ignored so far.
 """
 
+from ipc.codes import (
+    FLAG_KEEP_PRICE,
+    FLAG_KEEP_QUANTITY,
+    FLAG_POST_ONLY,
+    ORDER_TYPE_LIMIT,
+    ORDER_TYPE_MARKET,
+    ORDER_TYPE_STOP,
+    ORDER_TYPE_STOP_LIMIT,
+    REASON_INVALID_ORDER_TYPE,
+    REASON_INVALID_POST_ONLY,
+    REASON_INVALID_PRICE,
+    REASON_INVALID_QUANTITY,
+    REASON_INVALID_REPLACE,
+    REASON_INVALID_SELF_TRADE_PREVENTION,
+    REASON_INVALID_SIDE,
+    REASON_INVALID_STOP_PRICE,
+    REASON_INVALID_TIME_IN_FORCE,
+    REASON_NONE,
+    REASON_PRICE_OUT_OF_BAND,
+    SIDE_BUY,
+    SIDE_SELL,
+    TIME_IN_FORCE_FOK,
+    TIME_IN_FORCE_GTC,
+    TIME_IN_FORCE_IOC,
+)
 from ipc.vocabulary import (
     CONDITIONAL,
     MAX_PRICE,
     MAX_QUANTITY,
     PRICELESS,
-    OrderType,
-    Reason,
     SelfTradePrevention,
-    Side,
-    TimeInForce,
 )
-from ipc.vocabulary import Flag as _Flag
 
 SWEEP_ORDERS = 1_024
 """Orders that a mass cancel looks at before others have their turn: well below a millisecond."""
 MAX_SWEEPS = 1_024
 """Mass cancels of a shard that are under way at a time."""
 
-_BUY, _SELL = int(Side.BUY), int(Side.SELL)
-_MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
-_STOP, _STOP_LIMIT = int(OrderType.STOP), int(OrderType.STOP_LIMIT)
 _PRICELESS, _CONDITIONAL = tuple(map(int, PRICELESS)), tuple(map(int, CONDITIONAL))
-_GTC, _IOC, _FOK = int(TimeInForce.GTC), int(TimeInForce.IOC), int(TimeInForce.FOK)
-_POST_ONLY = int(_Flag.POST_ONLY)
-_KEEP_PRICE, _KEEP_QUANTITY = int(_Flag.KEEP_PRICE), int(_Flag.KEEP_QUANTITY)
-_KEEP_BOTH = _KEEP_PRICE | _KEEP_QUANTITY
-_OK = int(Reason.NONE)
-_SIDE = int(Reason.INVALID_SIDE)
-_ORDER_TYPE = int(Reason.INVALID_ORDER_TYPE)
-_TIME_IN_FORCE = int(Reason.INVALID_TIME_IN_FORCE)
-_INVALID_POST_ONLY = int(Reason.INVALID_POST_ONLY)
-_QUANTITY = int(Reason.INVALID_QUANTITY)
-_PRICE = int(Reason.INVALID_PRICE)
-_BAND = int(Reason.PRICE_OUT_OF_BAND)
-_REPLACE = int(Reason.INVALID_REPLACE)
-_STOP_PRICE = int(Reason.INVALID_STOP_PRICE)
-_SELF_TRADE_PREVENTION = int(Reason.INVALID_SELF_TRADE_PREVENTION)
+_KEEP_BOTH = FLAG_KEEP_PRICE | FLAG_KEEP_QUANTITY
 _LAST_MODE = max(map(int, SelfTradePrevention))
 
 
@@ -186,45 +189,49 @@ def is_priceless(order_type: int) -> bool:
 def check_quantity(quantity: int) -> int:
     """Return 0, or the Reason why a quantity is not one."""
     if quantity < 1 or quantity > MAX_QUANTITY:
-        return _QUANTITY
-    return _OK
+        return REASON_INVALID_QUANTITY
+    return REASON_NONE
 
 
 def check_price_quantity(order_type: int, price: int, quantity: int) -> int:
     """Return 0, or the Reason why quantity or price cannot be those of an order of this type."""
     if quantity < 1 or quantity > MAX_QUANTITY:
-        return _QUANTITY
+        return REASON_INVALID_QUANTITY
     if is_priceless(order_type):
-        return _OK if price == 0 else _PRICE
+        return REASON_NONE if price == 0 else REASON_INVALID_PRICE
     if price < 1 or price > MAX_PRICE:
-        return _PRICE
-    return _OK
+        return REASON_INVALID_PRICE
+    return REASON_NONE
 
 
 def check_replace(flags: int, price: int, quantity: int, stop_price: int) -> int:
     """Return 0, or the Reason why a REPLACE command's own fields cannot change any order."""
     keeps = flags & _KEEP_BOTH
     if keeps == 0:
-        return check_price_quantity(_LIMIT, price, quantity)
+        return check_price_quantity(ORDER_TYPE_LIMIT, price, quantity)
     if keeps == _KEEP_BOTH:
-        return _OK if stop_price != 0 else _REPLACE
-    if keeps == _KEEP_PRICE:
+        return REASON_NONE if stop_price != 0 else REASON_INVALID_REPLACE
+    if keeps == FLAG_KEEP_PRICE:
         return check_quantity(quantity)
-    return check_price_quantity(_LIMIT, price, 1)
+    return check_price_quantity(ORDER_TYPE_LIMIT, price, 1)
 
 
 def check_band(order_type: int, price: int, min_price: int, max_price: int) -> int:
     """Return 0, or PRICE_OUT_OF_BAND for a limit price outside the instrument's band."""
     if is_priceless(order_type):
-        return _OK
-    return _BAND if price < min_price or price > max_price else _OK
+        return REASON_NONE
+    return REASON_PRICE_OUT_OF_BAND if price < min_price or price > max_price else REASON_NONE
 
 
 def check_stop_price(order_type: int, stop_price: int, min_price: int, max_price: int) -> int:
     """Return 0, or INVALID_STOP_PRICE for one that is none, or of an order that has none."""
-    if order_type in (_MARKET, _LIMIT):
-        return _OK if stop_price == 0 else _STOP_PRICE
-    return _STOP_PRICE if stop_price < min_price or stop_price > max_price else _OK
+    if order_type in (ORDER_TYPE_MARKET, ORDER_TYPE_LIMIT):
+        return REASON_NONE if stop_price == 0 else REASON_INVALID_STOP_PRICE
+    return (
+        REASON_INVALID_STOP_PRICE
+        if stop_price < min_price or stop_price > max_price
+        else REASON_NONE
+    )
 
 
 def check_waiting(
@@ -237,19 +244,19 @@ def check_waiting(
 ) -> int:
     """Return 0, or the Reason why a REPLACE with these flags cannot give an order that waits these
     prices, which are those that it would then have."""
-    if is_priceless(order_type) and flags & _KEEP_PRICE == 0:
-        return _PRICE
+    if is_priceless(order_type) and flags & FLAG_KEEP_PRICE == 0:
+        return REASON_INVALID_PRICE
     reason = check_band(order_type, price, min_price, max_price)
-    if reason != _OK:
+    if reason != REASON_NONE:
         return reason
     return check_stop_price(order_type, stop_price, min_price, max_price)
 
 
 def waits_for_rise(order_type: int, side: int) -> bool:
     """Tell whether an order with a stop price waits for trades at it or above, not below."""
-    if order_type in (_STOP, _STOP_LIMIT):
-        return side == _BUY
-    return side == _SELL
+    if order_type in (ORDER_TYPE_STOP, ORDER_TYPE_STOP_LIMIT):
+        return side == SIDE_BUY
+    return side == SIDE_SELL
 
 
 def is_reached(rise: bool, stop_price: int, last_price: int) -> bool:
@@ -273,19 +280,21 @@ def check_new(
     max_price: int,
 ) -> int:
     """Return 0, or the first Reason why a NEW command's own fields are not an order."""
-    if side not in (_BUY, _SELL):
-        return _SIDE
-    if order_type not in (_MARKET, _LIMIT) and order_type not in _CONDITIONAL:
-        return _ORDER_TYPE
-    if time_in_force not in (_GTC, _IOC, _FOK):
-        return _TIME_IN_FORCE
-    if flags & _POST_ONLY and (order_type != _LIMIT or time_in_force != _GTC):
-        return _INVALID_POST_ONLY
+    if side not in (SIDE_BUY, SIDE_SELL):
+        return REASON_INVALID_SIDE
+    if order_type not in (ORDER_TYPE_MARKET, ORDER_TYPE_LIMIT) and order_type not in _CONDITIONAL:
+        return REASON_INVALID_ORDER_TYPE
+    if time_in_force not in (TIME_IN_FORCE_GTC, TIME_IN_FORCE_IOC, TIME_IN_FORCE_FOK):
+        return REASON_INVALID_TIME_IN_FORCE
+    if flags & FLAG_POST_ONLY and (
+        order_type != ORDER_TYPE_LIMIT or time_in_force != TIME_IN_FORCE_GTC
+    ):
+        return REASON_INVALID_POST_ONLY
     reason = check_price_quantity(order_type, price, quantity)
-    if reason == _OK:
+    if reason == REASON_NONE:
         reason = check_band(order_type, price, min_price, max_price)
-    if reason == _OK:
+    if reason == REASON_NONE:
         reason = check_stop_price(order_type, stop_price, min_price, max_price)
-    if reason == _OK and self_trade_prevention > _LAST_MODE:
-        reason = _SELF_TRADE_PREVENTION
+    if reason == REASON_NONE and self_trade_prevention > _LAST_MODE:
+        reason = REASON_INVALID_SELF_TRADE_PREVENTION
     return reason

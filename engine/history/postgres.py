@@ -42,9 +42,9 @@ from engine.history.tables import (
     UPSERT,
     VALUE_MASK,
 )
+from ipc.codes import ORD_STATUS_NEW, ORD_STATUS_PARTIALLY_FILLED
 from ipc.instruments import Instrument
 from ipc.records import make_id
-from ipc.vocabulary import OrdStatus
 
 NAME = "history-postgres"
 """Of the holds that its exporter has."""
@@ -112,7 +112,7 @@ class PostgresDestination:
         """Begin a shard with a snapshot's orders."""
 
         def enter(execute: Execute) -> Cursor:
-            is_open = f"({int(OrdStatus.NEW)}, {int(OrdStatus.PARTIALLY_FILLED)})"
+            is_open = f"({ORD_STATUS_NEW}, {ORD_STATUS_PARTIALLY_FILLED})"
             self._copy(_STAGED, matrix_bytes(matrix_of(orders)))
             forgotten = execute(
                 f"WITH forgotten AS (UPDATE order_rows SET status = {UNKNOWN} WHERE order_id > %s "

@@ -4,16 +4,22 @@
 """
 
 from engine.history.rows import VALUE_BITS
+from ipc.codes import (
+    ORD_STATUS_CANCELED,
+    ORD_STATUS_FILLED,
+    ORD_STATUS_NEW,
+    ORD_STATUS_PARTIALLY_FILLED,
+)
 from ipc.records import REPORT
-from ipc.vocabulary import OrderType, OrdStatus, Reason, Side, TimeInForce
+from ipc.vocabulary import OrderType, Reason, Side, TimeInForce
 
 UNKNOWN = -1
 """The status of an order that was open when its journal was lost sight of."""
 STATUS_WORDS = {
-    int(OrdStatus.NEW): "OPEN",
-    int(OrdStatus.PARTIALLY_FILLED): "PARTIAL",
-    int(OrdStatus.FILLED): "FILLED",
-    int(OrdStatus.CANCELED): "CANCELLED",
+    ORD_STATUS_NEW: "OPEN",
+    ORD_STATUS_PARTIALLY_FILLED: "PARTIAL",
+    ORD_STATUS_FILLED: "FILLED",
+    ORD_STATUS_CANCELED: "CANCELLED",
     UNKNOWN: "UNKNOWN",
 }
 SIDES = {int(side): side.name for side in Side}

@@ -16,13 +16,21 @@ from engine.books.id_memory import forgotten_before, places_from_newest
 from engine.books.rules import MAX_SWEEPS, is_priceless, waits_for_rise
 from engine.journal.shard_config import ShardConfig
 from ipc.arrays import Words
+from ipc.codes import (
+    COMMAND_TYPE_MASS_CANCEL,
+    FLAG_POST_ONLY,
+    FLAG_TRIGGERED,
+    ORDER_TYPE_LIMIT,
+    ORDER_TYPE_MARKET,
+    SIDE_BUY,
+    SIDE_SELL,
+    TIME_IN_FORCE_GTC,
+)
 from ipc.records import SEQUENCE_MASK, make_id
 from ipc.vocabulary import (
     MAX_PRICE,
     MAX_QUANTITY,
     PREVENTION_SHIFT,
-    CommandType,
-    Flag,
     OrderType,
     OrdStatus,
     Reason,
@@ -34,17 +42,13 @@ from ipc.vocabulary import (
 MAX_WORD = 2**63 - 1
 """Of a number that the wire can carry."""
 _ANY = 2**64 - 1
-_MASS_CANCEL = int(CommandType.MASS_CANCEL)
-_SIDES = (int(Side.BUY), int(Side.SELL))
-_POST_ONLY, _TRIGGERED = int(Flag.POST_ONLY), int(Flag.TRIGGERED)
+_SIDES = (SIDE_BUY, SIDE_SELL)
 _FLAGS = [
     flags | mode << PREVENTION_SHIFT
-    for flags in (0, int(Flag.POST_ONLY), _TRIGGERED)
+    for flags in (0, FLAG_POST_ONLY, FLAG_TRIGGERED)
     for mode in map(int, SelfTradePrevention)
 ]
 _STATUSES = [int(status) for status in OrdStatus if status != OrdStatus.REJECTED]
-_GTC = int(TimeInForce.GTC)
-_MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
 _PRICELESS = [int(kind) for kind in OrderType if is_priceless(kind)]
 _ON_RISE = [
     (int(kind), int(side)) for kind in OrderType for side in Side if waits_for_rise(kind, side)
@@ -105,7 +109,7 @@ class RowChecks:
                 "stop_price": (0, MAX_PRICE),
             },
             "sweeps": {
-                "command_type": (_MASS_CANCEL, _MASS_CANCEL),
+                "command_type": (COMMAND_TYPE_MASS_CANCEL, COMMAND_TYPE_MASS_CANCEL),
                 "order_id": (make_id(shard_config.shard, 0), last),
                 "client_order_id": (0, last),
                 "price": (0, 1),
@@ -207,18 +211,28 @@ def _recent_checks(shard_config: ShardConfig, counters: Counters, recent: Record
 def _kind_checks(rows: Records) -> list[_Check]:
     """What waits has a stop price and a type that does, what rests is GTC and has a limit."""
     waits, kinds = rows["stop_price"] != 0, rows["order_type"]
-    triggered = rows["flags"] & _TRIGGERED != 0
+    triggered = rows["flags"] & FLAG_TRIGGERED != 0
     limits = ~np.isin(kinds, _PRICELESS)
     right = np.where(
-        waits, ~np.isin(kinds, (_MARKET, _LIMIT)), limits & ((kinds == _LIMIT) != triggered)
+        waits,
+        ~np.isin(kinds, (ORDER_TYPE_MARKET, ORDER_TYPE_LIMIT)),
+        limits & ((kinds == ORDER_TYPE_LIMIT) != triggered),
     )
     return [
         ("order_type", np.isin(kinds, list(OrderType)), "must be one there is"),
         ("order_type", right, "must be one that waits with a stop price, and one that rests else"),
         ("flags", ~(waits & triggered), "must not say triggered while it waits"),
-        ("flags", ~(waits & (rows["flags"] & _POST_ONLY != 0)), "must not be post-only with these"),
+        (
+            "flags",
+            ~(waits & (rows["flags"] & FLAG_POST_ONLY != 0)),
+            "must not be post-only with these",
+        ),
         ("cum_qty", ~waits | (rows["cum_qty"] == 0), "must be 0 while it waits"),
-        ("time_in_force", waits | (rows["time_in_force"] == _GTC), "must be GTC where it rests"),
+        (
+            "time_in_force",
+            waits | (rows["time_in_force"] == TIME_IN_FORCE_GTC),
+            "must be GTC where it rests",
+        ),
         ("time_in_force", np.isin(rows["time_in_force"], _TIME_CODES), "must be one there is"),
         (
             "price",
@@ -253,7 +267,7 @@ def _resting_checks(shard_config: ShardConfig, resting: Records) -> list[_Check]
     waits = resting["stop_price"] != 0
     prices = np.where(waits, resting["stop_price"], resting["price"]).astype(np.int64)
     rise = _on_rise(resting)
-    ranks = np.where(np.where(waits, rise, sides == int(Side.SELL)), prices, -prices)
+    ranks = np.where(np.where(waits, rise, sides == SIDE_SELL), prices, -prices)
     books = symbols * 8 + np.where(waits, np.where(rise, 4, 5), sides)
     in_order = np.ones(len(resting), np.bool_)
     same = books[1:] == books[:-1]
@@ -262,8 +276,8 @@ def _resting_checks(shard_config: ShardConfig, resting: Records) -> list[_Check]
     # Where a symbol's asks begin, its best bid is that of the symbol's first row.
     starts = np.searchsorted(symbols, symbols) if in_order.all() else np.zeros(0, np.int64)
     if len(starts):
-        is_ask = (sides == int(Side.SELL)) & ~waits
-        with_bids = (sides[starts] == int(Side.BUY)) & ~waits[starts]
+        is_ask = (sides == SIDE_SELL) & ~waits
+        with_bids = (sides[starts] == SIDE_BUY) & ~waits[starts]
         apart = ~(is_ask & with_bids) | (prices > prices[starts])
     room = np.zeros(1 << 16, np.int64)
     for instrument in shard_config.instruments:

@@ -15,14 +15,19 @@ from typing import Any
 
 from msgspec import Struct
 
+from ipc.codes import (
+    EXEC_TYPE_TRADE,
+    FLAG_TRIGGERED,
+    ORD_STATUS_CANCELED,
+    ORD_STATUS_FILLED,
+    TIME_IN_FORCE_GTC,
+)
 from ipc.memory.order_table_reader import OrderTableReader
-from ipc.vocabulary import CONDITIONAL, PRICELESS, ExecType, Flag, OrdStatus, TimeInForce
+from ipc.vocabulary import CONDITIONAL, PRICELESS
 from ipc.wire.messages import MassCancelReport, Reject, Report
 
-_TRADE = int(ExecType.TRADE)
 _PRICELESS, _CONDITIONAL = tuple(map(int, PRICELESS)), tuple(map(int, CONDITIONAL))
-_GTC, _TRIGGERED = int(TimeInForce.GTC), int(Flag.TRIGGERED)
-_ENDED = (int(OrdStatus.FILLED), int(OrdStatus.CANCELED))
+_ENDED = (ORD_STATUS_FILLED, ORD_STATUS_CANCELED)
 
 
 class Exchange(Struct, eq=False):
@@ -51,7 +56,7 @@ class Exchange(Struct, eq=False):
         if self.first is None:
             self.first = report
             self.sequence = report.sequence
-        elif report.exec_type == _TRADE:
+        elif report.exec_type == EXEC_TYPE_TRADE:
             self.first_trade_id = self.first_trade_id or report.trade_id
             self.trade_count += 1
         self.last = report
@@ -62,9 +67,9 @@ class Exchange(Struct, eq=False):
         first, last = self.first, self.last
         assert first is not None
         assert last is not None
-        if first.order_type in _CONDITIONAL and not first.flags & _TRIGGERED:
+        if first.order_type in _CONDITIONAL and not first.flags & FLAG_TRIGGERED:
             return table.completed >= self.sequence
-        if first.order_type in _PRICELESS or first.time_in_force != _GTC:
+        if first.order_type in _PRICELESS or first.time_in_force != TIME_IN_FORCE_GTC:
             return False  # its end is reported
         if table.completed < self.sequence:
             return False

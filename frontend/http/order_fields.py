@@ -24,25 +24,33 @@ from frontend.http.models import (
 )
 from frontend.http.models import OrderType as OrderTypeWord
 from ipc import vocabulary
+from ipc.codes import (
+    FLAG_POST_ONLY,
+    FLAG_TRIGGERED,
+    ORD_STATUS_CANCELED,
+    ORD_STATUS_FILLED,
+    ORD_STATUS_NEW,
+    ORD_STATUS_PARTIALLY_FILLED,
+    ORD_STATUS_REJECTED,
+    ORDER_TYPE_MARKET,
+)
 from ipc.records import OrderRow
 from ipc.vocabulary import (
     CONDITIONAL,
     MAX_CLIENT_ID,
     PREVENTION_SHIFT,
     PRICELESS,
-    Flag,
     OrderType,
-    OrdStatus,
 )
 from ipc.wire.messages import NewOrder as NewOrderCommand
 from ipc.wire.messages import UserId
 
 STATUSES: dict[int, Status] = {
-    int(OrdStatus.NEW): "OPEN",
-    int(OrdStatus.PARTIALLY_FILLED): "PARTIAL",
-    int(OrdStatus.FILLED): "FILLED",
-    int(OrdStatus.CANCELED): "CANCELLED",
-    int(OrdStatus.REJECTED): "REJECTED",
+    ORD_STATUS_NEW: "OPEN",
+    ORD_STATUS_PARTIALLY_FILLED: "PARTIAL",
+    ORD_STATUS_FILLED: "FILLED",
+    ORD_STATUS_CANCELED: "CANCELLED",
+    ORD_STATUS_REJECTED: "REJECTED",
 }
 SIDE_WORDS: dict[int, Side] = {int(side): cast(Side, side.name) for side in vocabulary.Side}
 _TYPES = {int(kind): cast(OrderTypeWord, kind.name) for kind in vocabulary.OrderType}
@@ -52,10 +60,8 @@ _MODES = {
 _MODE_MASK = 7
 _TIMES = {int(time): cast(TimeInForce, time.name) for time in vocabulary.TimeInForce}
 _PRICELESS, _CONDITIONAL = tuple(map(int, PRICELESS)), tuple(map(int, CONDITIONAL))
-_MARKET = int(OrderType.MARKET)
 _NO_MODE = int(vocabulary.SelfTradePrevention.NONE)
 _GTC, _IOC = int(vocabulary.TimeInForce.GTC), int(vocabulary.TimeInForce.IOC)
-_POST_ONLY, _TRIGGERED = int(Flag.POST_ONLY), int(Flag.TRIGGERED)
 
 
 class NewOrder(RequestBody):
@@ -155,7 +161,7 @@ def command_of(order: NewOrder, market: Market, request_id: int) -> NewOrderComm
         raise broken_rule("quantity", "must be given", "INVALID_REQUEST")
     lots = market.lots.of(order.quantity)
     if isinstance(order.time_in_force, UnsetType):
-        time_in_force = _IOC if order_type == _MARKET else _GTC
+        time_in_force = _IOC if order_type == ORDER_TYPE_MARKET else _GTC
     else:
         time_in_force = TIMES_IN_FORCE[order.time_in_force]
     known = None  # a price that came before, as most do, needs no further look
@@ -194,10 +200,10 @@ def view_of(row: OrderRow, user_id: str, market: Market, quoted: bool) -> OrderV
         row.created_ns,
         row.updated_ns,
         row.client_order_id,
-        bool(row.flags & _POST_ONLY),
+        bool(row.flags & FLAG_POST_ONLY),
         vocabulary.Reason(row.reason).name if row.reason else None,
         market.prices[quoted][row.stop_price] if row.stop_price else None,
-        bool(row.flags & _TRIGGERED),
+        bool(row.flags & FLAG_TRIGGERED),
         _MODES[row.flags >> PREVENTION_SHIFT & _MODE_MASK],
     )
 

@@ -15,21 +15,28 @@ from frontend.http.order_fields import SIDE_WORDS, STATUSES, OrderView, view_of
 from frontend.http.product_state import ProductState
 from frontend.http.socket_models import OrderEvent
 from ipc.arrays import Records
+from ipc.codes import (
+    EXEC_TYPE_CANCELED,
+    EXEC_TYPE_NEW,
+    EXEC_TYPE_REPLACED,
+    EXEC_TYPE_TRADE,
+    EXEC_TYPE_TRIGGERED,
+    ORD_STATUS_CANCELED,
+)
 from ipc.records import OrderRow
 from ipc.vocabulary import ExecType, Liquidity, OrdStatus, Reason
 from ipc.wire.messages import Reject, Report
 
 _EVENTS = {
-    int(ExecType.NEW): "new",
-    int(ExecType.CANCELED): "cancelled",
-    int(ExecType.REPLACED): "replaced",
-    int(ExecType.TRADE): "trade",
-    int(ExecType.TRIGGERED): "triggered",
+    EXEC_TYPE_NEW: "new",
+    EXEC_TYPE_CANCELED: "cancelled",
+    EXEC_TYPE_REPLACED: "replaced",
+    EXEC_TYPE_TRADE: "trade",
+    EXEC_TYPE_TRIGGERED: "triggered",
 }
 _ANSWERS = {ExecType.REJECTED, ExecType.MASS_CANCELED}
 """What no report is of that a user hears of as an event."""
 _LIQUIDITY = {1: "maker", 2: "taker"}
-_CANCELED = int(OrdStatus.CANCELED)
 _WHY = {
     Reason.CANCEL_REQUESTED: "it was cancelled by its user",
     Reason.IOC_REMAINDER: "nothing more rested at its price or better, and it may not rest",
@@ -85,7 +92,7 @@ def order_result(
         trades=_trades(state, exchange, market, quoted) if exchange.trade_count else [],
         client_order_id=client_order_id or UNSET,
     )
-    if last.ord_status == _CANCELED:
+    if last.ord_status == ORD_STATUS_CANCELED:
         reason = Reason(last.reason)
         result.cancelled_quantity = quantities[last.quantity - last.cum_qty]
         result.reason, result.reason_text = reason.name, _WHY[reason]

@@ -28,8 +28,18 @@ from typing import NamedTuple, TextIO
 import numpy as np
 import numpy.typing as npt
 
+from ipc.codes import (
+    ORDER_TYPE_LIMIT,
+    ORDER_TYPE_MARKET,
+    ORDER_TYPE_STOP,
+    ORDER_TYPE_STOP_LIMIT,
+    SIDE_BUY,
+    SIDE_SELL,
+    TIME_IN_FORCE_GTC,
+    TIME_IN_FORCE_IOC,
+)
 from ipc.decimals import MAX_WHOLE_DIGITS
-from ipc.vocabulary import MAX_CLIENT_ID, MAX_PRICE, MAX_QUANTITY, OrderType, Side, TimeInForce
+from ipc.vocabulary import MAX_CLIENT_ID, MAX_PRICE, MAX_QUANTITY
 from ipc.wire.messages import Cancel, NewOrder, Reduce, Replace
 
 MAX_ROWS = 20_000_000
@@ -62,9 +72,6 @@ class Tif(IntEnum):
 _N, _L, _X, _C, _R, _M = map(int, Op)
 _IOC, _PO, _MKT = int(Tif.IOC), int(Tif.PO), int(Tif.MKT)
 _ENTERING = (_N, _L, _X)
-_MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
-_STOP, _STOP_LIMIT = int(OrderType.STOP), int(OrderType.STOP_LIMIT)
-_GOOD_TILL_CANCEL, _IMMEDIATE = int(TimeInForce.GTC), int(TimeInForce.IOC)
 
 FLOW_ROW = np.dtype(
     [
@@ -151,8 +158,8 @@ def read_flow(path: Path | str, max_rows: int = MAX_ROWS) -> Flow:
 def order_type_of(market: bool, stop_price: int) -> int:
     """Return the type of a new order, a market order or not, with a stop price or 0."""
     if stop_price:
-        return _STOP if market else _STOP_LIMIT
-    return _MARKET if market else _LIMIT
+        return ORDER_TYPE_STOP if market else ORDER_TYPE_STOP_LIMIT
+    return ORDER_TYPE_MARKET if market else ORDER_TYPE_LIMIT
 
 
 def message_of(
@@ -171,7 +178,7 @@ def message_of(
             order_id,
             side,
             order_type_of(market, stop_price),
-            _IMMEDIATE if market or op == _X or tif == _IOC else _GOOD_TILL_CANCEL,
+            TIME_IN_FORCE_IOC if market or op == _X or tif == _IOC else TIME_IN_FORCE_GTC,
             0 if market else price,
             qty,
             tif == _PO,
@@ -235,7 +242,7 @@ _PARSERS: dict[str, _Parser] = {
     "seq": _integer(0, MAX_CLIENT_ID),
     "ts_ns": _integer(0, MAX_CLIENT_ID),
     "op": _word({op.name: int(op) for op in Op}),
-    "side": _word({"B": int(Side.BUY), "S": int(Side.SELL)}),
+    "side": _word({"B": SIDE_BUY, "S": SIDE_SELL}),
     "price": _integer(0, MAX_PRICE),
     "qty": _integer(0, MAX_QUANTITY),
     "id": _integer(1, MAX_CLIENT_ID),

@@ -10,21 +10,25 @@ from typing import Any
 import numpy as np
 
 from ipc.arrays import Records, Words
+from ipc.codes import (
+    EXEC_TYPE_CANCELED,
+    EXEC_TYPE_NEW,
+    EXEC_TYPE_REPLACED,
+    EXEC_TYPE_TRADE,
+    EXEC_TYPE_TRIGGERED,
+    ORD_STATUS_CANCELED,
+    ORD_STATUS_FILLED,
+)
 from ipc.native.compiled import called, compiled, inlined
 from ipc.native.kernel_atomics import fence, store_release
 from ipc.native.keyed_kernel import cell_of
 from ipc.native.prefetch import prefetch
-from ipc.vocabulary import ExecType, OrdStatus
 
 LIVE, EPOCH, USED, HAND, ENDS, KEPT, FACTOR, CELL_BITS = map(np.uint64, range(8))
 """The table's own words: how many orders live; a count that is odd while chains are made anew; the
 last slot in turn; the slot given last; how many orders have ended; how many of them stay; what
 cells are keyed with, and how many bits of a number choose one: see ``ipc.native.keyed``."""
 
-_NEW, _CANCELED = int(ExecType.NEW), int(ExecType.CANCELED)
-_REPLACED, _TRADE = int(ExecType.REPLACED), int(ExecType.TRADE)
-_TRIGGERED = int(ExecType.TRIGGERED)
-_STATUS_FILLED, _STATUS_CANCELED = int(OrdStatus.FILLED), int(OrdStatus.CANCELED)
 LOOK_AHEAD, LOOK_CLOSER = 16, 8
 """How many reports ahead of its use a cell is asked for, and a slot."""
 _ZERO, _ONE, _HALF = np.uint64(0), np.uint64(1), np.uint64(32)
@@ -70,7 +74,7 @@ def unlink(entries: Records, cells: Words, words: Words, slot: Any) -> None:
 @called
 def is_ended(ord_status: Any) -> Any:
     """Return whether an order of this status is at its end."""
-    return ord_status in (_STATUS_FILLED, _STATUS_CANCELED)
+    return ord_status in (ORD_STATUS_FILLED, ORD_STATUS_CANCELED)
 
 
 @called
@@ -110,14 +114,18 @@ def write(entry: Any, report: Any, entering: Any) -> None:
         entry["order_id"] = report["order_id"]
         entry["account"] = report["account"]
         entry["client_order_id"] = report["client_order_id"]
-        entry["created_ns"] = report["timestamp_ns"] if report["exec_type"] == _NEW else _ZERO
+        entry["created_ns"] = (
+            report["timestamp_ns"] if report["exec_type"] == EXEC_TYPE_NEW else _ZERO
+        )
         entry["symbol"] = report["symbol"]
         entry["side"] = report["side"]
         entry["order_type"] = report["order_type"]
         entry["time_in_force"] = report["time_in_force"]
         entry["flags"] = report["flags"]
-        entry["stop_price"] = report["last_price"] if report["exec_type"] == _NEW else _ZERO
-    elif report["exec_type"] in (_REPLACED, _TRIGGERED):
+        entry["stop_price"] = (
+            report["last_price"] if report["exec_type"] == EXEC_TYPE_NEW else _ZERO
+        )
+    elif report["exec_type"] in (EXEC_TYPE_REPLACED, EXEC_TYPE_TRIGGERED):
         entry["flags"] = report["flags"]
         if report["last_price"] != _ZERO and report["reason"] == 0:
             entry["stop_price"] = report["last_price"]
@@ -149,7 +157,13 @@ def apply_report(
     entries: Records, cells: Words, accounts: Words, words: Words, reserved: int, report: Any
 ) -> bool:
     """Carry one report out; return False, with nothing done, where no slot is to be had."""
-    if report["exec_type"] not in (_NEW, _CANCELED, _REPLACED, _TRADE, _TRIGGERED):
+    if report["exec_type"] not in (
+        EXEC_TYPE_NEW,
+        EXEC_TYPE_CANCELED,
+        EXEC_TYPE_REPLACED,
+        EXEC_TYPE_TRADE,
+        EXEC_TYPE_TRIGGERED,
+    ):
         return True
     slot = find(entries, cells, words, report["order_id"])
     known = slot != _ZERO
@@ -163,7 +177,7 @@ def apply_report(
     version = versions[slot] | np.uint32(1)
     store_release(versions, slot, version)
     fence()
-    entering = not known or report["exec_type"] == _NEW
+    entering = not known or report["exec_type"] == EXEC_TYPE_NEW
     write(entries[slot], report, entering)
     if entering:
         accounts[slot] = report["account"]

@@ -19,6 +19,7 @@ from engine.books.ladder import kernel
 from engine.books.ladder.check import check
 from engine.books.ladder.layout import DONE, FINISHED, GROW, SIDES
 from engine.books.ladder.tables import Tables
+from ipc.codes import SIDE_BUY, SIDE_SELL
 from ipc.records import (
     COMMAND,
     LAST_PRICE,
@@ -29,10 +30,8 @@ from ipc.records import (
     TRADE,
     make_id,
 )
-from ipc.vocabulary import Side
 
 _START = Counters(0, 0, 0)
-_BUY, _SELL = int(Side.BUY), int(Side.SELL)
 
 
 class LadderBook:
@@ -116,9 +115,9 @@ class LadderBook:
 
         Raises KeyError where the shard does not hold the symbol, or side is not one.
         """
-        if side not in (_BUY, _SELL):
+        if side not in (SIDE_BUY, SIDE_SELL):
             raise KeyError(side)
-        number = self._instruments[symbol] * SIDES + side - _BUY
+        number = self._instruments[symbol] * SIDES + side - SIDE_BUY
         count: int = kernel.depth(self.address, number, levels)
         return count
 

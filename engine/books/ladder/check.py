@@ -24,10 +24,9 @@ from engine.books.ladder.layout import (
 )
 from engine.books.ladder.tables import Tables
 from engine.books.rules import is_priceless, waits_for_rise
+from ipc.codes import ORDER_TYPE_LIMIT, ORDER_TYPE_MARKET
 from ipc.records import SEQUENCE_MASK
-from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, Flag, OrderType, Side, TimeInForce
-
-_MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
+from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, Flag, Side, TimeInForce
 
 
 def check(tables: Tables) -> None:
@@ -174,14 +173,14 @@ def _check_order(tables: Tables, side: int, key: int, slot: int) -> None:
     code, rise = kind_bits & 0xFF, side % SIDES == WAITING
     kind, triggered = kind_bits >> 8 & 0xFF, kind_bits >> 24 & Flag.TRIGGERED != 0
     if side & WAITING:
-        assert kind not in (_MARKET, _LIMIT), f"order {slot}: type"
+        assert kind not in (ORDER_TYPE_MARKET, ORDER_TYPE_LIMIT), f"order {slot}: type"
         assert waits_for_rise(kind, code) == rise, f"order {slot}: waits for the other direction"
         assert not triggered, f"order {slot}: waits and is triggered"
         assert order["cum_qty"] == 0, f"order {slot}: waits and is filled"
     else:
         assert code == (Side.SELL if side % 2 else Side.BUY), f"order {slot}: side"
         assert not is_priceless(kind), f"order {slot}: type"
-        assert triggered == (kind != _LIMIT), f"order {slot}: triggered"
+        assert triggered == (kind != ORDER_TYPE_LIMIT), f"order {slot}: triggered"
         assert kind_bits >> 16 & 0xFF == TimeInForce.GTC, f"order {slot}: time_in_force"
         price = int(order["price"]) ^ int(tables.sides[side]["flip"])
         assert price == key, f"order {slot}: price"

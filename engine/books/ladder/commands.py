@@ -41,27 +41,37 @@ from engine.books.ladder.new_orders import (
     instrument_of,
     reject,
 )
-from engine.books.ladder.reports import CANCELED, NEW, REJECTED, REPLACED
+from ipc.codes import (
+    COMMAND_TYPE_CANCEL,
+    COMMAND_TYPE_MASS_CANCEL,
+    COMMAND_TYPE_NEW,
+    COMMAND_TYPE_REDUCE,
+    COMMAND_TYPE_REPLACE,
+    EXEC_TYPE_CANCELED,
+    EXEC_TYPE_NEW,
+    EXEC_TYPE_REJECTED,
+    EXEC_TYPE_REPLACED,
+    FLAG_KEEP_PRICE,
+    FLAG_KEEP_QUANTITY,
+    FLAG_POST_ONLY,
+    FLAG_REINSERT,
+    ORDER_TYPE_LIMIT,
+    REASON_ALREADY_FILLED,
+    REASON_CANCEL_REQUESTED,
+    REASON_DUPLICATE_CLIENT_ORDER_ID,
+    REASON_INVALID_COMMAND,
+    REASON_INVALID_ORDER_ID,
+    REASON_INVALID_QUANTITY,
+    REASON_INVALID_STOP_PRICE,
+    REASON_NONE,
+    REASON_POST_ONLY_WOULD_TRADE,
+    REASON_UNKNOWN_ORDER,
+    REASON_UNKNOWN_SYMBOL,
+    SIDE_BUY,
+)
 from ipc.native.compiled import inlined
-from ipc.vocabulary import MAX_QUANTITY, CommandType, Flag, OrderType, Reason, Side
+from ipc.vocabulary import MAX_QUANTITY
 
-_NEW, _CANCEL, _REPLACE = int(CommandType.NEW), int(CommandType.CANCEL), int(CommandType.REPLACE)
-_REDUCE, _MASS_CANCEL = int(CommandType.REDUCE), int(CommandType.MASS_CANCEL)
-_LIMIT = int(OrderType.LIMIT)
-_BUY = int(Side.BUY)
-_POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
-_KEEP_PRICE, _KEEP_QUANTITY = int(Flag.KEEP_PRICE), int(Flag.KEEP_QUANTITY)
-_OK = int(Reason.NONE)
-_INVALID_COMMAND = int(Reason.INVALID_COMMAND)
-_UNKNOWN_SYMBOL = int(Reason.UNKNOWN_SYMBOL)
-_INVALID_ORDER_ID = int(Reason.INVALID_ORDER_ID)
-_INVALID_QUANTITY = int(Reason.INVALID_QUANTITY)
-_DUPLICATE = int(Reason.DUPLICATE_CLIENT_ORDER_ID)
-_INVALID_STOP_PRICE = int(Reason.INVALID_STOP_PRICE)
-_WOULD_TRADE = int(Reason.POST_ONLY_WOULD_TRADE)
-_UNKNOWN_ORDER = int(Reason.UNKNOWN_ORDER)
-_ALREADY_FILLED = int(Reason.ALREADY_FILLED)
-_CANCEL_REQUESTED = int(Reason.CANCEL_REQUESTED)
 _ZERO = np.uint64(0)
 _NO_SLOT = np.uint32(0)
 _STOP = -1
@@ -80,7 +90,7 @@ class Decision(NamedTuple):
 
 @inlined
 def rejected(reason: Int) -> Decision:
-    return Decision(REJECTED, reason, 0, _NO_SLOT, False)
+    return Decision(EXEC_TYPE_REJECTED, reason, 0, _NO_SLOT, False)
 
 
 # NEW ---------------------------------------------------------------------------------------------
@@ -92,20 +102,20 @@ def decide_new(book: Book, command: Row, hash32: Int) -> Decision:
     kind_bits = reports.kind_bits_of(head)
     instrument = instrument_of(book, reports.symbol_of(head))
     if unlikely(instrument < 0):
-        return rejected(_UNKNOWN_SYMBOL)
-    if unlikely(reports.order_type_of(kind_bits) > _LIMIT):
+        return rejected(REASON_UNKNOWN_SYMBOL)
+    if unlikely(reports.order_type_of(kind_bits) > ORDER_TYPE_LIMIT):
         return rejected(_STOP)
     reason = check_kind(book, command, instrument, kind_bits)
-    if unlikely(reason != _OK):
+    if unlikely(reason != REASON_NONE):
         return rejected(reason)
     if book.duplicates and unlikely(first_order_id(book, hash32, command, instrument) != 0):
-        return rejected(_DUPLICATE)
-    side = instrument * SIDES + reports.side_of(kind_bits) - _BUY
+        return rejected(REASON_DUPLICATE_CLIENT_ORDER_ID)
+    side = instrument * SIDES + reports.side_of(kind_bits) - SIDE_BUY
     reason = check_state(book, command, instrument, side, kind_bits)
-    if unlikely(reason != _OK):
+    if unlikely(reason != REASON_NONE):
         return rejected(reason)
     slot = accept(book, command, instrument, hash32, kind_bits)
-    return Decision(NEW, _OK, side, slot, True)
+    return Decision(EXEC_TYPE_NEW, REASON_NONE, side, slot, True)
 
 
 @inlined
@@ -116,13 +126,13 @@ def check_state(book: Book, command: Row, instrument: Int, side: Int, kind_bits:
     bound = instrument_at(book, instrument).max_account_orders
     if reports.is_resting_kind(kind_bits) and unlikely(resting >= bound):
         reason = check_room(book.state, command.account, instrument)
-        if reason != _OK:
+        if reason != REASON_NONE:
             return reason
-    if reports.flags_of(kind_bits) & _POST_ONLY:
+    if reports.flags_of(kind_bits) & FLAG_POST_ONLY:
         limit = matching.limit_key(book, side ^ 1, kind_bits, signed(command.price))
         if opposite.best_key <= limit:
-            return _WOULD_TRADE
-    return _OK
+            return REASON_POST_ONLY_WOULD_TRADE
+    return REASON_NONE
 
 
 # CANCEL, REPLACE, REDUCE -------------------------------------------------------------------------
@@ -132,50 +142,50 @@ def check_state(book: Book, command: Row, instrument: Int, side: Int, kind_bits:
 def decide_change(book: Book, command: Row, command_type: Int, hash32: Int) -> Decision:
     instrument = instrument_of(book, reports.symbol_of(command.head))
     reason = check_change(book, command, command_type, instrument)
-    if unlikely(reason != _OK):
+    if unlikely(reason != REASON_NONE):
         return rejected(reason)
     slot = find_order(book, command, instrument, hash32)
     if slot == 0:
-        return rejected(_UNKNOWN_ORDER)
+        return rejected(REASON_UNKNOWN_ORDER)
     order = order_at(book, slot)
     side = signed(level_at(book, order.level).side)
     if unlikely(side & WAITING != 0):
-        return Decision(REJECTED, _STOP, side, slot, False)
-    if command_type == _CANCEL:
+        return Decision(EXEC_TYPE_REJECTED, _STOP, side, slot, False)
+    if command_type == COMMAND_TYPE_CANCEL:
         matching.leave(book, side, slot)
-        return Decision(CANCELED, _CANCEL_REQUESTED, side, slot, False)
+        return Decision(EXEC_TYPE_CANCELED, REASON_CANCEL_REQUESTED, side, slot, False)
     leaves_qty = signed(command.quantity)
     price = order.price
-    keeps_place = command_type == _REDUCE
+    keeps_place = command_type == COMMAND_TYPE_REDUCE
     if keeps_place:
         leaves_qty = order.leaves_qty - leaves_qty
     else:
         flags = reports.flags_of(reports.kind_bits_of(command.head))
-        reinsert = flags & _REINSERT != 0
-        if unlikely(flags & (_KEEP_PRICE | _KEEP_QUANTITY) != 0):
-            if flags & _KEEP_PRICE == 0:
+        reinsert = flags & FLAG_REINSERT != 0
+        if unlikely(flags & (FLAG_KEEP_PRICE | FLAG_KEEP_QUANTITY) != 0):
+            if flags & FLAG_KEEP_PRICE == 0:
                 price = signed(command.price)
-            if flags & _KEEP_QUANTITY != 0:
+            if flags & FLAG_KEEP_QUANTITY != 0:
                 leaves_qty = order.leaves_qty if reinsert else order.cum_qty + order.leaves_qty
         else:
             price = signed(command.price)
         if unlikely(command.stop_price != _ZERO):
-            return rejected(_INVALID_STOP_PRICE)
+            return rejected(REASON_INVALID_STOP_PRICE)
         reason = check_replace(book, side, slot, price, leaves_qty, reinsert)
-        if unlikely(reason != _OK):
+        if unlikely(reason != REASON_NONE):
             return rejected(reason)
         if not reinsert:
             leaves_qty -= order.cum_qty
             keeps_place = price == order.price and leaves_qty < order.leaves_qty
     if keeps_place and leaves_qty > 0:
         matching.take_quantity(book, slot, order.leaves_qty - leaves_qty)
-        return Decision(REPLACED, _OK, side, slot, False)
+        return Decision(EXEC_TYPE_REPLACED, REASON_NONE, side, slot, False)
     matching.leave(book, side, slot)
     if keeps_place:
-        return Decision(CANCELED, _CANCEL_REQUESTED, side, slot, False)
+        return Decision(EXEC_TYPE_CANCELED, REASON_CANCEL_REQUESTED, side, slot, False)
     order.price = price
     order.leaves_qty = leaves_qty
-    return Decision(REPLACED, _OK, side, slot, True)
+    return Decision(EXEC_TYPE_REPLACED, REASON_NONE, side, slot, True)
 
 
 @inlined
@@ -183,13 +193,13 @@ def check_change(book: Book, command: Row, command_type: Int, instrument: Int) -
     """Return 0, or the first Reason why a command's own fields cannot change an order."""
     order_id = command.order_id
     if order_id == _ZERO and command.client_order_id == _ZERO:
-        return _INVALID_ORDER_ID
+        return REASON_INVALID_ORDER_ID
     if instrument < 0 and (order_id == _ZERO or reports.symbol_of(command.head) != 0):
-        return _UNKNOWN_SYMBOL
-    if command_type == _CANCEL:
-        return _OK
+        return REASON_UNKNOWN_SYMBOL
+    if command_type == COMMAND_TYPE_CANCEL:
+        return REASON_NONE
     quantity = signed(command.quantity)
-    if command_type == _REPLACE:
+    if command_type == COMMAND_TYPE_REPLACE:
         flags = reports.flags_of(reports.kind_bits_of(command.head))
         stop_price = signed(command.stop_price)
         return rules.check_replace(flags, signed(command.price), quantity, stop_price)
@@ -226,18 +236,18 @@ def check_replace(
     """Return 0, or the first Reason why an order cannot be replaced so."""
     order = order_at(book, slot)
     limits = instrument_at(book, instrument_of_side(side))
-    reason = rules.check_band(_LIMIT, price, limits.min_price, limits.max_price)
-    if reason != _OK:
+    reason = rules.check_band(ORDER_TYPE_LIMIT, price, limits.min_price, limits.max_price)
+    if reason != REASON_NONE:
         return reason
     if not reinsert and quantity <= order.cum_qty:
-        return _ALREADY_FILLED
+        return REASON_ALREADY_FILLED
     if reinsert and order.cum_qty + quantity > MAX_QUANTITY:
-        return _INVALID_QUANTITY
+        return REASON_INVALID_QUANTITY
     opposite = side_at(book, side ^ 1)
-    post_only = reports.flags_of(signed(order.kind_bits)) & _POST_ONLY
+    post_only = reports.flags_of(signed(order.kind_bits)) & FLAG_POST_ONLY
     if post_only and opposite.best_key <= price ^ opposite.flip:
-        return _WOULD_TRADE
-    return _OK
+        return REASON_POST_ONLY_WOULD_TRADE
+    return REASON_NONE
 
 
 # All of them -------------------------------------------------------------------------------------
@@ -245,11 +255,14 @@ def check_replace(
 
 @inlined
 def decide(book: Book, command: Row, command_type: Int, hash32: Int) -> Decision:
-    if command_type == _NEW:
+    if command_type == COMMAND_TYPE_NEW:
         return decide_new(book, command, hash32)
-    if command_type - _CANCEL <= _REDUCE - _CANCEL and command_type >= _CANCEL:
+    if (
+        command_type - COMMAND_TYPE_CANCEL <= COMMAND_TYPE_REDUCE - COMMAND_TYPE_CANCEL
+        and command_type >= COMMAND_TYPE_CANCEL
+    ):
         return decide_change(book, command, command_type, hash32)
-    return rejected(_INVALID_COMMAND)
+    return rejected(REASON_INVALID_COMMAND)
 
 
 @inlined
@@ -276,7 +289,7 @@ def carry_out(book: Book, output: Output, command: Row, hash32: Int) -> Bool:
     """Carry out one command, or go on with it; False where a buffer is full before its end."""
     state = state_at(book.state)
     command_type = reports.command_type_of(command.head)
-    if unlikely(command_type == _MASS_CANCEL):
+    if unlikely(command_type == COMMAND_TYPE_MASS_CANCEL):
         return mass_cancel(book.state, output, command, book.accounts, book.duplicates)
     if unlikely(state.unfinished != FINISHED):
         if state.unfinished == TRIGGERING:
@@ -285,7 +298,7 @@ def carry_out(book: Book, output: Output, command: Row, hash32: Int) -> Bool:
         state.unfinished = FINISHED
     else:
         decision = decide(book, command, command_type, hash32)
-        if decision.exec_type == REJECTED:
+        if decision.exec_type == EXEC_TYPE_REJECTED:
             if unlikely(decision.reason == _STOP):
                 features = (book.accounts, book.duplicates)
                 if decision.slot == 0:
@@ -297,7 +310,7 @@ def carry_out(book: Book, output: Output, command: Row, hash32: Int) -> Bool:
         side, slot = decision.side, decision.slot
         state.symbol = instrument_at(book, instrument_of_side(side)).symbol
         reports.answer(book, output, command, slot, decision.exec_type, decision.reason, 1)
-        if decision.exec_type == CANCELED:
+        if decision.exec_type == EXEC_TYPE_CANCELED:
             matching.end_order(book, side, slot)
         if not decision.enters:
             return True

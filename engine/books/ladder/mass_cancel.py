@@ -26,12 +26,15 @@ from engine.books.ladder.memory import (
     symbol_at,
 )
 from engine.books.rules import MAX_SWEEPS, SWEEP_ORDERS
+from ipc.codes import (
+    EXEC_TYPE_CANCELED,
+    FLAG_CONTINUE,
+    LIQUIDITY_NONE,
+    REASON_MASS_CANCEL,
+    REASON_UNKNOWN_SYMBOL,
+)
 from ipc.native.compiled import called, inlined
-from ipc.vocabulary import Flag, Reason
 
-_UNKNOWN_SYMBOL = int(Reason.UNKNOWN_SYMBOL)
-_MASS_CANCEL = int(Reason.MASS_CANCEL)
-_CONTINUE = int(Flag.CONTINUE)
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
 _ALL = 1 << 62
 """More orders than there are."""
@@ -100,7 +103,7 @@ def cancel_one(book: Book, output: Output, sweep: Row, slot: Int) -> None:
     side = signed(level_at(book, order_at(book, slot).level).side)
     state.symbol = instrument_at(book, instrument_of_side(side)).symbol
     stop_price = stops.leave(book, side, slot)
-    on_order = (reports.CANCELED, _MASS_CANCEL, _ZERO, reports.NO_LIQUIDITY)
+    on_order = (EXEC_TYPE_CANCELED, REASON_MASS_CANCEL, _ZERO, LIQUIDITY_NONE)
     reports.report_order(book, output, sweep, slot, *on_order, stop_price, 0, 0, 0)
     matching.end_order(book, side, slot)
     sweep.quantity += _ONE
@@ -128,11 +131,11 @@ def start(book: Book, output: Output, command: Row) -> Bool:
     """Take a command in; False where nothing more is to be done for it."""
     state = state_at(book.state)
     state.sweep_looks = SWEEP_ORDERS
-    if reports.flags_of(reports.kind_bits_of(command.head)) & _CONTINUE:
+    if reports.flags_of(reports.kind_bits_of(command.head)) & FLAG_CONTINUE:
         return state.sweep_count != 0
     symbol = reports.symbol_of(command.head)
     if symbol != 0 and symbol_at(book, symbol).instrument == 0:
-        reports.reject(book, output, command, command.order_id, _UNKNOWN_SYMBOL)
+        reports.reject(book, output, command, command.order_id, REASON_UNKNOWN_SYMBOL)
         return False
     if enqueue(book, output, command):
         return True

@@ -21,17 +21,27 @@ from engine.books.ladder.memory import (
     state_at,
     unlikely,
 )
+from ipc.codes import (
+    EXEC_TYPE_CANCELED,
+    EXEC_TYPE_REPLACED,
+    EXEC_TYPE_TRADE,
+    LIQUIDITY_MAKER,
+    LIQUIDITY_NONE,
+    LIQUIDITY_TAKER,
+    REASON_FOK_UNFILLED,
+    REASON_IOC_REMAINDER,
+    REASON_MARKET_REMAINDER,
+    REASON_NONE,
+    REASON_SELF_TRADE,
+    SELF_TRADE_PREVENTION_CANCEL_BOTH,
+    SELF_TRADE_PREVENTION_CANCEL_NEWEST,
+    SELF_TRADE_PREVENTION_CANCEL_OLDEST,
+    SELF_TRADE_PREVENTION_DECREMENT,
+    TIME_IN_FORCE_FOK,
+)
 from ipc.native.compiled import called, inlined
-from ipc.vocabulary import Reason, SelfTradePrevention, TimeInForce
 
-_FOK = int(TimeInForce.FOK)
-_OK = int(Reason.NONE)
-_IOC_REMAINDER = int(Reason.IOC_REMAINDER)
-_MARKET_REMAINDER = int(Reason.MARKET_REMAINDER)
-_FOK_UNFILLED = int(Reason.FOK_UNFILLED)
-_SELF_TRADE = int(Reason.SELF_TRADE)
 _ZERO = np.uint64(0)
-_, _CANCEL_NEWEST, _CANCEL_OLDEST, _CANCEL_BOTH, _DECREMENT = map(int, SelfTradePrevention)
 BUFFER_FULL, MATCHED, PREVENTED = 0, 1, 2
 """What comes of matching with others only."""
 
@@ -182,8 +192,8 @@ def trade(book: Book, output: Output, command: Row, side: Int, taker_slot: Int) 
     take_quantity(book, maker_slot, quantity)
     maker.cum_qty += quantity
     reports.write_trade(book, output, command, side, taker_slot, maker_slot, trade_id, quantity)
-    for_taker = (reports.TRADE, _OK, command.request_id, reports.TAKER)
-    for_maker = (reports.TRADE, _OK, _ZERO, reports.MAKER)
+    for_taker = (EXEC_TYPE_TRADE, REASON_NONE, command.request_id, LIQUIDITY_TAKER)
+    for_maker = (EXEC_TYPE_TRADE, REASON_NONE, _ZERO, LIQUIDITY_MAKER)
     last = (price, quantity, trade_id, 0)
     reports.report_order(book, output, command, taker_slot, *for_taker, *last)
     reports.report_order(book, output, command, maker_slot, *for_maker, *last)
@@ -269,7 +279,7 @@ def can_fill_with_others(address: Int, opposite: Int, limit: Int, slot: Int) -> 
             maker = order_at(book, maker_slot)
             if maker.account != order.account:
                 missing -= maker.leaves_qty
-            elif mode != _CANCEL_OLDEST:
+            elif mode != SELF_TRADE_PREVENTION_CANCEL_OLDEST:
                 return False
             if missing <= 0:
                 return True
@@ -327,25 +337,25 @@ def prevent(
     mode = reports.prevention_of(signed(order.kind_bits))
     quantity = min(order.leaves_qty, maker.leaves_qty)
     price = maker.price
-    for_maker = (_SELF_TRADE, _ZERO, reports.NO_LIQUIDITY, price, quantity, 0, 0)
-    for_taker = (_SELF_TRADE, command.request_id, reports.NO_LIQUIDITY, price, quantity, 0, 0)
-    decrements = mode == _DECREMENT
-    maker_ends = mode in (_CANCEL_OLDEST, _CANCEL_BOTH)
+    for_maker = (REASON_SELF_TRADE, _ZERO, LIQUIDITY_NONE, price, quantity, 0, 0)
+    for_taker = (REASON_SELF_TRADE, command.request_id, LIQUIDITY_NONE, price, quantity, 0, 0)
+    decrements = mode == SELF_TRADE_PREVENTION_DECREMENT
+    maker_ends = mode in (SELF_TRADE_PREVENTION_CANCEL_OLDEST, SELF_TRADE_PREVENTION_CANCEL_BOTH)
     maker_ends |= decrements and quantity == maker.leaves_qty
-    taker_ends = mode in (_CANCEL_NEWEST, _CANCEL_BOTH)
+    taker_ends = mode in (SELF_TRADE_PREVENTION_CANCEL_NEWEST, SELF_TRADE_PREVENTION_CANCEL_BOTH)
     taker_ends |= decrements and quantity == order.leaves_qty
     if maker_ends:
         leave(book, side ^ 1, maker_slot)
-        reports.report_order(book, output, command, maker_slot, reports.CANCELED, *for_maker)
+        reports.report_order(book, output, command, maker_slot, EXEC_TYPE_CANCELED, *for_maker)
         end_order(book, side ^ 1, maker_slot)
     elif decrements:
         take_quantity(book, maker_slot, quantity)
-        reports.report_order(book, output, command, maker_slot, reports.REPLACED, *for_maker)
+        reports.report_order(book, output, command, maker_slot, EXEC_TYPE_REPLACED, *for_maker)
     if taker_ends:
-        reports.report_order(book, output, command, slot, reports.CANCELED, *for_taker)
+        reports.report_order(book, output, command, slot, EXEC_TYPE_CANCELED, *for_taker)
     elif decrements:
         order.leaves_qty -= quantity
-        reports.report_order(book, output, command, slot, reports.REPLACED, *for_taker)
+        reports.report_order(book, output, command, slot, EXEC_TYPE_REPLACED, *for_taker)
     return taker_ends
 
 
@@ -357,7 +367,7 @@ def enter(book: Book, output: Output, command: Row, side: Int, slot: Int) -> Boo
     kind_bits = signed(order.kind_bits)
     limit = limit_key(book, side ^ 1, kind_bits, order.price)
     rests = reports.is_resting_kind(kind_bits)
-    fill_or_kill = reports.time_in_force_of(kind_bits) == _FOK
+    fill_or_kill = reports.time_in_force_of(kind_bits) == TIME_IN_FORCE_FOK
     kill = unlikely(fill_or_kill) and not fills(book, side, limit, slot)
     if unlikely(opposite.best_key <= limit) and not kill:
         features = (book.state, book.accounts, book.duplicates)
@@ -377,8 +387,8 @@ def enter(book: Book, output: Output, command: Row, side: Int, slot: Int) -> Boo
         if not reports.has_room(book, output, 1):
             return False
         market = reports.is_priceless(kind_bits)
-        reason = _MARKET_REMAINDER if market else _IOC_REMAINDER
-        reason = _FOK_UNFILLED if kill else reason
-        reports.answer(book, output, command, slot, reports.CANCELED, reason, 0)
+        reason = REASON_MARKET_REMAINDER if market else REASON_IOC_REMAINDER
+        reason = REASON_FOK_UNFILLED if kill else reason
+        reports.answer(book, output, command, slot, EXEC_TYPE_CANCELED, reason, 0)
     end_order(book, side, slot)
     return True

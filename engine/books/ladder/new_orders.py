@@ -19,13 +19,14 @@ from engine.books.ladder.memory import (
     symbol_at,
     unlikely,
 )
+from ipc.codes import (
+    REASON_BOOK_FULL,
+    REASON_DUPLICATE_CLIENT_ORDER_ID,
+    REASON_NONE,
+    REASON_TOO_MANY_ORDERS,
+)
 from ipc.native.compiled import called, inlined
-from ipc.vocabulary import Reason
 
-_OK = int(Reason.NONE)
-_DUPLICATE = int(Reason.DUPLICATE_CLIENT_ORDER_ID)
-_BOOK_FULL = int(Reason.BOOK_FULL)
-_TOO_MANY_ORDERS = int(Reason.TOO_MANY_ORDERS)
 _ZERO = np.uint64(0)
 
 for _check in (
@@ -86,11 +87,15 @@ def check_room(address: Int, account: Int, instrument: Int) -> Int:
     book = open_book(address, True, True)
     limits = instrument_at(book, instrument)
     if holdings.resting_orders(book, instrument) >= limits.max_resting_orders:
-        return _BOOK_FULL
+        return REASON_BOOK_FULL
     bound = limits.max_account_orders
     if bound == limits.max_resting_orders:
-        return _OK
-    return _TOO_MANY_ORDERS if holdings.orders_of(address, account, instrument) >= bound else _OK
+        return REASON_NONE
+    return (
+        REASON_TOO_MANY_ORDERS
+        if holdings.orders_of(address, account, instrument) >= bound
+        else REASON_NONE
+    )
 
 
 @inlined
@@ -120,7 +125,7 @@ def accept(book: Book, command: Row, instrument: Int, hash32: Int, kind_bits: In
 def reject(book: Book, output: Output, command: Row, hash32: Int, reason: Int) -> None:
     """Answer a command that is not carried out; to a repeated one name the first order."""
     order_id = command.order_id
-    if reason == _DUPLICATE:
+    if reason == REASON_DUPLICATE_CLIENT_ORDER_ID:
         instrument = instrument_of(book, reports.symbol_of(command.head))
         order_id = np.uint64(first_order_id(book, hash32, command, instrument))
     reports.reject(book, output, command, order_id, reason)

@@ -15,33 +15,32 @@ from engine.books.ladder.memory import (
     state_at,
     trade_at,
 )
+from ipc.codes import (
+    EXEC_TYPE_CANCELED,
+    EXEC_TYPE_MASS_CANCELED,
+    EXEC_TYPE_REJECTED,
+    FLAG_POST_ONLY,
+    LIQUIDITY_NONE,
+    ORD_STATUS_CANCELED,
+    ORD_STATUS_FILLED,
+    ORD_STATUS_NEW,
+    ORD_STATUS_PARTIALLY_FILLED,
+    ORD_STATUS_REJECTED,
+    REASON_NONE,
+    TIME_IN_FORCE_GTC,
+)
 from ipc.native.compiled import inlined
 from ipc.vocabulary import (
     PREVENTION_SHIFT,
-    ExecType,
-    Flag,
-    Liquidity,
     OrderType,
-    OrdStatus,
-    Reason,
-    TimeInForce,
 )
 
-NEW, CANCELED, REPLACED = int(ExecType.NEW), int(ExecType.CANCELED), int(ExecType.REPLACED)
-REJECTED, MASS_CANCELED = int(ExecType.REJECTED), int(ExecType.MASS_CANCELED)
-TRADE, TRIGGERED = int(ExecType.TRADE), int(ExecType.TRIGGERED)
-MAKER, TAKER, NO_LIQUIDITY = int(Liquidity.MAKER), int(Liquidity.TAKER), int(Liquidity.NONE)
-OPEN, PARTIALLY_FILLED = int(OrdStatus.NEW), int(OrdStatus.PARTIALLY_FILLED)
-FILLED, CANCELED_STATUS = int(OrdStatus.FILLED), int(OrdStatus.CANCELED)
-REJECTED_STATUS = int(OrdStatus.REJECTED)
-NO_REASON = int(Reason.NONE)
 _PRICELESS = 1
 """The bit of an order_type that says that it has no limit."""
 assert all(kind & _PRICELESS == rules.is_priceless(kind) for kind in OrderType)
 _KIND_MASK = _PRICELESS << 8 | 0xFF0000
-_RESTING_KIND = int(TimeInForce.GTC) << 16
+_RESTING_KIND = TIME_IN_FORCE_GTC << 16
 _FLAGS = 0xFF000000
-_POST_ONLY = int(Flag.POST_ONLY)
 
 
 # The bytes of a record's first word --------------------------------------------------------------
@@ -87,7 +86,7 @@ def flags_of(kind_bits: Int) -> Int:
 def order_terms(head: Int) -> Int:
     """Return the kind_bits of a COMMAND's order: of its flags those that it keeps, and its mode."""
     mode = prevention_of_command(head) << (24 + PREVENTION_SHIFT)
-    return kind_bits_of(head) & (0xFFFFFF | _POST_ONLY << 24) | mode
+    return kind_bits_of(head) & (0xFFFFFF | FLAG_POST_ONLY << 24) | mode
 
 
 @inlined
@@ -162,11 +161,11 @@ def report_order(
     leaves_qty = order.leaves_qty
     cum_qty = order.cum_qty
     total = cum_qty + leaves_qty
-    status = PARTIALLY_FILLED if cum_qty != 0 else OPEN
+    status = ORD_STATUS_PARTIALLY_FILLED if cum_qty != 0 else ORD_STATUS_NEW
     if leaves_qty == 0:
-        status = FILLED
-    if exec_type == CANCELED:
-        status = CANCELED_STATUS
+        status = ORD_STATUS_FILLED
+    if exec_type == EXEC_TYPE_CANCELED:
+        status = ORD_STATUS_CANCELED
         leaves_qty = 0
     head = command.head
     kind_bits = signed(order.kind_bits)
@@ -193,7 +192,7 @@ def answer(
     book: Book, output: Output, command: Row, slot: Int, exec_type: Int, reason: Int, answers: Int
 ) -> None:
     """Report to a command what became of its own order; ``answers``: 1 where it is its answer."""
-    on_order = (exec_type, reason, command.request_id, NO_LIQUIDITY, 0, 0, 0, answers)
+    on_order = (exec_type, reason, command.request_id, LIQUIDITY_NONE, 0, 0, 0, answers)
     report_order(book, output, command, slot, *on_order)
 
 
@@ -236,7 +235,11 @@ def reject(book: Book, output: Output, command: Row, order_id: Int, reason: Int)
     """Answer a command that is not carried out."""
     head = command.head
     report = report_head(
-        REJECTED, REJECTED_STATUS, command_type_of(head), kind_bits_of(head), NO_LIQUIDITY
+        EXEC_TYPE_REJECTED,
+        ORD_STATUS_REJECTED,
+        command_type_of(head),
+        kind_bits_of(head),
+        LIQUIDITY_NONE,
     )
     write_answer(
         book,
@@ -256,10 +259,14 @@ def answer_mass_cancel(book: Book, output: Output, command: Row) -> None:
     """Answer a mass cancel, whose ``quantity`` is how many orders it took."""
     head = command.head
     report = report_head(
-        MASS_CANCELED, OPEN, command_type_of(head), kind_bits_of(head) & _FLAGS, NO_LIQUIDITY
+        EXEC_TYPE_MASS_CANCELED,
+        ORD_STATUS_NEW,
+        command_type_of(head),
+        kind_bits_of(head) & _FLAGS,
+        LIQUIDITY_NONE,
     )
     zero = np.uint64(0)
-    write_answer(book, output, command, report, NO_REASON, 0, zero, zero, command.quantity)
+    write_answer(book, output, command, report, REASON_NONE, 0, zero, zero, command.quantity)
 
 
 @inlined

@@ -11,11 +11,8 @@ from engine.books.ladder.layout import SIDES, SWEEPING
 from engine.books.ladder.memory import entry as entry_point
 from engine.books.ladder.memory import open_book, order_at, signed, state_at, symbol_at
 from engine.books.ladder.tables import Tables
+from ipc.codes import SIDE_BUY
 from ipc.records import SEQUENCE_MASK
-from ipc.vocabulary import Side
-
-_BUY = int(Side.BUY)
-
 
 RING_ENTRY = np.dtype(
     [
@@ -45,7 +42,7 @@ def _make_restore(source: int) -> Any:
         for index in range(len(orders)):
             row = orders[index]
             instrument = signed(symbol_at(book, row.symbol).instrument) - 1
-            side = instrument * SIDES + signed(row.side) - _BUY
+            side = instrument * SIDES + signed(row.side) - SIDE_BUY
             slot = matching.take_order(book)
             slots[index] = slot
             order = order_at(book, slot)

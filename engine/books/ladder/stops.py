@@ -43,20 +43,28 @@ from engine.books.ladder.new_orders import (
     instrument_of,
     reject,
 )
-from engine.books.ladder.reports import CANCELED, NEW, NO_LIQUIDITY, REPLACED, TRIGGERED
+from ipc.codes import (
+    COMMAND_TYPE_CANCEL,
+    COMMAND_TYPE_REDUCE,
+    EXEC_TYPE_CANCELED,
+    EXEC_TYPE_NEW,
+    EXEC_TYPE_REPLACED,
+    EXEC_TYPE_TRIGGERED,
+    FLAG_KEEP_PRICE,
+    FLAG_KEEP_QUANTITY,
+    FLAG_REINSERT,
+    FLAG_TRIGGERED,
+    LIQUIDITY_NONE,
+    REASON_CANCEL_REQUESTED,
+    REASON_DUPLICATE_CLIENT_ORDER_ID,
+    REASON_NONE,
+    SIDE_BUY,
+)
 from ipc.native.compiled import called, inlined
-from ipc.vocabulary import CommandType, Flag, Reason, Side
 
-_BUY = int(Side.BUY)
-_CANCEL, _REDUCE = int(CommandType.CANCEL), int(CommandType.REDUCE)
-_REINSERT = int(Flag.REINSERT)
-_KEEP_PRICE, _KEEP_QUANTITY = int(Flag.KEEP_PRICE), int(Flag.KEEP_QUANTITY)
-_OK = int(Reason.NONE)
-_DUPLICATE = int(Reason.DUPLICATE_CLIENT_ORDER_ID)
-_CANCEL_REQUESTED = int(Reason.CANCEL_REQUESTED)
 _ZERO = np.uint64(0)
 _NO_SLOT = np.uint32(0)
-_TRIGGERED_BIT = np.uint32(int(Flag.TRIGGERED) << 24)
+_TRIGGERED_BIT = np.uint32(FLAG_TRIGGERED << 24)
 
 
 # The index ---------------------------------------------------------------------------------------
@@ -72,7 +80,7 @@ def stop_price_of(book: Book, side: Int, slot: Int) -> Int:
 def entering_side(book: Book, side: Int, slot: Int) -> Int:
     """Return the side that an order enters which waits on one of its instrument."""
     first = signed(side) & -SIDES
-    return first + reports.side_of(signed(order_at(book, slot).kind_bits)) - _BUY
+    return first + reports.side_of(signed(order_at(book, slot).kind_bits)) - SIDE_BUY
 
 
 @inlined
@@ -134,18 +142,18 @@ def new(
     instrument = instrument_of(book, reports.symbol_of(command.head))
     reason = check_kind(book, command, instrument, kind_bits)
     repeated = book.duplicates and first_order_id(book, hash32, command, instrument) != 0
-    if reason == _OK and repeated:
-        reason = _DUPLICATE
+    if reason == REASON_NONE and repeated:
+        reason = REASON_DUPLICATE_CLIENT_ORDER_ID
     bound = instrument_at(book, instrument).max_account_orders
-    if reason == _OK and holdings.resting_orders(book, instrument) >= bound:
+    if reason == REASON_NONE and holdings.resting_orders(book, instrument) >= bound:
         reason = check_room(address, command.account, instrument)
-    if reason != _OK:
+    if reason != REASON_NONE:
         reject(book, output, command, hash32, reason)
         return True
     slot = accept(book, command, instrument, hash32, kind_bits)
-    side = instrument * SIDES + reports.side_of(kind_bits) - _BUY
+    side = instrument * SIDES + reports.side_of(kind_bits) - SIDE_BUY
     stop_price = signed(command.stop_price)
-    return answer_and_wait(book, output, command, side, slot, NEW, stop_price)
+    return answer_and_wait(book, output, command, side, slot, EXEC_TYPE_NEW, stop_price)
 
 
 @called
@@ -167,35 +175,37 @@ def change(
     stop_price = stop_price_of(book, side, slot)
     command_type = reports.command_type_of(command.head)
     quantity = signed(command.quantity)
-    if command_type == _CANCEL or (command_type == _REDUCE and quantity >= order.leaves_qty):
+    if command_type == COMMAND_TYPE_CANCEL or (
+        command_type == COMMAND_TYPE_REDUCE and quantity >= order.leaves_qty
+    ):
         withdraw(address, side, slot)
-        answer(book, output, command, slot, CANCELED, _CANCEL_REQUESTED, stop_price)
+        answer(book, output, command, slot, EXEC_TYPE_CANCELED, REASON_CANCEL_REQUESTED, stop_price)
         matching.end_order(book, side, slot)
         return True
-    if command_type == _REDUCE:
+    if command_type == COMMAND_TYPE_REDUCE:
         matching.take_quantity(book, slot, quantity)
-        answer(book, output, command, slot, REPLACED, _OK, stop_price)
+        answer(book, output, command, slot, EXEC_TYPE_REPLACED, REASON_NONE, stop_price)
         return True
     flags = reports.flags_of(reports.kind_bits_of(command.head))
-    price = order.price if flags & _KEEP_PRICE else signed(command.price)
-    quantity = order.leaves_qty if flags & _KEEP_QUANTITY else quantity
+    price = order.price if flags & FLAG_KEEP_PRICE else signed(command.price)
+    quantity = order.leaves_qty if flags & FLAG_KEEP_QUANTITY else quantity
     wanted = stop_price if command.stop_price == _ZERO else signed(command.stop_price)
     order_type = reports.order_type_of(signed(order.kind_bits))
     band = (instrument.min_price, instrument.max_price)
     reason = rules.check_waiting(order_type, flags, price, wanted, *band)
-    if reason != _OK:
+    if reason != REASON_NONE:
         reports.reject(book, output, command, command.order_id, reason)
         return True
     same_prices = price == order.price and wanted == stop_price
-    if flags & _REINSERT == 0 and same_prices and quantity < order.leaves_qty:
+    if flags & FLAG_REINSERT == 0 and same_prices and quantity < order.leaves_qty:
         matching.take_quantity(book, slot, order.leaves_qty - quantity)
-        answer(book, output, command, slot, REPLACED, _OK, stop_price)
+        answer(book, output, command, slot, EXEC_TYPE_REPLACED, REASON_NONE, stop_price)
         return True
     withdraw(address, side, slot)
     order.price = price
     order.leaves_qty = quantity
     side = entering_side(book, side, slot)
-    return answer_and_wait(book, output, command, side, slot, REPLACED, wanted)
+    return answer_and_wait(book, output, command, side, slot, EXEC_TYPE_REPLACED, wanted)
 
 
 @inlined
@@ -208,7 +218,7 @@ def answer(
     reason: Int,
     stop_price: Int,
 ) -> None:
-    on_order = (exec_type, reason, command.request_id, NO_LIQUIDITY)
+    on_order = (exec_type, reason, command.request_id, LIQUIDITY_NONE)
     reports.report_order(book, output, command, slot, *on_order, stop_price, 0, 0, 1)
 
 
@@ -231,7 +241,7 @@ def answer_and_wait(
     reached = rules.is_reached(waits_for_rise(book, slot), stop_price, last_price)
     if reached:
         order_at(book, slot).kind_bits |= _TRIGGERED_BIT
-    answer(book, output, command, slot, exec_type, _OK, stop_price)
+    answer(book, output, command, slot, exec_type, REASON_NONE, stop_price)
     if not reached:
         wait(book.state, side, slot, stop_price)
         return True
@@ -285,7 +295,7 @@ def go_on(address: Int, output: Output, accounts: Bool, duplicates: Bool) -> Boo
         if state.trigger_price != 0:
             if not reports.has_room(book, output, 1):
                 return False
-            on_order = (TRIGGERED, _OK, cause.request_id, NO_LIQUIDITY)
+            on_order = (EXEC_TYPE_TRIGGERED, REASON_NONE, cause.request_id, LIQUIDITY_NONE)
             last = (state.trigger_price, 0, 0, 0)
             reports.report_order(book, output, cause, slot, *on_order, *last)
             state.trigger_price = 0

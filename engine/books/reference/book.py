@@ -28,14 +28,7 @@ from engine.books.id_memory import NO_SHARES, IdShares
 from engine.books.reference.levels import PriceLevels
 from engine.books.reference.mass_cancels import Sweep
 from engine.books.reference.matching import Matching, Steps, rests
-from engine.books.reference.records import (
-    NEW,
-    REPLACED,
-    Command,
-    Order,
-    Row,
-    mass_cancel_report,
-)
+from engine.books.reference.records import Command, Order, Row, mass_cancel_report
 from engine.books.rules import (
     MAX_SWEEPS,
     SWEEP_ORDERS,
@@ -45,47 +38,46 @@ from engine.books.rules import (
     check_replace,
     check_waiting,
 )
+from ipc.codes import (
+    COMMAND_TYPE_CANCEL,
+    COMMAND_TYPE_MASS_CANCEL,
+    COMMAND_TYPE_NEW,
+    COMMAND_TYPE_REDUCE,
+    COMMAND_TYPE_REPLACE,
+    EXEC_TYPE_NEW,
+    EXEC_TYPE_REPLACED,
+    FLAG_CONTINUE,
+    FLAG_KEEP_PRICE,
+    FLAG_KEEP_QUANTITY,
+    FLAG_POST_ONLY,
+    FLAG_REINSERT,
+    ORDER_TYPE_LIMIT,
+    REASON_ALREADY_FILLED,
+    REASON_BOOK_FULL,
+    REASON_CANCEL_REQUESTED,
+    REASON_DUPLICATE_CLIENT_ORDER_ID,
+    REASON_FOK_UNFILLED,
+    REASON_INVALID_COMMAND,
+    REASON_INVALID_ORDER_ID,
+    REASON_INVALID_QUANTITY,
+    REASON_INVALID_STOP_PRICE,
+    REASON_MASS_CANCEL,
+    REASON_NONE,
+    REASON_POST_ONLY_WOULD_TRADE,
+    REASON_TOO_MANY_ORDERS,
+    REASON_UNKNOWN_ORDER,
+    REASON_UNKNOWN_SYMBOL,
+    TIME_IN_FORCE_FOK,
+)
 from ipc.records import LAST_PRICE, MAX_SHARDS, RESTING, make_id, sequence_of
 from ipc.vocabulary import (
     MAX_QUANTITY,
     MAX_RESTING_ORDERS,
     PREVENTION_SHIFT,
-    CommandType,
-    Flag,
-    OrderType,
-    Reason,
-    SelfTradePrevention,
-    TimeInForce,
 )
 
-_NEW, _CANCEL, _REPLACE, _REDUCE, _MASS_CANCEL = map(int, CommandType)
-_LIMIT = int(OrderType.LIMIT)
 _NOTHING_RARE = (0, 0)
 """Display quantity and expiry of a resting order."""
-_GTC, _IOC, _FOK = map(int, TimeInForce)
-_POST_ONLY, _REINSERT = int(Flag.POST_ONLY), int(Flag.REINSERT)
-_TRIGGERED = int(Flag.TRIGGERED)
-_CONTINUE = int(Flag.CONTINUE)
-_KEEP_PRICE, _KEEP_QUANTITY = int(Flag.KEEP_PRICE), int(Flag.KEEP_QUANTITY)
-_OK = int(Reason.NONE)
-_ALREADY_FILLED = int(Reason.ALREADY_FILLED)
-_BOOK_FULL = int(Reason.BOOK_FULL)
-_CANCEL_REQUESTED = int(Reason.CANCEL_REQUESTED)
-_DUPLICATE_CLIENT_ORDER_ID = int(Reason.DUPLICATE_CLIENT_ORDER_ID)
-_FOK_UNFILLED = int(Reason.FOK_UNFILLED)
-_INVALID_COMMAND = int(Reason.INVALID_COMMAND)
-_INVALID_ORDER_ID = int(Reason.INVALID_ORDER_ID)
-_INVALID_QUANTITY = int(Reason.INVALID_QUANTITY)
-_INVALID_STOP_PRICE = int(Reason.INVALID_STOP_PRICE)
-_IOC_REMAINDER = int(Reason.IOC_REMAINDER)
-_MARKET_REMAINDER = int(Reason.MARKET_REMAINDER)
-_MASS_CANCELED = int(Reason.MASS_CANCEL)
-_POST_ONLY_WOULD_TRADE = int(Reason.POST_ONLY_WOULD_TRADE)
-_SELF_TRADE = int(Reason.SELF_TRADE)
-_TOO_MANY_ORDERS = int(Reason.TOO_MANY_ORDERS)
-_UNKNOWN_ORDER = int(Reason.UNKNOWN_ORDER)
-_UNKNOWN_SYMBOL = int(Reason.UNKNOWN_SYMBOL)
-_, _CANCEL_NEWEST, _CANCEL_OLDEST, _CANCEL_BOTH, _DECREMENT = map(int, SelfTradePrevention)
 _START = Counters(0, 0, 0)
 _FINISHED = object()
 
@@ -154,18 +146,18 @@ class ReferenceBook(Matching):
     def _start(self, command: Command) -> Steps:
         """Carry a command out; return the steps that may need more room than there is."""
         kind = command.command_type
-        if kind == _NEW:
+        if kind == COMMAND_TYPE_NEW:
             return self._new(command)
-        if kind in (_CANCEL, _REPLACE, _REDUCE):
+        if kind in (COMMAND_TYPE_CANCEL, COMMAND_TYPE_REPLACE, COMMAND_TYPE_REDUCE):
             return self._change(command)
-        if kind == _MASS_CANCEL:
+        if kind == COMMAND_TYPE_MASS_CANCEL:
             return self._mass_cancel(command)
-        return self._reject(command, _INVALID_COMMAND)
+        return self._reject(command, REASON_INVALID_COMMAND)
 
     def _new(self, command: Command) -> Steps:
         book = self._books.get(command.symbol)
         reason = self._check_new(command, book)
-        if reason != _OK or book is None:
+        if reason != REASON_NONE or book is None:
             return self._reject(command, reason)
         self._order_sequence += 1
         order = Order(
@@ -176,7 +168,7 @@ class ReferenceBook(Matching):
             command.side,
             command.order_type,
             command.time_in_force,
-            command.flags & _POST_ONLY | command.self_trade_prevention << PREVENTION_SHIFT,
+            command.flags & FLAG_POST_ONLY | command.self_trade_prevention << PREVENTION_SHIFT,
             command.price,
             command.quantity,
             stop_price=command.stop_price,
@@ -184,87 +176,87 @@ class ReferenceBook(Matching):
         self._orders[order.order_id] = order
         self._ids.remember(order)
         if order.stop_price:
-            return self._wait(command, book, order, NEW)
-        self._answer(command, order, NEW)
-        if order.time_in_force == _FOK and not book.can_fill(order):
-            return self._cancel(command, order, _FOK_UNFILLED, command.request_id)
+            return self._wait(command, book, order, EXEC_TYPE_NEW)
+        self._answer(command, order, EXEC_TYPE_NEW)
+        if order.time_in_force == TIME_IN_FORCE_FOK and not book.can_fill(order):
+            return self._cancel(command, order, REASON_FOK_UNFILLED, command.request_id)
         return self._enter(command, book, order)
 
     def _check_new(self, command: Command, book: PriceLevels | None) -> int:
         if book is None:
-            return _UNKNOWN_SYMBOL
+            return REASON_UNKNOWN_SYMBOL
         side, order_type, price = command.side, command.order_type, command.price
         time_in_force, flags = command.time_in_force, command.flags
         _, low, high, max_resting_orders, max_account_orders = book.limits
         terms = (side, order_type, time_in_force, flags)
         amounts = (price, command.quantity, command.stop_price)
         reason = check_new(*terms, *amounts, command.self_trade_prevention, low, high)
-        if reason != _OK:
+        if reason != REASON_NONE:
             return reason
         if self._first_order_id(command):
-            return _DUPLICATE_CLIENT_ORDER_ID
+            return REASON_DUPLICATE_CLIENT_ORDER_ID
         counts = command.stop_price != 0 or rests(order_type, time_in_force)
         if counts and book.live_orders >= max_resting_orders:
-            return _BOOK_FULL
+            return REASON_BOOK_FULL
         if counts and book.account_orders[command.account] >= max_account_orders:
-            return _TOO_MANY_ORDERS
-        if flags & _POST_ONLY and book.crosses(side, order_type, price):
-            return _POST_ONLY_WOULD_TRADE
-        return _OK
+            return REASON_TOO_MANY_ORDERS
+        if flags & FLAG_POST_ONLY and book.crosses(side, order_type, price):
+            return REASON_POST_ONLY_WOULD_TRADE
+        return REASON_NONE
 
     def _change(self, command: Command) -> Steps:
         """CANCEL, REPLACE and REDUCE: what names an order that rests."""
         reason = self._check_change(command)
-        if reason != _OK:
+        if reason != REASON_NONE:
             return self._reject(command, reason)
         order = self._orders.get(command.order_id or self._first_order_id(command))
         if order is None or order.account != command.account:
-            return self._reject(command, _UNKNOWN_ORDER)
+            return self._reject(command, REASON_UNKNOWN_ORDER)
         if command.symbol not in (0, order.symbol) or self._sweeps.doom(order):
-            return self._reject(command, _UNKNOWN_ORDER)
+            return self._reject(command, REASON_UNKNOWN_ORDER)
         book = self._books[order.symbol]
-        if command.command_type == _REPLACE:
+        if command.command_type == COMMAND_TYPE_REPLACE:
             return self._replace(command, book, order)
-        if command.command_type == _REDUCE and command.quantity < order.leaves_qty:
+        if command.command_type == COMMAND_TYPE_REDUCE and command.quantity < order.leaves_qty:
             book.take(order, command.quantity)
-            return self._answer(command, order, REPLACED)
+            return self._answer(command, order, EXEC_TYPE_REPLACED)
         self._leave(book, order)
-        return self._cancel(command, order, _CANCEL_REQUESTED, command.request_id, answers=1)
+        return self._cancel(command, order, REASON_CANCEL_REQUESTED, command.request_id, answers=1)
 
     def _check_change(self, command: Command) -> int:
         if command.order_id == 0 and command.client_order_id == 0:
-            return _INVALID_ORDER_ID
+            return REASON_INVALID_ORDER_ID
         symbol_matters = command.symbol != 0 or command.order_id == 0
         if symbol_matters and command.symbol not in self._books:
-            return _UNKNOWN_SYMBOL
-        if command.command_type == _REPLACE:
+            return REASON_UNKNOWN_SYMBOL
+        if command.command_type == COMMAND_TYPE_REPLACE:
             given = (command.price, command.quantity, command.stop_price)
             return check_replace(command.flags, *given)
-        if command.command_type == _REDUCE:
+        if command.command_type == COMMAND_TYPE_REDUCE:
             return check_quantity(command.quantity)
-        return _OK
+        return REASON_NONE
 
     def _replace(self, command: Command, book: PriceLevels, order: Order) -> Steps:
-        reinsert = command.flags & _REINSERT
+        reinsert = command.flags & FLAG_REINSERT
         price, quantity = command.price, command.quantity
-        if command.flags & _KEEP_PRICE:
+        if command.flags & FLAG_KEEP_PRICE:
             price = order.price
-        if command.flags & _KEEP_QUANTITY:
+        if command.flags & FLAG_KEEP_QUANTITY:
             quantity = order.leaves_qty if reinsert else order.cum_qty + order.leaves_qty
         stop_price = command.stop_price or order.stop_price
         reason = self._check_replace(command, book, order, price, quantity, stop_price)
-        if reason != _OK:
+        if reason != REASON_NONE:
             return self._reject(command, reason)
         leaves_qty = quantity if reinsert else quantity - order.cum_qty
         same_prices = (price, stop_price) == (order.price, order.stop_price)
         if not reinsert and same_prices and leaves_qty < order.leaves_qty:
             book.take(order, order.leaves_qty - leaves_qty)
-            return self._answer(command, order, REPLACED)
+            return self._answer(command, order, EXEC_TYPE_REPLACED)
         self._leave(book, order)
         order.price, order.leaves_qty, order.stop_price = price, leaves_qty, stop_price
         if stop_price:
-            return self._wait(command, book, order, REPLACED)
-        self._answer(command, order, REPLACED)
+            return self._wait(command, book, order, EXEC_TYPE_REPLACED)
+        self._answer(command, order, EXEC_TYPE_REPLACED)
         return self._enter(command, book, order)
 
     def _check_replace(
@@ -277,29 +269,29 @@ class ReferenceBook(Matching):
         stop_price: int,
     ) -> int:
         _, low, high, *_ = book.limits
-        reinsert = command.flags & _REINSERT
+        reinsert = command.flags & FLAG_REINSERT
         if order.stop_price:
             prices = (price, stop_price, low, high)
             return check_waiting(order.order_type, command.flags, *prices)
         if command.stop_price:
-            return _INVALID_STOP_PRICE
-        reason = check_band(_LIMIT, price, low, high)
-        if reason != _OK:
+            return REASON_INVALID_STOP_PRICE
+        reason = check_band(ORDER_TYPE_LIMIT, price, low, high)
+        if reason != REASON_NONE:
             return reason
         if not reinsert and quantity <= order.cum_qty:
-            return _ALREADY_FILLED
+            return REASON_ALREADY_FILLED
         if reinsert and order.cum_qty + quantity > MAX_QUANTITY:
-            return _INVALID_QUANTITY
-        if order.flags & _POST_ONLY and book.crosses(order.side, _LIMIT, price):
-            return _POST_ONLY_WOULD_TRADE
-        return _OK
+            return REASON_INVALID_QUANTITY
+        if order.flags & FLAG_POST_ONLY and book.crosses(order.side, ORDER_TYPE_LIMIT, price):
+            return REASON_POST_ONLY_WOULD_TRADE
+        return REASON_NONE
 
     def _mass_cancel(self, command: Command) -> Steps:
         sweeps = self._sweeps
-        if command.flags & _CONTINUE:
+        if command.flags & FLAG_CONTINUE:
             return self._sweep(command, SWEEP_ORDERS) if sweeps.queue else None
         if command.symbol and command.symbol not in self._books:
-            return self._reject(command, _UNKNOWN_SYMBOL)
+            return self._reject(command, REASON_UNKNOWN_SYMBOL)
         former = sweeps.enqueue(command, make_id(self._shard, self._order_sequence))
         if former is not None:
             self._answer_sweep(command, former)
@@ -320,7 +312,7 @@ class ReferenceBook(Matching):
                 while not self._room(1):
                     yield
                 self._books[order.symbol].remove(order)
-                self._cancel(command, order, _MASS_CANCELED, request_id=0)
+                self._cancel(command, order, REASON_MASS_CANCEL, request_id=0)
                 sweep.canceled_orders += 1
             if sweeps.cursor is not None and not looks:
                 return

@@ -17,23 +17,22 @@ from sortedcontainers import SortedDict
 from engine.books.contract import BookLimits
 from engine.books.reference.records import Order
 from engine.books.rules import is_priceless, is_reached, waits_for_rise
+from ipc.codes import (
+    FLAG_TRIGGERED,
+    ORDER_TYPE_LIMIT,
+    ORDER_TYPE_MARKET,
+    SELF_TRADE_PREVENTION_CANCEL_OLDEST,
+    SIDE_BUY,
+    SIDE_SELL,
+    TIME_IN_FORCE_GTC,
+)
 from ipc.vocabulary import (
     MAX_PRICE,
     MAX_QUANTITY,
-    Flag,
-    OrderType,
-    SelfTradePrevention,
-    Side,
-    TimeInForce,
 )
 
-BUY, SELL = int(Side.BUY), int(Side.SELL)
 _RISE, _FALL = 3, 4
-_SIDES = (BUY, SELL, _RISE, _FALL)
-_MARKET, _LIMIT = int(OrderType.MARKET), int(OrderType.LIMIT)
-_GTC = int(TimeInForce.GTC)
-_TRIGGERED = int(Flag.TRIGGERED)
-_CANCEL_OLDEST = int(SelfTradePrevention.CANCEL_OLDEST)
+_SIDES = (SIDE_BUY, SIDE_SELL, _RISE, _FALL)
 _NO_RANK = MAX_PRICE + 1  # beyond the reach of any order
 
 
@@ -42,13 +41,13 @@ def _place(order: Order) -> tuple[int, int]:
     if order.stop_price:
         rise = waits_for_rise(order.order_type, order.side)
         return (_RISE, order.stop_price) if rise else (_FALL, -order.stop_price)
-    return order.side, order.price if order.side == SELL else -order.price
+    return order.side, order.price if order.side == SIDE_SELL else -order.price
 
 
 def _reach(side: int, order_type: int, price: int) -> int:
     if is_priceless(order_type):
         return MAX_PRICE
-    return price if side == BUY else -price
+    return price if side == SIDE_BUY else -price
 
 
 @dataclass(slots=True)
@@ -79,14 +78,14 @@ class PriceLevels:
 
     def crosses(self, side: int, order_type: int, price: int) -> bool:
         """Tell whether such an order would trade at once."""
-        best_rank = self._best_rank[SELL if side == BUY else BUY]
+        best_rank = self._best_rank[SIDE_SELL if side == SIDE_BUY else SIDE_BUY]
         return best_rank <= _reach(side, order_type, price)
 
     def next_maker(self, taker: Order) -> Order | None:
         """Return the order that a taker would trade with first, or None."""
         if not self.crosses(taker.side, taker.order_type, taker.price):
             return None
-        opposite = SELL if taker.side == BUY else BUY
+        opposite = SIDE_SELL if taker.side == SIDE_BUY else SIDE_BUY
         level = self._sides[opposite][self._best_rank[opposite]]
         maker: Order = next(iter(level.orders.values()))
         return maker
@@ -97,7 +96,7 @@ class PriceLevels:
             return self._can_fill_with_others(taker)
         missing = taker.leaves_qty
         reach = _reach(taker.side, taker.order_type, taker.price)
-        for rank, level in self._sides[SELL if taker.side == BUY else BUY].items():
+        for rank, level in self._sides[SIDE_SELL if taker.side == SIDE_BUY else SIDE_BUY].items():
             if rank > reach:
                 break
             missing -= level.quantity
@@ -108,13 +107,13 @@ class PriceLevels:
     def _can_fill_with_others(self, taker: Order) -> bool:
         missing = taker.leaves_qty
         reach = _reach(taker.side, taker.order_type, taker.price)
-        for rank, level in self._sides[SELL if taker.side == BUY else BUY].items():
+        for rank, level in self._sides[SIDE_SELL if taker.side == SIDE_BUY else SIDE_BUY].items():
             if rank > reach:
                 break
             for maker in level.orders.values():
                 if maker.account != taker.account:
                     missing -= maker.leaves_qty
-                elif taker.prevention != _CANCEL_OLDEST:
+                elif taker.prevention != SELF_TRADE_PREVENTION_CANCEL_OLDEST:
                     return False
                 if missing <= 0:
                     return True
@@ -212,7 +211,7 @@ class PriceLevels:
             low, high = self.last_price, self.last_price
             assert self.traded is None, f"{name}: trades that have triggered nothing yet"
             assert not self.next_reached(low, high), f"{name}: an order waits that is reached"
-        bids, asks = list(self._sides[BUY]), list(self._sides[SELL])
+        bids, asks = list(self._sides[SIDE_BUY]), list(self._sides[SIDE_SELL])
         if uncrossed and bids and asks:
             assert -bids[0] < asks[0], f"{name}: the book is crossed"
 
@@ -236,12 +235,12 @@ class PriceLevels:
                 assert order.leaves_qty + order.cum_qty <= MAX_QUANTITY, f"{where}: quantity"
 
     def _check_kind(self, order: Order, where: str) -> None:
-        kind, triggered = order.order_type, order.flags & _TRIGGERED != 0
+        kind, triggered = order.order_type, order.flags & FLAG_TRIGGERED != 0
         if order.stop_price:
-            assert kind not in (_MARKET, _LIMIT), f"{where}: type"
+            assert kind not in (ORDER_TYPE_MARKET, ORDER_TYPE_LIMIT), f"{where}: type"
             assert not triggered, f"{where}: waits and is triggered"
             assert order.cum_qty == 0, f"{where}: waits and is filled"
         else:
-            assert order.time_in_force == _GTC, f"{where}: time_in_force"
+            assert order.time_in_force == TIME_IN_FORCE_GTC, f"{where}: time_in_force"
             assert not is_priceless(kind), f"{where}: type"
-            assert triggered == (kind != _LIMIT), f"{where}: triggered"
+            assert triggered == (kind != ORDER_TYPE_LIMIT), f"{where}: triggered"

@@ -9,34 +9,33 @@ from collections.abc import Iterator, Sequence
 from engine.books.contract import BookLimits, Counters
 from engine.books.id_memory import IdShares
 from engine.books.reference.ids import IdMemory
-from engine.books.reference.levels import BUY, PriceLevels
+from engine.books.reference.levels import PriceLevels
 from engine.books.reference.mass_cancels import Sweeps
-from engine.books.reference.records import (
-    CANCELED,
-    MAKER,
-    REPLACED,
-    TAKER,
-    TRADE,
-    TRIGGERED,
-    Command,
-    Order,
-    Row,
-    order_report,
-    reject_report,
-)
+from engine.books.reference.records import Command, Order, Row, order_report, reject_report
 from engine.books.rules import is_priceless, is_reached, waits_for_rise
+from ipc.codes import (
+    EXEC_TYPE_CANCELED,
+    EXEC_TYPE_REPLACED,
+    EXEC_TYPE_TRADE,
+    EXEC_TYPE_TRIGGERED,
+    FLAG_TRIGGERED,
+    LIQUIDITY_MAKER,
+    LIQUIDITY_TAKER,
+    REASON_DUPLICATE_CLIENT_ORDER_ID,
+    REASON_FOK_UNFILLED,
+    REASON_IOC_REMAINDER,
+    REASON_MARKET_REMAINDER,
+    REASON_NONE,
+    REASON_SELF_TRADE,
+    SELF_TRADE_PREVENTION_CANCEL_BOTH,
+    SELF_TRADE_PREVENTION_CANCEL_NEWEST,
+    SELF_TRADE_PREVENTION_CANCEL_OLDEST,
+    SELF_TRADE_PREVENTION_DECREMENT,
+    SIDE_BUY,
+    TIME_IN_FORCE_FOK,
+    TIME_IN_FORCE_GTC,
+)
 from ipc.records import make_id
-from ipc.vocabulary import Flag, Reason, SelfTradePrevention, TimeInForce
-
-_GTC, _FOK = int(TimeInForce.GTC), int(TimeInForce.FOK)
-_TRIGGERED = int(Flag.TRIGGERED)
-_OK = int(Reason.NONE)
-_DUPLICATE_CLIENT_ORDER_ID = int(Reason.DUPLICATE_CLIENT_ORDER_ID)
-_FOK_UNFILLED = int(Reason.FOK_UNFILLED)
-_IOC_REMAINDER = int(Reason.IOC_REMAINDER)
-_MARKET_REMAINDER = int(Reason.MARKET_REMAINDER)
-_SELF_TRADE = int(Reason.SELF_TRADE)
-_, _CANCEL_NEWEST, _CANCEL_OLDEST, _CANCEL_BOTH, _DECREMENT = map(int, SelfTradePrevention)
 
 Steps = Iterator[None] | None
 """What is left to do of a command, as far as there is room; None: nothing."""
@@ -109,15 +108,15 @@ class Matching:
             self._sweeps.leave(maker)
         book.take(maker, quantity)
         book.note_trade(price)
-        bought, sold = (taker, maker) if taker.side == BUY else (maker, taker)
+        bought, sold = (taker, maker) if taker.side == SIDE_BUY else (maker, taker)
         amounts = (trade_id, sequence, command.timestamp_ns, price, quantity)
         ids = (bought.order_id, sold.order_id)
         self._trades.append((*amounts, *ids, taker.symbol, taker.side, (0, 0, 0, 0, 0)))
         last = (price, quantity, trade_id)
-        taken, made = (_OK, TAKER, *last), (_OK, MAKER, *last)
+        taken, made = (REASON_NONE, LIQUIDITY_TAKER, *last), (REASON_NONE, LIQUIDITY_MAKER, *last)
         self._reports += (
-            order_report(command, sequence, taker, TRADE, command.request_id, *taken),
-            order_report(command, sequence, maker, TRADE, 0, *made),
+            order_report(command, sequence, taker, EXEC_TYPE_TRADE, command.request_id, *taken),
+            order_report(command, sequence, maker, EXEC_TYPE_TRADE, 0, *made),
         )
         if maker.leaves_qty == 0:
             self._end(maker)
@@ -130,7 +129,7 @@ class Matching:
             book.add(order)
         else:
             market = is_priceless(order.order_type)
-            reason = _MARKET_REMAINDER if market else _IOC_REMAINDER
+            reason = REASON_MARKET_REMAINDER if market else REASON_IOC_REMAINDER
             self._cancel(command, order, reason, command.request_id)
         return None
 
@@ -139,30 +138,30 @@ class Matching:
         mode, price = taker.prevention, maker.price
         quantity = min(taker.leaves_qty, maker.leaves_qty)
         last = (price, quantity)
-        if mode == _DECREMENT:
+        if mode == SELF_TRADE_PREVENTION_DECREMENT:
             whole = quantity == maker.leaves_qty
         else:
-            whole = mode in (_CANCEL_OLDEST, _CANCEL_BOTH)
+            whole = mode in (SELF_TRADE_PREVENTION_CANCEL_OLDEST, SELF_TRADE_PREVENTION_CANCEL_BOTH)
         if whole:
             self._leave(book, maker)
             self._end_prevented(command, maker, 0, *last)
-        elif mode == _DECREMENT:
+        elif mode == SELF_TRADE_PREVENTION_DECREMENT:
             book.take(maker, quantity)
-            self._report_prevented(command, maker, REPLACED, 0, *last)
-        if mode in (_CANCEL_NEWEST, _CANCEL_BOTH) or (
-            mode == _DECREMENT and quantity == taker.leaves_qty
+            self._report_prevented(command, maker, EXEC_TYPE_REPLACED, 0, *last)
+        if mode in (SELF_TRADE_PREVENTION_CANCEL_NEWEST, SELF_TRADE_PREVENTION_CANCEL_BOTH) or (
+            mode == SELF_TRADE_PREVENTION_DECREMENT and quantity == taker.leaves_qty
         ):
             self._end_prevented(command, taker, command.request_id, *last)
             return True
-        if mode == _DECREMENT:
+        if mode == SELF_TRADE_PREVENTION_DECREMENT:
             taker.leaves_qty -= quantity
-            self._report_prevented(command, taker, REPLACED, command.request_id, *last)
+            self._report_prevented(command, taker, EXEC_TYPE_REPLACED, command.request_id, *last)
         return False
 
     def _end_prevented(
         self, command: Command, order: Order, request_id: int, price: int, quantity: int
     ) -> None:
-        self._report_prevented(command, order, CANCELED, request_id, price, quantity)
+        self._report_prevented(command, order, EXEC_TYPE_CANCELED, request_id, price, quantity)
         self._end(order)
 
     def _report_prevented(
@@ -174,7 +173,7 @@ class Matching:
         price: int,
         quantity: int,
     ) -> None:
-        on_order = (order, exec_type, request_id, _SELF_TRADE)
+        on_order = (order, exec_type, request_id, REASON_SELF_TRADE)
         report = order_report(
             command, self._sequence, *on_order, last_price=price, last_qty=quantity
         )
@@ -188,7 +187,7 @@ class Matching:
         if not is_reached(rise, order.stop_price, book.last_price):
             book.add(order)
             return self._answer(command, order, exec_type)
-        order.flags |= _TRIGGERED
+        order.flags |= FLAG_TRIGGERED
         self._answer(command, order, exec_type)
         return self._trigger_own(command, book, order)
 
@@ -204,29 +203,29 @@ class Matching:
             while order := book.next_reached(low, high):
                 self._sweeps.trigger(order)
                 book.remove(order)
-                order.flags |= _TRIGGERED
+                order.flags |= FLAG_TRIGGERED
                 yield from self._trigger(cause, book, order)
 
     def _trigger(self, cause: Command, book: PriceLevels, order: Order) -> Iterator[None]:
         """Let an order that is in no level enter, its stop price being reached."""
         while not self._room(1):
             yield
-        ids = (cause.request_id, _OK)
-        on_order = (order, TRIGGERED, *ids)
+        ids = (cause.request_id, REASON_NONE)
+        on_order = (order, EXEC_TYPE_TRIGGERED, *ids)
         report = order_report(cause, self._sequence, *on_order, last_price=order.stop_price)
         self._reports.append(report)
         order.stop_price = 0
-        if order.time_in_force == _FOK and not book.can_fill(order):
+        if order.time_in_force == TIME_IN_FORCE_FOK and not book.can_fill(order):
             while not self._room(1):
                 yield
-            self._cancel(cause, order, _FOK_UNFILLED, cause.request_id)
+            self._cancel(cause, order, REASON_FOK_UNFILLED, cause.request_id)
         else:
             yield from self._take(cause, book, order)
 
     # Answers -------------------------------------------------------------------------------------
 
     def _answer(self, command: Command, order: Order, exec_type: int) -> Steps:
-        on_order = (order, exec_type, command.request_id, _OK)
+        on_order = (order, exec_type, command.request_id, REASON_NONE)
         last_price = order.stop_price
         report = order_report(command, self._sequence, *on_order, last_price=last_price, answers=1)
         self._reports.append(report)
@@ -236,7 +235,7 @@ class Matching:
         self, command: Command, order: Order, reason: int, request_id: int, answers: int = 0
     ) -> Steps:
         """Report the end of an order that is in no level any more."""
-        on_order = (order, CANCELED, request_id, reason)
+        on_order = (order, EXEC_TYPE_CANCELED, request_id, reason)
         last_price = order.stop_price
         report = order_report(
             command, self._sequence, *on_order, last_price=last_price, answers=answers
@@ -247,7 +246,7 @@ class Matching:
 
     def _reject(self, command: Command, reason: int) -> Steps:
         order_id = command.order_id
-        if reason == _DUPLICATE_CLIENT_ORDER_ID:
+        if reason == REASON_DUPLICATE_CLIENT_ORDER_ID:
             order_id = self._first_order_id(command)
         self._reports.append(reject_report(command, self._sequence, order_id, reason))
         return None
@@ -270,4 +269,4 @@ class Matching:
 
 def rests(order_type: int, time_in_force: int) -> bool:
     """Tell whether what is left of such an order after matching rests."""
-    return time_in_force == _GTC and not is_priceless(order_type)
+    return time_in_force == TIME_IN_FORCE_GTC and not is_priceless(order_type)

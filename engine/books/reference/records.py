@@ -6,17 +6,19 @@ are plain integers here: an IntEnum member takes several times as long to store 
 
 from dataclasses import dataclass
 
+from ipc.codes import (
+    EXEC_TYPE_CANCELED,
+    EXEC_TYPE_MASS_CANCELED,
+    EXEC_TYPE_REJECTED,
+    LIQUIDITY_NONE,
+    ORD_STATUS_CANCELED,
+    ORD_STATUS_FILLED,
+    ORD_STATUS_NEW,
+    ORD_STATUS_PARTIALLY_FILLED,
+    ORD_STATUS_REJECTED,
+)
 from ipc.records import CommandRow
-from ipc.vocabulary import PREVENTION_SHIFT, ExecType, Liquidity, OrdStatus
-
-NEW, CANCELED, REPLACED = int(ExecType.NEW), int(ExecType.CANCELED), int(ExecType.REPLACED)
-REJECTED, MASS_CANCELED = int(ExecType.REJECTED), int(ExecType.MASS_CANCELED)
-TRADE, TRIGGERED = int(ExecType.TRADE), int(ExecType.TRIGGERED)
-MAKER, TAKER = int(Liquidity.MAKER), int(Liquidity.TAKER)
-_NO_LIQUIDITY = int(Liquidity.NONE)
-_OPEN, _PARTIALLY_FILLED = int(OrdStatus.NEW), int(OrdStatus.PARTIALLY_FILLED)
-_FILLED, _CANCELED_STATUS = int(OrdStatus.FILLED), int(OrdStatus.CANCELED)
-_REJECTED_STATUS = int(OrdStatus.REJECTED)
+from ipc.vocabulary import PREVENTION_SHIFT
 
 PREVENTION_MASK = 7
 
@@ -57,7 +59,7 @@ def order_report(
     exec_type: int,
     request_id: int,
     reason: int = 0,
-    liquidity: int = _NO_LIQUIDITY,
+    liquidity: int = LIQUIDITY_NONE,
     last_price: int = 0,
     last_qty: int = 0,
     trade_id: int = 0,
@@ -66,12 +68,12 @@ def order_report(
     """Return the REPORT on an order. With CANCELED, the order is as it was before its end."""
     cum_qty, leaves_qty = order.cum_qty, order.leaves_qty
     quantity = cum_qty + leaves_qty
-    if exec_type == CANCELED:
-        ord_status, leaves_qty = _CANCELED_STATUS, 0
+    if exec_type == EXEC_TYPE_CANCELED:
+        ord_status, leaves_qty = ORD_STATUS_CANCELED, 0
     elif leaves_qty == 0:
-        ord_status = _FILLED
+        ord_status = ORD_STATUS_FILLED
     else:
-        ord_status = _PARTIALLY_FILLED if cum_qty else _OPEN
+        ord_status = ORD_STATUS_PARTIALLY_FILLED if cum_qty else ORD_STATUS_NEW
     return (
         exec_type,
         ord_status,
@@ -104,14 +106,14 @@ def order_report(
 def reject_report(command: Command, sequence: int, order_id: int, reason: int) -> Row:
     """Return the REPORT of a command that was not carried out."""
     return (
-        REJECTED,
-        _REJECTED_STATUS,
+        EXEC_TYPE_REJECTED,
+        ORD_STATUS_REJECTED,
         command.command_type,
         command.side,
         command.order_type,
         command.time_in_force,
         command.flags,
-        _NO_LIQUIDITY,
+        LIQUIDITY_NONE,
         command.symbol,
         reason,
         1,
@@ -134,7 +136,16 @@ def reject_report(command: Command, sequence: int, order_id: int, reason: int) -
 
 def mass_cancel_report(command: Command, sequence: int, canceled_orders: int) -> Row:
     """Return the REPORT that answers a MASS_CANCEL."""
-    codes = (MASS_CANCELED, _OPEN, command.command_type, 0, 0, 0, command.flags, _NO_LIQUIDITY)
+    codes = (
+        EXEC_TYPE_MASS_CANCELED,
+        ORD_STATUS_NEW,
+        command.command_type,
+        0,
+        0,
+        0,
+        command.flags,
+        LIQUIDITY_NONE,
+    )
     return (
         *codes,
         command.symbol,
