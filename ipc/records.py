@@ -74,6 +74,51 @@ class CommandRow(NamedTuple):
     display_quantity: int
 
 
+class ReportRow(NamedTuple):
+    """A record of REPORT; what is left out is 0."""
+
+    exec_type: int = 0
+    ord_status: int = 0
+    command_type: int = 0
+    side: int = 0
+    order_type: int = 0
+    time_in_force: int = 0
+    flags: int = 0
+    liquidity: int = 0
+    symbol: int = 0
+    reason: int = 0
+    answers: int = 0
+    sequence: int = 0
+    request_id: int = 0
+    account: int = 0
+    order_id: int = 0
+    client_order_id: int = 0
+    price: int = 0
+    quantity: int = 0
+    cum_qty: int = 0
+    leaves_qty: int = 0
+    last_price: int = 0
+    last_qty: int = 0
+    trade_id: int = 0
+    timestamp_ns: int = 0
+    account_sequence: int = 0
+
+
+class TradeRow(NamedTuple):
+    """A record of TRADE; what is left out is 0."""
+
+    trade_id: int = 0
+    sequence: int = 0
+    timestamp_ns: int = 0
+    price: int = 0
+    quantity: int = 0
+    buy_order_id: int = 0
+    sell_order_id: int = 0
+    symbol: int = 0
+    taker_side: int = 0
+    reserved: tuple[int, ...] = (0, 0, 0, 0, 0)
+
+
 class OrderRow(NamedTuple):
     """A record of ORDER."""
 

@@ -63,14 +63,20 @@ def events() -> str:
     return "\n\n\n".join(parts)
 
 
+_ROWS = {"COMMAND": False, "REPORT": True, "TRADE": True, "ORDER": False}
+"""The records that Python has as named tuples, and whether it may leave fields out that are 0."""
+
+
 def rows() -> str:
     """Return a named tuple for each record that Python reads or writes field by field."""
     parts = []
-    for name in ("COMMAND", "ORDER"):
-        lines = [f"class {name.capitalize()}Row(NamedTuple):", f'    """A record of {name}."""', ""]
-        lines += [
-            f"    {field[0]}: {'int' if len(field) == 2 else 'tuple[int, ...]'}"
-            for field in layout(name)
-        ]
+    for name, zeros in _ROWS.items():
+        doc = f"A record of {name}{'; what is left out is 0' * zeros}."
+        lines = [f"class {name.capitalize()}Row(NamedTuple):", f'    """{doc}"""', ""]
+        for field, _, *shape in layout(name):
+            kind, zero = "int", "0"
+            if shape:
+                kind, zero = "tuple[int, ...]", f"({', '.join('0' * shape[0][0])})"
+            lines.append(f"    {field}: {kind}{f' = {zero}' if zeros else ''}")
         parts.append("\n".join(lines))
     return "\n\n\n".join(parts)

@@ -11,7 +11,9 @@ goes on from there in the next call. What comes of an order that enters stands i
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from itertools import islice
+from operator import attrgetter
 
 import numpy as np
 
@@ -76,8 +78,9 @@ from ipc.vocabulary import (
     PREVENTION_SHIFT,
 )
 
-_NOTHING_RARE = (0, 0)
-"""Display quantity and expiry of a resting order."""
+_KEPT = [field.name for field in fields(Order)]
+"""The fields of RESTING that an order has, in its order."""
+_kept = attrgetter(*_KEPT)
 _START = Counters(0, 0, 0)
 _FINISHED = object()
 
@@ -348,27 +351,10 @@ class ReferenceBook(Matching):
 
     def resting(self) -> Records:
         """Return every live order: see ``Book.resting``."""
-        rows = [
-            (
-                order.order_id,
-                order.account,
-                order.client_order_id,
-                order.price,
-                order.leaves_qty,
-                order.cum_qty,
-                order.symbol,
-                order.side,
-                order.flags,
-                order.order_type,
-                order.time_in_force,
-                0,
-                order.stop_price,
-                *_NOTHING_RARE,
-            )
-            for book in self._books.values()
-            for order in book.orders()
-        ]
-        return np.array(rows, dtype=RESTING)
+        live = [_kept(order) for book in self._books.values() for order in book.orders()]
+        records = np.zeros(len(live), RESTING)
+        records[_KEPT] = np.array(live, records[_KEPT].dtype)
+        return records
 
     def recent(self) -> Records:
         """Return the client_order_ids that are remembered, the oldest order's first."""
@@ -403,14 +389,10 @@ class ReferenceBook(Matching):
     ) -> None:
         """Take over the state of another book; this one must be new."""
         self._sequence, self._order_sequence, self._trade_sequence = counters
-        for row in resting.tolist():
-            order_id, account, client_order_id, price, leaves_qty, cum_qty, symbol, *codes = row
-            side, flags, order_type, time_in_force, _, stop_price, *_ = codes
-            ids = (order_id, account, client_order_id)
-            terms = (symbol, side, order_type, time_in_force, flags)
-            order = Order(*ids, *terms, price, leaves_qty, cum_qty, stop_price)
-            self._orders[order_id] = order
-            self._books[symbol].add(order)
+        for row in resting[_KEPT].tolist():
+            order = Order(*row)
+            self._orders[order.order_id] = order
+            self._books[order.symbol].add(order)
         for symbol, price in last_prices.tolist():
             if symbol in self._books:
                 self._books[symbol].last_price = price

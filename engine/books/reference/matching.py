@@ -11,7 +11,7 @@ from engine.books.id_memory import IdShares
 from engine.books.reference.ids import IdMemory
 from engine.books.reference.levels import PriceLevels
 from engine.books.reference.mass_cancels import Sweeps
-from engine.books.reference.records import Command, Order, Row, order_report, reject_report
+from engine.books.reference.records import Command, Order, order_report, reject_report
 from engine.books.rules import is_priceless, is_reached, waits_for_rise
 from ipc.codes import (
     EXEC_TYPE_CANCELED,
@@ -35,7 +35,7 @@ from ipc.codes import (
     TIME_IN_FORCE_FOK,
     TIME_IN_FORCE_GTC,
 )
-from ipc.records import make_id
+from ipc.records import ReportRow, TradeRow, make_id
 
 Steps = Iterator[None] | None
 """What is left to do of a command, as far as there is room; None: nothing."""
@@ -58,8 +58,8 @@ class Matching:
         self._sweeps = Sweeps(self._books)
         self._orders: dict[int, Order] = {}  # the live ones, by order_id
         self._ids = IdMemory(recent_orders, shares, self._orders, start.order_sequence)
-        self._reports: list[Row] = []
-        self._trades: list[tuple[int | Row, ...]] = []
+        self._reports: list[ReportRow] = []
+        self._trades: list[TradeRow] = []
         self._report_capacity = 0
         self._trade_capacity = 0
 
@@ -109,9 +109,19 @@ class Matching:
         book.take(maker, quantity)
         book.note_trade(price)
         bought, sold = (taker, maker) if taker.side == SIDE_BUY else (maker, taker)
-        amounts = (trade_id, sequence, command.timestamp_ns, price, quantity)
-        ids = (bought.order_id, sold.order_id)
-        self._trades.append((*amounts, *ids, taker.symbol, taker.side, (0, 0, 0, 0, 0)))
+        self._trades.append(
+            TradeRow(
+                trade_id=trade_id,
+                sequence=sequence,
+                timestamp_ns=command.timestamp_ns,
+                price=price,
+                quantity=quantity,
+                buy_order_id=bought.order_id,
+                sell_order_id=sold.order_id,
+                symbol=taker.symbol,
+                taker_side=taker.side,
+            )
+        )
         last = (price, quantity, trade_id)
         taken, made = (REASON_NONE, LIQUIDITY_TAKER, *last), (REASON_NONE, LIQUIDITY_MAKER, *last)
         self._reports += (

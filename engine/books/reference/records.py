@@ -17,14 +17,13 @@ from ipc.codes import (
     ORD_STATUS_PARTIALLY_FILLED,
     ORD_STATUS_REJECTED,
 )
-from ipc.records import CommandRow
+from ipc.records import CommandRow, ReportRow
 from ipc.vocabulary import PREVENTION_SHIFT
 
 PREVENTION_MASK = 7
 
 Row = tuple[int, ...]
 """One record's fields in the order of its dtype."""
-
 
 Command = CommandRow
 
@@ -64,105 +63,78 @@ def order_report(
     last_qty: int = 0,
     trade_id: int = 0,
     answers: int = 0,
-) -> Row:
+) -> ReportRow:
     """Return the REPORT on an order. With CANCELED, the order is as it was before its end."""
     cum_qty, leaves_qty = order.cum_qty, order.leaves_qty
-    quantity = cum_qty + leaves_qty
     if exec_type == EXEC_TYPE_CANCELED:
         ord_status, leaves_qty = ORD_STATUS_CANCELED, 0
     elif leaves_qty == 0:
         ord_status = ORD_STATUS_FILLED
     else:
         ord_status = ORD_STATUS_PARTIALLY_FILLED if cum_qty else ORD_STATUS_NEW
-    return (
-        exec_type,
-        ord_status,
-        command.command_type,
-        order.side,
-        order.order_type,
-        order.time_in_force,
-        order.flags,
-        liquidity,
-        order.symbol,
-        reason,
-        answers,
-        sequence,
-        request_id,
-        order.account,
-        order.order_id,
-        order.client_order_id,
-        order.price,
-        quantity,
-        cum_qty,
-        leaves_qty,
-        last_price,
-        last_qty,
-        trade_id,
-        command.timestamp_ns,
-        0,
+    return ReportRow(
+        exec_type=exec_type,
+        ord_status=ord_status,
+        command_type=command.command_type,
+        side=order.side,
+        order_type=order.order_type,
+        time_in_force=order.time_in_force,
+        flags=order.flags,
+        liquidity=liquidity,
+        symbol=order.symbol,
+        reason=reason,
+        answers=answers,
+        sequence=sequence,
+        request_id=request_id,
+        account=order.account,
+        order_id=order.order_id,
+        client_order_id=order.client_order_id,
+        price=order.price,
+        quantity=cum_qty + order.leaves_qty,
+        cum_qty=cum_qty,
+        leaves_qty=leaves_qty,
+        last_price=last_price,
+        last_qty=last_qty,
+        trade_id=trade_id,
+        timestamp_ns=command.timestamp_ns,
     )
 
 
-def reject_report(command: Command, sequence: int, order_id: int, reason: int) -> Row:
+def reject_report(command: Command, sequence: int, order_id: int, reason: int) -> ReportRow:
     """Return the REPORT of a command that was not carried out."""
-    return (
-        EXEC_TYPE_REJECTED,
-        ORD_STATUS_REJECTED,
-        command.command_type,
-        command.side,
-        command.order_type,
-        command.time_in_force,
-        command.flags,
-        LIQUIDITY_NONE,
-        command.symbol,
-        reason,
-        1,
-        sequence,
-        command.request_id,
-        command.account,
-        order_id,
-        command.client_order_id,
-        command.price,
-        command.quantity,
-        0,
-        0,
-        0,
-        0,
-        0,
-        command.timestamp_ns,
-        0,
+    return ReportRow(
+        exec_type=EXEC_TYPE_REJECTED,
+        ord_status=ORD_STATUS_REJECTED,
+        command_type=command.command_type,
+        side=command.side,
+        order_type=command.order_type,
+        time_in_force=command.time_in_force,
+        flags=command.flags,
+        symbol=command.symbol,
+        reason=reason,
+        answers=1,
+        sequence=sequence,
+        request_id=command.request_id,
+        account=command.account,
+        order_id=order_id,
+        client_order_id=command.client_order_id,
+        price=command.price,
+        quantity=command.quantity,
+        timestamp_ns=command.timestamp_ns,
     )
 
 
-def mass_cancel_report(command: Command, sequence: int, canceled_orders: int) -> Row:
+def mass_cancel_report(command: Command, sequence: int, canceled_orders: int) -> ReportRow:
     """Return the REPORT that answers a MASS_CANCEL."""
-    codes = (
-        EXEC_TYPE_MASS_CANCELED,
-        ORD_STATUS_NEW,
-        command.command_type,
-        0,
-        0,
-        0,
-        command.flags,
-        LIQUIDITY_NONE,
-    )
-    return (
-        *codes,
-        command.symbol,
-        0,
-        1,
-        sequence,
-        command.request_id,
-        command.account,
-        0,
-        0,
-        0,
-        canceled_orders,
-        0,
-        0,
-        0,
-        0,
-        0,
-        command.timestamp_ns,
-        0,
+    return ReportRow(
+        exec_type=EXEC_TYPE_MASS_CANCELED,
+        command_type=command.command_type,
+        flags=command.flags,
+        symbol=command.symbol,
+        answers=1,
+        sequence=sequence,
+        request_id=command.request_id,
+        account=command.account,
+        quantity=canceled_orders,
+        timestamp_ns=command.timestamp_ns,
     )
