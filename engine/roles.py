@@ -78,7 +78,7 @@ class GatewayNumber(NamedTuple):
     """Which of the gateways of a product one is, of any role, and how many there are."""
 
     number: int
-    count: int
+    total: int
 
 
 @dataclass(frozen=True)

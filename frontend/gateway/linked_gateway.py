@@ -31,9 +31,9 @@ def session_numbers(place: GatewayNumber) -> Iterator[int]:
 
     They begin by the clock, so that a restarted process does not soon repeat them.
     """
-    turns = MAX_SESSION // place.count
+    turns = MAX_SESSION // place.total
     for turn in itertools.count(time.time_ns() >> 26):
-        yield max(1, turn % turns) * place.count - place.number
+        yield max(1, turn % turns) * place.total - place.number
 
 
 async def open_hall(
