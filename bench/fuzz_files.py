@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import gzip
 import random
+import re
 import secrets
 import shutil
 import struct
@@ -31,6 +32,8 @@ from engine.trade_log.log import TradeLogError
 from engine.verify import Verdict, dry_run, verify
 
 MOST_BYTES = 200 << 20
+_PLACE = re.compile(r"(/|\.(gz|ndjson|json)|trade log).*(byte|command|trade|line) \d")
+"""What a problem names: a file, or the log, and where in it."""
 _BATCH_MARK = b"\xde\xc0\x0c\xb1"
 
 
@@ -90,7 +93,7 @@ def judge(plan: Plan, path: Path) -> str:
         for line in verdict.lines:
             if "PROBLEM" in line:
                 said.append(line)
-                assert "/" in line or "trade" in line, line
+                assert _PLACE.search(line), line
     log = BackwardLog(plan.log_dir)
     with contextlib.suppress(TradeLogError, FileNotFoundError):
         for block in log.blocks():

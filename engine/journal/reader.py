@@ -170,7 +170,7 @@ class JournalReader:
             self._check_start(segment)
         elif segment.first_sequence != self.end.sequence + 1:
             raise JournalError(
-                f"{segment.path}: begins with command {segment.first_sequence}, but the "
+                f"{segment.path}: byte 32: begins with command {segment.first_sequence}, but the "
                 f"segment before it ends with command {self.end.sequence}"
             )
         if self.shard_config is None:
@@ -179,7 +179,7 @@ class JournalReader:
         changed = differences(self.shard_config, header.shard_config)
         if changed and segment.first_sequence <= self._after:
             raise JournalError(
-                f"{segment.path}: was written under another configuration: {changed[0]}"
+                f"{segment.path}: byte 56: was written under another configuration: {changed[0]}"
             )
         if changed:
             self._coming = header.shard_config
@@ -194,8 +194,8 @@ class JournalReader:
                 assert self.shard_config is not None
                 changed = differences(self.shard_config, self._coming)[0]
                 raise JournalError(
-                    f"{segment.path}: was written under another configuration: {changed}; it does "
-                    "not begin with the command that brings it into force"
+                    f"{segment.path}: byte 56: was written under another configuration: {changed}; "
+                    "it does not begin with the command that brings it into force"
                 )
             if begins:
                 self.shard_config = self._coming or self.shard_config
@@ -208,8 +208,9 @@ class JournalReader:
     def _check_start(self, segment: Segment) -> None:
         if segment.first_sequence > self._after + 1:
             raise JournalError(
-                f"{segment.path}: the journal begins with command {segment.first_sequence}, "
-                f"commands {self._after + 1} to {segment.first_sequence - 1} are missing"
+                f"{segment.path}: byte 32: the journal begins with command "
+                f"{segment.first_sequence}, commands {self._after + 1} to "
+                f"{segment.first_sequence - 1} are missing"
             )
         self.end.sequence = segment.first_sequence - 1
 
