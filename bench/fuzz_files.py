@@ -32,7 +32,7 @@ from engine.trade_log.log import TradeLogError
 from engine.verify import Verdict, dry_run, verify
 
 MOST_BYTES = 200 << 20
-_PLACE = re.compile(r"(/|\.(gz|ndjson|json)|trade log).*(byte|command|trade|line) \d")
+_PLACE = re.compile(r"(/|\.(gz|ndjson|json)|trade log).*(byte|command|trade|line)s? \d")
 """What a problem names: a file, or the log, and where in it."""
 _BATCH_MARK = b"\xde\xc0\x0c\xb1"
 
