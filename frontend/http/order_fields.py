@@ -159,12 +159,13 @@ def command_of(order: NewOrder, market: Market, request_id: int) -> NewOrderComm
     side = SIDES[order.side]
     if isinstance(order.quantity, UnsetType):
         raise broken_rule("quantity", "must be given", "INVALID_REQUEST")
-    lots = market.lots.of(order.quantity)
+    # A number that came before, as most have, needs no further look.
+    lots = market.lots.get(bytes(order.quantity)) or market.lots.of(order.quantity)
     if isinstance(order.time_in_force, UnsetType):
         time_in_force = _IOC if order_type == ORDER_TYPE_MARKET else _GTC
     else:
         time_in_force = TIMES_IN_FORCE[order.time_in_force]
-    known = None  # a price that came before, as most do, needs no further look
+    known = None
     if order_type not in _PRICELESS and not isinstance(order.price, UnsetType):
         known = market.ticks.get(bytes(order.price))
     return NewOrderCommand(
@@ -224,6 +225,8 @@ def _mode(word: str | UnsetType) -> int:
 
 
 def _stop_price(market: Market, price: Raw | UnsetType, order_type: int) -> int:
+    if isinstance(price, UnsetType) and order_type not in _CONDITIONAL:
+        return 0
     price = given(price)
     if order_type not in _CONDITIONAL:
         if not isinstance(price, UnsetType):
