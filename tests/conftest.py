@@ -1,6 +1,8 @@
 """Fixtures that many tests share."""
 
+import compileall
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from engine.warm_apart import warm_apart
 from frontend.roles import ROLES
 from ipc.memory.mapping import run_directory
 from tests.books import BOOKS, WIDE, Desk, MakeBook
+from tests.fork_server import ROOT
 
 # A run of a random test says how to repeat it; its speed is not a fault.
 settings.register_profile("shardbook", deadline=None, print_blob=True)
@@ -22,6 +25,8 @@ settings.load_profile("shardbook")
 
 LONG = ["recovery", "simulation", "faults", "ladder", "serve", "kills", "judge", "differential"]
 """Files that take longest: they come first, so that no worker is left with one at the end."""
+
+PACKAGES = ["bench", "engine", "frontend", "ipc", "tests"]
 
 pytest_plugins = [
     "tests.product",
@@ -40,8 +45,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Compile on all cores what numba's cache does not have, before several workers would."""
+    """Compile on all cores what numba's cache does not have, before several workers would.
+
+    Python's own code too: tests start many interpreters, also where these would keep nothing.
+    """
     if not (session.config.option.collectonly or hasattr(session.config, "workerinput")):
+        for package in PACKAGES:
+            compileall.compile_dir(ROOT / package, quiet=2, rx=re.compile("/test_"))
         warm_apart("ladder", ROLES.warm, lambda text: None)
 
 

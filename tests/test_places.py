@@ -20,7 +20,7 @@ from ipc.memory.mapping import run_directory
 from tests.http import Http
 from tests.namespaces import in_namespace, sized
 from tests.product import config_text, make_config, running
-from tests.test_serve import Served, served
+from tests.test_serve import AS_A_USER, Served, served
 
 ANY_PORTS = '[frontend]\ntcp = "127.0.0.1:0"\n[http]\naddress = "127.0.0.1:0"\nworkers = 2\n'
 
@@ -239,7 +239,8 @@ def test_idle_symbols_take_little_memory(directory: Path) -> None:
         f'[[instruments]]\nsymbol = "S{number}"\ntick_size = "0.01"\nmax_resting_orders = 40000\n'
         for number in range(1_000)
     )
-    serving = Served(directory, text=f'data_dir = "{directory}/data"\n{symbols}')
+    text = f'data_dir = "{directory}/data"\n{symbols}'
+    serving = Served(directory, text=text, python=AS_A_USER)
     serving.until("ready")
     shared, own = memory_bytes(serving)
     maps = Path(f"/proc/{serving.process.pid}/maps").read_text()
@@ -326,7 +327,10 @@ def test_a_long_directory_for_temporary_files_is_in_nobodys_way(
     place = directory / ("t" * 90)
     place.mkdir()
     monkeypatch.setenv("TMPDIR", str(place))
-    with served(directory) as serving, Client(serving.plan.addresses()[0], "alice") as client:
+    with (
+        served(directory, python=AS_A_USER) as serving,
+        Client(serving.plan.addresses()[0], "alice") as client,
+    ):
         client.ping()
     assert serving.end() == 0
     assert "Traceback" not in "".join(serving.lines)

@@ -21,11 +21,15 @@ from ipc.memory.status import ProcessStatus, StatusReader
 from ipc.records import sequence_of
 from ipc.vocabulary import ExecType, Reason
 from ipc.wire.messages import Cancel, NewOrder, Ping, Pong, Reject, Report, ShardRestarted
+from tests.fork_server import Program
 from tests.product import WAIT_S, Wire, config_text, make_config, refused, until
+
+AS_A_USER = (sys.executable,)
+"""An interpreter of its own, and with it a fork server of its own."""
 
 
 class Served:
-    """``shardbook serve`` as a user starts it."""
+    """``shardbook serve``, by the fork server of all tests or as a user starts it."""
 
     def __init__(
         self,
@@ -33,19 +37,24 @@ class Served:
         extra: str = "",
         text: str = "",
         engine: str = "",
-        python: Sequence[str] = (sys.executable,),
+        python: Sequence[str] = (),
     ) -> None:
-        """``python`` is the interpreter, and what it is to run under."""
+        """``python`` is the interpreter, and what it is to run under, if it is to have its own."""
         self.config = directory / "test.toml"
         text = text or f'data_dir = "{directory}/data"\n' + config_text(2, 4, extra, engine)
         self.config.write_text(text)
         self.plan = Plan(load_config(self.config))
-        self.process = subprocess.Popen(
-            [*python, "-m", "frontend.cli", "serve", "--config", str(self.config)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        command = ["serve", "--config", str(self.config)]
+        self.process: subprocess.Popen[str] | Program
+        if python:
+            self.process = subprocess.Popen(
+                [*python, "-m", "frontend.cli", *command],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        else:
+            self.process = Program(command)
         self.lines: list[str] = []
 
     def until(self, word: str) -> str:
@@ -74,7 +83,7 @@ def served(
     directory: Path,
     extra: str = "",
     engine: str = "",
-    python: Sequence[str] = (sys.executable,),
+    python: Sequence[str] = (),
 ) -> Iterator[Served]:
     serving = Served(directory, extra, engine=engine, python=python)
     try:
@@ -119,7 +128,7 @@ def logged(plan: Plan) -> list[int]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_drains_and_leaves_nothing(directory: Path, number: signal.Signals) -> None:
-    with served(directory) as serving:
+    with served(directory, python=AS_A_USER) as serving:
         plan = serving.plan
         with Wire(plan, "alice") as wire:
             trade_ids = [cross(wire) for _ in range(50)]
@@ -153,7 +162,7 @@ def test_second_start_says_the_directory_is_in_use(directory: Path) -> None:
 
 def test_start_after_everything_was_killed(directory: Path) -> None:
     """What a kill leaves (socket, mappings) does not stop the next start, and no trade is lost."""
-    with served(directory) as serving:
+    with served(directory, python=AS_A_USER) as serving:
         plan = serving.plan
         with Wire(plan, "alice") as wire:
             before = [cross(wire) for _ in range(20)]
@@ -163,7 +172,7 @@ def test_start_after_everything_was_killed(directory: Path) -> None:
         serving.end()
     assert plan.run_dir.exists()
     assert Path(plan.addresses()[0].path).exists()
-    with served(directory) as serving, Wire(plan, "alice") as wire:
+    with served(directory, python=AS_A_USER) as serving, Wire(plan, "alice") as wire:
         after = [cross(wire) for _ in range(20)]
     assert logged(plan) == before + after
     assert min(after) > max(before)
@@ -218,7 +227,7 @@ def with_pid_gone(pid: int) -> None:
 
 
 def test_children_end_when_the_supervisor_is_killed(directory: Path) -> None:
-    with served(directory) as serving:
+    with served(directory, python=AS_A_USER) as serving:
         plan = serving.plan
         with Wire(plan, "alice") as wire:
             trade_ids = [cross(wire) for _ in range(20)]
@@ -229,24 +238,24 @@ def test_children_end_when_the_supervisor_is_killed(directory: Path) -> None:
     assert logged(plan) == trade_ids
 
 
-@pytest.mark.parametrize("role", ["persister", "query", "frontend", "matcher"])
-def test_killed_process_is_restarted(directory: Path, role: str) -> None:
-    with served(directory) as serving:
+def test_killed_processes_are_restarted(directory: Path) -> None:
+    with served(directory, python=AS_A_USER) as serving:
         plan = serving.plan
         with Wire(plan, "alice") as wire:
-            before = [cross(wire) for _ in range(20)]
-        pid = serving.member(role).pid
-        os.kill(pid, signal.SIGKILL)
-        assert "restarting" in serving.until(f"{role} 0 died")
-        serving.until(f"{role} 0 is back")
-        with Wire(plan, "alice") as wire:
-            linked(wire)
-            after = [cross(wire) for _ in range(20)]
-            wire.send(Ping(7))
-            assert wire.receive() == Pong(7)
-        assert serving.member(role).pid != pid
-    assert logged(plan) == before + after
-    assert [sequence_of(trade_id) for trade_id in before + after] == list(range(1, 41))
+            traded = [cross(wire) for _ in range(20)]
+        for role in ("persister", "query", "frontend", "matcher"):
+            pid = serving.member(role).pid
+            os.kill(pid, signal.SIGKILL)
+            assert "restarting" in serving.until(f"{role} 0 died")
+            serving.until(f"{role} 0 is back")
+            with Wire(plan, "alice") as wire:
+                linked(wire)
+                traded += [cross(wire) for _ in range(20)]
+                wire.send(Ping(7))
+                assert wire.receive() == Pong(7)
+            assert serving.member(role).pid != pid
+    assert logged(plan) == traded
+    assert [sequence_of(trade_id) for trade_id in traded] == list(range(1, 101))
 
 
 def test_unwritable_data_directory_is_named(directory: Path) -> None:
