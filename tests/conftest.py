@@ -55,8 +55,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         warm_apart("ladder", ROLES.warm, lambda text: None)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that take long first."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the files that take long first; skip what needs servers that nobody has started."""
+    if "servers" not in config.option.markexpr:
+        for item in items:
+            if "servers" in item.keywords:
+                item.add_marker(pytest.mark.skip("needs servers: .ci/servers, then -m servers"))
     places = {f"test_{name}": place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
 

@@ -16,8 +16,7 @@ from ipc.records import LEVEL
 from ipc.vocabulary import Side
 
 ROOMY = (Room(1 << 16, 1 << 16),)
-REFERENCE_MESSAGES = 25_000
-"""The ladder has all of them; that both are equal is tests/test_differential.py's."""
+REFERENCE_MESSAGES = 100_000
 RECENT_ORDERS = 1 << 16
 NONE = {Side.BUY: np.iinfo(np.int64).min, Side.SELL: np.iinfo(np.int64).max}
 """What the judge writes for the best price of an empty side."""
@@ -104,6 +103,10 @@ def test_the_reference_gives_the_judges_reports(judge_dir: Path, workload: str) 
     names = ("the book", "the judge")
     found = first_difference("report", names, rows, expected_reports(judge_dir, workload))
     assert found is None, found
+    digest = judge.ReportDigest()
+    digest.update(rows)
+    checkpoints = judge.manifest(judge_dir)[workload]["checkpoints"]
+    assert digest.hexdigest() == checkpoints[str(REFERENCE_MESSAGES)]
     book.check()
 
 
