@@ -92,7 +92,7 @@ def test_a_picture_stays_on_a_terminal(place: Path) -> None:
     termios.tcsetwinsize(theirs, (50, 120))
     environment = os.environ | {"TERM": "xterm-256color"}
     demo = subprocess.Popen(
-        [*COMMAND, "--seconds", "1"], stdout=theirs, stdin=theirs, env=environment
+        [*COMMAND, "--seconds", "2"], stdout=theirs, stdin=theirs, env=environment
     )
     os.close(theirs)
     said = bytearray()
