@@ -263,6 +263,25 @@ def test_a_file_may_have_stop_prices(
         read_flow(write(tmp_path, header, "7,1,N,11,S,90,5,GTC,x"))
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("N,11,S,90,5,GTC,2", NewOrder(3, 9, 11, 2, 2, 1, 90, 5, display_quantity=2)),
+        ("N,11,S,90,5,GTC,", NewOrder(3, 9, 11, 2, 2, 1, 90, 5)),
+        ("M,11,S,90,5,,3", Replace(3, 9, 0, 11, 90, 5, True, display_quantity=3)),
+    ],
+)
+def test_a_file_may_have_display_quantities_alone(
+    tmp_path: Path, line: str, message: NewOrder | Replace
+) -> None:
+    header = "seq,ts_ns,op,id,side,price,qty,tif,display_quantity"
+    flow = read_flow(write(tmp_path, header, f"7,1,{line}"))
+    [row] = flow
+    assert message_of(row, symbol_number=3, request_id=9) == message
+    [command] = recorded_commands(flow)
+    assert command.item() == commands_of([message_of(row, 1, 1)], 1, 1)[0].item()
+
+
 def test_a_row_of_no_known_op_has_no_message(tmp_path: Path) -> None:
     [row] = read_flow(write(tmp_path, HEADER, GOOD))
     with pytest.raises(ValueError, match="op: 9, must be one of"):
