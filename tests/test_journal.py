@@ -227,7 +227,7 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[8] += 1
     path.write_bytes(data)
-    with pytest.raises(JournalError, match="byte 8: has version 7, this program reads 6"):
+    with pytest.raises(JournalError, match="byte 8: has version 8, this program reads 7"):
         read(tmp_path)
 
 
