@@ -22,7 +22,7 @@ from ipc.vocabulary import (
     MAX_PRICE,
     MAX_QUANTITY,
     MAX_RESTING_ORDERS,
-    PRICELESS,
+    UNPRICED,
     CommandType,
     ExecType,
     Flag,
@@ -37,6 +37,10 @@ Prices = Callable[[np.random.Generator, Words, Booleans], Words]
 """Draws a price for each command, given its place in the whole stream and whether it buys."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # of Knuth's multiplicative hashing
+_ONE = np.uint64(1)
+DAY_END_S = 6_400
+_START_NS = 10**18 - 3_000_000
+"""Three thousand commands, a microsecond each, before the day ends for those with DAY_END_S."""
 _KINDS = np.array(CommandType, np.uint8)
 _ORDERS = np.array(
     [
@@ -54,6 +58,10 @@ _ORDERS = np.array(
         (OrderType.STOP_LIMIT, TimeInForce.FOK, Flag.NONE),
         (OrderType.MARKET_IF_TOUCHED, TimeInForce.GTC, Flag.NONE),
         (OrderType.LIMIT_IF_TOUCHED, TimeInForce.GTC, Flag.NONE),
+        (OrderType.MARKET_TO_LIMIT, TimeInForce.GTC, Flag.NONE),
+        (OrderType.MARKET_TO_LIMIT, TimeInForce.FOK, Flag.NONE),
+        (OrderType.MARKET_WITH_PROTECTION, TimeInForce.IOC, Flag.NONE),
+        (OrderType.MARKET_WITH_PROTECTION, TimeInForce.FOK, Flag.NONE),
     ],
     np.uint8,
 )
@@ -74,8 +82,12 @@ class Profile:
     # NEW, CANCEL, REPLACE, REDUCE, MASS_CANCEL
     commands: tuple[float, ...] = (50, 25, 15, 9.9, 0.1)
     # GTC, POST_ONLY, IOC, FOK, MARKET as GTC, IOC, FOK, STOP as GTC, FOK, STOP_LIMIT as GTC, IOC,
-    # FOK, and the two that are touched; those left out do not come
-    orders: tuple[float, ...] = (64, 10, 8, 5, 2, 3, 2, 1, 0.5, 2.5, 0.5, 0.5, 0.5, 0.5)
+    # FOK, the two that are touched, MARKET_TO_LIMIT as GTC, FOK, MARKET_WITH_PROTECTION as IOC,
+    # FOK; those left out do not come
+    orders: tuple[float, ...] = (
+        *(62, 10, 8, 5, 2, 3, 2, 1, 0.5, 2.5, 0.5, 0.5, 0.5, 0.5),
+        *(0.5, 0.3, 0.8, 0.4),
+    )
     buys: float = 0.5  # of all orders
     by_order_id: float = 0.5  # of the commands on orders; the others go by client_order_id
     reach: int = 1000  # commands on orders look back over this many
@@ -83,6 +95,10 @@ class Profile:
     foreign: float = 0.02  # commands in another account's name
     faults: float = 0.02  # commands with a field gone wrong
     minded: float = 0.05  # of the NEW commands: they may mind trading with their own account
+    icebergs: float = 0.05  # of the NEW commands that can rest: they show a part
+    timed: float = 0.05  # of the GTC ones: DAY or GTD instead
+    minima: float = 0.2  # of the IOC ones: they have a minimum quantity
+    lifetime: int = 500  # commands that come before a GTD order expires, at most
 
 
 class Flow:
@@ -105,7 +121,7 @@ class Flow:
         place = np.arange(self._drawn, self._drawn + count, dtype=np.uint64)
         drawn["command_type"] = random.choice(_KINDS, count, p=_shares(profile.commands))
         drawn["request_id"] = place + np.uint64(1)
-        drawn["timestamp_ns"] = np.uint64(10**18) + place * np.uint64(1000)
+        drawn["timestamp_ns"] = np.uint64(_START_NS) + place * np.uint64(1000)
         drawn["symbol"] = random.choice(self._symbols, count)
         drawn["account"] = random.choice(self._accounts, count)
         buys = random.random(count) < profile.buys
@@ -142,7 +158,9 @@ class Flow:
         drawn["order_type"][new] = terms[:, 0]
         drawn["time_in_force"][new] = terms[:, 1]
         drawn["flags"][new] = terms[:, 2]
-        drawn["price"][new & np.isin(drawn["order_type"], PRICELESS)] = 0
+        drawn["price"][new & np.isin(drawn["order_type"], UNPRICED)] = 0
+        protected = new & (drawn["order_type"] == OrderType.MARKET_WITH_PROTECTION)
+        drawn["price"][protected] = drawn["price"][protected] % np.uint64(7)
         stops = new & np.isin(drawn["order_type"], CONDITIONAL)
         place = self._drawn + np.flatnonzero(stops).astype(np.uint64)
         drawn["stop_price"][stops] = profile.prices(random, place, drawn["side"][stops] == Side.BUY)
@@ -154,6 +172,21 @@ class Flow:
         modes = random.integers(0, len(SelfTradePrevention), count)
         minded = random.random(count) < profile.minded
         drawn["self_trade_prevention"][new] = np.where(minded, modes, 0)
+        least = new & (drawn["time_in_force"] == TimeInForce.IOC)
+        least &= random.random(len(drawn)) < profile.minima
+        minima = random.integers(1, drawn["quantity"], endpoint=True)
+        drawn["minimum_quantity"] = np.where(least, minima, 0)
+        can_rest = new & (drawn["time_in_force"] == TimeInForce.GTC) & (drawn["price"] != 0)
+        timed = new & (drawn["time_in_force"] == TimeInForce.GTC)
+        timed &= random.random(len(drawn)) < profile.timed
+        dated = timed & (random.random(len(drawn)) < 0.7)
+        drawn["time_in_force"][timed] = TimeInForce.DAY
+        drawn["time_in_force"][dated] = TimeInForce.GTD
+        left = random.integers(0, profile.lifetime, len(drawn), np.uint64) * np.uint64(1000)
+        drawn["expire_time_ns"] = np.where(dated, drawn["timestamp_ns"] + left, 0)
+        hides = can_rest & (random.random(len(drawn)) < profile.icebergs)
+        parts = random.integers(1, 9, len(drawn), np.uint64)
+        drawn["display_quantity"] = np.where(hides, (drawn["quantity"] - _ONE) // parts + _ONE, 0)
         # The account and the symbol follow from the id, so that a repeated one repeats those too.
         number = ids * _GOLDEN >> np.uint64(32)
         drawn["account"][new] = self._accounts[number % np.uint64(len(self._accounts))]
@@ -200,6 +233,10 @@ class Flow:
         )
         stops &= random.random(count) < 0.5
         drawn["stop_price"][aimed] = np.where(stops, drawn["price"][aimed], 0)
+        hides = (orders["flags"] & Flag.RARE != 0) | (orders["display_quantity"] != 0)
+        hides &= (drawn["command_type"][aimed] == _REPLACE) & (random.random(count) < 0.3)
+        shown = drawn["quantity"][aimed] // np.uint64(4) + _ONE
+        drawn["display_quantity"][aimed] = np.where(hides, shown, 0)
         drawn["price"][aimed] = np.where(same_price, orders["price"], drawn["price"][aimed])
         # Half of them a part of the order, so that it keeps its place.
         part = random.random(count) < 0.5
@@ -221,8 +258,9 @@ _KEPT_SHARES = (78, 10, 10, 2)
 _REPLACE = int(CommandType.REPLACE)
 _REMEMBERED = (
     "account", "symbol", "side", "order_type", "order_id", "client_order_id", "price", "quantity",
+    "flags",
 )  # fmt: skip
-_CODES = (*range(8), 19, 36, 255)
+_CODES = (*range(8), 19, 20, 36, 38, 255)
 _FAULTS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("command_type", _CODES),
     ("side", _CODES),
@@ -237,9 +275,11 @@ _FAULTS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("quantity", (0, 1, MAX_QUANTITY - 1, MAX_QUANTITY, MAX_QUANTITY + 1, 2**63, 2**64 - 1)),
     ("stop_price", (0, 1, 50, MAX_PRICE, MAX_PRICE + 1, 2**63, 2**64 - 1)),
     ("self_trade_prevention", _CODES),
+    ("display_quantity", (0, 1, 3, MAX_QUANTITY, MAX_QUANTITY + 1, 2**63, 2**64 - 1)),
+    ("minimum_quantity", (0, 1, 5, MAX_QUANTITY, 2**63, 2**64 - 1)),
+    ("expire_time_ns", (0, 1, MAX_CLIENT_ID, 2**63, 2**64 - 1)),
     # These must make no difference.
-    ("display_quantity", (1, 2**64 - 1)),
-    ("timestamp_ns", (0, 2**64 - 1)),
+    ("timestamp_ns", (0,)),
     ("request_id", (0, MAX_CLIENT_ID, 2**64 - 1)),
 )
 
@@ -417,6 +457,45 @@ PROFILES: dict[str, Profile] = {
         recent_orders=50,
         reach=300,
         accounts=3,
+    ),
+    "icebergs": Profile(
+        _limits(1, 2),
+        near(1000, 12),
+        icebergs=0.6,
+        quantities=(1, 300),
+        commands=(60, 10, 20, 9.7, 0.3),
+    ),
+    "icebergs_among_stops": Profile(
+        (BookLimits(1, 60, 140, 400, 150),),
+        near(100, 8),
+        orders=(30, 2, 1, 4, 1, 1, 1, 10, 3, 30, 3, 3, 3, 5),
+        commands=(75, 5, 13, 6, 1),
+        quantities=(1, 90),
+        icebergs=0.5,
+        minded=0.6,
+        timed=0.3,
+        lifetime=150,
+        recent_orders=50,
+        reach=300,
+        accounts=3,
+    ),
+    "best_prices": Profile(
+        (BookLimits(1, 90, 110, 60, 25), BookLimits(2, 1, 400, 60)),
+        near(100, 6),
+        orders=(30, 2, 12, 5, 2, 2, 2, 3, 1, 3, 1, 1, 1, 1, 12, 5, 15, 6),
+        minima=0.6,
+        minded=0.3,
+        icebergs=0.3,
+        timed=0.2,
+        commands=(75, 10, 10, 4, 1),
+    ),
+    "timed": Profile(
+        tuple(limit._replace(day_end_s=DAY_END_S) for limit in _limits(1, 2)),
+        near(1000, 40),
+        orders=(50, 3, 4, 2, 2, 2, 1, 4, 2, 10, 2, 1, 2, 3),
+        timed=0.8,
+        icebergs=0.3,
+        commands=(60, 8, 24, 7.5, 0.5),
     ),
     "mass_cancels": Profile(
         _limits(1, 2, 3, 4), near(1000, 60), accounts=3, commands=(80, 5, 5, 5, 5)

@@ -52,6 +52,7 @@ def recorded_commands(flow: Flow) -> Records:
     waiting = np.where(market, OrderType.STOP, OrderType.STOP_LIMIT)
     commands["order_type"][new] = np.where(stop, waiting, plain)[new]
     commands["stop_price"][new | replace] = rows["stop_price"][new | replace]
+    commands["display_quantity"][new | replace] = rows["display_quantity"][new | replace]
     commands["time_in_force"][new] = np.where(immediate, TimeInForce.IOC, TimeInForce.GTC)[new]
     commands["flags"][new & (rows["tif"] == Tif.PO)] = Flag.POST_ONLY
     commands["flags"][replace] = Flag.REINSERT

@@ -45,6 +45,8 @@ from ipc.wire.messages import server_decoder
 
 STEPS = 60
 BATCH = 8
+_LIFETIME_NS = 3_000_000_000
+"""Of orders that expire, at most."""
 START_NS = 1_700_000_000_000_000_000
 _TEXT = """
 [engine]
@@ -172,7 +174,9 @@ class Simulation:
         matcher = self._matchers[shard]
         commands = truth.flow.commands(self._rng.randint(1, BATCH))
         commands["timestamp_ns"] = matcher.tick()
-        commands["display_quantity"] = 0  # no message carries it
+        timed = commands["expire_time_ns"] != 0
+        left = commands["expire_time_ns"] % np.uint64(_LIFETIME_NS)
+        commands["expire_time_ns"][timed] = (commands["timestamp_ns"] + left)[timed]
         commands["account"][commands["account"] == 0] = 1  # no stream speaks for account 0
         truth.given = np.concatenate((truth.given[: self._sequence(shard)], commands))
         truth.told.open(commands)

@@ -195,6 +195,8 @@ class InstrumentSection(Section, frozen=True):
     max_resting_orders: Annotated[int, Meta(ge=1, le=MAX_RESTING_ORDERS)] = 131_072
     max_account_orders: Annotated[int, Meta(ge=1, le=MAX_RESTING_ORDERS)] | None = None
     shard: Annotated[int, Meta(ge=0, lt=MAX_SHARDS)] | None = None
+    day_end: str = "00:00"
+    """When DAY orders end: hours and minutes, UTC."""
     number: Annotated[int, Meta(ge=1, le=MAX_INSTRUMENT)] | None = None
     """On the wire and in every record. No file has it: ``engine.listing`` gives it, for good."""
 
@@ -428,7 +430,17 @@ def _instrument(position: int, section: InstrumentSection, matchers: int) -> Ins
     if own is None:
         own = max(1, room // ACCOUNT_SHARE)
     number = section.number or position + 1
-    return Instrument(number, section.symbol, tick, lot, low, high, room, shard, own)
+    day_end_s = _day_end(section.day_end, f"{key}.day_end")
+    return Instrument(number, section.symbol, tick, lot, low, high, room, shard, own, day_end_s)
+
+
+def _day_end(text: str, key: str) -> int:
+    """Return the seconds after midnight of a time of day. Raises ``ConfigError``."""
+    hours, _, minutes = text.partition(":")
+    digits = len(hours) == 2 and len(minutes) == 2 and (hours + minutes).isascii()
+    if not (digits and (hours + minutes).isdigit() and int(hours) < 24 and int(minutes) < 60):
+        raise ConfigError(f"{key} = {shown(text)}: must be a time of day, 00:00 to 23:59")
+    return 3_600 * int(hours) + 60 * int(minutes)
 
 
 def _explain(error: str, tree: dict[str, Any], kind: Any = Config) -> str:

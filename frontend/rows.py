@@ -15,7 +15,7 @@ from msgspec import Raw
 from frontend.reading import BookView, ProcessView
 from frontend.times import time_text
 from ipc.arrays import Records
-from ipc.instruments import Instrument
+from ipc.instruments import Instrument, Scale
 from ipc.vocabulary import (
     PREVENTION_SHIFT,
     Flag,
@@ -140,6 +140,7 @@ def order_row(order: np.void, instrument: Instrument, user_id: str) -> Row:
         "price": Raw(tick.text(int(order["price"]))) if order["price"] else None,
         "stop_price": Raw(tick.text(int(order["stop_price"]))) if order["stop_price"] else None,
         "triggered": bool(order["flags"] & Flag.TRIGGERED),
+        "display_quantity": _some(lot, int(order["display_quantity"])),
         "quantity": Raw(lot.text(int(order["quantity"]))),
         "cum_qty": Raw(lot.text(int(order["cum_qty"]))),
         "leaves_qty": Raw(lot.text(int(order["leaves_qty"]))),
@@ -162,6 +163,10 @@ def process_rows(processes: Iterable[ProcessView]) -> Iterator[Row]:
             "lag_trades": {str(shard): lag for shard, lag in process.lag_trades.items()},
             "rejects": {reason.name: count for reason, count in process.rejects.items()},
         }
+
+
+def _some(lot: Scale, quantity: int) -> Raw | None:
+    return Raw(lot.text(quantity)) if quantity else None
 
 
 def _name(kind: type[IntEnum], code: int) -> str:

@@ -74,6 +74,8 @@ class Instrument(NamedTuple):
     shard: int
     max_account_orders: int = MAX_RESTING_ORDERS
     """Of one account; never more than ``max_resting_orders`` count."""
+    day_end_s: int = 0
+    """When DAY orders end: seconds after midnight, UTC."""
     retired: bool = False
     """Whether it takes no orders any more: it is kept to say what earlier records hold."""
 

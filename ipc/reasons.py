@@ -6,7 +6,7 @@ Codes are stable: journals and clients keep them. One is never reused for anothe
 from enum import IntEnum
 from typing import NamedTuple
 
-from ipc.bounds import MAX_PRICE, MAX_QUANTITY
+from ipc.bounds import MAX_CLIENT_ID, MAX_PRICE, MAX_QUANTITY
 
 MAX_REASON = 0xFFFF
 """What records have room for."""
@@ -52,15 +52,22 @@ class Reason(IntEnum):
     INVALID_SIDE = 11, "side", "must be BUY (1) or SELL (2)", 400
     INVALID_ORDER_TYPE = (
         12, "order_type",
-        "must be MARKET (1), LIMIT (2), STOP (3), STOP_LIMIT (4), MARKET_IF_TOUCHED (19) or "
-        "LIMIT_IF_TOUCHED (36)", 400,
+        "must be MARKET (1), LIMIT (2), STOP (3), STOP_LIMIT (4), MARKET_IF_TOUCHED (19), "
+        "MARKET_TO_LIMIT (20), LIMIT_IF_TOUCHED (36) or MARKET_WITH_PROTECTION (38)", 400,
     )  # fmt: skip
-    INVALID_TIME_IN_FORCE = 13, "time_in_force", "must be GTC (1), IOC (3) or FOK (4)", 400
-    INVALID_POST_ONLY = 14, "post_only", "must be false but on a LIMIT order that is GTC", 400
+    INVALID_TIME_IN_FORCE = (
+        13, "time_in_force",
+        "must be DAY (0), GTC (1), IOC (3), FOK (4) or GTD (6), and IOC or FOK on a "
+        "MARKET_WITH_PROTECTION order", 400,
+    )  # fmt: skip
+    INVALID_POST_ONLY = (
+        14, "post_only", "must be false but on a LIMIT order that is GTC, DAY or GTD", 400,
+    )  # fmt: skip
     INVALID_QUANTITY = 15, "quantity", f"must be 1 to {MAX_QUANTITY} lots in all", 400
     INVALID_PRICE = (
         16, "price",
-        f"must be 1 to {MAX_PRICE} ticks, and 0 on a MARKET, STOP or MARKET_IF_TOUCHED order", 400,
+        f"must be 1 to {MAX_PRICE} ticks, and 0 on a MARKET, STOP, MARKET_IF_TOUCHED or "
+        "MARKET_TO_LIMIT order", 400,
     )  # fmt: skip
     PRICE_OUT_OF_BAND = 17, "price", "must be within the instrument's price band", 400
     INVALID_ORDER_ID = (
@@ -70,10 +77,24 @@ class Reason(IntEnum):
     INVALID_STOP_PRICE = (
         20, "stop_price",
         "must be within the instrument's price band on an order that waits for it, and not be "
-        "given on a MARKET or LIMIT order, or one that is triggered", 400,
+        "given on an order of another type, or one that is triggered", 400,
     )  # fmt: skip
     INVALID_SELF_TRADE_PREVENTION = (
         21, "self_trade_prevention", "must be NONE (0) to DECREMENT (4)", 400,
+    )  # fmt: skip
+    INVALID_DISPLAY_QUANTITY = (
+        22, "display_quantity",
+        "must be at most the quantity, and not less than a hundredth of what is open, on a LIMIT, "
+        "STOP_LIMIT or LIMIT_IF_TOUCHED order that is GTC, DAY or GTD; a replace gives it only to "
+        "an order that has one", 400,
+    )  # fmt: skip
+    INVALID_EXPIRE_TIME = (
+        23, "expire_time_ns", f"must be 1 to {MAX_CLIENT_ID} on a GTD order, and 0 on others", 400,
+    )  # fmt: skip
+    INVALID_MINIMUM_QUANTITY = (
+        24, "minimum_quantity",
+        "must be at most the quantity, on a LIMIT, MARKET or MARKET_WITH_PROTECTION order that is "
+        "IOC", 400,
     )  # fmt: skip
     # The state of the book.
     DUPLICATE_CLIENT_ORDER_ID = (
@@ -101,6 +122,8 @@ class Reason(IntEnum):
     FOK_UNFILLED = 103
     MASS_CANCEL = 104
     SELF_TRADE = 105
+    EXPIRED = 106
+    MINIMUM_UNFILLED = 107
 
 
 RULES: dict[Reason, Rule] = {

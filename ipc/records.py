@@ -13,7 +13,7 @@ import numpy as np
 
 from ipc.schema.declarations import layout
 
-VERSION = 6
+VERSION = 7
 
 SHARD_BITS = 8
 SEQUENCE_BITS = 45
@@ -72,6 +72,8 @@ class CommandRow(NamedTuple):
     timestamp_ns: int
     stop_price: int
     display_quantity: int
+    expire_time_ns: int
+    minimum_quantity: int
 
 
 class ReportRow(NamedTuple):
@@ -141,6 +143,7 @@ class OrderRow(NamedTuple):
     reserved: tuple[int, ...]
     end_number: int
     stop_price: int
+    display_quantity: int
 
 
 # up to here
@@ -201,17 +204,17 @@ BATCH_END = np.dtype([("checksum", "<u4"), ("mark", "<u4")])
 """What closes a batch: the CRC-32 of all of it before this, and that it was written whole."""
 
 _SIZES = {
-    "COMMAND": (COMMAND, 80),
-    "KEPT_COMMAND": (KEPT_COMMAND, 72),
+    "COMMAND": (COMMAND, 96),
+    "KEPT_COMMAND": (KEPT_COMMAND, 88),
     "REPORT": (REPORT, 128),
     "TRADE": (TRADE, 64),
     "LEVEL": (LEVEL, 24),
-    "RESTING": (RESTING, 80),
+    "RESTING": (RESTING, 88),
     "RECENT": (RECENT, 32),
     "LAST_PRICE": (LAST_PRICE, 16),
-    "ORDER": (ORDER, 96),
+    "ORDER": (ORDER, 104),
     "MAPPING_HEADER": (MAPPING_HEADER, 64),
-    "TABLE_ENTRY": (TABLE_ENTRY, 104),
+    "TABLE_ENTRY": (TABLE_ENTRY, 112),
     "DEPTH": (DEPTH, 32),
     "SEGMENT": (SEGMENT, 56),
     "BATCH": (BATCH, 24),

@@ -18,6 +18,7 @@ from ipc.reasons import RULES, Reason, Rule
 
 __all__ = [
     "CONDITIONAL",
+    "ENDED",
     "MAX_CLIENT_ID",
     "MAX_PEER_TIMEOUT_S",
     "MAX_PRICE",
@@ -26,6 +27,7 @@ __all__ = [
     "PREVENTION_SHIFT",
     "PRICELESS",
     "RULES",
+    "UNPRICED",
     "CommandType",
     "ExecType",
     "Flag",
@@ -65,7 +67,7 @@ class Side(IntEnum):
 
 
 class OrderType(IntEnum):
-    """FIX 40; LIMIT_IF_TOUCHED is ours. An odd one has no limit."""
+    """FIX 40; the last two are ours. An odd one has no limit."""
 
     MARKET = 1
     LIMIT = 2
@@ -75,12 +77,18 @@ class OrderType(IntEnum):
     """Waits likewise, and is then what LIMIT is."""
     MARKET_IF_TOUCHED = 19
     """As STOP, but that it waits for a price that is better for it."""
+    MARKET_TO_LIMIT = 20
+    """Trades at the best price there is, which is its limit from then on."""
     LIMIT_IF_TOUCHED = 36
-    """As STOP_LIMIT, but for that."""
+    """As STOP_LIMIT, but as MARKET_IF_TOUCHED is."""
+    MARKET_WITH_PROTECTION = 38
+    """Its price is how far from the best one there is it trades at most."""
 
 
 PRICELESS = (OrderType.MARKET, OrderType.STOP, OrderType.MARKET_IF_TOUCHED)
 """Those without a limit."""
+UNPRICED = (*PRICELESS, OrderType.MARKET_TO_LIMIT)
+"""Those that are entered without a price."""
 CONDITIONAL = (
     OrderType.STOP,
     OrderType.STOP_LIMIT,
@@ -92,11 +100,15 @@ CONDITIONAL = (
 
 class TimeInForce(IntEnum):
     """FIX 59. What is left of an order without a limit is cancelled whatever it says here; while an
-    order waits for its stop price it has no effect."""
+    order waits for its stop price IOC and FOK have no effect."""
 
+    DAY = 0
+    """Until the end of the day that its instrument has configured."""
     GTC = 1
     IOC = 3
     FOK = 4
+    GTD = 6
+    """Until its ``expire_time_ns``."""
 
 
 class SelfTradePrevention(IntEnum):
@@ -136,6 +148,9 @@ class Flag(IntFlag):
     """MASS_CANCEL, from a matcher to itself: one that is under way goes on."""
     TRIGGERED = 64
     """Of an order, in reports: its stop price is reached. Without effect in a command."""
+    RARE = 32
+    """Of an order, in reports: it has a display quantity, or a time at which it expires. The bit of
+    CONTINUE, which no order has: a report's codes are below 128."""
 
 
 class ExecType(IntEnum):
@@ -148,6 +163,8 @@ class ExecType(IntEnum):
     CANCELED = 4
     REPLACED = 5
     REJECTED = 8
+    EXPIRED = 12
+    """Its time is over."""
     TRADE = 15
     MASS_CANCELED = 20
     TRIGGERED = 21
@@ -162,6 +179,11 @@ class OrdStatus(IntEnum):
     FILLED = 2
     CANCELED = 4
     REJECTED = 8
+    EXPIRED = 12
+
+
+ENDED = (OrdStatus.FILLED, OrdStatus.CANCELED, OrdStatus.EXPIRED)
+"""Of an order that can change no more."""
 
 
 class Liquidity(IntEnum):

@@ -293,6 +293,8 @@ def _command_rows(world: World) -> st.SearchStrategy[dict[str, int]]:
             "self_trade_prevention": _mostly(st.integers(0, 4), 5, 255),
         }
     )
+    display = _mostly(st.integers(1, 3), 0, 9, MAX_QUANTITY, MAX_QUANTITY + 1, 2**64 - 1)
+    iceberg = st.builds(dict, new, time_in_force=st.just(1), display_quantity=display)
     market = st.builds(
         dict,
         new,
@@ -313,6 +315,17 @@ def _command_rows(world: World) -> st.SearchStrategy[dict[str, int]]:
             ),
         }
     )
+    best = st.builds(
+        dict,
+        new,
+        order_type=st.sampled_from([20, 38]),
+        time_in_force=st.sampled_from([1, 3, 4, 3]),
+        price=st.sampled_from([0, 0, 1, 3]),
+        flags=st.just(0),
+    )
+    least = st.builds(
+        dict, new, time_in_force=st.just(3), minimum_quantity=_mostly(st.integers(1, 9), 2**63)
+    )
     stop_prices = _mostly(st.sampled_from(prices), 0, MAX_PRICE, MAX_PRICE + 1)
     stop = st.builds(
         dict,
@@ -321,11 +334,19 @@ def _command_rows(world: World) -> st.SearchStrategy[dict[str, int]]:
         stop_price=stop_prices,
         flags=st.just(0),
     ).flatmap(_with_its_price)
-    moved = st.builds(
-        dict, change, command_type=st.just(int(CommandType.REPLACE)), stop_price=stop_prices
-    )
+    expiry = _mostly(st.integers(1, 1100), 0, 2**63 - 1, 2**63)
+    timed = [
+        st.builds(dict, one, time_in_force=st.just(6), expire_time_ns=expiry)
+        for one in (new, iceberg)
+    ]
+    replace = {"command_type": st.just(int(CommandType.REPLACE))}
+    moved = st.builds(dict, change, **replace, stop_price=stop_prices)
+    hidden = st.builds(dict, change, **replace, display_quantity=display)
+    hidden_stop = st.builds(dict, stop, time_in_force=st.just(1), display_quantity=display)
     odd = st.fixed_dictionaries(fields | {"command_type": st.sampled_from([0, 5, 5, 5, 6])})
-    return st.one_of(new, new, new, change, change, market, stop, stop, moved, odd)
+    timed.append(st.builds(dict, stop, time_in_force=st.just(6), expire_time_ns=expiry))
+    rare = (stop, stop, iceberg, iceberg, hidden_stop, moved, hidden, *timed, best, least)
+    return st.one_of(new, new, new, change, change, change, market, *rare, odd)
 
 
 def _with_its_price(row: dict[str, int]) -> st.SearchStrategy[dict[str, int]]:
@@ -385,6 +406,23 @@ def random_commands(
     market = is_new & np.isin(commands["order_type"], PRICELESS)
     commands["price"][market] = 0
     commands["flags"][stops] = 0
+    best = is_new & ~stops & (rng.random(count) < 0.04)
+    commands["order_type"][best] = OrderType.MARKET_TO_LIMIT
+    commands["price"][best] = commands["flags"][best] = 0
+    protected = best & (commands["time_in_force"] == TimeInForce.IOC)
+    commands["order_type"][protected] = OrderType.MARKET_WITH_PROTECTION
+    commands["price"][protected] = 3
+    least = is_new & ~stops & (commands["time_in_force"] == TimeInForce.IOC)
+    least &= (rng.random(count) < 0.5) & (commands["order_type"] != OrderType.MARKET_TO_LIMIT)
+    commands["minimum_quantity"][least] = commands["quantity"][least] // 2 + 1
+    timed = is_new & (commands["time_in_force"] == TimeInForce.GTC) & (rng.random(count) < 0.1)
+    commands["time_in_force"][timed] = TimeInForce.GTD
+    lifetimes = rng.integers(0, 3 * live_orders, count).astype(np.uint64)
+    commands["expire_time_ns"][timed] = (commands["timestamp_ns"] + lifetimes)[timed]
+    hides = is_new & (commands["price"] != 0)
+    hides &= np.isin(commands["time_in_force"], (TimeInForce.GTC, TimeInForce.GTD))
+    hides &= rng.random(count) < 0.2
+    commands["display_quantity"][hides] = -(-commands["quantity"][hides] // 3)
     commands["flags"][market | (commands["time_in_force"] != TimeInForce.GTC)] &= ~np.uint8(1)
     # About every second command is an accepted order: so these ids are near the newest.
     newest_order = world.start.order_sequence + np.arange(count) // 2 + 1
@@ -405,5 +443,7 @@ def random_commands(
     rarely("time_in_force", 0, 2, 255)
     rarely("self_trade_prevention", 1, 2, 3, 4, share=0.1)
     rarely("self_trade_prevention", 5, 255)
+    rarely("minimum_quantity", 1, 1000, MAX_QUANTITY + 1)
+    rarely("display_quantity", 1, 7, MAX_QUANTITY, MAX_QUANTITY + 1)
     rarely("flags", 3, 24, 26, 255)
     return commands

@@ -12,12 +12,12 @@ from engine.books.reference.book import ReferenceBook
 from ipc.records import REPORT, TRADE, make_id
 from ipc.vocabulary import (
     CONDITIONAL,
+    ENDED,
     CommandType,
     ExecType,
     Flag,
     Liquidity,
     OrderType,
-    OrdStatus,
     Reason,
     Side,
     TimeInForce,
@@ -195,6 +195,7 @@ class Account:
     def __init__(self) -> None:
         self.live: dict[int, Report] = {}
         self.natures: dict[int, tuple[int, ...]] = {}
+        self.displays: dict[int, int] = {}
         self.traded: Counter[int] = Counter()
 
     def take(self, outcome: Outcome) -> None:
@@ -205,7 +206,11 @@ class Account:
             self.check_quantities(report)
             self.check_nature(report)
             self.live[report.order_id] = report
-            if report.ord_status in (OrdStatus.FILLED, OrdStatus.CANCELED):
+            if not report.trade_id and report.reason != Reason.SELF_TRADE:
+                timed = report.time_in_force in (TimeInForce.DAY, TimeInForce.GTD)
+                assert bool(report.last_qty or timed) >= bool(report.flags & Flag.RARE)
+                self.displays[report.order_id] = report.last_qty
+            if report.ord_status in ENDED:
                 del self.live[report.order_id]
         fills = [report for report in rows if report.exec_type == ExecType.TRADE]
         pairs = list(zip(fills[::2], fills[1::2], strict=True))
@@ -217,7 +222,7 @@ class Account:
         if report.exec_type == ExecType.TRADE:
             self.traded[order_id] += report.last_qty
         assert report.cum_qty == self.traded[order_id]
-        if report.exec_type == ExecType.CANCELED:
+        if report.exec_type in (ExecType.CANCELED, ExecType.EXPIRED):
             assert report.leaves_qty == 0
             before = self.live[order_id]
             assert (report.quantity, report.cum_qty) == (before.quantity, before.cum_qty)
@@ -256,12 +261,20 @@ class Account:
         return report.last_price if waits else 0
 
     def check_resting(self, book: Book) -> None:
-        resting = {row[0]: row[1:] for row in book.resting().tolist()}
+        rows = book.resting()
+        rare = rows[(rows["display_quantity"] != 0) & (rows["stop_price"] == 0)]
+        most = np.minimum(rare["display_quantity"], rare["leaves_qty"])
+        assert ((rare["shown_quantity"] > 0) & (rare["shown_quantity"] <= most)).all()
+        assert np.count_nonzero(rows["shown_quantity"]) == len(rare)
+        timed = np.isin(rows["time_in_force"], (TimeInForce.DAY, TimeInForce.GTD))
+        assert (timed == (rows["expire_time_ns"] != 0)).all()
+        rows["shown_quantity"] = rows["expire_time_ns"] = 0
+        resting = {row[0]: row[1:] for row in rows.tolist()}
         said = {
             key: (
                 *(r.account, r.client_order_id, r.price, r.leaves_qty, r.cum_qty),
                 *(r.symbol, r.side, r.flags, r.order_type, r.time_in_force),
-                *(0, self.stop_price(r), 0, 0),
+                *(0, self.stop_price(r), self.displays[key], 0, 0),
             )
             for key, r in self.live.items()
         }
@@ -352,6 +365,9 @@ def test_every_order_keeps_price_time_priority(make: MakeBook, commands: Records
     """Of plain orders: nothing waits, and nobody minds trading with itself."""
     commands["order_type"][np.isin(commands["order_type"], CONDITIONAL)] = OrderType.LIMIT
     commands["stop_price"] = commands["self_trade_prevention"] = 0
+    commands["display_quantity"] = commands["expire_time_ns"] = commands["minimum_quantity"] = 0
+    commands["order_type"][np.isin(commands["order_type"], (20, 38))] = OrderType.LIMIT
+    commands["time_in_force"][np.isin(commands["time_in_force"], (0, 6))] = TimeInForce.GTC
     book = WORLD.book(make)
     for n in range(len(commands)):
         before = queues_of(book)

@@ -249,6 +249,21 @@ def test_what_an_order_waits_for_can_be_changed(ws: Ws) -> None:
         pass
 
 
+def test_what_rare_orders_have_is_told_and_changed(ws: Ws) -> None:
+    ws.subscribe("orders", user_id="ida")
+    order = {"user_id": "ida", "order_type": "limit", "side": "buy", "price": "5.5", "quantity": 9}
+    plain = {"op": "order", "id": 1, "order": order}
+    for terms, shown in (({}, None), ({"display_quantity": 3}, 3)):
+        ws.send(**(plain | {"order": order | terms}))
+        told = [ws.receive(), ws.receive()]
+        [event] = [message for message in told if message["type"] == "new"]
+        assert event.get("display_quantity") == shown
+    ws.send(op="replace", id=2, order_id=event["order_id"], display_quantity=4)
+    told = [ws.receive(), ws.receive()]
+    [event] = [message for message in told if message["type"] == "replaced"]
+    assert (event["display_quantity"], event["price"]) == (4, 5.5)
+
+
 def test_pipelined_orders_are_carried_out_in_their_order(ws: Ws) -> None:
     order = {"user_id": "eve", "order_type": "limit", "side": "buy", "price": 1, "quantity": 1}
     for number in range(300):

@@ -27,7 +27,7 @@ from tests.product import until
 TERMS = ShardConfig(0, 1, 100, [InstrumentConfig(1, "AA", "0.01", "1", 1, 1000, 50, 12)])
 SEGMENT_BYTES = 3 << 14
 TIME_NS = 7
-RARE = ("stop_price", "display_quantity")
+RARE = ("stop_price", "display_quantity", "expire_time_ns", "minimum_quantity")
 """What a journal keeps only of batches in which some command has it."""
 
 
@@ -116,13 +116,13 @@ def test_plain_scan_is_the_compiled_one(tmp_path: Path, seed: int) -> None:
         assert outs[0][: plain[1]].tobytes() == outs[1][: plain[1]].tobytes()
 
 
-@pytest.mark.parametrize(("word", "width"), [(0, 0), (3, 9), (-1, 0), (-1, 10), (9, 1)])
+@pytest.mark.parametrize(("word", "width"), [(0, 0), (3, 9), (-1, 0), (-1, 12), (11, 1)])
 def test_widths_that_no_batch_has_are_damage_even_under_a_right_checksum(
     tmp_path: Path, word: int, width: int
 ) -> None:
-    """Word -1 is how many are kept, and word 9 is one too many."""
+    """Word -1 is how many are kept, and word 11 is one too many."""
     some = commands(1)
-    some["display_quantity"] = word == 9
+    some["minimum_quantity"] = word == 11
     write(tmp_path, [some])
     data = np.fromfile(segments_of(tmp_path)[0].path, np.uint8)[4096:]
     out = np.zeros(9, COMMAND)
@@ -227,7 +227,7 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[8] += 1
     path.write_bytes(data)
-    with pytest.raises(JournalError, match="byte 8: has version 7, this program reads 6"):
+    with pytest.raises(JournalError, match="byte 8: has version 8, this program reads 7"):
         read(tmp_path)
 
 

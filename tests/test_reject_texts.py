@@ -37,7 +37,7 @@ def changed(position: int, value: object) -> list[object]:
         ([*ORDER, 1], Reason.INVALID_POST_ONLY, "post_only", "Expected bool"),
         (ORDER[:7], Reason.INVALID_PRICE, "price", "must be given"),
         (ORDER[:1], Reason.UNKNOWN_SYMBOL, "symbol", "must be given"),
-        ([*ORDER, True, 3, 0, 4], Reason.INVALID_MESSAGE, "message", "must have 11 fields"),
+        ([*ORDER, True, *range(6)], Reason.INVALID_MESSAGE, "message", "must have 14 fields"),
         ([99, 1, 7], Reason.UNKNOWN_TAG, "tag", "must be the tag"),
         (["x", 1], Reason.UNKNOWN_TAG, "tag", "must be the tag"),
         ([], Reason.INVALID_MESSAGE, "message", "must be a message"),

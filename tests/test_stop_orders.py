@@ -93,7 +93,7 @@ def test_a_stop_order_waits_in_no_depth_and_is_listed(desk: Desk) -> None:
     assert (report.leaves_qty, report.flags, report.answers) == (5, 0, 1)
     assert desk.depth(BUY) == []
     assert desk.book.resting().tolist() == [
-        (1, 1, 3, 112, 5, 0, 1, BUY, 0, STOP_LIMIT, GTC, 0, 110, 0, 0)
+        (1, 1, 3, 112, 5, 0, 1, BUY, 0, STOP_LIMIT, GTC, 0, 110, 0, 0, 0)
     ]
 
 

@@ -76,10 +76,13 @@ class Model:
             order.update({name: int(one[name]) for name in IDENTITY})
             order["created_ns"] = int(one["timestamp_ns"]) if exec_type == NEW else 0
             order["stop_price"] = int(one["last_price"]) if exec_type == NEW else 0
+            order["display_quantity"] = int(one["last_qty"]) if exec_type == NEW else 0
         elif exec_type in (REPLACED, TRIGGERED):
             order["flags"] = int(one["flags"])
             if one["last_price"] and not one["reason"]:
                 order["stop_price"] = int(one["last_price"])
+            if one["last_qty"] and not one["reason"]:
+                order["display_quantity"] = int(one["last_qty"])
         order.update({name: int(one[name]) for name in STATE})
         order["updated_ns"] = int(one["timestamp_ns"])
         ended = order["ord_status"] in ENDED

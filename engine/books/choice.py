@@ -19,7 +19,12 @@ def book_limits(instrument: Instrument) -> BookLimits:
     """Return an instrument as a book sees it."""
     i = instrument
     return BookLimits(
-        i.number, i.min_price, i.max_price, i.max_resting_orders, i.max_account_orders
+        i.number,
+        i.min_price,
+        i.max_price,
+        i.max_resting_orders,
+        i.max_account_orders,
+        i.day_end_s,
     )
 
 

@@ -19,14 +19,16 @@ NO_PRICES: Records = np.zeros(0, LAST_PRICE)
 
 
 class BookLimits(NamedTuple):
-    """One instrument as a book sees it: its number, its price band in ticks, its capacity, and how
-    much of that one account may take."""
+    """One instrument as a book sees it: its number, its price band in ticks, its capacity, how
+    much of that one account may take, and when its day ends."""
 
     symbol: int
     min_price: int
     max_price: int
     max_resting_orders: int
     max_account_orders: int = MAX_RESTING_ORDERS
+    day_end_s: int = 0
+    """When DAY orders end: seconds after midnight, UTC."""
 
 
 class Progress(NamedTuple):
@@ -95,6 +97,12 @@ class Book(Protocol):
     @property
     def sweeping(self) -> bool:
         """Whether a mass cancel is under way, which a MASS_CANCEL with CONTINUE takes further."""
+        ...
+
+    @property
+    def next_expiry_ns(self) -> int:
+        """When the next order expires, 0 where none does: a MASS_CANCEL with CONTINUE ends it then,
+        as any command does."""
         ...
 
     def sweeps(self) -> Records:

@@ -1,9 +1,9 @@
 """The trading rules that every book keeps, written down once.
 
 **Priority.** Price, then time of entry. A trade's price is the resting order's. Only a LIMIT order
-that is GTC rests; what is left of any other after matching is cancelled. From their trigger on STOP
-and MARKET_IF_TOUCHED orders are as MARKET orders, STOP_LIMIT and LIMIT_IF_TOUCHED orders as LIMIT
-orders.
+that is GTC, DAY or GTD rests; what is left of any other after matching is cancelled. From their
+trigger on STOP and MARKET_IF_TOUCHED orders are as MARKET orders, STOP_LIMIT and LIMIT_IF_TOUCHED
+orders as LIMIT orders.
 
 **Commands** and the fields they use (others are ignored):
 
@@ -11,7 +11,7 @@ orders.
 | --- | --- |
 | NEW | account, symbol, client_order_id, and all that ``check_new`` takes (flags: POST_ONLY) |
 | CANCEL | account, order_id, or symbol and client_order_id |
-| REPLACE | as CANCEL, and price, quantity, flags (REINSERT, KEEP_PRICE, KEEP_QUANTITY) |
+| REPLACE | as CANCEL, price, quantity, stop_price, display_quantity, and the three flags below |
 | REDUCE | as CANCEL, and quantity |
 | MASS_CANCEL | account, symbol (0: every symbol of the shard) |
 
@@ -23,10 +23,11 @@ those that ``engine.books.id_memory`` remembers; 0 means none.
 else changes):
 
 NEW: symbol, then ``check_new`` (side, order_type, time_in_force, post_only, quantity, price, price
-band, stop price, self_trade_prevention), then DUPLICATE_CLIENT_ORDER_ID (the report carries the
-first order's id), BOOK_FULL (a GTC LIMIT order, or any with a stop price, while
-``max_resting_orders`` of its symbol rest or wait, whether it would trade or not), TOO_MANY_ORDERS
-(the same while ``max_account_orders`` of its account do), POST_ONLY_WOULD_TRADE.
+band, stop price, display quantity, expire time, minimum quantity, self_trade_prevention), then
+DUPLICATE_CLIENT_ORDER_ID (the report carries the first order's id), BOOK_FULL (one that can rest,
+or has a stop price, while ``max_resting_orders`` of its symbol rest or wait, whether it would trade
+or not), TOO_MANY_ORDERS (the same while ``max_account_orders`` of its account do),
+POST_ONLY_WOULD_TRADE.
 
 CANCEL, REPLACE, REDUCE: INVALID_ORDER_ID where both ids are 0; UNKNOWN_SYMBOL where a symbol is
 given, or is needed, that the shard does not hold; for REPLACE ``check_replace``, for REDUCE
@@ -34,7 +35,8 @@ given, or is needed, that the shard does not hold; for REPLACE ``check_replace``
 Then for REPLACE INVALID_STOP_PRICE where one is given and the order does not wait; for one that
 waits ``check_waiting``, else the band of the order's symbol; ALREADY_FILLED where the new quantity
 (without REINSERT) is not above cum_qty; INVALID_QUANTITY where cum_qty and quantity (with REINSERT)
-exceed MAX_QUANTITY; POST_ONLY_WOULD_TRADE where the order is post-only and the new price crosses.
+exceed MAX_QUANTITY; POST_ONLY_WOULD_TRADE where the order is post-only and the new price crosses;
+``check_display``, which is asked before the band of an order that rests without a display quantity.
 
 **REPLACE.** Without REINSERT ``quantity`` is the order's new total. The same price and a smaller
 quantity: the order keeps its place. Anything else: it leaves the book and enters at the back of
@@ -43,7 +45,7 @@ open quantity and the order always goes to the back; the total becomes cum_qty +
 With KEEP_PRICE ``price`` is ignored and the order's stands in its place, with KEEP_QUANTITY
 ``quantity`` is ignored and the order's total does, with REINSERT its open quantity: as they are
 when the command is matched. What then follows is as if they had been given. One of the two must
-be given (INVALID_REPLACE), or a ``stop_price``.
+be given (INVALID_REPLACE), or a ``stop_price`` or ``display_quantity``.
 
 **REDUCE** takes ``quantity`` off leaves_qty and off the total, keeping the place; where nothing
 would be left, the order is cancelled instead.
@@ -66,14 +68,41 @@ limit must be kept (INVALID_PRICE). The same prices and a smaller quantity, with
 keeps its place. Else it goes to the back of its stop price, or triggers at once where that is
 reached.
 
+**Icebergs.** An order with a ``display_quantity`` enters with its whole quantity; of what then
+rests only so much is shown, which alone the depth has. Once that is traded a new part of the same
+size, or what is left, is shown, at the back of the queue of its price. So a taker meets all that is
+shown at a price, and then the new parts in the order in which those before them ran out; each is a
+trade of its own. Reports are on the whole order; ``last_qty`` of one that is of no trade and of no
+self-trade has the display quantity. REDUCE, DECREMENT and REPLACE with less take off what is hidden
+first, and keep the place. A REPLACE with a ``display_quantity`` gives the order another one, and
+puts it to the back; 0: it stays what it is. An iceberg has at most MAX_PARTS parts. FOK counts what
+is hidden.
+
+**At the best price.** A MARKET_TO_LIMIT order has as its limit the best price of the opposite side
+as it is entered; a MARKET_WITH_PROTECTION order one that is as many ticks worse as its ``price``
+says (``limit_from_best``). From the answer on it is as a LIMIT order with that ``price``. Where the
+opposite side is empty, it is cancelled (MARKET_REMAINDER).
+
+**Minimum quantity.** An order that cannot be filled so far at once, within its price, is cancelled
+whole (MINIMUM_UNFILLED) without a trade; what counts is as for FOK.
+
+**Expiry.** A GTD order has an ``expire_time_ns``; a DAY order expires at the end of the day in
+which it is entered (``expire_time``), which its instrument has. That is of no matter to one that
+neither waits nor can rest. Each command, whichever it is, has a time, and before it is carried out
+all orders expire whose time is not above that: the earliest first, at one time the oldest. Each has
+an EXPIRED report (reason EXPIRED, request_id 0), as CANCELED but for that, before all that the
+command gives. A NEW command whose order's time is over is accepted, and it expires at once. So that
+none outlives its time while nobody sends anything, a matcher gives itself a MASS_CANCEL with
+CONTINUE when the next one is due. REPLACE does not change when an order expires.
+
 **Self-trades.** Where an order with a ``self_trade_prevention`` would trade, as the taker, with one
 of its own account, it does not (maker by maker; earlier trades stand):
 
 - CANCEL_NEWEST: what is left of it is cancelled, and does not rest.
 - CANCEL_OLDEST: the maker is cancelled, and it goes on.
 - CANCEL_BOTH: both.
-- DECREMENT: both lose the smaller leaves_qty of the two, of their totals as by REDUCE; what then
-  has nothing left is cancelled. The taker goes on with what it has.
+- DECREMENT: both lose the smaller leaves_qty of the two, hidden parts included, of their totals as
+  by REDUCE; what then has nothing left is cancelled. The taker goes on with what it has.
 
 Each of the two that changes has a report, the maker's first: CANCELED, or for what goes on after
 DECREMENT REPLACED, with reason SELF_TRADE; in ``last_price`` the maker's price, in ``last_qty`` the
@@ -112,17 +141,18 @@ the answer. A MASS_CANCEL that comes while one of the same account and symbol is
 place: that one is answered, with what it has taken so far, and once at the end of the books the new
 one goes through them again. Where ``MAX_SWEEPS`` are under way, one more finishes the oldest first.
 
-A CANCELED report shows in ``quantity`` the total before, in leaves_qty 0. A REJECTED report repeats
-the command's own symbol, side, order_type, time_in_force, flags, price, quantity, ids and account;
-cum_qty and leaves_qty are 0. ``request_id`` is the command's in every report on the command's own
-order (also a taker's trades), 0 in a maker's and in those on what others trigger. ``price`` is the
-order's limit, 0 for orders without one. ``last_price`` is the trade's; in the TRIGGERED report of
-an order and in those before it, its stop price; in one of a prevented self-trade see above.
-``flags`` of a report on an order are the order's POST_ONLY and TRIGGERED, which has come to be with
-the command that triggers it, in the answer to it already; of a REJECTED or MASS_CANCELED report,
-the command's. ``timestamp_ns`` is the command's. MASS_CANCELED carries the command's symbol,
-account, request_id and flags, and otherwise zeros; its ord_status is NEW (0). REJECTED has
-ord_status REJECTED. ``command_type`` is the causing command's in every report, a maker's too.
+A CANCELED or EXPIRED report shows in ``quantity`` the total before, in leaves_qty 0. A REJECTED
+report repeats the command's own symbol, side, order_type, time_in_force, flags, price, quantity,
+ids and account; cum_qty and leaves_qty are 0. ``request_id`` is the command's in every report on
+the command's own order (also a taker's trades), 0 in a maker's and in those on what others trigger.
+``price`` is the order's limit, 0 for orders without one. ``last_price`` is the trade's; in the
+TRIGGERED report of an order and in those before it, its stop price; in one of a prevented
+self-trade see above. ``flags`` of a report on an order are the order's POST_ONLY, RARE where it has
+a display quantity or expires, and TRIGGERED, which has come to be with the command that triggers
+it, in the answer to it already; of a REJECTED or MASS_CANCELED report, the command's.
+``timestamp_ns`` is the command's. MASS_CANCELED carries the command's symbol, account, request_id
+and flags, and otherwise zeros; its ord_status is NEW (0). REJECTED has ord_status REJECTED.
+``command_type`` is the causing command's in every report, a maker's too.
 
 **Trades**: TRADE records in matching order, trade_id dense per shard; ``sequence`` is the taker's
 command's.
@@ -134,8 +164,6 @@ sequence; every trade one trade sequence. All are dense per shard, and part of t
 limits (``engine.books.choice.configured``), between commands, and counts one ``sequence``. It gives
 no report and moves no order: what rests stays, outside a new band too, which binds what is entered
 or replaced from then on; where more rest of an account than its new limit, it enters no more.
-
-Display quantities have room in COMMAND and are ignored so far.
 """
 
 from ipc.codes import (
@@ -144,8 +172,13 @@ from ipc.codes import (
     FLAG_POST_ONLY,
     ORDER_TYPE_LIMIT,
     ORDER_TYPE_MARKET,
+    ORDER_TYPE_MARKET_TO_LIMIT,
+    ORDER_TYPE_MARKET_WITH_PROTECTION,
     ORDER_TYPE_STOP,
     ORDER_TYPE_STOP_LIMIT,
+    REASON_INVALID_DISPLAY_QUANTITY,
+    REASON_INVALID_EXPIRE_TIME,
+    REASON_INVALID_MINIMUM_QUANTITY,
     REASON_INVALID_ORDER_TYPE,
     REASON_INVALID_POST_ONLY,
     REASON_INVALID_PRICE,
@@ -159,15 +192,19 @@ from ipc.codes import (
     REASON_PRICE_OUT_OF_BAND,
     SIDE_BUY,
     SIDE_SELL,
+    TIME_IN_FORCE_DAY,
     TIME_IN_FORCE_FOK,
     TIME_IN_FORCE_GTC,
+    TIME_IN_FORCE_GTD,
     TIME_IN_FORCE_IOC,
 )
 from ipc.vocabulary import (
     CONDITIONAL,
+    MAX_CLIENT_ID,
     MAX_PRICE,
     MAX_QUANTITY,
     PRICELESS,
+    OrderType,
     SelfTradePrevention,
 )
 
@@ -175,8 +212,13 @@ SWEEP_ORDERS = 1_024
 """Orders that a mass cancel looks at before others have their turn: well below a millisecond."""
 MAX_SWEEPS = 1_024
 """Mass cancels of a shard that are under way at a time."""
+MAX_PARTS = 100
+"""Of an iceberg: so many times its display quantity may be open. Each part trades by itself."""
 
+_TYPES = tuple(map(int, OrderType))
 _PRICELESS, _CONDITIONAL = tuple(map(int, PRICELESS)), tuple(map(int, CONDITIONAL))
+_NS_OF_SECOND = 1_000_000_000
+DAY_S = 86_400
 _KEEP_BOTH = FLAG_KEEP_PRICE | FLAG_KEEP_QUANTITY
 _LAST_MODE = max(map(int, SelfTradePrevention))
 
@@ -184,6 +226,27 @@ _LAST_MODE = max(map(int, SelfTradePrevention))
 def is_priceless(order_type: int) -> bool:
     """Tell whether an order has no limit: it trades at any price, and never rests."""
     return order_type in _PRICELESS
+
+
+def can_rest(order_type: int, time_in_force: int) -> bool:
+    """Tell whether what is left of an order after matching rests."""
+    return time_in_force in (
+        TIME_IN_FORCE_GTC,
+        TIME_IN_FORCE_DAY,
+        TIME_IN_FORCE_GTD,
+    ) and not is_priceless(order_type)
+
+
+def takes_best(order_type: int) -> bool:
+    """Tell whether an order's limit comes of the best price as it is entered."""
+    return order_type in (ORDER_TYPE_MARKET_TO_LIMIT, ORDER_TYPE_MARKET_WITH_PROTECTION)
+
+
+def limit_from_best(side: int, best_price: int, distance: int) -> int:
+    """Return the limit of an order that trades so far from the best price of the other side."""
+    if side == SIDE_BUY:
+        return min(best_price + distance, MAX_PRICE)
+    return max(best_price - distance, 1)
 
 
 def check_quantity(quantity: int) -> int:
@@ -197,20 +260,21 @@ def check_price_quantity(order_type: int, price: int, quantity: int) -> int:
     """Return 0, or the Reason why quantity or price cannot be those of an order of this type."""
     if quantity < 1 or quantity > MAX_QUANTITY:
         return REASON_INVALID_QUANTITY
-    if is_priceless(order_type):
+    if is_priceless(order_type) or order_type == ORDER_TYPE_MARKET_TO_LIMIT:
         return REASON_NONE if price == 0 else REASON_INVALID_PRICE
     if price < 1 or price > MAX_PRICE:
         return REASON_INVALID_PRICE
     return REASON_NONE
 
 
-def check_replace(flags: int, price: int, quantity: int, stop_price: int) -> int:
-    """Return 0, or the Reason why a REPLACE command's own fields cannot change any order."""
+def check_replace(flags: int, price: int, quantity: int, further: int) -> int:
+    """Return 0, or the Reason why a REPLACE command's own fields cannot change any order;
+    ``further`` is not 0 where it gives another than price and quantity."""
     keeps = flags & _KEEP_BOTH
     if keeps == 0:
         return check_price_quantity(ORDER_TYPE_LIMIT, price, quantity)
     if keeps == _KEEP_BOTH:
-        return REASON_NONE if stop_price != 0 else REASON_INVALID_REPLACE
+        return REASON_NONE if further != 0 else REASON_INVALID_REPLACE
     if keeps == FLAG_KEEP_PRICE:
         return check_quantity(quantity)
     return check_price_quantity(ORDER_TYPE_LIMIT, price, 1)
@@ -218,14 +282,14 @@ def check_replace(flags: int, price: int, quantity: int, stop_price: int) -> int
 
 def check_band(order_type: int, price: int, min_price: int, max_price: int) -> int:
     """Return 0, or PRICE_OUT_OF_BAND for a limit price outside the instrument's band."""
-    if is_priceless(order_type):
+    if is_priceless(order_type) or takes_best(order_type):
         return REASON_NONE
     return REASON_PRICE_OUT_OF_BAND if price < min_price or price > max_price else REASON_NONE
 
 
 def check_stop_price(order_type: int, stop_price: int, min_price: int, max_price: int) -> int:
     """Return 0, or INVALID_STOP_PRICE for one that is none, or of an order that has none."""
-    if order_type in (ORDER_TYPE_MARKET, ORDER_TYPE_LIMIT):
+    if order_type not in _CONDITIONAL:
         return REASON_NONE if stop_price == 0 else REASON_INVALID_STOP_PRICE
     return (
         REASON_INVALID_STOP_PRICE
@@ -252,6 +316,74 @@ def check_waiting(
     return check_stop_price(order_type, stop_price, min_price, max_price)
 
 
+def is_display_quantity(display_quantity: int, quantity: int) -> bool:
+    """Tell whether an order with so much open may show so much."""
+    if display_quantity < 1 or display_quantity > MAX_QUANTITY:
+        return False
+    return quantity <= display_quantity * MAX_PARTS
+
+
+def check_new_display(
+    order_type: int, time_in_force: int, display_quantity: int, quantity: int
+) -> int:
+    """Return 0, or INVALID_DISPLAY_QUANTITY for none, or one of an order that never rests."""
+    if display_quantity == 0:
+        return REASON_NONE
+    if not can_rest(order_type, time_in_force) or display_quantity > quantity:
+        return REASON_INVALID_DISPLAY_QUANTITY
+    return (
+        REASON_NONE
+        if is_display_quantity(display_quantity, quantity)
+        else REASON_INVALID_DISPLAY_QUANTITY
+    )
+
+
+def check_minimum(order_type: int, time_in_force: int, minimum_quantity: int, quantity: int) -> int:
+    """Return 0, or INVALID_MINIMUM_QUANTITY for none, or one of an order that has none."""
+    if minimum_quantity == 0:
+        return REASON_NONE
+    right = time_in_force == TIME_IN_FORCE_IOC and order_type in (
+        ORDER_TYPE_MARKET,
+        ORDER_TYPE_LIMIT,
+        ORDER_TYPE_MARKET_WITH_PROTECTION,
+    )
+    return (
+        REASON_NONE
+        if right and 1 <= minimum_quantity <= quantity
+        else REASON_INVALID_MINIMUM_QUANTITY
+    )
+
+
+def check_expire_time(time_in_force: int, expire_time_ns: int) -> int:
+    """Return 0, or INVALID_EXPIRE_TIME for one that is none, or of an order that has none."""
+    if time_in_force != TIME_IN_FORCE_GTD:
+        return REASON_NONE if expire_time_ns == 0 else REASON_INVALID_EXPIRE_TIME
+    return REASON_NONE if 1 <= expire_time_ns <= MAX_CLIENT_ID else REASON_INVALID_EXPIRE_TIME
+
+
+def expire_time(time_in_force: int, given: int, now_ns: int, day_end_s: int) -> int:
+    """Return when an order expires that is entered now, 0: never; ``day_end_s``: seconds after
+    midnight, UTC."""
+    if time_in_force == TIME_IN_FORCE_GTD:
+        return given
+    if time_in_force != TIME_IN_FORCE_DAY:
+        return 0
+    day_ns = DAY_S * _NS_OF_SECOND
+    passed = (now_ns + day_ns - day_end_s * _NS_OF_SECOND) % day_ns
+    return now_ns + day_ns - passed
+
+
+def check_display(has: int, given: int, leaves_qty: int) -> int:
+    """Return 0, or INVALID_DISPLAY_QUANTITY where a REPLACE gives one that cannot be, or leaves too
+    much open for the one that the order ``has``; 0: none."""
+    if has == 0:
+        return REASON_NONE if given == 0 else REASON_INVALID_DISPLAY_QUANTITY
+    shown = has if given == 0 else given
+    return (
+        REASON_NONE if is_display_quantity(shown, leaves_qty) else REASON_INVALID_DISPLAY_QUANTITY
+    )
+
+
 def waits_for_rise(order_type: int, side: int) -> bool:
     """Tell whether an order with a stop price waits for trades at it or above, not below."""
     if order_type in (ORDER_TYPE_STOP, ORDER_TYPE_STOP_LIMIT):
@@ -275,6 +407,9 @@ def check_new(
     price: int,
     quantity: int,
     stop_price: int,
+    display_quantity: int,
+    expire_time_ns: int,
+    minimum_quantity: int,
     self_trade_prevention: int,
     min_price: int,
     max_price: int,
@@ -282,12 +417,23 @@ def check_new(
     """Return 0, or the first Reason why a NEW command's own fields are not an order."""
     if side not in (SIDE_BUY, SIDE_SELL):
         return REASON_INVALID_SIDE
-    if order_type not in (ORDER_TYPE_MARKET, ORDER_TYPE_LIMIT) and order_type not in _CONDITIONAL:
+    if order_type not in _TYPES:
         return REASON_INVALID_ORDER_TYPE
-    if time_in_force not in (TIME_IN_FORCE_GTC, TIME_IN_FORCE_IOC, TIME_IN_FORCE_FOK):
+    if time_in_force not in (
+        TIME_IN_FORCE_GTC,
+        TIME_IN_FORCE_IOC,
+        TIME_IN_FORCE_FOK,
+        TIME_IN_FORCE_DAY,
+        TIME_IN_FORCE_GTD,
+    ):
+        return REASON_INVALID_TIME_IN_FORCE
+    if order_type == ORDER_TYPE_MARKET_WITH_PROTECTION and time_in_force not in (
+        TIME_IN_FORCE_IOC,
+        TIME_IN_FORCE_FOK,
+    ):
         return REASON_INVALID_TIME_IN_FORCE
     if flags & FLAG_POST_ONLY and (
-        order_type != ORDER_TYPE_LIMIT or time_in_force != TIME_IN_FORCE_GTC
+        order_type != ORDER_TYPE_LIMIT or not can_rest(order_type, time_in_force)
     ):
         return REASON_INVALID_POST_ONLY
     reason = check_price_quantity(order_type, price, quantity)
@@ -295,6 +441,12 @@ def check_new(
         reason = check_band(order_type, price, min_price, max_price)
     if reason == REASON_NONE:
         reason = check_stop_price(order_type, stop_price, min_price, max_price)
+    if reason == REASON_NONE:
+        reason = check_new_display(order_type, time_in_force, display_quantity, quantity)
+    if reason == REASON_NONE:
+        reason = check_expire_time(time_in_force, expire_time_ns)
+    if reason == REASON_NONE:
+        reason = check_minimum(order_type, time_in_force, minimum_quantity, quantity)
     if reason == REASON_NONE and self_trade_prevention > _LAST_MODE:
         reason = REASON_INVALID_SELF_TRADE_PREVENTION
     return reason

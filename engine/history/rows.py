@@ -77,6 +77,7 @@ _OF_ORDERS = (
     ExecType.REPLACED,
     ExecType.TRADE,
     ExecType.TRIGGERED,
+    ExecType.EXPIRED,
 )
 
 

@@ -6,6 +6,7 @@
 from engine.history.rows import VALUE_BITS
 from ipc.codes import (
     ORD_STATUS_CANCELED,
+    ORD_STATUS_EXPIRED,
     ORD_STATUS_FILLED,
     ORD_STATUS_NEW,
     ORD_STATUS_PARTIALLY_FILLED,
@@ -20,6 +21,7 @@ STATUS_WORDS = {
     ORD_STATUS_PARTIALLY_FILLED: "PARTIAL",
     ORD_STATUS_FILLED: "FILLED",
     ORD_STATUS_CANCELED: "CANCELLED",
+    ORD_STATUS_EXPIRED: "EXPIRED",
     UNKNOWN: "UNKNOWN",
 }
 SIDES = {int(side): side.name for side in Side}

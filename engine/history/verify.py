@@ -23,9 +23,8 @@ from engine.trade_log.log import read_trades
 from engine.verify import Verdict
 from ipc.codes import SIDE_BUY, SIDE_SELL
 from ipc.records import make_id, sequence_of, shard_of
-from ipc.vocabulary import ExecType, OrdStatus, Side
+from ipc.vocabulary import ENDED, ExecType, Side
 
-_ENDED = (OrdStatus.FILLED, OrdStatus.CANCELED)
 _PIECE = 4_096
 _ORDER_NAMES, _TRADE_NAMES = ORDER_ROW.names or (), TRADE_ROW.names or ()
 
@@ -189,7 +188,7 @@ class _Shard:
     def _take_open(self, follower: Follower) -> None:
         """Take over the orders that are open where the replay begins."""
         orders = follower.shard.table.contents()
-        for order in orders[~np.isin(orders["ord_status"], _ENDED)]:
+        for order in orders[~np.isin(orders["ord_status"], ENDED)]:
             row = _state(order, "cum_qty", "updated_ns")
             created = int(order["created_ns"])
             self._open[int(order["order_id"])] = _Open(
@@ -217,7 +216,7 @@ class _Shard:
             row = _state(report, "cum_qty", "timestamp_ns")
             row["reason"] = int(report["reason"]) if kind == ExecType.CANCELED else 0
             order = _Open(known.created_ns, value, row)
-            if int(report["ord_status"]) in _ENDED:
+            if int(report["ord_status"]) in ENDED:
                 self._hold_order(order_id, order)
             else:
                 self._open[order_id] = order

@@ -18,6 +18,7 @@ import numpy as np
 
 from engine.books.contract import BookLimits, Records
 from engine.books.id_memory import MAX_ACCOUNT_IDS, MAX_KEPT_IDS, IdShares
+from engine.books.rules import DAY_S
 from engine.config import MAX_INSTRUMENT, MAX_RECENT_ORDERS
 from engine.plan import Plan
 from ipc.instruments import Instrument, Scale, ScaleError
@@ -36,6 +37,7 @@ class InstrumentConfig(NamedTuple):
     max_price: int
     max_resting_orders: int
     max_account_orders: int
+    day_end_s: int = 0
 
 
 class RetiredInstrument(NamedTuple):
@@ -66,7 +68,12 @@ class ShardConfig(msgspec.Struct, frozen=True):
         """Return the instruments as a book sees them."""
         return [
             BookLimits(
-                i.number, i.min_price, i.max_price, i.max_resting_orders, i.max_account_orders
+                i.number,
+                i.min_price,
+                i.max_price,
+                i.max_resting_orders,
+                i.max_account_orders,
+                i.day_end_s,
             )
             for i in self.instruments
         ]
@@ -90,6 +97,7 @@ def shard_config_of(plan: Plan, shard: int) -> ShardConfig:
             i.max_price,
             i.max_resting_orders,
             i.max_account_orders,
+            i.day_end_s,
         )
         for i in plan.instruments_of(shard)
     ]
@@ -144,6 +152,8 @@ def shard_config_problem(shard_config: ShardConfig) -> str:
             return f"{name}: max_resting_orders must be 1 to {MAX_RESTING_ORDERS}"
         if not 1 <= instrument.max_account_orders <= instrument.max_resting_orders:
             return f"{name}: max_account_orders must be 1 to its max_resting_orders"
+        if not 0 <= instrument.day_end_s < DAY_S:
+            return f"{name}: day_end_s must be 0 to {DAY_S - 1}"
     return ""
 
 

@@ -34,7 +34,7 @@ from engine.journal.snapshot_checks import RowChecks, Wrong, counters_problem, s
 from engine.storage import Buffer, Storage, open_regular, read_into
 from ipc.records import COMMAND, LAST_PRICE, ORDER, RECENT, RESTING, fingerprint
 
-VERSION = 5
+VERSION = 6
 MAGIC = b"SBSNAPSH"
 SUFFIX = ".snapshot"
 MAX_HEAD_BYTES = 16 << 20

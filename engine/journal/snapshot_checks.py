@@ -13,21 +13,24 @@ import numpy.typing as npt
 
 from engine.books.contract import Counters, Records
 from engine.books.id_memory import forgotten_before, places_from_newest
-from engine.books.rules import MAX_SWEEPS, is_priceless, waits_for_rise
+from engine.books.rules import MAX_PARTS, MAX_SWEEPS, is_priceless, waits_for_rise
 from engine.journal.shard_config import ShardConfig
 from ipc.arrays import Words
 from ipc.codes import (
     COMMAND_TYPE_MASS_CANCEL,
     FLAG_POST_ONLY,
+    FLAG_RARE,
     FLAG_TRIGGERED,
-    ORDER_TYPE_LIMIT,
-    ORDER_TYPE_MARKET,
     SIDE_BUY,
     SIDE_SELL,
-    TIME_IN_FORCE_GTC,
+    TIME_IN_FORCE_DAY,
+    TIME_IN_FORCE_FOK,
+    TIME_IN_FORCE_GTD,
+    TIME_IN_FORCE_IOC,
 )
 from ipc.records import SEQUENCE_MASK, make_id
 from ipc.vocabulary import (
+    CONDITIONAL,
     MAX_PRICE,
     MAX_QUANTITY,
     PREVENTION_SHIFT,
@@ -44,11 +47,15 @@ MAX_WORD = 2**63 - 1
 _ANY = 2**64 - 1
 _SIDES = (SIDE_BUY, SIDE_SELL)
 _FLAGS = [
-    flags | mode << PREVENTION_SHIFT
+    flags | mode << PREVENTION_SHIFT | rare
+    for rare in (0, FLAG_RARE)
     for flags in (0, FLAG_POST_ONLY, FLAG_TRIGGERED)
     for mode in map(int, SelfTradePrevention)
 ]
 _STATUSES = [int(status) for status in OrdStatus if status != OrdStatus.REJECTED]
+_AT_ONCE = (TIME_IN_FORCE_IOC, TIME_IN_FORCE_FOK)
+_IN_TIME = (TIME_IN_FORCE_DAY, TIME_IN_FORCE_GTD)
+_CONDITIONAL = list(map(int, CONDITIONAL))
 _PRICELESS = [int(kind) for kind in OrderType if is_priceless(kind)]
 _ON_RISE = [
     (int(kind), int(side)) for kind in OrderType for side in Side if waits_for_rise(kind, side)
@@ -94,7 +101,8 @@ class RowChecks:
             | {"price": (0, MAX_PRICE), "leaves_qty": (1, MAX_QUANTITY), "reserved": (0, 0)}
             | {"order_type": _TYPES, "time_in_force": _TIMES}
             | {"stop_price": (0, MAX_PRICE)}
-            | dict.fromkeys(("display_quantity", "expire_time_ns"), (0, 0)),
+            | dict.fromkeys(("display_quantity", "shown_quantity"), (0, MAX_QUANTITY))
+            | {"expire_time_ns": (0, MAX_WORD)},
             "recent": order | {"client_order_id": (1, MAX_WORD)},
             "orders": order
             | amounts
@@ -107,6 +115,7 @@ class RowChecks:
                 "time_in_force": _TIMES,
                 "end_number": (0, 2**32 - 1),
                 "stop_price": (0, MAX_PRICE),
+                "display_quantity": (0, MAX_QUANTITY),
             },
             "sweeps": {
                 "command_type": (COMMAND_TYPE_MASS_CANCEL, COMMAND_TYPE_MASS_CANCEL),
@@ -148,7 +157,7 @@ class RowChecks:
         if section == "resting":
             total = rows["leaves_qty"] + rows["cum_qty"] <= MAX_QUANTITY
             checks.append(("cum_qty", total, f"must be at most {MAX_QUANTITY} with leaves_qty"))
-            checks += _kind_checks(rows)
+            checks += _kind_checks(rows) + _display_checks(rows)
         elif section == "orders":
             known = np.isin(rows["ord_status"], _STATUSES)
             checks.append(("ord_status", known, "must be a status of an order"))
@@ -214,9 +223,7 @@ def _kind_checks(rows: Records) -> list[_Check]:
     triggered = rows["flags"] & FLAG_TRIGGERED != 0
     limits = ~np.isin(kinds, _PRICELESS)
     right = np.where(
-        waits,
-        ~np.isin(kinds, (ORDER_TYPE_MARKET, ORDER_TYPE_LIMIT)),
-        limits & ((kinds == ORDER_TYPE_LIMIT) != triggered),
+        waits, np.isin(kinds, _CONDITIONAL), limits & (np.isin(kinds, _CONDITIONAL) == triggered)
     )
     return [
         ("order_type", np.isin(kinds, list(OrderType)), "must be one there is"),
@@ -230,8 +237,8 @@ def _kind_checks(rows: Records) -> list[_Check]:
         ("cum_qty", ~waits | (rows["cum_qty"] == 0), "must be 0 while it waits"),
         (
             "time_in_force",
-            waits | (rows["time_in_force"] == TIME_IN_FORCE_GTC),
-            "must be GTC where it rests",
+            waits | ~np.isin(rows["time_in_force"], _AT_ONCE),
+            "must not be IOC or FOK where it rests",
         ),
         ("time_in_force", np.isin(rows["time_in_force"], _TIME_CODES), "must be one there is"),
         (
@@ -239,6 +246,36 @@ def _kind_checks(rows: Records) -> list[_Check]:
             (rows["price"] != 0) == limits,
             "must be given where there is a limit, and only there",
         ),
+    ]
+
+
+def _display_checks(rows: Records) -> list[_Check]:
+    """What has a display quantity rests or will, and shows a part as long as it rests; what is to
+    end in time says when."""
+    display, shown = rows["display_quantity"], rows["shown_quantity"]
+    rare, rests = display != 0, rows["stop_price"] == 0
+    expires = rows["expire_time_ns"] != 0
+    flagged = rows["flags"] & FLAG_RARE != 0
+    shows = (shown >= 1) & (shown <= np.minimum(display, rows["leaves_qty"]))
+    can_rest = (rows["price"] != 0) & ~np.isin(rows["time_in_force"], _AT_ONCE)
+    return [
+        (
+            "expire_time_ns",
+            np.isin(rows["time_in_force"], _IN_TIME) == expires,
+            "must be given for DAY and GTD, and only then",
+        ),
+        ("display_quantity", ~rare | can_rest, "must be of an order that can rest"),
+        (
+            "display_quantity",
+            ~rare | (rows["leaves_qty"] <= display * np.uint64(MAX_PARTS)),
+            f"must be a {MAX_PARTS}th of what is open at least",
+        ),
+        (
+            "shown_quantity",
+            np.where(rare & rests, shows, shown == 0),
+            "must be what is shown of an iceberg that rests",
+        ),
+        ("flags", (rare | expires) == flagged, "must say whether an order is rare"),
     ]
 
 

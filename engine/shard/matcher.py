@@ -113,6 +113,8 @@ class Matcher:
         self._taken = self._continued_at = self.book.counters().sequence
         self.sweeping = self.book.sweeping
         """Whether a mass cancel is under way."""
+        self.expiry_ns = self.book.next_expiry_ns
+        """When the next order expires; 0: none does."""
         self.table = OrderTableWriter(plan.table_path(shard))
         self.table.adopt(recovered.shard.table.contents())
         recovered.shard.close()
@@ -185,12 +187,23 @@ class Matcher:
             self.take(self._commands[:count], links)
 
     def go_on(self, links: list[Link]) -> None:
-        """Take a mass cancel further that is under way: a command like any other, between those of
-        others. Raises ``JournalError``."""
-        if self.must_go_on:
+        """Take a mass cancel further that is under way, or end orders whose time is over: a command
+        like any other, between those of others. Raises ``JournalError``."""
+        if self.must_go_on or self._expires_now():
             self._continue["timestamp_ns"] = self.tick()
             self.take(self._continue, links)
             self._continued_at = self._taken
+
+    def _expires_now(self) -> bool:
+        """Tell whether orders are to end that no command under way ends."""
+        due = self.expiry_ns and self.expiry_ns <= self.tick()
+        return bool(due) and self.book.counters().sequence >= self._continued_at
+
+    def idle_s(self) -> float | None:
+        """Return for how many seconds nothing expires; None: for ever, or it is being ended."""
+        if not self.expiry_ns or self.book.counters().sequence < self._continued_at:
+            return None
+        return max(0.0, (self.expiry_ns - self._clock()) / 1e9)
 
     @property
     def must_go_on(self) -> bool:
@@ -290,6 +303,7 @@ class Matcher:
             commands = commands[progress.commands :]
         self._status.set("displaced_reports", self._shares.displaced)
         self.sweeping = self.book.sweeping
+        self.expiry_ns = self.book.next_expiry_ns
 
     def wake_readers(self) -> None:
         """Ring the doorbells of the gating readers that sleep, but not again while they wake up.
@@ -350,13 +364,14 @@ def _serve(
         if durability.full:
             durability.wait()
         at_once = durability.full or (matcher.sweeping and matcher.must_go_on)
-        arrived = backend.poll(0 if at_once else timeout_s)
+        most_s = matcher.idle_s() if matcher.expiry_ns else None
+        arrived = backend.poll(0 if at_once else timeout_s, most_s)
         if wakeup.stopping:
             backend.stop_listening()
         gone = backend.take_gone()
         if arrived or gone:
             matcher.handle(arrived, backend.links, gone)
-        if matcher.sweeping:
+        if matcher.sweeping or matcher.expiry_ns:
             matcher.go_on(backend.links)
         matcher.settle(backend.links)
         backend.flush()

@@ -152,11 +152,13 @@ class AsyncClient(BaseClient):
         client_order_id: int = 0,
         reinsert: bool = False,
         stop_price: Number | None = None,
+        display_quantity: Number | None = None,
     ) -> Execution:
         """Change a resting order; see ``Client``."""
         commands = await self._commands()
         named = (order_id, symbol, client_order_id)
-        return await self._ask(commands.replace(*named, price, quantity, reinsert, stop_price))
+        further = (stop_price, display_quantity)
+        return await self._ask(commands.replace(*named, price, quantity, reinsert, *further))
 
     async def reduce(
         self, order_id: int = 0, *, symbol: str, quantity: Number, client_order_id: int = 0

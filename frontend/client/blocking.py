@@ -167,17 +167,20 @@ class Client(BaseClient):
         client_order_id: int = 0,
         reinsert: bool = False,
         stop_price: Number | None = None,
+        display_quantity: Number | None = None,
     ) -> Execution:
         """Change a resting order; ``quantity`` is its new total, filled lots included.
 
         What is not given stays what it is when the engine carries this out; something must be,
-        ``stop_price`` only of an order that waits for it. A smaller quantity at the same price
+        ``stop_price`` only of an order that waits for it, ``display_quantity`` only of one that has
+        one, which puts it to the back. A smaller quantity at the same price
         keeps its place; anything else goes to the back of its queue and may trade. With
         ``reinsert`` the quantity is the new open quantity, and the order goes to the back whatever
         the change.
         """
         named = (order_id, symbol, client_order_id)
-        return self._ask(self._commands().replace(*named, price, quantity, reinsert, stop_price))
+        further = (stop_price, display_quantity)
+        return self._ask(self._commands().replace(*named, price, quantity, reinsert, *further))
 
     def reduce(
         self, order_id: int = 0, *, symbol: str, quantity: Number, client_order_id: int = 0

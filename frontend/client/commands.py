@@ -17,8 +17,8 @@ from ipc.decimals import shown
 from ipc.records import shard_of
 from ipc.vocabulary import (
     MAX_CLIENT_ID,
-    PRICELESS,
     RULES,
+    UNPRICED,
     OrderType,
     Reason,
     SelfTradePrevention,
@@ -70,6 +70,10 @@ class Order:
 
     A limit order, which needs a ``price``, unless ``order_type`` says otherwise: a price that was
     forgotten makes no market order. ``stop_price``: what an order of the other types waits for.
+    ``display_quantity``: how much of what rests is shown at a time; None: all of it.
+    ``expire_time_ns``: when a GTD order ends, since the epoch. ``minimum_quantity``: what an IOC
+    order trades at once at least, or nothing. A MARKET_WITH_PROTECTION order's ``price`` is how far
+    from the best one it trades.
     ``client_order_id`` 0: none, and so no protection against repetition.
     """
 
@@ -83,6 +87,9 @@ class Order:
     client_order_id: int = 0
     stop_price: Number | None = None
     self_trade_prevention: SelfTradePrevention | str = SelfTradePrevention.NONE
+    display_quantity: Number | None = None
+    expire_time_ns: int = 0
+    minimum_quantity: Number | None = None
 
 
 class Terms(TypedDict, total=False):
@@ -94,6 +101,9 @@ class Terms(TypedDict, total=False):
     client_order_id: int
     stop_price: Number | None
     self_trade_prevention: SelfTradePrevention | str
+    display_quantity: Number | None
+    expire_time_ns: int
+    minimum_quantity: Number | None
 
 
 class Commands:
@@ -108,7 +118,7 @@ class Commands:
         listing = self.listings.named(order.symbol)
         price = 0 if order.price is None else listing.ticks(order.price)
         order_type = _code(OrderType, order.order_type, "order_type")
-        if order_type not in PRICELESS and order.price is None:
+        if order_type not in UNPRICED and order.price is None:
             name = OrderType(order_type).name
             raise InvalidOrderError(
                 "price",
@@ -126,6 +136,9 @@ class Commands:
             bool(order.post_only),
             _ticks(listing, order.stop_price),
             _code(SelfTradePrevention, order.self_trade_prevention, "self_trade_prevention"),
+            _lots(listing, order.display_quantity),
+            _client_id(order.expire_time_ns, "expire_time_ns"),
+            _lots(listing, order.minimum_quantity),
         )
         return Request(message, self._execution)
 
@@ -154,9 +167,11 @@ class Commands:
         quantity: Number | None,
         reinsert: bool,
         stop_price: Number | None = None,
+        display_quantity: Number | None = None,
     ) -> Request[Execution]:
-        """Change price, total quantity or stop price of an order, or several; None: it stays."""
-        if price is None and quantity is None and stop_price is None:
+        """Change an order; what is None stays."""
+        given = (price, quantity, stop_price, display_quantity)
+        if all(value is None for value in given):
             raise InvalidOrderError(*RULES[Reason.INVALID_REPLACE])
         listing = self.listings.named(symbol)
         message = Replace(
@@ -167,6 +182,7 @@ class Commands:
             None if quantity is None else listing.lots(quantity),
             bool(reinsert),
             _ticks(listing, stop_price),
+            _lots(listing, display_quantity),
         )
         return Request(message, self._execution)
 
@@ -272,6 +288,11 @@ def _code(kind: type[E], value: E | str | Any, field: str) -> int:
 def _ticks(listing: Listing, stop_price: Number | None) -> int:
     """Return a stop price for the wire: 0 where there is none."""
     return 0 if stop_price is None else listing.ticks(stop_price)
+
+
+def _lots(listing: Listing, quantity: Number | None) -> int:
+    """Return a further quantity for the wire: 0 where there is none."""
+    return 0 if quantity is None else listing.lots(quantity)
 
 
 def _client_id(value: int, field: str) -> int:

@@ -132,6 +132,12 @@ class Execution(_OrderFields):
         return self.instrument.quantity(self.raw.last_qty if prevented else 0)
 
     @property
+    def display_quantity(self) -> Decimal:
+        """How much of the order is shown at a time; 0: all of it, or this is a trade."""
+        other = self.raw.trade_id or self.reason == Reason.SELF_TRADE
+        return self.instrument.quantity(0 if other else self.raw.last_qty)
+
+    @property
     def last_qty(self) -> Decimal:
         """The quantity of this trade; 0 where it is none."""
         return self.instrument.quantity(self.raw.last_qty if self.raw.trade_id else 0)
@@ -170,6 +176,11 @@ class OrderView(_OrderFields):
     def stop_price(self) -> Decimal:
         """What the order waits or waited for; 0: it never did."""
         return self.instrument.price(self.raw.stop_price)
+
+    @property
+    def display_quantity(self) -> Decimal:
+        """How much of it is shown at a time; 0: all of it."""
+        return self.instrument.quantity(self.raw.display_quantity)
 
     @property
     def created_ns(self) -> int:

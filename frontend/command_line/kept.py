@@ -43,7 +43,7 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
     query.add_argument("--order-id", type=whole(1, 2**53 - 1), metavar="ID", help="one order")
     query.add_argument("--symbol", metavar="S")
     query.add_argument("--user", type=user, metavar="USER")
-    words = ("OPEN", "PARTIAL", "FILLED", "CANCELLED", "UNKNOWN")
+    words = ("OPEN", "PARTIAL", "FILLED", "CANCELLED", "EXPIRED", "UNKNOWN")
     query.add_argument("--status", action="append", choices=words, help="of orders; repeatable")
     query.add_argument("--from", type=moment, dest="start", default=0, metavar="T")
     query.add_argument("--to", type=moment, dest="end", default=1 << 63, metavar="T")

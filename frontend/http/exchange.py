@@ -15,19 +15,14 @@ from typing import Any
 
 from msgspec import Struct
 
-from ipc.codes import (
-    EXEC_TYPE_TRADE,
-    FLAG_TRIGGERED,
-    ORD_STATUS_CANCELED,
-    ORD_STATUS_FILLED,
-    TIME_IN_FORCE_GTC,
-)
+from ipc.codes import EXEC_TYPE_TRADE, FLAG_TRIGGERED, TIME_IN_FORCE_FOK, TIME_IN_FORCE_IOC
 from ipc.memory.order_table_reader import OrderTableReader
-from ipc.vocabulary import CONDITIONAL, PRICELESS
+from ipc.vocabulary import CONDITIONAL, ENDED, PRICELESS
 from ipc.wire.messages import MassCancelReport, Reject, Report
 
 _PRICELESS, _CONDITIONAL = tuple(map(int, PRICELESS)), tuple(map(int, CONDITIONAL))
-_ENDED = (ORD_STATUS_FILLED, ORD_STATUS_CANCELED)
+_AT_ONCE = (TIME_IN_FORCE_IOC, TIME_IN_FORCE_FOK)
+_ENDED = tuple(map(int, ENDED))
 
 
 class Exchange(Struct, eq=False):
@@ -69,7 +64,7 @@ class Exchange(Struct, eq=False):
         assert last is not None
         if first.order_type in _CONDITIONAL and not first.flags & FLAG_TRIGGERED:
             return table.completed >= self.sequence
-        if first.order_type in _PRICELESS or first.time_in_force != TIME_IN_FORCE_GTC:
+        if first.order_type in _PRICELESS or first.time_in_force in _AT_ONCE:
             return False  # its end is reported
         if table.completed < self.sequence:
             return False

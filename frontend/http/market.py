@@ -100,7 +100,8 @@ class Decimals(dict[int, Raw]):
 class Market:
     """One instrument, and its decimals: ``prices[quoted][ticks]``, ``quantities[quoted][lots]``.
 
-    Their way back is ``ticks.of(price)``, ``stops.of(stop_price)``, ``lots.of(quantity)``.
+    Their way back is ``ticks.of(price)``, ``stops.of(stop_price)``, ``lots.of(quantity)``,
+    ``displays.of(display_quantity)``, ``minima.of(minimum_quantity)``.
     """
 
     def __init__(self, instrument: Instrument) -> None:
@@ -113,6 +114,10 @@ class Market:
         self.ticks = Steps(instrument.tick, "price", MAX_PRICE, Reason.INVALID_PRICE)
         self.stops = Steps(instrument.tick, "stop_price", MAX_PRICE, Reason.INVALID_STOP_PRICE)
         self.lots = Steps(instrument.lot, "quantity", MAX_QUANTITY, Reason.INVALID_QUANTITY)
+        shown = ("display_quantity", MAX_QUANTITY, Reason.INVALID_DISPLAY_QUANTITY)
+        self.displays = Steps(instrument.lot, *shown)
+        least = ("minimum_quantity", MAX_QUANTITY, Reason.INVALID_MINIMUM_QUANTITY)
+        self.minima = Steps(instrument.lot, *least)
         half = Scale(instrument.tick.mantissa * 5, instrument.tick.digits + 1)
         self._halves = (Decimals(half, False), Decimals(half, True))
 

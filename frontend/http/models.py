@@ -46,11 +46,18 @@ Moment = Annotated[
 """A time in a query: ``read_query`` has read its text."""
 Side = Literal["BUY", "SELL"]
 OrderType = Literal[
-    "MARKET", "LIMIT", "STOP", "STOP_LIMIT", "MARKET_IF_TOUCHED", "LIMIT_IF_TOUCHED"
+    "MARKET",
+    "LIMIT",
+    "STOP",
+    "STOP_LIMIT",
+    "MARKET_IF_TOUCHED",
+    "MARKET_TO_LIMIT",
+    "LIMIT_IF_TOUCHED",
+    "MARKET_WITH_PROTECTION",
 ]
-TimeInForce = Literal["GTC", "IOC", "FOK"]
+TimeInForce = Literal["DAY", "GTC", "IOC", "FOK", "GTD"]
 SelfTradePrevention = Literal["NONE", "CANCEL_NEWEST", "CANCEL_OLDEST", "CANCEL_BOTH", "DECREMENT"]
-Status = Literal["OPEN", "PARTIAL", "FILLED", "CANCELLED", "REJECTED"]
+Status = Literal["OPEN", "PARTIAL", "FILLED", "CANCELLED", "REJECTED", "EXPIRED"]
 CancelReason = Annotated[str, Meta(description="the name of a Reason of 100 and up")]
 Numbers = Literal["number", "string"]
 Source = Literal[
@@ -85,17 +92,20 @@ class Batch(RequestBody):
 class Change(RequestBody):
     """What a replacement changes of an order; what is left out stays.
 
-    ``quantity`` counts what is filled already. ``stop_price`` is for an order that waits for it.
+    ``quantity`` counts what is filled already. ``stop_price`` is for an order that waits for it,
+    ``display_quantity`` for one that has one.
     """
 
     price: Amount | UnsetType = UNSET
     quantity: Amount | UnsetType = UNSET
     stop_price: Amount | UnsetType = UNSET
+    display_quantity: Amount | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         """Take null for left out."""
         self.price, self.quantity = given(self.price), given(self.quantity)
         self.stop_price = given(self.stop_price)
+        self.display_quantity = given(self.display_quantity)
 
 
 class Replacement(Change):

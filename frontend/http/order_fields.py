@@ -6,7 +6,7 @@ from typing import Annotated, cast
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from frontend.http.errors import broken_rule
-from frontend.http.market import Market
+from frontend.http.market import Market, Steps
 from frontend.http.models import (
     Amount,
     Answer,
@@ -28,18 +28,20 @@ from ipc.codes import (
     FLAG_POST_ONLY,
     FLAG_TRIGGERED,
     ORD_STATUS_CANCELED,
+    ORD_STATUS_EXPIRED,
     ORD_STATUS_FILLED,
     ORD_STATUS_NEW,
     ORD_STATUS_PARTIALLY_FILLED,
     ORD_STATUS_REJECTED,
     ORDER_TYPE_MARKET,
+    ORDER_TYPE_MARKET_WITH_PROTECTION,
 )
 from ipc.records import OrderRow
 from ipc.vocabulary import (
     CONDITIONAL,
     MAX_CLIENT_ID,
     PREVENTION_SHIFT,
-    PRICELESS,
+    UNPRICED,
     OrderType,
 )
 from ipc.wire.messages import NewOrder as NewOrderCommand
@@ -50,6 +52,7 @@ STATUSES: dict[int, Status] = {
     ORD_STATUS_PARTIALLY_FILLED: "PARTIAL",
     ORD_STATUS_FILLED: "FILLED",
     ORD_STATUS_CANCELED: "CANCELLED",
+    ORD_STATUS_EXPIRED: "EXPIRED",
     ORD_STATUS_REJECTED: "REJECTED",
 }
 SIDE_WORDS: dict[int, Side] = {int(side): cast(Side, side.name) for side in vocabulary.Side}
@@ -59,7 +62,8 @@ _MODES = {
 }
 _MODE_MASK = 7
 _TIMES = {int(time): cast(TimeInForce, time.name) for time in vocabulary.TimeInForce}
-_PRICELESS, _CONDITIONAL = tuple(map(int, PRICELESS)), tuple(map(int, CONDITIONAL))
+_UNPRICED, _CONDITIONAL = tuple(map(int, UNPRICED)), tuple(map(int, CONDITIONAL))
+_AT_ONCE = (ORDER_TYPE_MARKET, ORDER_TYPE_MARKET_WITH_PROTECTION)
 _NO_MODE = int(vocabulary.SelfTradePrevention.NONE)
 _GTC, _IOC = int(vocabulary.TimeInForce.GTC), int(vocabulary.TimeInForce.IOC)
 
@@ -79,6 +83,12 @@ class NewOrder(RequestBody):
     stop_price: Amount | UnsetType = UNSET
     """Of an order that waits for a trade at that price."""
     self_trade_prevention: Word | UnsetType = UNSET
+    display_quantity: Amount | UnsetType = UNSET
+    """How much of what rests is shown at a time."""
+    expire_time_ns: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] = 0
+    """When a GTD order ends."""
+    minimum_quantity: Amount | UnsetType = UNSET
+    """What an IOC order trades at once at least, or nothing."""
 
 
 class OrderView(Struct):
@@ -105,6 +115,8 @@ class OrderView(Struct):
     triggered: bool
     """Whether its stop price was reached."""
     self_trade_prevention: SelfTradePrevention
+    display_quantity: Number | UnsetType = UNSET
+    """Of an iceberg."""
 
 
 class OrderAnswer(Answer, kw_only=True):
@@ -162,11 +174,11 @@ def command_of(order: NewOrder, market: Market, request_id: int) -> NewOrderComm
     # A number that came before, as most have, needs no further look.
     lots = market.lots.get(bytes(order.quantity)) or market.lots.of(order.quantity)
     if isinstance(order.time_in_force, UnsetType):
-        time_in_force = _IOC if order_type == ORDER_TYPE_MARKET else _GTC
+        time_in_force = _IOC if order_type in _AT_ONCE else _GTC
     else:
         time_in_force = TIMES_IN_FORCE[order.time_in_force]
     known = None
-    if order_type not in _PRICELESS and not isinstance(order.price, UnsetType):
+    if order_type not in _UNPRICED and not isinstance(order.price, UnsetType):
         known = market.ticks.get(bytes(order.price))
     return NewOrderCommand(
         market.number,
@@ -180,6 +192,9 @@ def command_of(order: NewOrder, market: Market, request_id: int) -> NewOrderComm
         order.post_only,
         _stop_price(market, order.stop_price, order_type),
         _mode(order.self_trade_prevention),
+        _some(market.displays, order.display_quantity),
+        order.expire_time_ns,
+        _some(market.minima, order.minimum_quantity),
     )
 
 
@@ -206,12 +221,13 @@ def view_of(row: OrderRow, user_id: str, market: Market, quoted: bool) -> OrderV
         market.prices[quoted][row.stop_price] if row.stop_price else None,
         bool(row.flags & FLAG_TRIGGERED),
         _MODES[row.flags >> PREVENTION_SHIFT & _MODE_MASK],
+        quantities[row.display_quantity] if row.display_quantity else UNSET,
     )
 
 
 def _price(market: Market, price: Raw | UnsetType, order_type: int) -> int:
     price = given(price)
-    if order_type in _PRICELESS:
+    if order_type in _UNPRICED:
         if not isinstance(price, UnsetType) and not market.ticks.is_zero(price):
             raise broken_rule("price", f"must not be given for a {_TYPES[order_type]} order")
         return 0
@@ -222,6 +238,11 @@ def _price(market: Market, price: Raw | UnsetType, order_type: int) -> int:
 
 def _mode(word: str | UnsetType) -> int:
     return _NO_MODE if isinstance(word, UnsetType) else MODES[word]
+
+
+def _some(lots: Steps, quantity: Raw | UnsetType) -> int:
+    quantity = given(quantity)
+    return 0 if isinstance(quantity, UnsetType) else lots.of(quantity)
 
 
 def _stop_price(market: Market, price: Raw | UnsetType, order_type: int) -> int:

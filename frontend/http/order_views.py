@@ -4,11 +4,11 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from msgspec import UNSET
+from msgspec import UNSET, Raw, UnsetType
 
 from frontend.http.errors import ApiError, of_reject
 from frontend.http.exchange import Exchange
-from frontend.http.market import Market
+from frontend.http.market import Decimals, Market
 from frontend.http.models import OrderResult, OrderTrade
 from frontend.http.order_entry import Outcome
 from frontend.http.order_fields import SIDE_WORDS, STATUSES, OrderView, view_of
@@ -17,11 +17,14 @@ from frontend.http.socket_models import OrderEvent
 from ipc.arrays import Records
 from ipc.codes import (
     EXEC_TYPE_CANCELED,
+    EXEC_TYPE_EXPIRED,
     EXEC_TYPE_NEW,
     EXEC_TYPE_REPLACED,
     EXEC_TYPE_TRADE,
     EXEC_TYPE_TRIGGERED,
+    FLAG_RARE,
     ORD_STATUS_CANCELED,
+    ORD_STATUS_EXPIRED,
 )
 from ipc.records import OrderRow
 from ipc.vocabulary import ExecType, Liquidity, OrdStatus, Reason
@@ -33,6 +36,7 @@ _EVENTS = {
     EXEC_TYPE_REPLACED: "replaced",
     EXEC_TYPE_TRADE: "trade",
     EXEC_TYPE_TRIGGERED: "triggered",
+    EXEC_TYPE_EXPIRED: "expired",
 }
 _ANSWERS = {ExecType.REJECTED, ExecType.MASS_CANCELED}
 """What no report is of that a user hears of as an event."""
@@ -43,6 +47,8 @@ _WHY = {
     Reason.MARKET_REMAINDER: "the other side of the book is empty, and a market order may not rest",
     Reason.FOK_UNFILLED: "less than all of it could be traded at once",
     Reason.MASS_CANCEL: "all orders of its user were cancelled",
+    Reason.MINIMUM_UNFILLED: "less than its minimum could be traded at once",
+    Reason.EXPIRED: "its time was over",
     Reason.SELF_TRADE: "it would have traded with an order of its own user",
 }
 """Of what was left of an order."""
@@ -92,7 +98,7 @@ def order_result(
         trades=_trades(state, exchange, market, quoted) if exchange.trade_count else [],
         client_order_id=client_order_id or UNSET,
     )
-    if last.ord_status == ORD_STATUS_CANCELED:
+    if last.ord_status in (ORD_STATUS_CANCELED, ORD_STATUS_EXPIRED):
         reason = Reason(last.reason)
         result.cancelled_quantity = quantities[last.quantity - last.cum_qty]
         result.reason, result.reason_text = reason.name, _WHY[reason]
@@ -135,6 +141,7 @@ def order_event(state: ProductState, report: Report, user_id: str) -> OrderEvent
         liquidity=_LIQUIDITY.get(report.liquidity),
         stop_price=prices[stop_price] if stop_price else None,
         prevented_quantity=quantities[report.last_qty] if prevented else None,
+        display_quantity=_display_quantity(report, quantities),
         sequence=report.sequence,
         timestamp=report.timestamp_ns,
     )
@@ -151,3 +158,10 @@ def order_view(state: ProductState, order: np.void, quoted: bool) -> OrderView:
     """Return one order (ORDER) as clients see it."""
     row = OrderRow._make(order.item())
     return view_of(row, state.names.text(row.account), state.markets.by_number[row.symbol], quoted)
+
+
+def _display_quantity(report: Report, quantities: Decimals) -> Raw | UnsetType:
+    """Return what a report says of how much of an iceberg is shown at a time."""
+    traded = report.trade_id or report.reason == Reason.SELF_TRADE
+    told = report.flags & FLAG_RARE and report.last_qty and not traded
+    return quantities[report.last_qty] if told else UNSET

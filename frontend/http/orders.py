@@ -33,7 +33,7 @@ from frontend.http.order_views import order_result, outcome
 from frontend.http.queries import client_order_id, read_query
 from frontend.http.request import Request
 from frontend.http.user_session import UserSession
-from ipc.codes import ORD_STATUS_CANCELED, ORD_STATUS_FILLED
+from ipc.codes import ORD_STATUS_CANCELED, ORD_STATUS_EXPIRED, ORD_STATUS_FILLED
 from ipc.wire.messages import CLIENT_COMMANDS, Cancel, MassCancel, MassCancelReport, Replace, Report
 
 BATCH_A_TURN, ORDER_S = 64, 0.000008
@@ -41,7 +41,7 @@ BATCH_A_TURN, ORDER_S = 64, 0.000008
 
 _batch_decoder = msgspec.json.Decoder(Batch)
 _replacement_decoder = msgspec.json.Decoder(Replacement)
-_ENDED = (ORD_STATUS_FILLED, ORD_STATUS_CANCELED)
+_ENDED = (ORD_STATUS_FILLED, ORD_STATUS_CANCELED, ORD_STATUS_EXPIRED)
 
 P = ParamSpec("P")
 Result = OrderResult | CancelAnswer | CancelAllAnswer
@@ -225,14 +225,18 @@ def begin_replace(request: Request, named: str | None, quoted: bool = False) -> 
     market, user, client_order_id = _find(
         request, named if change.user_id is UNSET else change.user_id
     )
-    if change.price is UNSET and change.quantity is UNSET and change.stop_price is UNSET:
-        rule = "price, quantity or stop_price must be given"
+    fields = (change.price, change.quantity, change.stop_price, change.display_quantity)
+    if all(field is UNSET for field in fields):
+        rule = "price, quantity, stop_price or display_quantity must be given"
         raise broken_rule("", rule, "INVALID_REQUEST")
     price = None if change.price is UNSET else market.ticks.of(change.price)
     quantity = None if change.quantity is UNSET else market.lots.of(change.quantity)
     stop_price = 0 if change.stop_price is UNSET else market.stops.of(change.stop_price)
     ids = (market.number, NO_REQUEST_ID, request.order_id, 0)
-    command = Replace(*ids, price, quantity, stop_price=stop_price)
+    shown = 0
+    if change.display_quantity is not UNSET:
+        shown = market.displays.of(change.display_quantity)
+    command = Replace(*ids, price, quantity, stop_price=stop_price, display_quantity=shown)
     return _Replace(api, user, command, request, market, quoted, client_order_id)
 
 

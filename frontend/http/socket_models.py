@@ -140,6 +140,7 @@ class OrderEvent(Struct, kw_only=True):
     prevented_quantity: Number | None
     sequence: int
     timestamp: int
+    display_quantity: Number | UnsetType = UNSET
 
 
 # up to here

@@ -13,6 +13,7 @@ Columns, found by the header's names; any other column is ignored:
 | qty | lots; of R the quantity to take off, of M the new open quantity |
 | tif | GTC, IOC, PO (post-only), MKT (market order), or empty |
 | stop_price | ticks, or empty; a new order waits for it, M sets it; the column may be missing |
+| display_quantity | lots, or empty: how much of an order is shown; the column may be missing |
 """
 
 import csv
@@ -43,7 +44,7 @@ from ipc.vocabulary import MAX_CLIENT_ID, MAX_PRICE, MAX_QUANTITY
 from ipc.wire.messages import Cancel, NewOrder, Reduce, Replace
 
 MAX_ROWS = 20_000_000
-"""Of one file: a flow is held in memory, 51 bytes a row."""
+"""Of one file: a flow is held in memory, 59 bytes a row."""
 _CHUNK_ROWS = 8_192
 
 
@@ -84,6 +85,7 @@ FLOW_ROW = np.dtype(
         ("id", "<u8"),
         ("tif", "u1"),
         ("stop_price", "<u8"),
+        ("display_quantity", "<u8"),
     ]
 )
 """One row of a flow: op is an ``Op``, side a ``Side``, tif a ``Tif``."""
@@ -101,6 +103,7 @@ class FlowRow(NamedTuple):
     id: int
     tif: int
     stop_price: int
+    display_quantity: int
 
 
 assert FlowRow._fields == FLOW_ROW.names
@@ -169,7 +172,7 @@ def message_of(
 
     Raises ValueError where the row's op is not an ``Op``.
     """
-    _, _, op, side, price, qty, order_id, tif, stop_price = row
+    _, _, op, side, price, qty, order_id, tif, stop_price, shown = row
     if op in _ENTERING:
         market = tif == _MKT
         return NewOrder(
@@ -183,13 +186,15 @@ def message_of(
             qty,
             tif == _PO,
             stop_price,
+            display_quantity=shown,
         )
     if op == _C:
         return Cancel(symbol_number, request_id, 0, order_id)
     if op == _R:
         return Reduce(symbol_number, request_id, 0, order_id, qty)
     if op == _M:
-        return Replace(symbol_number, request_id, 0, order_id, price, qty, True, stop_price)
+        further = (True, stop_price, shown)
+        return Replace(symbol_number, request_id, 0, order_id, price, qty, *further)
     raise ValueError(f"op: {op}, must be one of {[int(op) for op in Op]}")
 
 
@@ -248,8 +253,9 @@ _PARSERS: dict[str, _Parser] = {
     "id": _integer(1, MAX_CLIENT_ID),
     "tif": _word({"": int(Tif.NONE)} | {tif.name: int(tif) for tif in Tif if tif}),
     "stop_price": _optional(_integer(0, MAX_PRICE)),
+    "display_quantity": _optional(_integer(0, MAX_QUANTITY)),
 }
-_MAY_BE_MISSING = ("stop_price",)
+_MAY_BE_MISSING = ("stop_price", "display_quantity")
 assert tuple(_PARSERS) == FLOW_ROW.names
 
 
@@ -259,7 +265,7 @@ def _read_rows(path: Path, lines: Iterator[list[str]], max_rows: int) -> npt.NDA
     wrong = [name for name in _PARSERS if header.count(name) != 1 and name not in missing]
     if wrong:
         raise FlowFileError(f"{path}: line 1: {wrong[0]}: must be in the header once")
-    positions = [header.index(name) for name in _PARSERS if name not in missing]
+    positions = [None if name in missing else header.index(name) for name in _PARSERS]
     chunks = []
     rows = 0
     while chunk := list(islice(lines, _CHUNK_ROWS)):
@@ -268,8 +274,8 @@ def _read_rows(path: Path, lines: Iterator[list[str]], max_rows: int) -> npt.NDA
                 where = f"{path}: line {number}: {len(line)} columns"
                 raise FlowFileError(f"{where}, must be the header's {len(header)}")
         columns = list(zip(*chunk, strict=True))
-        given = [columns[position] for position in positions]
-        given += [("",) * len(chunk) for _ in missing]  # those come last
+        empty = ("",) * len(chunk)
+        given = [empty if position is None else columns[position] for position in positions]
         chunks.append(_parse(path, rows + 2, given))
         rows += len(chunk)
         if rows > max_rows:

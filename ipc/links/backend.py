@@ -111,15 +111,16 @@ class Backend:
         self._lingering = WaitStrategy(self._epoll.poll, linger_ns)
         self._received_bytes = 0
 
-    def poll(self, timeout_s: float | None) -> list[Link]:
+    def poll(self, timeout_s: float | None, most_s: float | None = None) -> list[Link]:
         """Wait for bytes; return the connections whose decoders got any, the longest silent first.
 
         Returns early, maybe with nothing, when the waker has something to say or a link has ended.
+        Without ``timeout_s`` it may linger first; then it sleeps for ``most_s`` seconds at most.
         """
         if self._gone:
             timeout_s = 0
         if timeout_s is None:
-            found = self._lingering.wait(self._received_bytes <= LINGER_BYTES)
+            found = self._lingering.wait(self._received_bytes <= LINGER_BYTES, most_s)
         else:
             found = self._epoll.poll(timeout_s)
         arrived = []

@@ -45,8 +45,9 @@ class WaitStrategy:
         self._was_short = False
         self._leave_out = self._left_out = 0
 
-    def wait(self, may_linger: bool) -> Events:
-        """Return what there is once there is something; without lingering where it may not."""
+    def wait(self, may_linger: bool, most_s: float | None = None) -> Events:
+        """Return what there is once there is something; without lingering where it may not. It
+        sleeps for so many seconds at most, and then returns nothing."""
         begun_ns = self._clock()
         until_ns = begun_ns + self._linger_ns
         if may_linger and self._was_short:
@@ -57,7 +58,7 @@ class WaitStrategy:
                 if events:
                     return events
         self.sleeps += 1
-        events = self._look(None)
+        events = self._look(most_s)
         self._was_short = self._clock() < until_ns
         return events
 

@@ -27,7 +27,7 @@ from ipc.arrays import Records
 from ipc.memory.atomics import fence, store_release
 from ipc.memory.mapping import Mapping, create_mapping, open_mapping
 from ipc.records import ORDER, TABLE_ENTRY
-from ipc.vocabulary import OrdStatus
+from ipc.vocabulary import ENDED
 
 KIND = "order table"
 WORDS = 16
@@ -140,9 +140,10 @@ class OrderTableWriter(Table):
     def apply(self, reports: Records) -> None:
         """Carry REPORT records out on the table, in order.
 
-        NEW enters an order; CANCELED, REPLACED, TRADE and TRIGGERED change one, or enter one that
-        is not known, with ``created_ns`` 0; others are ignored. Raises ``TableFullError`` at the
-        first order that finds no slot; the reports before it are carried out.
+        NEW enters an order; CANCELED, REPLACED, TRADE, TRIGGERED and EXPIRED change one, or enter
+        one that is not known, with ``created_ns`` 0; others are ignored. Raises
+        ``TableFullError`` at the first order that finds no slot; the reports before it are
+        carried out.
         """
         done = self._carry_out(reports)
         while done < len(reports):
@@ -221,7 +222,7 @@ class OrderTableWriter(Table):
         """
         entries = self.entries[1 : int(self.words[USED]) + 1]
         taken = np.flatnonzero(entries["order_id"])
-        has_ended = np.isin(entries["ord_status"][taken], (OrdStatus.FILLED, OrdStatus.CANCELED))
+        has_ended = np.isin(entries["ord_status"][taken], ENDED)
         live, ended = taken[~has_ended], taken[has_ended]
         ends = np.uint32(int(self.words[_ENDS]) & LOW)
         ended = ended[np.argsort(ends - entries["end_number"][ended])[::-1]]
@@ -256,7 +257,7 @@ class OrderTableWriter(Table):
             changed[name][count + 1 :] = 0
         self.accounts[1 : count + 1] = orders["account"]
         self.accounts[count + 1 : used + 1] = 0
-        ended = int(np.isin(orders["ord_status"], (OrdStatus.FILLED, OrdStatus.CANCELED)).sum())
+        ended = int(np.isin(orders["ord_status"], ENDED).sum())
         changed["end_number"][1 : ended + 1] = np.arange(ended)
         self.words[USED], self.words[_HAND], self.words[_ENDS] = count, 0, ended
         self._widen(count + 1)

@@ -12,23 +12,24 @@ import numpy as np
 from ipc.arrays import Records, Words
 from ipc.codes import (
     EXEC_TYPE_CANCELED,
+    EXEC_TYPE_EXPIRED,
     EXEC_TYPE_NEW,
     EXEC_TYPE_REPLACED,
     EXEC_TYPE_TRADE,
     EXEC_TYPE_TRIGGERED,
-    ORD_STATUS_CANCELED,
-    ORD_STATUS_FILLED,
 )
 from ipc.native.compiled import called, compiled, inlined
 from ipc.native.kernel_atomics import fence, store_release
 from ipc.native.keyed_kernel import cell_of
 from ipc.native.prefetch import prefetch
+from ipc.vocabulary import ENDED
 
 LIVE, EPOCH, USED, HAND, ENDS, KEPT, FACTOR, CELL_BITS = map(np.uint64, range(8))
 """The table's own words: how many orders live; a count that is odd while chains are made anew; the
 last slot in turn; the slot given last; how many orders have ended; how many of them stay; what
 cells are keyed with, and how many bits of a number choose one: see ``ipc.native.keyed``."""
 
+_FILLED, _CANCELLED, _OUT_OF_TIME = map(int, ENDED)
 LOOK_AHEAD, LOOK_CLOSER = 16, 8
 """How many reports ahead of its use a cell is asked for, and a slot."""
 _ZERO, _ONE, _HALF = np.uint64(0), np.uint64(1), np.uint64(32)
@@ -74,7 +75,7 @@ def unlink(entries: Records, cells: Words, words: Words, slot: Any) -> None:
 @called
 def is_ended(ord_status: Any) -> Any:
     """Return whether an order of this status is at its end."""
-    return ord_status in (ORD_STATUS_FILLED, ORD_STATUS_CANCELED)
+    return ord_status in (_FILLED, _CANCELLED, _OUT_OF_TIME)
 
 
 @called
@@ -125,10 +126,15 @@ def write(entry: Any, report: Any, entering: Any) -> None:
         entry["stop_price"] = (
             report["last_price"] if report["exec_type"] == EXEC_TYPE_NEW else _ZERO
         )
+        entry["display_quantity"] = (
+            report["last_qty"] if report["exec_type"] == EXEC_TYPE_NEW else _ZERO
+        )
     elif report["exec_type"] in (EXEC_TYPE_REPLACED, EXEC_TYPE_TRIGGERED):
         entry["flags"] = report["flags"]
         if report["last_price"] != _ZERO and report["reason"] == 0:
             entry["stop_price"] = report["last_price"]
+        if report["last_qty"] != _ZERO and report["reason"] == 0:
+            entry["display_quantity"] = report["last_qty"]
     entry["price"] = report["price"]
     entry["quantity"] = report["quantity"]
     entry["cum_qty"] = report["cum_qty"]
@@ -163,6 +169,7 @@ def apply_report(
         EXEC_TYPE_REPLACED,
         EXEC_TYPE_TRADE,
         EXEC_TYPE_TRIGGERED,
+        EXEC_TYPE_EXPIRED,
     ):
         return True
     slot = find(entries, cells, words, report["order_id"])

@@ -67,15 +67,20 @@ FIELDS: tuple[Field, ...] = (
     Field("post_only", _BOOL, "reject instead of trading on entry or on replace", _BOOL,
           Reason.INVALID_POST_ONLY, None, "post_only", 18),
     Field("reinsert", _BOOL, "quantity is the open one, and the order goes to the back", _BOOL),
-    Field("flags", "u1", "bits: 1 post-only, 64 triggered, 2 to 8 self_trade_prevention", "Code"),
+    Field("flags", "u1", "bits: 1 post-only, 64 triggered, 32 rare, 2 to 8 self_trade_prevention",
+          "Code"),
     Field("self_trade_prevention", "u1", "of a new order: what it does where it meets its own",
           "Code", Reason.INVALID_SELF_TRADE_PREVENTION, SelfTradePrevention,
           "self_trade_prevention", 2964),
     Field("stop_price", "<u8", "ticks; 0: none", "Amount",
           Reason.INVALID_STOP_PRICE, None, "stop_price", 99),
-    Field("display_quantity", "<u8", "lots; 0: all", "Amount",
-          Reason.INVALID_QUANTITY, None, "", 1138),
-    Field("expire_time_ns", "<u8", "since the epoch; 0: never", "Amount", None, None, "", 126),
+    Field("display_quantity", "<u8", "lots that are shown of what rests; 0: all", "Amount",
+          Reason.INVALID_DISPLAY_QUANTITY, None, "display_quantity", 1138),
+    Field("shown_quantity", "<u8", "lots of an iceberg that are shown; 0: none, or it waits"),
+    Field("expire_time_ns", "<u8", "of a GTD order: since the epoch; 0: never", "Amount",
+          Reason.INVALID_EXPIRE_TIME, None, "expire_time_ns", 126),
+    Field("minimum_quantity", "<u8", "lots of an IOC order: trade so many at once, or none",
+          "Amount", Reason.INVALID_MINIMUM_QUANTITY, None, "minimum_quantity", 110),
     # What reports say.
     Field("exec_type", "u1", "what is reported", "Code", None, ExecType, "", 150),
     Field("ord_status", "u1", "the order's state", "Code", None, OrdStatus, "status", 39),
@@ -88,7 +93,8 @@ FIELDS: tuple[Field, ...] = (
     Field("leaves_qty", "<u8", "lots open", rest="remaining_quantity", fix=151),
     Field("last_price", "<u8", "ticks: the trade's; where there is none, an order's stop price",
           rest="last_price", fix=31),
-    Field("last_qty", "<u8", "lots: the trade's", rest="last_quantity", fix=32),
+    Field("last_qty", "<u8", "lots: the trade's; where there is none, an order's display_quantity",
+          rest="last_quantity", fix=32),
     Field("trade_id", "<u8", "the engine's number of the trade", rest="trade_id", fix=17),
     Field("timestamp_ns", "<u8", "since the epoch", rest="timestamp", fix=60),
     Field("account_sequence", "<u8", "shard and number of what it tells the account"),
@@ -114,7 +120,7 @@ RECORDS: dict[str, tuple[str, ...]] = {
         "symbol", "request_id", "account", "order_id", "client_order_id", "price", "quantity",
         "timestamp_ns",
         # What only rare orders have: a journal keeps these only where one of a batch has them.
-        "stop_price", "display_quantity",
+        "stop_price", "display_quantity", "expire_time_ns", "minimum_quantity",
     ),
     "REPORT": (
         "exec_type", "ord_status", "command_type", "side", "order_type", "time_in_force", "flags",
@@ -130,15 +136,15 @@ RECORDS: dict[str, tuple[str, ...]] = {
     "RESTING": (
         "order_id", "account", "client_order_id", "price", "leaves_qty", "cum_qty",
         "symbol", "side", "flags", "order_type", "time_in_force", "reserved: <u2",
-        # Room for what rare orders will have; 0 so far.
-        "stop_price", "display_quantity", "expire_time_ns",
+        # What only rare orders have.
+        "stop_price", "display_quantity", "shown_quantity", "expire_time_ns",
     ),
     "RECENT": ("order_id", "account", "client_order_id", "symbol: <u8"),
     "LAST_PRICE": ("symbol: <u8", "price"),
     "ORDER": (
         "order_id", "account", "client_order_id", "price", "quantity", "cum_qty", "leaves_qty",
         "created_ns", "updated_ns", "symbol", "reason", "side", "order_type", "time_in_force",
-        "flags", "ord_status", "reserved: 3u1", "end_number", "stop_price",
+        "flags", "ord_status", "reserved: 3u1", "end_number", "stop_price", "display_quantity",
     ),
 }  # fmt: skip
 """The fields of each record, in order; ``name: format`` where it holds one otherwise than its row
@@ -185,7 +191,8 @@ FROM_CLIENT: tuple[Row, ...] = (
         "Enter an order. ``client_order_id`` 0: none, and so no protection against repetition.",
         ("symbol", "request_id", "client_order_id", "side", "order_type",
          "time_in_force", "price", "quantity", "post_only = False", "stop_price = 0",
-         "self_trade_prevention = 0")),
+         "self_trade_prevention = 0", "display_quantity = 0",
+         "expire_time_ns = 0", "minimum_quantity = 0")),
     Row("Cancel", 2,
         "Cancel by ``order_id`` (symbol may be 0), or where that is 0 by ``client_order_id``.",
         ("symbol", "request_id", "order_id", "client_order_id = 0")),
@@ -196,9 +203,11 @@ FROM_CLIENT: tuple[Row, ...] = (
         its queue and may trade. With ``reinsert`` the quantity is the new open quantity, and
         the order goes to the back whatever the change: a cancel and a new order under the same
         ids. ``None`` (not 0) for price or quantity, not for both: it stays what it is when the
-        command is matched. ``stop_price`` is for an order that waits; 0: it stays what it is.""",
+        command is matched. ``stop_price`` is for an order that waits, ``display_quantity`` for one
+        that has one; 0: it stays what it is.""",
         ("symbol", "request_id", "order_id", "client_order_id", "price: Amount | None",
-         "quantity: Amount | None", "reinsert = False", "stop_price = 0")),
+         "quantity: Amount | None", "reinsert = False", "stop_price = 0",
+         "display_quantity = 0")),
     Row("Reduce", 4,
         "Take ``quantity`` off what is open, keeping the place; all of it or more cancels.",
         ("symbol", "request_id", "order_id", "client_order_id", "quantity")),
@@ -257,7 +266,8 @@ TO_CLIENT: tuple[Row, ...] = (
         "The answer to ``OrderQuery``; fields as in ``ipc.records.ORDER``.",
         ("request_id", "order_id", "client_order_id", "symbol", "side", "order_type",
          "time_in_force", "flags", "ord_status", "reason", "price", "quantity",
-         "cum_qty", "leaves_qty", "created_ns", "updated_ns", "stop_price = 0")),
+         "cum_qty", "leaves_qty", "created_ns", "updated_ns", "stop_price = 0",
+         "display_quantity = 0")),
     Row("Trade", 0,
         "One trade; fields as in ``ipc.records.TRADE``.",
         ("trade_id", "symbol", "price", "quantity", "buy_order_id", "sell_order_id",
@@ -346,7 +356,7 @@ EVENTS: tuple[Row, ...] = (
          "quantity: Number", "cum_qty: Number", "leaves_qty: Number", "trade_id: int | None",
          "last_price: Number | None", "last_qty: Number | None", "liquidity: str | None",
          "stop_price: Number | None", "prevented_quantity: Number | None", "sequence",
-         "timestamp_ns")),
+         "timestamp_ns", "display_quantity: Number | UnsetType = UNSET")),
 )  # fmt: skip
 """What a WebSocket tells of reports; a field has its name in REST."""
 
@@ -414,8 +424,8 @@ def place_problem(row: Row) -> str:
 def unnamed_fields(row: Row) -> list[str]:
     """Return the fields of an event that no report has, or that have no name in REST."""
     reported = {entry.partition(": ")[0] for entry in RECORDS["REPORT"]}
-    # The last two are what last_price and last_qty are where they are not a trade's.
-    own = {"channel", "type", "user_id", "stop_price", "prevented_quantity"}
+    # The last three are what last_price and last_qty are where they are not a trade's.
+    own = {"channel", "type", "user_id", "stop_price", "prevented_quantity", "display_quantity"}
     return [n for n in names(row) if n not in own and not (n in reported and FIELD[n].rest)]
 
 

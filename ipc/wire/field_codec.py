@@ -33,10 +33,10 @@ _MAX_ID = np.uint64(MAX_CLIENT_ID)
 _MAX_CODE = np.uint64(255)
 _MAX_SYMBOL = np.uint64(65_535)
 _LEAST = np.array([0, 9, 4, 7, 6, 3], np.int64)
-_MOST = np.array([0, 12, 5, 9, 6, 3], np.int64)
+_MOST = np.array([0, 15, 5, 10, 6, 3], np.int64)
 """Of each command, by its tag: items of the array without and with the optional ones."""
 LAST_TAG = 5
-MAX_COMMAND_FRAME = 68
+MAX_COMMAND_FRAME = 94
 """Bytes that the longest frame of a command does not exceed."""
 REPORT_ANSWERS_AT = 18
 """Where this code stands in the body of a ``Report`` that is written here."""
@@ -61,6 +61,9 @@ def put_command(out: Bytes, at: int, command: Any) -> int:
         at += 1
         at = put_uint(out, at, command.stop_price)
         at = put_uint(out, at, np.uint64(command.self_trade_prevention))
+        at = put_uint(out, at, command.display_quantity)
+        at = put_uint(out, at, command.expire_time_ns)
+        at = put_uint(out, at, command.minimum_quantity)
     elif tag in (2, 3, 4):
         at = put_uint(out, at, command.order_id)
         at = put_uint(out, at, command.client_order_id)
@@ -70,6 +73,7 @@ def put_command(out: Bytes, at: int, command: Any) -> int:
             out[at] = TRUE if command.flags & 2 else FALSE  # reinsert
             at += 1
             at = put_uint(out, at, command.stop_price)
+            at = put_uint(out, at, command.display_quantity)
         elif tag == 4:
             at = put_uint(out, at, command.quantity)
     return at
@@ -98,6 +102,9 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
     price = _NONE
     quantity = _NONE
     stop_price = _NONE
+    display_quantity = _NONE
+    expire_time_ns = _NONE
+    minimum_quantity = _NONE
     flags = 0
     if tag == 1:
         client_order_id, at = read_uint(data, at, stop)
@@ -116,6 +123,12 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
             stop_price, at = read_uint(data, at, stop)
         if items > 11:
             self_trade_prevention, at = read_uint(data, at, stop)
+        if items > 12:
+            display_quantity, at = read_uint(data, at, stop)
+        if items > 13:
+            expire_time_ns, at = read_uint(data, at, stop)
+        if items > 14:
+            minimum_quantity, at = read_uint(data, at, stop)
     elif tag in (2, 3, 4):
         order_id, at = read_uint(data, at, stop)
         if items > 4:
@@ -139,6 +152,8 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
                 at += 1
             if items > 8:
                 stop_price, at = read_uint(data, at, stop)
+            if items > 9:
+                display_quantity, at = read_uint(data, at, stop)
         elif tag == 4:
             quantity, at = read_uint(data, at, stop)
     if side > _MAX_CODE:
@@ -163,6 +178,12 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
         return False
     if stop_price > _MAX_ID:
         return False
+    if display_quantity > _MAX_ID:
+        return False
+    if expire_time_ns > _MAX_ID:
+        return False
+    if minimum_quantity > _MAX_ID:
+        return False
     if at != stop:
         return False
     command.command_type = tag
@@ -178,7 +199,9 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
     command.price = price
     command.quantity = quantity
     command.stop_price = stop_price
-    command.display_quantity = 0
+    command.display_quantity = display_quantity
+    command.expire_time_ns = expire_time_ns
+    command.minimum_quantity = minimum_quantity
     return True
 
 

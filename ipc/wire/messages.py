@@ -67,6 +67,9 @@ class NewOrder(Message, tag=1):
     post_only: bool = False
     stop_price: Amount = 0
     self_trade_prevention: Code = 0
+    display_quantity: Amount = 0
+    expire_time_ns: Amount = 0
+    minimum_quantity: Amount = 0
 
 
 class Cancel(Message, tag=2):
@@ -85,7 +88,8 @@ class Replace(Message, tag=3):
     its queue and may trade. With ``reinsert`` the quantity is the new open quantity, and
     the order goes to the back whatever the change: a cancel and a new order under the same
     ids. ``None`` (not 0) for price or quantity, not for both: it stays what it is when the
-    command is matched. ``stop_price`` is for an order that waits; 0: it stays what it is.
+    command is matched. ``stop_price`` is for an order that waits, ``display_quantity`` for one
+    that has one; 0: it stays what it is.
     """
 
     symbol: SymbolNumber
@@ -96,6 +100,7 @@ class Replace(Message, tag=3):
     quantity: Amount | None
     reinsert: bool = False
     stop_price: Amount = 0
+    display_quantity: Amount = 0
 
 
 class Reduce(Message, tag=4):
@@ -248,6 +253,7 @@ class OrderState(Message, tag=23):
     created_ns: int
     updated_ns: int
     stop_price: int = 0
+    display_quantity: int = 0
 
 
 class Trade(Part):

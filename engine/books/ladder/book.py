@@ -17,7 +17,7 @@ from engine.books.contract import (
 from engine.books.id_memory import NO_SHARES, IdShares
 from engine.books.ladder import kernel
 from engine.books.ladder.check import check
-from engine.books.ladder.layout import DONE, FINISHED, GROW, SIDES
+from engine.books.ladder.layout import DONE, FINISHED, GROW, NO_EXPIRY, REPORTS_OF_A_START, SIDES
 from engine.books.ladder.tables import Tables
 from ipc.codes import SIDE_BUY, SIDE_SELL
 from ipc.records import (
@@ -102,7 +102,7 @@ class LadderBook:
         for name, buffer, dtype in (("reports", reports, REPORT), ("trades", trades, TRADE)):
             if buffer.dtype != dtype or buffer.ndim != 1 or not buffer.flags.carray:
                 raise ValueError(f"{name}: must be a writable array of {name.upper()[:-1]} records")
-        if len(reports) < kernel.REPORTS_OF_A_START:
+        if len(reports) < REPORTS_OF_A_START:
             raise ValueError(f"reports: room for {len(reports)}, must be at least 2")
         self._reports, self._trades = reports, trades
 
@@ -163,6 +163,12 @@ class LadderBook:
     def sweeping(self) -> bool:
         """Whether a mass cancel is under way."""
         return self._tables.sweep_count[0] != 0
+
+    @property
+    def next_expiry_ns(self) -> int:
+        """When the next order expires: see ``Book.next_expiry_ns``."""
+        found: int = self._tables.next_expiry_ns[0]
+        return 0 if found == NO_EXPIRY else found
 
     def sweeps(self) -> Records:
         """Return the mass cancels that are under way: see ``Book.sweeps``."""

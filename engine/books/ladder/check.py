@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from engine.books.ladder import layout, order_index
+from engine.books.ladder.check_extras import check_extras, check_free, hidden_of
 from engine.books.ladder.check_kept import check_kept
 from engine.books.ladder.layout import (
     COUNTING,
@@ -23,10 +24,9 @@ from engine.books.ladder.layout import (
     WORD_BITS,
 )
 from engine.books.ladder.tables import Tables
-from engine.books.rules import is_priceless, waits_for_rise
-from ipc.codes import ORDER_TYPE_LIMIT, ORDER_TYPE_MARKET
+from engine.books.rules import can_rest, waits_for_rise
 from ipc.records import SEQUENCE_MASK
-from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, Flag, Side, TimeInForce
+from ipc.vocabulary import CONDITIONAL, MAX_PRICE, MAX_QUANTITY, Flag, Side
 
 
 def check(tables: Tables) -> None:
@@ -54,9 +54,10 @@ def check(tables: Tables) -> None:
     live = orders_seen.keys() | in_hand
     assert len(live) == state["live_orders"], "live_orders: not as many as there are"
     assert len(live) <= state["order_capacity"], "live_orders: more than there is room for"
-    _check_free(tables.orders["next"], "order", state, live)
-    _check_free(tables.levels["oldest"], "level", state, levels_seen)
-    _check_free(tables.forks["low"], "fork", state, forks_seen)
+    check_free(tables.orders["next"], "order", state, live)
+    check_free(tables.levels["oldest"], "level", state, levels_seen)
+    check_free(tables.forks["low"], "fork", state, forks_seen)
+    check_extras(tables, orders_seen, live)
     order_ids = tables.orders["order_id"]
     assert all(order_ids[slot] for slot in live), "a live order without an order_id"
     assert np.count_nonzero(order_ids) == len(live), "a free node with an order_id"
@@ -173,20 +174,20 @@ def _check_order(tables: Tables, side: int, key: int, slot: int) -> None:
     code, rise = kind_bits & 0xFF, side % SIDES == WAITING
     kind, triggered = kind_bits >> 8 & 0xFF, kind_bits >> 24 & Flag.TRIGGERED != 0
     if side & WAITING:
-        assert kind not in (ORDER_TYPE_MARKET, ORDER_TYPE_LIMIT), f"order {slot}: type"
+        assert kind in CONDITIONAL, f"order {slot}: type"
         assert waits_for_rise(kind, code) == rise, f"order {slot}: waits for the other direction"
         assert not triggered, f"order {slot}: waits and is triggered"
         assert order["cum_qty"] == 0, f"order {slot}: waits and is filled"
     else:
         assert code == (Side.SELL if side % 2 else Side.BUY), f"order {slot}: side"
-        assert not is_priceless(kind), f"order {slot}: type"
-        assert triggered == (kind != ORDER_TYPE_LIMIT), f"order {slot}: triggered"
-        assert kind_bits >> 16 & 0xFF == TimeInForce.GTC, f"order {slot}: time_in_force"
+        assert can_rest(kind, kind_bits >> 16 & 0xFF), f"order {slot}: type or time_in_force"
+        assert triggered == (kind in CONDITIONAL), f"order {slot}: triggered"
         price = int(order["price"]) ^ int(tables.sides[side]["flip"])
         assert price == key, f"order {slot}: price"
     assert order["leaves_qty"] > 0, f"order {slot}: nothing left"
     assert order["cum_qty"] >= 0, f"order {slot}: cum_qty"
-    assert order["leaves_qty"] + order["cum_qty"] <= MAX_QUANTITY, f"order {slot}: quantity"
+    total = order["leaves_qty"] + order["cum_qty"] + hidden_of(tables, slot)
+    assert total <= MAX_QUANTITY, f"order {slot}: quantity"
     assert order_id & ~SEQUENCE_MASK == state["shard_bits"], f"order {slot}: shard of its id"
     assert order_id & SEQUENCE_MASK <= state["order_sequence"], f"order {slot}: id not given yet"
 
@@ -226,23 +227,6 @@ def _check_instrument(tables: Tables, instrument: int) -> None:
         reached = rise["best_key"] <= last_price
         reached |= fall["best_key"] <= last_price ^ int(fall["flip"])
         assert not reached, f"symbol {symbol}: an order waits that is reached"
-
-
-# Nodes -------------------------------------------------------------------------------------------
-
-
-def _check_free(links: Any, kind: str, state: Any, used: Any) -> None:
-    """Check that each node of a kind is either used, or free, or was never used."""
-    free: set[int] = set()
-    node = int(state[f"free_{kind}"])
-    fresh = int(state[f"fresh_{kind}"])
-    while node:
-        assert node not in free, f"free {kind}s: {node} stands twice"
-        assert node < fresh, f"free {kind}s: {node} was never used"
-        free.add(node)
-        node = int(links[node])
-    assert free.isdisjoint(used), f"free {kind}s: some are in use"
-    assert len(free) + len(used) == fresh - 1, f"{kind}s: some are lost"
 
 
 # Indexes -----------------------------------------------------------------------------------------

@@ -10,7 +10,16 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.books import rules
-from engine.books.ladder import cursor, kept_ids, matching, order_index, reports, stops
+from engine.books.ladder import (
+    cursor,
+    kept_ids,
+    matching,
+    order_index,
+    queues,
+    rare_orders,
+    reports,
+    stops,
+)
 from engine.books.ladder.layout import FINISHED, MATCHING, SIDES, TRIGGERING, WAITING
 from engine.books.ladder.mass_cancel import mass_cancel
 from engine.books.ladder.memory import (
@@ -35,7 +44,9 @@ from engine.books.ladder.memory import (
 )
 from engine.books.ladder.new_orders import (
     accept,
+    amounts_of,
     check_kind,
+    check_replace,
     check_room,
     first_order_id,
     instrument_of,
@@ -51,17 +62,14 @@ from ipc.codes import (
     EXEC_TYPE_NEW,
     EXEC_TYPE_REJECTED,
     EXEC_TYPE_REPLACED,
-    FLAG_KEEP_PRICE,
-    FLAG_KEEP_QUANTITY,
     FLAG_POST_ONLY,
     FLAG_REINSERT,
     ORDER_TYPE_LIMIT,
-    REASON_ALREADY_FILLED,
     REASON_CANCEL_REQUESTED,
     REASON_DUPLICATE_CLIENT_ORDER_ID,
     REASON_INVALID_COMMAND,
+    REASON_INVALID_DISPLAY_QUANTITY,
     REASON_INVALID_ORDER_ID,
-    REASON_INVALID_QUANTITY,
     REASON_INVALID_STOP_PRICE,
     REASON_NONE,
     REASON_POST_ONLY_WOULD_TRADE,
@@ -70,12 +78,11 @@ from ipc.codes import (
     SIDE_BUY,
 )
 from ipc.native.compiled import inlined
-from ipc.vocabulary import MAX_QUANTITY
 
 _ZERO = np.uint64(0)
 _NO_SLOT = np.uint32(0)
-_STOP = -1
-"""In the place of a reason: the command is on an order with a stop price, and ``stops`` does it."""
+_RARE = -1
+"""In the place of a reason: the command is on a rare order, and ``rare_orders`` does it."""
 
 
 class Decision(NamedTuple):
@@ -103,8 +110,13 @@ def decide_new(book: Book, command: Row, hash32: Int) -> Decision:
     instrument = instrument_of(book, reports.symbol_of(head))
     if unlikely(instrument < 0):
         return rejected(REASON_UNKNOWN_SYMBOL)
-    if unlikely(reports.order_type_of(kind_bits) > ORDER_TYPE_LIMIT):
-        return rejected(_STOP)
+    rare = command.stop_price | command.display_quantity
+    rare |= command.expire_time_ns | command.minimum_quantity
+    plain_time = reports.is_common_time(reports.time_in_force_of(kind_bits))
+    if unlikely(
+        (reports.order_type_of(kind_bits) > ORDER_TYPE_LIMIT) | (rare != _ZERO) | (not plain_time)
+    ):
+        return rejected(_RARE)
     reason = check_kind(book, command, instrument, kind_bits)
     if unlikely(reason != REASON_NONE):
         return rejected(reason)
@@ -149,10 +161,10 @@ def decide_change(book: Book, command: Row, command_type: Int, hash32: Int) -> D
         return rejected(REASON_UNKNOWN_ORDER)
     order = order_at(book, slot)
     side = signed(level_at(book, order.level).side)
-    if unlikely(side & WAITING != 0):
-        return Decision(EXEC_TYPE_REJECTED, _STOP, side, slot, False)
+    if unlikely((side & WAITING != 0) | reports.is_rare(signed(order.kind_bits))):
+        return Decision(EXEC_TYPE_REJECTED, _RARE, side, slot, False)
     if command_type == COMMAND_TYPE_CANCEL:
-        matching.leave(book, side, slot)
+        queues.leave(book, side, slot)
         return Decision(EXEC_TYPE_CANCELED, REASON_CANCEL_REQUESTED, side, slot, False)
     leaves_qty = signed(command.quantity)
     price = order.price
@@ -160,17 +172,13 @@ def decide_change(book: Book, command: Row, command_type: Int, hash32: Int) -> D
     if keeps_place:
         leaves_qty = order.leaves_qty - leaves_qty
     else:
-        flags = reports.flags_of(reports.kind_bits_of(command.head))
-        reinsert = flags & FLAG_REINSERT != 0
-        if unlikely(flags & (FLAG_KEEP_PRICE | FLAG_KEEP_QUANTITY) != 0):
-            if flags & FLAG_KEEP_PRICE == 0:
-                price = signed(command.price)
-            if flags & FLAG_KEEP_QUANTITY != 0:
-                leaves_qty = order.leaves_qty if reinsert else order.cum_qty + order.leaves_qty
-        else:
-            price = signed(command.price)
-        if unlikely(command.stop_price != _ZERO):
-            return rejected(REASON_INVALID_STOP_PRICE)
+        reinsert = reports.flags_of(reports.kind_bits_of(command.head)) & FLAG_REINSERT != 0
+        price, leaves_qty = amounts_of(order, command, order.leaves_qty)
+        if unlikely(command.stop_price | command.display_quantity != _ZERO):
+            stops_too = command.stop_price != _ZERO
+            return rejected(
+                REASON_INVALID_STOP_PRICE if stops_too else REASON_INVALID_DISPLAY_QUANTITY
+            )
         reason = check_replace(book, side, slot, price, leaves_qty, reinsert)
         if unlikely(reason != REASON_NONE):
             return rejected(reason)
@@ -178,9 +186,9 @@ def decide_change(book: Book, command: Row, command_type: Int, hash32: Int) -> D
             leaves_qty -= order.cum_qty
             keeps_place = price == order.price and leaves_qty < order.leaves_qty
     if keeps_place and leaves_qty > 0:
-        matching.take_quantity(book, slot, order.leaves_qty - leaves_qty)
+        queues.take_quantity(book, slot, order.leaves_qty - leaves_qty)
         return Decision(EXEC_TYPE_REPLACED, REASON_NONE, side, slot, False)
-    matching.leave(book, side, slot)
+    queues.leave(book, side, slot)
     if keeps_place:
         return Decision(EXEC_TYPE_CANCELED, REASON_CANCEL_REQUESTED, side, slot, False)
     order.price = price
@@ -201,8 +209,8 @@ def check_change(book: Book, command: Row, command_type: Int, instrument: Int) -
     quantity = signed(command.quantity)
     if command_type == COMMAND_TYPE_REPLACE:
         flags = reports.flags_of(reports.kind_bits_of(command.head))
-        stop_price = signed(command.stop_price)
-        return rules.check_replace(flags, signed(command.price), quantity, stop_price)
+        further = signed(command.stop_price | command.display_quantity)
+        return rules.check_replace(flags, signed(command.price), quantity, further)
     return rules.check_quantity(quantity)
 
 
@@ -227,27 +235,6 @@ def spared(book: Book, slot: Int) -> Int:
     if unlikely(state_at(book.state).watching != 0) and slot != 0:
         return _NO_SLOT if cursor.is_doomed(book.state, slot) else slot
     return slot
-
-
-@inlined
-def check_replace(
-    book: Book, side: Int, slot: Int, price: Int, quantity: Int, reinsert: Bool
-) -> Int:
-    """Return 0, or the first Reason why an order cannot be replaced so."""
-    order = order_at(book, slot)
-    limits = instrument_at(book, instrument_of_side(side))
-    reason = rules.check_band(ORDER_TYPE_LIMIT, price, limits.min_price, limits.max_price)
-    if reason != REASON_NONE:
-        return reason
-    if not reinsert and quantity <= order.cum_qty:
-        return REASON_ALREADY_FILLED
-    if reinsert and order.cum_qty + quantity > MAX_QUANTITY:
-        return REASON_INVALID_QUANTITY
-    opposite = side_at(book, side ^ 1)
-    post_only = reports.flags_of(signed(order.kind_bits)) & FLAG_POST_ONLY
-    if post_only and opposite.best_key <= price ^ opposite.flip:
-        return REASON_POST_ONLY_WOULD_TRADE
-    return REASON_NONE
 
 
 # All of them -------------------------------------------------------------------------------------
@@ -299,19 +286,19 @@ def carry_out(book: Book, output: Output, command: Row, hash32: Int) -> Bool:
     else:
         decision = decide(book, command, command_type, hash32)
         if decision.exec_type == EXEC_TYPE_REJECTED:
-            if unlikely(decision.reason == _STOP):
+            if unlikely(decision.reason == _RARE):
                 features = (book.accounts, book.duplicates)
                 if decision.slot == 0:
-                    return stops.new(book.state, output, command, hash32, *features)
+                    return rare_orders.new(book.state, output, command, hash32, *features)
                 on_order = (decision.side, decision.slot)
-                return stops.change(book.state, output, command, *on_order, *features)
+                return rare_orders.change(book.state, output, command, *on_order, *features)
             reject(book, output, command, hash32, decision.reason)
             return True
         side, slot = decision.side, decision.slot
         state.symbol = instrument_at(book, instrument_of_side(side)).symbol
         reports.answer(book, output, command, slot, decision.exec_type, decision.reason, 1)
         if decision.exec_type == EXEC_TYPE_CANCELED:
-            matching.end_order(book, side, slot)
+            queues.end_order(book, side, slot)
         if not decision.enters:
             return True
     if matching.enter(book, output, command, side, slot):

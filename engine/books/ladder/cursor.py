@@ -1,7 +1,7 @@
 """Going through the books, order by order: where a mass cancel stands, whatever happens meanwhile.
 
 The order that is looked at next is ``state.sweep_slot``; one that leaves its queue is passed over
-first (``matching.leave``), so the cursor always rests on an order that rests, or is at the end: 0.
+first (``queues.leave``), so the cursor always rests on an order that rests, or is at the end: 0.
 """
 
 import numpy as np

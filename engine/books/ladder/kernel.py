@@ -12,9 +12,20 @@ import numpy as np
 
 from engine.books import rules
 from engine.books.ladder import commands as book_commands
-from engine.books.ladder import cursor, holdings, kept_ids, order_index, prices, reports, stops
+from engine.books.ladder import (
+    cursor,
+    extras,
+    holdings,
+    kept_ids,
+    order_index,
+    prices,
+    queues,
+    rare_orders,
+    reports,
+)
 from engine.books.ladder.layout import (
     DONE,
+    EXPIRING,
     FINISHED,
     FULL,
     GROW,
@@ -22,6 +33,7 @@ from engine.books.ladder.layout import (
     LOOK_AHEAD,
     LOOK_CLOSER,
     NO_KEY,
+    REPORTS_OF_A_START,
     SIDES,
     STREAM_AHEAD,
     WAITING,
@@ -44,10 +56,6 @@ from engine.books.ladder.memory import (
 )
 from ipc.native.compiled import SOURCES, digest_of, inlined
 from ipc.native.views import data_of
-
-REPORTS_OF_A_START = 2
-"""A command starts only where this many reports fit: all that one without trades can need."""
-
 
 MAX_RECENT_ORDERS = 1 << 24
 
@@ -100,13 +108,19 @@ def make_process(features: Features, source: int = SOURCE, keep: bool = True) ->
                     status = GROW
                     break
                 state.sequence += 1
+            command = command_at(first_command, done)
+            due = command.timestamp_ns >= state.next_expiry_ns
+            late = unlikely(due | (state.unfinished == EXPIRING))
+            if late and not rare_orders.expire(book.state, output, command):
+                status = FULL
+                break
             prefetch_read(command_at(first_command, done + STREAM_AHEAD))
             ahead = done + LOOK_AHEAD
             if ahead < count:
                 book_commands.look_ahead(book, command_at(first_command, ahead), ahead & HASH_MASK)
             book_commands.look_closer(book, hash_at(book, (done + LOOK_CLOSER) & HASH_MASK).hash32)
             hash32 = hash_at(book, done & HASH_MASK).hash32
-            if not book_commands.carry_out(book, output, command_at(first_command, done), hash32):
+            if not book_commands.carry_out(book, output, command, hash32):
                 status = FULL
                 break
             done += 1
@@ -207,7 +221,14 @@ def _make_resting(source: int) -> Any:
                 orders[count].order_type = reports.order_type_of(kind_bits)
                 orders[count].time_in_force = reports.time_in_force_of(kind_bits)
                 if side & WAITING:
-                    orders[count].stop_price = stops.stop_price_of(book, side, slot)
+                    orders[count].stop_price = queues.stop_price_of(book, side, slot)
+                if reports.is_rare(kind_bits):
+                    extra = extras.extra_of(book, slot)
+                    orders[count].display_quantity = extra.display_quantity
+                    orders[count].expire_time_ns = extra.expire_time_ns
+                    orders[count].leaves_qty += extra.hidden
+                    if side & WAITING == 0 and extra.display_quantity != 0:
+                        orders[count].shown_quantity = order.leaves_qty
                 count += 1
                 slot = cursor.next_slot(book, side, slot)
         return count

@@ -51,7 +51,24 @@ ORDER_NODE = np.dtype(
         ("kind_bits", "<u4"),  # side, order_type, time_in_force, flags: one byte each
     ]
 )
-"""One live order, in one cache line."""
+"""One live order, in one cache line. What rests of an iceberg is here as far as it is shown."""
+
+PLACE = np.dtype([("extra", "<u4")])
+"""Which row of EXTRA an order's node belongs to; 0: none."""
+
+EXTRA = np.dtype(
+    [
+        ("display_quantity", "<i8"),
+        ("hidden", "<i8"),  # of an order that rests: what is open beyond its node's leaves_qty
+        ("expire_time_ns", "<i8"),  # 0: never
+        ("slot", "<u4"),  # the order's; 0: the row is free
+        ("next", "<u4"),  # where it stands in the heap of those that expire, or next free row
+    ]
+)
+"""What only rare orders have: see ``extras``."""
+
+EXPIRY = np.dtype([("extra", "<u4")])
+"""An entry of the binary heap of rows of EXTRA whose orders expire; place 0 is unused."""
 
 LEVEL_NODE = np.dtype(
     [
@@ -92,9 +109,11 @@ INSTRUMENT = np.dtype(
         ("max_price", "<i8"),
         ("max_resting_orders", "<i8"),
         ("max_account_orders", "<i8"),  # at most max_resting_orders
-        ("counted", "<i8"),  # 1: each account's resting orders are counted
+        ("day_end_s", "<u4"),  # when DAY orders end: seconds after midnight
+        ("counted", "<u4"),  # 1: each account's resting orders are counted
         ("last_price", "<i8"),  # of its last trade; 0: there was none
-        ("waiting", "<i8"),  # how many orders wait for their stop price
+        ("waiting", "<u4"),  # how many orders wait for their stop price
+        ("icebergs", "<u4"),  # how many rest that show a part of themselves
     ]
 )
 """What an instrument is, and what all its orders share: one cache line."""
@@ -207,6 +226,9 @@ STATE = np.dtype(
         ("orders", "<u8"),
         ("levels", "<u8"),
         ("forks", "<u8"),
+        ("places", "<u8"),
+        ("extras", "<u8"),
+        ("expiries", "<u8"),
         ("client_ids", "<u8"),
         ("order_ids", "<u8"),
         ("order_capacity", "<i8"),
@@ -262,6 +284,11 @@ STATE = np.dtype(
         ("fresh_level", "<u4"),
         ("free_fork", "<u4"),
         ("fresh_fork", "<u4"),
+        ("free_extra", "<u4"),
+        ("fresh_extra", "<u4"),
+        ("fresh_expiry", "<u4"),  # how many orders expire, plus 1
+        ("reserved_too", "<u4"),
+        ("next_expiry_ns", "<u8"),  # of the first of them; NO_EXPIRY: there is none
         # The command that a full buffer interrupted.
         ("unfinished", "<i8"),
         ("unfinished_side", "<i8"),
@@ -294,9 +321,13 @@ STATE = np.dtype(
 )
 """Everything about a book that is not a row of a table."""
 
+REPORTS_OF_A_START = 2
+"""A command starts only where this many reports fit: all that one without trades can need."""
+NO_EXPIRY = (1 << 64) - 1
+"""Of a book in which no order expires."""
 SWEEPING, COUNTING = 1, 2
 """Bits of ``watching``."""
-FINISHED, MATCHING, CANCELING, TRIGGERING = 0, 1, 2, 3
+FINISHED, MATCHING, CANCELING, TRIGGERING, EXPIRING = 0, 1, 2, 3, 4
 """Values of ``unfinished``."""
 DONE, FULL, GROW = 0, 1, 2
 """Why a call of the kernel ended."""

@@ -6,7 +6,7 @@ commands as they came, but for ``order_id``, ``quantity``, ``price`` and ``stop_
 
 import numpy as np
 
-from engine.books.ladder import cursor, matching, reports, stops
+from engine.books.ladder import cursor, extras, queues, reports
 from engine.books.ladder.layout import CANCELING, FINISHED, SWEEPING
 from engine.books.ladder.memory import (
     Book,
@@ -102,10 +102,11 @@ def cancel_one(book: Book, output: Output, sweep: Row, slot: Int) -> None:
     state = state_at(book.state)
     side = signed(level_at(book, order_at(book, slot).level).side)
     state.symbol = instrument_at(book, instrument_of_side(side)).symbol
-    stop_price = stops.leave(book, side, slot)
+    stop_price = queues.withdraw(book.state, side, slot)
     on_order = (EXEC_TYPE_CANCELED, REASON_MASS_CANCEL, _ZERO, LIQUIDITY_NONE)
-    reports.report_order(book, output, sweep, slot, *on_order, stop_price, 0, 0, 0)
-    matching.end_order(book, side, slot)
+    last = (stop_price, extras.display_of(book, slot), 0, 0)
+    reports.report_order(book, output, sweep, slot, *on_order, *last)
+    queues.end_order(book, side, slot)
     sweep.quantity += _ONE
 
 

@@ -1,9 +1,13 @@
-"""Matching, and the life of an order: taken, resting, traded, ended."""
+"""Matching: what comes of an order that enters.
+
+Between plain orders, and where all is shown, it goes one way (``match``); where an order minds its
+own account's, or icebergs rest, another one (``match_with_care``).
+"""
 
 import numpy as np
 
-from engine.books.ladder import cursor, holdings, order_index, prices, reports
-from engine.books.ladder.layout import COUNTING, NO_KEY, WAITING
+from engine.books.ladder import extras, prices, queues, reports
+from engine.books.ladder.layout import NO_KEY, WAITING
 from engine.books.ladder.memory import (
     Book,
     Bool,
@@ -46,111 +50,6 @@ BUFFER_FULL, MATCHED, PREVENTED = 0, 1, 2
 """What comes of matching with others only."""
 
 
-# Nodes -------------------------------------------------------------------------------------------
-
-
-@inlined
-def take_order(book: Book) -> Int:
-    """Return a free node; the kernel's main loop has seen to it that there is one."""
-    state = state_at(book.state)
-    state.live_orders += 1
-    slot = state.free_order
-    if slot != 0:
-        state.free_order = order_at(book, slot).next
-        return slot
-    slot = state.fresh_order
-    state.fresh_order = slot + 1
-    return slot
-
-
-@inlined
-def end_order(book: Book, side: Int, slot: Int) -> None:
-    """Let go of an order that is in no level any more."""
-    order_index.forget(book, slot, instrument_of_side(side))
-    state = state_at(book.state)
-    order = order_at(book, slot)
-    order.order_id = 0
-    order.next = state.free_order
-    state.free_order = slot
-    state.live_orders -= 1
-
-
-# Queues ------------------------------------------------------------------------------------------
-
-
-@inlined
-def rest(book: Book, side: Int, slot: Int) -> None:
-    """Put an order at the back of the queue of its price."""
-    order = order_at(book, slot)
-    record = side_at(book, side)
-    record.order_count += 1
-    if unlikely(state_at(book.state).watching & COUNTING != 0):
-        holdings.note(book.state, order.account, side, 1)
-    join(book, side, order.price ^ record.flip, slot)
-
-
-@inlined
-def join(book: Book, side: Int, key: Int, slot: Int) -> None:
-    """Put an order that is counted at the back of the queue of a key."""
-    order = order_at(book, slot)
-    order.next = 0
-    level = prices.find_level(book, side, key)
-    if level == 0:
-        prices.add_level(book, side, key, slot)
-        return
-    row = level_at(book, level)
-    youngest = row.youngest
-    order_at(book, youngest).next = slot
-    row.youngest = slot
-    row.quantity += order.leaves_qty
-    row.order_count += 1
-    order.level = level
-    order.previous = youngest
-
-
-@called
-def watch_leaving(address: Int, side: Int, slot: Int) -> None:
-    """Tell who watches that an order leaves its queue."""
-    kept_apart()
-    book = open_book(address, False, False)
-    state = state_at(book.state)
-    if slot == state.sweep_slot:
-        cursor.pass_over(address)
-    if state.watching & COUNTING:
-        holdings.note(address, order_at(book, slot).account, side, -1)
-
-
-@inlined
-def leave(book: Book, side: Int, slot: Int) -> None:
-    """Take an order out of its queue, and its level away where it was the last."""
-    order = order_at(book, slot)
-    if unlikely(state_at(book.state).watching != 0):
-        watch_leaving(book.state, side, slot)
-    level = order.level
-    row = level_at(book, level)
-    order.level = 0
-    side_at(book, side).order_count -= 1
-    if row.order_count == 1:
-        prices.remove_level(book, side, level)
-        return
-    row.quantity -= order.leaves_qty
-    row.order_count -= 1
-    older, younger = order.previous, order.next
-    # Where there is none, row 0 takes the link: which of them it is cannot be foreseen.
-    order_at(book, older).next = younger
-    order_at(book, younger).previous = older
-    row.oldest = younger if older == 0 else row.oldest
-    row.youngest = older if younger == 0 else row.youngest
-
-
-@inlined
-def take_quantity(book: Book, slot: Int, quantity: Int) -> None:
-    """Take a part of what is open off an order that keeps its place."""
-    order = order_at(book, slot)
-    order.leaves_qty -= quantity
-    level_at(book, order.level).quantity -= quantity
-
-
 # Matching ----------------------------------------------------------------------------------------
 
 
@@ -178,9 +77,27 @@ def can_fill(address: Int, opposite: Int, limit: Int, quantity: Int) -> Bool:
 @inlined
 def trade(book: Book, output: Output, command: Row, side: Int, taker_slot: Int) -> None:
     """Trade with the best order of the opposite side what both have left, at its price."""
-    state = state_at(book.state)
     opposite = side ^ 1
     maker_slot = level_at(book, side_at(book, opposite).best_level).oldest
+    exchange(book, output, command, side, taker_slot, maker_slot, 0)
+    if order_at(book, maker_slot).leaves_qty == 0:
+        queues.leave(book, opposite, maker_slot)
+        queues.end_order(book, opposite, maker_slot)
+
+
+@inlined
+def exchange(
+    book: Book,
+    output: Output,
+    command: Row,
+    side: Int,
+    taker_slot: Int,
+    maker_slot: Int,
+    hidden: Int,
+) -> None:
+    """Trade what two orders have left in their nodes, and report it; ``hidden`` is what the maker
+    has beyond that."""
+    state = state_at(book.state)
     taker = order_at(book, taker_slot)
     maker = order_at(book, maker_slot)
     quantity = min(taker.leaves_qty, maker.leaves_qty)
@@ -189,17 +106,16 @@ def trade(book: Book, output: Output, command: Row, side: Int, taker_slot: Int) 
     trade_id = state.shard_bits | state.trade_sequence
     taker.leaves_qty -= quantity
     taker.cum_qty += quantity
-    take_quantity(book, maker_slot, quantity)
+    queues.take_quantity(book, maker_slot, quantity)
     maker.cum_qty += quantity
     reports.write_trade(book, output, command, side, taker_slot, maker_slot, trade_id, quantity)
     for_taker = (EXEC_TYPE_TRADE, REASON_NONE, command.request_id, LIQUIDITY_TAKER)
     for_maker = (EXEC_TYPE_TRADE, REASON_NONE, _ZERO, LIQUIDITY_MAKER)
     last = (price, quantity, trade_id, 0)
     reports.report_order(book, output, command, taker_slot, *for_taker, *last)
+    maker.leaves_qty += hidden
     reports.report_order(book, output, command, maker_slot, *for_maker, *last)
-    if maker.leaves_qty == 0:
-        leave(book, opposite, maker_slot)
-        end_order(book, opposite, maker_slot)
+    maker.leaves_qty -= hidden
 
 
 @called
@@ -256,40 +172,50 @@ def note_trades(address: Int, side: Int, first: Int, last: Int) -> None:
 
 
 @inlined
-def fills(book: Book, side: Int, limit: Int, slot: Int) -> Bool:
-    """Tell whether an order can be filled whole."""
-    order = order_at(book, slot)
-    if reports.prevention_of(signed(order.kind_bits)) != 0:
-        return can_fill_with_others(book.state, side ^ 1, limit, slot)
-    return can_fill(book.state, side ^ 1, limit, order.leaves_qty)
+def needs_care(book: Book, side: Int, kind_bits: Int) -> Bool:
+    """Tell whether an order cannot trade the plain way."""
+    icebergs = signed(instrument_at(book, instrument_of_side(side)).icebergs)
+    return icebergs | reports.prevention_of(kind_bits) != 0
+
+
+@inlined
+def fills(book: Book, side: Int, limit: Int, slot: Int, quantity: Int) -> Bool:
+    """Tell whether so much of an order can be filled."""
+    if needs_care(book, side, signed(order_at(book, slot).kind_bits)):
+        return can_fill_with_care(book.state, side ^ 1, limit, slot, quantity)
+    return can_fill(book.state, side ^ 1, limit, quantity)
 
 
 @called
-def can_fill_with_others(address: Int, opposite: Int, limit: Int, slot: Int) -> Bool:
-    """Tell whether an order that does not trade with its account's would be filled whole."""
+def can_fill_with_care(address: Int, opposite: Int, limit: Int, slot: Int, quantity: Int) -> Bool:
+    """Tell whether so much of an order that may mind its account's would be filled, by what is
+    hidden too: that comes after all that its price shows."""
     kept_apart()
     book = open_book(address, False, False)
     order = order_at(book, slot)
     mode = reports.prevention_of(signed(order.kind_bits))
-    missing = order.leaves_qty
+    missing = quantity
     key = side_at(book, opposite).best_key
     while key <= limit:
         maker_slot = level_at(book, prices.find_level(book, opposite, key)).oldest
+        hidden = 0
         while maker_slot != 0:
             maker = order_at(book, maker_slot)
-            if maker.account != order.account:
+            if mode == 0 or maker.account != order.account:
                 missing -= maker.leaves_qty
+                hidden += extras.hidden_of(book, maker_slot)
             elif mode != SELF_TRADE_PREVENTION_CANCEL_OLDEST:
-                return False
-            if missing <= 0:
-                return True
+                return missing <= 0
             maker_slot = maker.next
+        missing -= hidden
+        if missing <= 0:
+            return True
         key = prices.next_key(book, opposite, key + 1)
     return False
 
 
 @called
-def match_with_others(
+def match_with_care(
     address: Int,
     accounts: Bool,
     duplicates: Bool,
@@ -299,24 +225,26 @@ def match_with_others(
     slot: Int,
     limit: Int,
 ) -> Int:
-    """Trade while orders cross, but not with those of its account. Return MATCHED; PREVENTED where
-    the order has come to its end by that, and is reported so; or BUFFER_FULL."""
+    """Trade while orders cross, not with those of its account where the order minds them, and with
+    icebergs part by part. Return MATCHED; PREVENTED where the order has come to its end by an order
+    of its account, and is reported so; or BUFFER_FULL."""
     kept_apart()
     book = open_book(address, accounts, duplicates)
     order = order_at(book, slot)
+    minds = reports.prevention_of(signed(order.kind_bits)) != 0
     opposite = side_at(book, side ^ 1)
     first = NO_KEY
     last = NO_KEY
     result = MATCHED
     while order.leaves_qty != 0 and opposite.best_key <= limit:
         maker_slot = level_at(book, opposite.best_level).oldest
-        if order_at(book, maker_slot).account != order.account:
+        if not minds or order_at(book, maker_slot).account != order.account:
             if not reports.has_trade_room(book, output):
                 result = BUFFER_FULL
                 break
             last = opposite.best_key
             first = last if first == NO_KEY else first
-            trade(book, output, command, side, slot)
+            trade_shown(book, output, command, side, slot, maker_slot)
         elif not reports.has_room(book, output, 2):
             result = BUFFER_FULL
             break
@@ -329,28 +257,48 @@ def match_with_others(
 
 
 @inlined
+def trade_shown(
+    book: Book, output: Output, command: Row, side: Int, slot: Int, maker_slot: Int
+) -> None:
+    """Trade with any order what of it is shown."""
+    hidden = extras.hidden_of(book, maker_slot)
+    exchange(book, output, command, side, slot, maker_slot, hidden)
+    if order_at(book, maker_slot).leaves_qty != 0:
+        return
+    if hidden != 0:
+        queues.refresh(book, side ^ 1, maker_slot)
+        return
+    queues.withdraw(book.state, side ^ 1, maker_slot)
+    queues.end_order(book, side ^ 1, maker_slot)
+
+
+@inlined
 def prevent(
     book: Book, output: Output, command: Row, side: Int, slot: Int, maker_slot: Int
 ) -> Bool:
     """Let two orders of an account not trade; return whether the taker has nothing more to do."""
     order, maker = order_at(book, slot), order_at(book, maker_slot)
     mode = reports.prevention_of(signed(order.kind_bits))
-    quantity = min(order.leaves_qty, maker.leaves_qty)
+    left = maker.leaves_qty + extras.hidden_of(book, maker_slot)
+    quantity = min(order.leaves_qty, left)
     price = maker.price
     for_maker = (REASON_SELF_TRADE, _ZERO, LIQUIDITY_NONE, price, quantity, 0, 0)
     for_taker = (REASON_SELF_TRADE, command.request_id, LIQUIDITY_NONE, price, quantity, 0, 0)
     decrements = mode == SELF_TRADE_PREVENTION_DECREMENT
     maker_ends = mode in (SELF_TRADE_PREVENTION_CANCEL_OLDEST, SELF_TRADE_PREVENTION_CANCEL_BOTH)
-    maker_ends |= decrements and quantity == maker.leaves_qty
+    maker_ends |= decrements and quantity == left
     taker_ends = mode in (SELF_TRADE_PREVENTION_CANCEL_NEWEST, SELF_TRADE_PREVENTION_CANCEL_BOTH)
     taker_ends |= decrements and quantity == order.leaves_qty
     if maker_ends:
-        leave(book, side ^ 1, maker_slot)
+        queues.withdraw(book.state, side ^ 1, maker_slot)
         reports.report_order(book, output, command, maker_slot, EXEC_TYPE_CANCELED, *for_maker)
-        end_order(book, side ^ 1, maker_slot)
+        queues.end_order(book, side ^ 1, maker_slot)
     elif decrements:
-        take_quantity(book, maker_slot, quantity)
+        queues.take_off(book, maker_slot, quantity)
+        hidden = extras.hidden_of(book, maker_slot)
+        maker.leaves_qty += hidden
         reports.report_order(book, output, command, maker_slot, EXEC_TYPE_REPLACED, *for_maker)
+        maker.leaves_qty -= hidden
     if taker_ends:
         reports.report_order(book, output, command, slot, EXEC_TYPE_CANCELED, *for_taker)
     elif decrements:
@@ -366,29 +314,35 @@ def enter(book: Book, output: Output, command: Row, side: Int, slot: Int) -> Boo
     opposite = side_at(book, side ^ 1)
     kind_bits = signed(order.kind_bits)
     limit = limit_key(book, side ^ 1, kind_bits, order.price)
-    rests = reports.is_resting_kind(kind_bits)
+    rests = reports.is_plain_resting_kind(kind_bits)
     fill_or_kill = reports.time_in_force_of(kind_bits) == TIME_IN_FORCE_FOK
-    kill = unlikely(fill_or_kill) and not fills(book, side, limit, slot)
+    kill = unlikely(fill_or_kill) and not fills(book, side, limit, slot, order.leaves_qty)
     if unlikely(opposite.best_key <= limit) and not kill:
         features = (book.state, book.accounts, book.duplicates)
-        if unlikely(reports.prevention_of(kind_bits) != 0):
-            result = match_with_others(*features, output, command, side, slot, limit)
+        if unlikely(needs_care(book, side, kind_bits)):
+            result = match_with_care(*features, output, command, side, slot, limit)
             if result == BUFFER_FULL:
                 return False
             if result == PREVENTED:
-                end_order(book, side, slot)
+                queues.end_order(book, side, slot)
                 return True
         elif not match(*features, output, command, side, slot, limit):
             return False
     if rests and order.leaves_qty != 0:
-        rest(book, side, slot)
+        queues.rest(book, side, slot)
         return True
     if order.leaves_qty != 0:
+        if unlikely(reports.is_rare(kind_bits)) and reports.can_rest(kind_bits):
+            display_quantity = extras.display_of(book, slot)
+            shown = order.leaves_qty
+            shown = shown if display_quantity == 0 else min(shown, display_quantity)
+            queues.rest_rare(book.state, side, slot, shown)
+            return True
         if not reports.has_room(book, output, 1):
             return False
         market = reports.is_priceless(kind_bits)
         reason = REASON_MARKET_REMAINDER if market else REASON_IOC_REMAINDER
         reason = REASON_FOK_UNFILLED if kill else reason
         reports.answer(book, output, command, slot, EXEC_TYPE_CANCELED, reason, 0)
-    end_order(book, side, slot)
+    queues.end_order(book, side, slot)
     return True

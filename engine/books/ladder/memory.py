@@ -52,6 +52,9 @@ class Book(NamedTuple):
     orders: Int
     levels: Int
     forks: Int
+    places: Int
+    extras: Int
+    expiries: Int
     client_ids: Int
     client_id_entries: Int
     order_ids: Int
@@ -121,6 +124,9 @@ def _rows(table: str, dtype: np.dtype[np.void]) -> Any:
 order_at = _rows("orders", layout.ORDER_NODE)
 level_at = _rows("levels", layout.LEVEL_NODE)
 fork_at = _rows("forks", layout.FORK)
+place_at = _rows("places", layout.PLACE)
+extra_at = _rows("extras", layout.EXTRA)
+expiry_at = _rows("expiries", layout.EXPIRY)
 client_id_at = _rows("client_ids", layout.CLIENT_ID)
 order_id_at = _rows("order_ids", layout.ORDER_ID)
 side_at = _rows("sides", layout.SIDE)
@@ -263,6 +269,9 @@ def open_book(address: Int, accounts: Bool, duplicates: Bool) -> Book:
         state.orders,
         state.levels,
         state.forks,
+        state.places,
+        state.extras,
+        state.expiries,
         state.client_ids,
         state.client_id_entries,
         state.order_ids,

@@ -17,17 +17,22 @@ from engine.books.ladder.memory import (
 )
 from ipc.codes import (
     EXEC_TYPE_CANCELED,
+    EXEC_TYPE_EXPIRED,
     EXEC_TYPE_MASS_CANCELED,
     EXEC_TYPE_REJECTED,
     FLAG_POST_ONLY,
+    FLAG_RARE,
     LIQUIDITY_NONE,
     ORD_STATUS_CANCELED,
+    ORD_STATUS_EXPIRED,
     ORD_STATUS_FILLED,
     ORD_STATUS_NEW,
     ORD_STATUS_PARTIALLY_FILLED,
     ORD_STATUS_REJECTED,
     REASON_NONE,
+    TIME_IN_FORCE_FOK,
     TIME_IN_FORCE_GTC,
+    TIME_IN_FORCE_IOC,
 )
 from ipc.native.compiled import inlined
 from ipc.vocabulary import (
@@ -38,7 +43,10 @@ from ipc.vocabulary import (
 _PRICELESS = 1
 """The bit of an order_type that says that it has no limit."""
 assert all(kind & _PRICELESS == rules.is_priceless(kind) for kind in OrderType)
+RARE_BIT = np.uint32(FLAG_RARE << 24)
+_RARE = FLAG_RARE << 24
 _KIND_MASK = _PRICELESS << 8 | 0xFF0000
+_PLAIN_MASK = _KIND_MASK | _RARE
 _RESTING_KIND = TIME_IN_FORCE_GTC << 16
 _FLAGS = 0xFF000000
 
@@ -114,6 +122,35 @@ def is_resting_kind(kind_bits: Int) -> Bool:
 
 
 @inlined
+def is_plain_resting_kind(kind_bits: Int) -> Bool:
+    """Tell the same of an order, and that it is not a rare one."""
+    return kind_bits & _PLAIN_MASK == _RESTING_KIND
+
+
+@inlined
+def is_common_time(time_in_force: Int) -> Bool:
+    """Tell whether an order of this time is no rare one."""
+    return (
+        (time_in_force == TIME_IN_FORCE_GTC)
+        | (time_in_force == TIME_IN_FORCE_IOC)
+        | (time_in_force == TIME_IN_FORCE_FOK)
+    )
+
+
+@inlined
+def can_rest(kind_bits: Int) -> Bool:
+    """Tell whether what is left of any order after matching rests: it has a limit, and time."""
+    time = time_in_force_of(kind_bits)
+    return (time != TIME_IN_FORCE_IOC) & (time != TIME_IN_FORCE_FOK) & (not is_priceless(kind_bits))
+
+
+@inlined
+def is_rare(kind_bits: Int) -> Bool:
+    """Tell whether an order has a row in the side table."""
+    return kind_bits & _RARE != 0
+
+
+@inlined
 def report_head(
     exec_type: Int, ord_status: Int, command_type: Int, kind_bits: Int, liquidity: Int
 ) -> Int:
@@ -153,7 +190,7 @@ def report_order(
     trade_id: Int,
     answers: Int,
 ) -> None:
-    """Report on an order as it stands; with CANCELED, as it was before its end."""
+    """Report on an order as it stands; with CANCELED or EXPIRED, as it was before its end."""
     state = state_at(book.state)
     order = order_at(book, slot)
     report = report_at(output, state.reports)
@@ -164,8 +201,8 @@ def report_order(
     status = ORD_STATUS_PARTIALLY_FILLED if cum_qty != 0 else ORD_STATUS_NEW
     if leaves_qty == 0:
         status = ORD_STATUS_FILLED
-    if exec_type == EXEC_TYPE_CANCELED:
-        status = ORD_STATUS_CANCELED
+    if exec_type in (EXEC_TYPE_CANCELED, EXEC_TYPE_EXPIRED):
+        status = ORD_STATUS_CANCELED if exec_type == EXEC_TYPE_CANCELED else ORD_STATUS_EXPIRED
         leaves_qty = 0
     head = command.head
     kind_bits = signed(order.kind_bits)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from engine.books.contract import Counters, Records
-from engine.books.ladder import kept_ids, matching, order_index, stops
+from engine.books.ladder import extras, kept_ids, order_index, queues, reports, stops
 from engine.books.ladder.kernel import SOURCE
 from engine.books.ladder.layout import SIDES, SWEEPING
 from engine.books.ladder.memory import entry as entry_point
@@ -43,7 +43,7 @@ def _make_restore(source: int) -> Any:
             row = orders[index]
             instrument = signed(symbol_at(book, row.symbol).instrument) - 1
             side = instrument * SIDES + signed(row.side) - SIDE_BUY
-            slot = matching.take_order(book)
+            slot = queues.take_order(book)
             slots[index] = slot
             order = order_at(book, slot)
             order.account = row.account
@@ -55,10 +55,18 @@ def _make_restore(source: int) -> Any:
             order.level = 0
             terms = signed(row.order_type) << 8 | signed(row.time_in_force) << 16
             order.kind_bits = signed(row.side) | terms | signed(row.flags) << 24
+            rare = reports.is_rare(signed(order.kind_bits))
+            if rare:
+                further = (signed(row.display_quantity), signed(row.expire_time_ns))
+                extras.take_extra(book, slot, *further)
             if row.stop_price != 0:
-                stops.wait(address, side, slot, signed(row.stop_price))
+                stops.wait(book.state, side, slot, signed(row.stop_price))
+            elif rare:
+                hides = row.display_quantity != 0
+                shown = signed(row.shown_quantity) if hides else order.leaves_qty
+                queues.rest_rare(book.state, side, slot, shown)
             else:
-                matching.rest(book, side, slot)
+                queues.rest(book, side, slot)
             if not order_index.in_ring(book, signed(row.order_id) & SEQUENCE_MASK):
                 order_index.become_old(book, slot, instrument)
         for index in range(len(entries)):

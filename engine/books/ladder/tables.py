@@ -24,7 +24,15 @@ _FIXED = (
     "sides", "summaries", "words", "near", "instruments", "symbols", "recent", "buckets", "hashes",
     "sweeps", "kept", "heads", "holders", "cause",
 )  # fmt: skip
-_ROWS = ("orders", "levels", "forks")
+_ROWS = {
+    "orders": "fresh_order",
+    "levels": "fresh_level",
+    "forks": "fresh_fork",
+    "places": "fresh_order",
+    "extras": "fresh_extra",
+    "expiries": "fresh_expiry",
+}
+"""The tables that grow with the number of live orders, and what says how much of each is used."""
 _HASHES = ("client_ids", "order_ids")
 _HOLDINGS = 4
 """Entries for counts by account, for each order that there is room for: see ``holdings``."""
@@ -33,6 +41,7 @@ _FACTORS = ("id_factor", "account_factor", "symbol_factor", "last_factor")
 
 assert layout.STATE.fields is not None
 _COUNTERS = layout.STATE.fields["sequence"][1] // 8
+_NEXT_EXPIRY = layout.STATE.fields["next_expiry_ns"][1] // 8
 _SWEEP_COUNT = layout.STATE.fields["sweep_count"][1] // 8
 
 
@@ -87,6 +96,8 @@ class Tables:
         faster."""
         self.sweep_count = self.state.view(np.int64).data[_SWEEP_COUNT : _SWEEP_COUNT + 1]
         """How many mass cancels are under way."""
+        self.next_expiry_ns = self.state.view(np.uint64).data[_NEXT_EXPIRY : _NEXT_EXPIRY + 1]
+        """When the next order expires, or NO_EXPIRY."""
         self.limits = sorted(limits)
         self._make_fixed(recent_orders)
         self._make_kept(shares)
@@ -100,7 +111,9 @@ class Tables:
         state["block_mask"] = block_of(recent_orders) - 1
         self.begin_after(start)
         self._take_factors()
-        state["fresh_order"] = state["fresh_level"] = state["fresh_fork"] = 1
+        for fresh in _ROWS.values():
+            state[fresh] = 1
+        state["next_expiry_ns"] = layout.NO_EXPIRY
         self._note_addresses(_FIXED)
         self._make_orders(FIRST_CAPACITY)
         self._make_hashes(FIRST_CAPACITY)
@@ -113,10 +126,12 @@ class Tables:
         self.words = _zeros(sides * layout.WINDOW_WORDS, layout.WORD)
         self.near = _zeros(sides * layout.WINDOW, layout.NEAR)
         self.symbols = _zeros(1 << 16, layout.SYMBOL)
-        rows = [
-            (*limit._replace(max_account_orders=min(limit[-2:])), 0, 0, 0) for limit in self.limits
-        ]
-        self.instruments = np.array(rows, layout.INSTRUMENT)
+        self.instruments = np.zeros(count, layout.INSTRUMENT)
+        for row, limit in zip(self.instruments, self.limits, strict=True):
+            for name, value in limit._asdict().items():
+                row[name] = value
+        bound = self.instruments["max_account_orders"]
+        bound[:] = np.minimum(bound, self.instruments["max_resting_orders"])
         self.recent = _huge_zeros(_power_of_two(max(1, recent_orders)), layout.RECENT_ORDER)
         self.buckets = _huge_zeros(2 * len(self.recent), layout.BUCKET)
         self.hashes = np.zeros(layout.HASHES, layout.HASH)
@@ -170,6 +185,9 @@ class Tables:
         self.orders = _zeros(capacity + 1, layout.ORDER_NODE)
         self.levels = _zeros(capacity + 1, layout.LEVEL_NODE)
         self.forks = _zeros(capacity + 1, layout.FORK)
+        self.places = _zeros(capacity + 1, layout.PLACE)
+        self.extras = _zeros(capacity + 1, layout.EXTRA)
+        self.expiries = _zeros(capacity + 1, layout.EXPIRY)
         self.holdings = _zeros(_HOLDINGS * capacity, layout.HOLDING)
         self.state[0]["order_capacity"] = capacity
         self.state[0]["holding_entries"] = len(self.holdings)
@@ -209,7 +227,7 @@ class Tables:
         former = {name: getattr(self, name) for name in _ROWS}
         self._make_orders(_grown(len(self.orders) - 1))
         for name in _ROWS:
-            used = int(self.state[0][f"fresh_{name.removesuffix('s')}"])
+            used = int(self.state[0][_ROWS[name]])
             getattr(self, name)[:used] = former[name][:used]
         rebuild(self.address, self.client_ids[:0], self.order_ids[:0], False)
 

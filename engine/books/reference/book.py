@@ -29,13 +29,14 @@ from engine.books.contract import (
 from engine.books.id_memory import NO_SHARES, IdShares
 from engine.books.reference.levels import PriceLevels
 from engine.books.reference.mass_cancels import Sweep
-from engine.books.reference.matching import Matching, Steps, rests
+from engine.books.reference.matching import Steps
+from engine.books.reference.new_orders import NewOrders
 from engine.books.reference.records import Command, Order, Row, mass_cancel_report
 from engine.books.rules import (
     MAX_SWEEPS,
     SWEEP_ORDERS,
     check_band,
-    check_new,
+    check_display,
     check_quantity,
     check_replace,
     check_waiting,
@@ -46,7 +47,6 @@ from ipc.codes import (
     COMMAND_TYPE_NEW,
     COMMAND_TYPE_REDUCE,
     COMMAND_TYPE_REPLACE,
-    EXEC_TYPE_NEW,
     EXEC_TYPE_REPLACED,
     FLAG_CONTINUE,
     FLAG_KEEP_PRICE,
@@ -55,37 +55,32 @@ from ipc.codes import (
     FLAG_REINSERT,
     ORDER_TYPE_LIMIT,
     REASON_ALREADY_FILLED,
-    REASON_BOOK_FULL,
     REASON_CANCEL_REQUESTED,
-    REASON_DUPLICATE_CLIENT_ORDER_ID,
-    REASON_FOK_UNFILLED,
     REASON_INVALID_COMMAND,
+    REASON_INVALID_DISPLAY_QUANTITY,
     REASON_INVALID_ORDER_ID,
     REASON_INVALID_QUANTITY,
     REASON_INVALID_STOP_PRICE,
     REASON_MASS_CANCEL,
     REASON_NONE,
     REASON_POST_ONLY_WOULD_TRADE,
-    REASON_TOO_MANY_ORDERS,
     REASON_UNKNOWN_ORDER,
     REASON_UNKNOWN_SYMBOL,
-    TIME_IN_FORCE_FOK,
 )
 from ipc.records import LAST_PRICE, MAX_SHARDS, RESTING, make_id, sequence_of
 from ipc.vocabulary import (
     MAX_QUANTITY,
     MAX_RESTING_ORDERS,
-    PREVENTION_SHIFT,
 )
 
-_KEPT = [field.name for field in fields(Order)]
+_KEPT = [field.name for field in fields(Order) if field.name != "hidden"]
 """The fields of RESTING that an order has, in its order."""
 _kept = attrgetter(*_KEPT)
 _START = Counters(0, 0, 0)
 _FINISHED = object()
 
 
-class ReferenceBook(Matching):
+class ReferenceBook(NewOrders):
     """All books of one shard; implements ``engine.books.contract.Book``."""
 
     def __init__(
@@ -134,7 +129,7 @@ class ReferenceBook(Matching):
                 if not self._room(2):
                     break
                 self._sequence += 1
-                steps = self._start(Command._make(row))
+                steps = self._start_in_time(Command._make(row))
             elif row != self._unfinished_row:
                 raise ValueError("commands: must begin with the command that was left unfinished")
             if steps is not None and next(steps, _FINISHED) is not _FINISHED:
@@ -146,6 +141,16 @@ class ReferenceBook(Matching):
         trades[: len(self._trades)] = self._trades
         return Progress(finished, len(self._reports), len(self._trades))
 
+    def _start_in_time(self, command: Command) -> Steps:
+        """Carry a command out, once what has to end before it has."""
+        if self._is_due(command):
+            return self._after_expiry(command)
+        return self._start(command)
+
+    def _after_expiry(self, command: Command) -> Iterator[None]:
+        yield from self._expire_due(command)
+        yield from self._start(command) or ()
+
     def _start(self, command: Command) -> Steps:
         """Carry a command out; return the steps that may need more room than there is."""
         kind = command.command_type
@@ -156,56 +161,6 @@ class ReferenceBook(Matching):
         if kind == COMMAND_TYPE_MASS_CANCEL:
             return self._mass_cancel(command)
         return self._reject(command, REASON_INVALID_COMMAND)
-
-    def _new(self, command: Command) -> Steps:
-        book = self._books.get(command.symbol)
-        reason = self._check_new(command, book)
-        if reason != REASON_NONE or book is None:
-            return self._reject(command, reason)
-        self._order_sequence += 1
-        order = Order(
-            make_id(self._shard, self._order_sequence),
-            command.account,
-            command.client_order_id,
-            command.symbol,
-            command.side,
-            command.order_type,
-            command.time_in_force,
-            command.flags & FLAG_POST_ONLY | command.self_trade_prevention << PREVENTION_SHIFT,
-            command.price,
-            command.quantity,
-            stop_price=command.stop_price,
-        )
-        self._orders[order.order_id] = order
-        self._ids.remember(order)
-        if order.stop_price:
-            return self._wait(command, book, order, EXEC_TYPE_NEW)
-        self._answer(command, order, EXEC_TYPE_NEW)
-        if order.time_in_force == TIME_IN_FORCE_FOK and not book.can_fill(order):
-            return self._cancel(command, order, REASON_FOK_UNFILLED, command.request_id)
-        return self._enter(command, book, order)
-
-    def _check_new(self, command: Command, book: PriceLevels | None) -> int:
-        if book is None:
-            return REASON_UNKNOWN_SYMBOL
-        side, order_type, price = command.side, command.order_type, command.price
-        time_in_force, flags = command.time_in_force, command.flags
-        _, low, high, max_resting_orders, max_account_orders = book.limits
-        terms = (side, order_type, time_in_force, flags)
-        amounts = (price, command.quantity, command.stop_price)
-        reason = check_new(*terms, *amounts, command.self_trade_prevention, low, high)
-        if reason != REASON_NONE:
-            return reason
-        if self._first_order_id(command):
-            return REASON_DUPLICATE_CLIENT_ORDER_ID
-        counts = command.stop_price != 0 or rests(order_type, time_in_force)
-        if counts and book.live_orders >= max_resting_orders:
-            return REASON_BOOK_FULL
-        if counts and book.account_orders[command.account] >= max_account_orders:
-            return REASON_TOO_MANY_ORDERS
-        if flags & FLAG_POST_ONLY and book.crosses(side, order_type, price):
-            return REASON_POST_ONLY_WOULD_TRADE
-        return REASON_NONE
 
     def _change(self, command: Command) -> Steps:
         """CANCEL, REPLACE and REDUCE: what names an order that rests."""
@@ -233,7 +188,8 @@ class ReferenceBook(Matching):
         if symbol_matters and command.symbol not in self._books:
             return REASON_UNKNOWN_SYMBOL
         if command.command_type == COMMAND_TYPE_REPLACE:
-            given = (command.price, command.quantity, command.stop_price)
+            further = command.stop_price | command.display_quantity
+            given = (command.price, command.quantity, further)
             return check_replace(command.flags, *given)
         if command.command_type == COMMAND_TYPE_REDUCE:
             return check_quantity(command.quantity)
@@ -248,15 +204,20 @@ class ReferenceBook(Matching):
             quantity = order.leaves_qty if reinsert else order.cum_qty + order.leaves_qty
         stop_price = command.stop_price or order.stop_price
         reason = self._check_replace(command, book, order, price, quantity, stop_price)
+        leaves_qty = quantity if reinsert else quantity - order.cum_qty
+        if reason == REASON_NONE:
+            has, given = order.display_quantity, command.display_quantity
+            reason = check_display(has, given, leaves_qty)
         if reason != REASON_NONE:
             return self._reject(command, reason)
-        leaves_qty = quantity if reinsert else quantity - order.cum_qty
         same_prices = (price, stop_price) == (order.price, order.stop_price)
-        if not reinsert and same_prices and leaves_qty < order.leaves_qty:
+        keeps = not reinsert and same_prices and not command.display_quantity
+        if keeps and leaves_qty < order.leaves_qty:
             book.take(order, order.leaves_qty - leaves_qty)
             return self._answer(command, order, EXEC_TYPE_REPLACED)
         self._leave(book, order)
         order.price, order.leaves_qty, order.stop_price = price, leaves_qty, stop_price
+        order.display_quantity = command.display_quantity or order.display_quantity
         if stop_price:
             return self._wait(command, book, order, EXEC_TYPE_REPLACED)
         self._answer(command, order, EXEC_TYPE_REPLACED)
@@ -278,6 +239,8 @@ class ReferenceBook(Matching):
             return check_waiting(order.order_type, command.flags, *prices)
         if command.stop_price:
             return REASON_INVALID_STOP_PRICE
+        if command.display_quantity and not order.display_quantity:
+            return REASON_INVALID_DISPLAY_QUANTITY
         reason = check_band(ORDER_TYPE_LIMIT, price, low, high)
         if reason != REASON_NONE:
             return reason
@@ -351,9 +314,12 @@ class ReferenceBook(Matching):
 
     def resting(self) -> Records:
         """Return every live order: see ``Book.resting``."""
-        live = [_kept(order) for book in self._books.values() for order in book.orders()]
+        live = [order for book in self._books.values() for order in book.orders()]
         records = np.zeros(len(live), RESTING)
-        records[_KEPT] = np.array(live, records[_KEPT].dtype)
+        records[_KEPT] = np.array([_kept(order) for order in live], records[_KEPT].dtype)
+        hides = [order.display_quantity and not order.stop_price for order in live]
+        shown = [order.shown if one else 0 for order, one in zip(live, hides, strict=True)]
+        records["shown_quantity"] = shown
         return records
 
     def recent(self) -> Records:
@@ -368,6 +334,11 @@ class ReferenceBook(Matching):
     def sweeping(self) -> bool:
         """Whether a mass cancel is under way."""
         return bool(self._sweeps.queue)
+
+    @property
+    def next_expiry_ns(self) -> int:
+        """When the next order expires: see ``Book.next_expiry_ns``."""
+        return self._expiries[0][0] if self._expiries else 0
 
     def sweeps(self) -> Records:
         """Return the mass cancels that are under way: see ``Book.sweeps``."""
@@ -389,10 +360,14 @@ class ReferenceBook(Matching):
     ) -> None:
         """Take over the state of another book; this one must be new."""
         self._sequence, self._order_sequence, self._trade_sequence = counters
-        for row in resting[_KEPT].tolist():
+        shown = resting["shown_quantity"].tolist()
+        for row, part in zip(resting[_KEPT].tolist(), shown, strict=True):
             order = Order(*row)
+            order.hidden = order.leaves_qty - part if part else 0
+            if order.expire_time_ns:
+                self._expiries.add((order.expire_time_ns, order.order_id))
             self._orders[order.order_id] = order
-            self._books[order.symbol].add(order)
+            self._books[order.symbol].put_back(order)
         for symbol, price in last_prices.tolist():
             if symbol in self._books:
                 self._books[symbol].last_price = price
@@ -413,3 +388,9 @@ class ReferenceBook(Matching):
         sequences = [sequence_of(order_id) for order_id in self._orders]
         assert all(0 < n <= self._order_sequence for n in sequences), "an order_id not given yet"
         self._ids.check(self._order_sequence)
+        expiring = {(o.expire_time_ns, o.order_id) for o in resting if o.expire_time_ns}
+        expected = set(self._expiries)
+        in_hand = (
+            {key for key in expected if key[1] not in by_id} if not between_commands else set()
+        )
+        assert expected - in_hand == expiring, "expiries: not those of live orders"

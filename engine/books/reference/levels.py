@@ -10,23 +10,24 @@ the one that triggers first comes first.
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import dropwhile, islice
+from itertools import dropwhile, islice, takewhile
 
 from sortedcontainers import SortedDict
 
 from engine.books.contract import BookLimits
 from engine.books.reference.records import Order
-from engine.books.rules import is_priceless, is_reached, waits_for_rise
+from engine.books.rules import can_rest, is_priceless, is_reached, waits_for_rise
 from ipc.codes import (
+    FLAG_RARE,
     FLAG_TRIGGERED,
-    ORDER_TYPE_LIMIT,
-    ORDER_TYPE_MARKET,
     SELF_TRADE_PREVENTION_CANCEL_OLDEST,
     SIDE_BUY,
     SIDE_SELL,
-    TIME_IN_FORCE_GTC,
+    TIME_IN_FORCE_DAY,
+    TIME_IN_FORCE_GTD,
 )
 from ipc.vocabulary import (
+    CONDITIONAL,
     MAX_PRICE,
     MAX_QUANTITY,
 )
@@ -52,7 +53,7 @@ def _reach(side: int, order_type: int, price: int) -> int:
 
 @dataclass(slots=True)
 class _Level:
-    """The orders of one price, oldest first, and the sum of their leaves_qty.
+    """The orders of one price, oldest first, and the sum of what is shown of them.
 
     An OrderedDict finds its first entry at once; a dict walks past every entry deleted before it.
     """
@@ -90,37 +91,41 @@ class PriceLevels:
         maker: Order = next(iter(level.orders.values()))
         return maker
 
-    def can_fill(self, taker: Order) -> bool:
-        """Tell whether the opposite side holds a taker's whole quantity within its price."""
-        if taker.prevention:
-            return self._can_fill_with_others(taker)
-        missing = taker.leaves_qty
+    def best_price(self, side: int) -> int:
+        """Return the best price of a side, 0 where nothing rests there."""
+        best: int = abs(next(iter(self._sides[side]), 0))
+        return best
+
+    def can_fill(self, taker: Order, quantity: int) -> bool:
+        """Tell whether the opposite side holds so much for a taker within its price, hidden parts
+        included, and without those of its account where it minds them."""
+        missing = quantity
         reach = _reach(taker.side, taker.order_type, taker.price)
         for rank, level in self._sides[SIDE_SELL if taker.side == SIDE_BUY else SIDE_BUY].items():
             if rank > reach:
                 break
-            missing -= level.quantity
+            others = list(level.orders.values())
+            if taker.prevention:
+                others = [maker for maker in others if maker.account != taker.account]
+            own = len(level.orders) - len(others)
+            if own and taker.prevention != SELF_TRADE_PREVENTION_CANCEL_OLDEST:
+                before = takewhile(
+                    lambda maker: maker.account != taker.account, level.orders.values()
+                )
+                return bool(missing <= sum(maker.shown for maker in before))
+            missing -= sum(maker.leaves_qty for maker in others)
             if missing <= 0:
                 return True
         return False
 
-    def _can_fill_with_others(self, taker: Order) -> bool:
-        missing = taker.leaves_qty
-        reach = _reach(taker.side, taker.order_type, taker.price)
-        for rank, level in self._sides[SIDE_SELL if taker.side == SIDE_BUY else SIDE_BUY].items():
-            if rank > reach:
-                break
-            for maker in level.orders.values():
-                if maker.account != taker.account:
-                    missing -= maker.leaves_qty
-                elif taker.prevention != SELF_TRADE_PREVENTION_CANCEL_OLDEST:
-                    return False
-                if missing <= 0:
-                    return True
-        return False
-
     def add(self, order: Order) -> None:
         """Let an order rest, or wait, at the back of its level."""
+        if order.display_quantity and not order.stop_price:
+            order.hidden = max(0, order.leaves_qty - order.display_quantity)
+        self.put_back(order)
+
+    def put_back(self, order: Order) -> None:
+        """The same, for an order of which it is known what is hidden."""
         side, rank = _place(order)
         levels = self._sides[side]
         level = levels.get(rank)
@@ -128,25 +133,44 @@ class PriceLevels:
             level = levels[rank] = _Level()
             self._best_rank[side] = min(rank, self._best_rank[side])
         level.orders[order.order_id] = order
-        level.quantity += order.leaves_qty
+        level.quantity += order.shown
         self.live_orders += 1
         self.account_orders[order.account] += 1
 
     def take(self, order: Order, quantity: int) -> None:
-        """Take quantity off a resting order, which keeps its place; remove an empty one."""
+        """Take quantity off an order, which keeps its place: of what is hidden first."""
+        side, rank = _place(order)
+        hidden = min(order.hidden, quantity)
+        order.leaves_qty -= quantity
+        order.hidden -= hidden
+        self._sides[side][rank].quantity -= quantity - hidden
+
+    def trade(self, maker: Order, quantity: int) -> None:
+        """Take quantity off what is shown of a resting order."""
+        side, rank = _place(maker)
+        maker.leaves_qty -= quantity
+        self._sides[side][rank].quantity -= quantity
+
+    def is_last(self, order: Order) -> bool:
+        """Tell whether an order is the last one of its level."""
+        side, rank = _place(order)
+        return next(reversed(self._sides[side][rank].orders.values())) is order
+
+    def refresh(self, order: Order) -> None:
+        """Show a new part of an iceberg, at the back of its level."""
         side, rank = _place(order)
         level = self._sides[side][rank]
-        order.leaves_qty -= quantity
-        level.quantity -= quantity
-        if order.leaves_qty == 0:
-            self.remove(order)
+        order.hidden -= min(order.hidden, order.display_quantity)
+        level.quantity += order.shown
+        level.orders.move_to_end(order.order_id)
 
     def remove(self, order: Order) -> None:
-        """Remove a resting order, and its level where it was the last."""
+        """Remove an order that rests or waits, and its level where it was the last."""
         side, rank = _place(order)
         levels = self._sides[side]
         level = levels[rank]
-        level.quantity -= order.leaves_qty
+        level.quantity -= order.shown
+        order.hidden = 0
         del level.orders[order.order_id]
         if not level.orders:
             del levels[rank]
@@ -224,7 +248,7 @@ class PriceLevels:
             where = f"{symbol}: level {abs(rank)}"
             orders = level.orders.values()
             assert orders, f"{where}: empty"
-            assert level.quantity == sum(order.leaves_qty for order in orders), f"{where}: sum"
+            assert level.quantity == sum(order.shown for order in orders), f"{where}: sum"
             assert 1 <= abs(rank) <= MAX_PRICE, f"{where}: out of range"
             for order_id, order in level.orders.items():
                 assert order.order_id == order_id, f"{where}: order_id"
@@ -235,12 +259,20 @@ class PriceLevels:
                 assert order.leaves_qty + order.cum_qty <= MAX_QUANTITY, f"{where}: quantity"
 
     def _check_kind(self, order: Order, where: str) -> None:
+        display_quantity = order.display_quantity
+        rare = order.flags & FLAG_RARE != 0
+        assert rare == (display_quantity != 0 or order.expire_time_ns != 0), f"{where}: flags"
+        expires = order.time_in_force in (TIME_IN_FORCE_DAY, TIME_IN_FORCE_GTD)
+        assert expires == (order.expire_time_ns != 0), f"{where}: expire_time_ns"
+        hides = display_quantity and not order.stop_price
+        assert 0 <= order.hidden <= order.leaves_qty * bool(hides), f"{where}: hidden"
+        if hides:
+            assert 0 < order.shown <= display_quantity, f"{where}: shown"
         kind, triggered = order.order_type, order.flags & FLAG_TRIGGERED != 0
         if order.stop_price:
-            assert kind not in (ORDER_TYPE_MARKET, ORDER_TYPE_LIMIT), f"{where}: type"
+            assert kind in CONDITIONAL, f"{where}: type"
             assert not triggered, f"{where}: waits and is triggered"
             assert order.cum_qty == 0, f"{where}: waits and is filled"
         else:
-            assert order.time_in_force == TIME_IN_FORCE_GTC, f"{where}: time_in_force"
-            assert not is_priceless(kind), f"{where}: type"
-            assert triggered == (kind != ORDER_TYPE_LIMIT), f"{where}: triggered"
+            assert can_rest(kind, order.time_in_force), f"{where}: type or time_in_force"
+            assert triggered == (kind in CONDITIONAL), f"{where}: triggered"

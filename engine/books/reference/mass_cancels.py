@@ -87,6 +87,8 @@ class Sweeps:
                 timestamp_ns=0,
                 stop_price=int(sweep.begun),
                 display_quantity=0,
+                expire_time_ns=0,
+                minimum_quantity=0,
             )
             for sweep in self.queue
         ]

@@ -6,15 +6,18 @@ What may need more room than there is when a command starts is a generator: see
 
 from collections.abc import Iterator, Sequence
 
+from sortedcontainers import SortedList
+
 from engine.books.contract import BookLimits, Counters
 from engine.books.id_memory import IdShares
 from engine.books.reference.ids import IdMemory
 from engine.books.reference.levels import PriceLevels
 from engine.books.reference.mass_cancels import Sweeps
 from engine.books.reference.records import Command, Order, order_report, reject_report
-from engine.books.rules import is_priceless, is_reached, waits_for_rise
+from engine.books.rules import can_rest, is_priceless, is_reached, waits_for_rise
 from ipc.codes import (
     EXEC_TYPE_CANCELED,
+    EXEC_TYPE_EXPIRED,
     EXEC_TYPE_REPLACED,
     EXEC_TYPE_TRADE,
     EXEC_TYPE_TRIGGERED,
@@ -22,6 +25,7 @@ from ipc.codes import (
     LIQUIDITY_MAKER,
     LIQUIDITY_TAKER,
     REASON_DUPLICATE_CLIENT_ORDER_ID,
+    REASON_EXPIRED,
     REASON_FOK_UNFILLED,
     REASON_IOC_REMAINDER,
     REASON_MARKET_REMAINDER,
@@ -33,7 +37,6 @@ from ipc.codes import (
     SELF_TRADE_PREVENTION_DECREMENT,
     SIDE_BUY,
     TIME_IN_FORCE_FOK,
-    TIME_IN_FORCE_GTC,
 )
 from ipc.records import ReportRow, TradeRow, make_id
 
@@ -57,6 +60,7 @@ class Matching:
         self._books = {limit.symbol: PriceLevels(limit) for limit in sorted(limits)}
         self._sweeps = Sweeps(self._books)
         self._orders: dict[int, Order] = {}  # the live ones, by order_id
+        self._expiries = SortedList()  # expire_time_ns and order_id of those that expire
         self._ids = IdMemory(recent_orders, shares, self._orders, start.order_sequence)
         self._reports: list[ReportRow] = []
         self._trades: list[TradeRow] = []
@@ -90,7 +94,7 @@ class Matching:
                 self._trade(command, book, taker, maker)
             elif self._prevent(command, book, taker, maker):
                 return
-        if taker.leaves_qty and not rests(taker.order_type, taker.time_in_force):
+        if taker.leaves_qty and not can_rest(taker.order_type, taker.time_in_force):
             while not self._room(1):
                 yield
         self._settle(command, book, taker)
@@ -100,13 +104,17 @@ class Matching:
         self._trade_sequence += 1
         trade_id = make_id(self._shard, self._trade_sequence)
         sequence, price = self._sequence, maker.price
-        quantity = min(taker.leaves_qty, maker.leaves_qty)
+        quantity = min(taker.leaves_qty, maker.shown)
         taker.leaves_qty -= quantity
         taker.cum_qty += quantity
         maker.cum_qty += quantity
-        if quantity == maker.leaves_qty:
-            self._sweeps.leave(maker)
-        book.take(maker, quantity)
+        book.trade(maker, quantity)
+        if not maker.leaves_qty:
+            self._leave(book, maker)
+        elif not maker.shown:
+            if not book.is_last(maker):
+                self._sweeps.leave(maker)
+            book.refresh(maker)
         book.note_trade(price)
         bought, sold = (taker, maker) if taker.side == SIDE_BUY else (maker, taker)
         self._trades.append(
@@ -135,7 +143,7 @@ class Matching:
         """Decide what becomes of what is left of an order after matching."""
         if order.leaves_qty == 0:
             self._end(order)
-        elif rests(order.order_type, order.time_in_force):
+        elif can_rest(order.order_type, order.time_in_force):
             book.add(order)
         else:
             market = is_priceless(order.order_type)
@@ -222,22 +230,48 @@ class Matching:
             yield
         ids = (cause.request_id, REASON_NONE)
         on_order = (order, EXEC_TYPE_TRIGGERED, *ids)
-        report = order_report(cause, self._sequence, *on_order, last_price=order.stop_price)
+        last = (order.stop_price, order.display_quantity)
+        report = order_report(cause, self._sequence, *on_order, 0, *last)
         self._reports.append(report)
         order.stop_price = 0
-        if order.time_in_force == TIME_IN_FORCE_FOK and not book.can_fill(order):
+        if order.time_in_force == TIME_IN_FORCE_FOK and not book.can_fill(order, order.leaves_qty):
             while not self._room(1):
                 yield
             self._cancel(cause, order, REASON_FOK_UNFILLED, cause.request_id)
         else:
             yield from self._take(cause, book, order)
 
+    # Expiry --------------------------------------------------------------------------------------
+
+    def _is_due(self, command: Command) -> bool:
+        """Tell whether an order's time is over when a command comes."""
+        return bool(self._expiries) and self._expiries[0][0] <= command.timestamp_ns
+
+    def _expire_due(self, command: Command) -> Iterator[None]:
+        """End those orders; then there is room for a command to start."""
+        while self._is_due(command):
+            while not self._room(1):
+                yield
+            order = self._orders[self._expiries[0][1]]
+            self._leave(self._books[order.symbol], order)
+            self._expire(command, order, 0)
+        while not self._room(2):
+            yield
+
+    def _expire(self, command: Command, order: Order, request_id: int) -> Steps:
+        """Report that an order has expired that is in no level any more."""
+        on_order = (order, EXEC_TYPE_EXPIRED, request_id, REASON_EXPIRED)
+        last = (order.stop_price, order.display_quantity)
+        self._reports.append(order_report(command, self._sequence, *on_order, 0, *last))
+        self._end(order)
+        return None
+
     # Answers -------------------------------------------------------------------------------------
 
     def _answer(self, command: Command, order: Order, exec_type: int) -> Steps:
         on_order = (order, exec_type, command.request_id, REASON_NONE)
-        last_price = order.stop_price
-        report = order_report(command, self._sequence, *on_order, last_price=last_price, answers=1)
+        last = (order.stop_price, order.display_quantity)
+        report = order_report(command, self._sequence, *on_order, 0, *last, answers=1)
         self._reports.append(report)
         return None
 
@@ -246,10 +280,8 @@ class Matching:
     ) -> Steps:
         """Report the end of an order that is in no level any more."""
         on_order = (order, EXEC_TYPE_CANCELED, request_id, reason)
-        last_price = order.stop_price
-        report = order_report(
-            command, self._sequence, *on_order, last_price=last_price, answers=answers
-        )
+        last = (order.stop_price, order.display_quantity)
+        report = order_report(command, self._sequence, *on_order, 0, *last, answers=answers)
         self._reports.append(report)
         self._end(order)
         return None
@@ -274,9 +306,6 @@ class Matching:
     def _end(self, order: Order) -> None:
         """Let go of a filled or cancelled order."""
         del self._orders[order.order_id]
+        if order.expire_time_ns:
+            self._expiries.remove((order.expire_time_ns, order.order_id))
         self._ids.end(order)
-
-
-def rests(order_type: int, time_in_force: int) -> bool:
-    """Tell whether what is left of such an order after matching rests."""
-    return time_in_force == TIME_IN_FORCE_GTC and not is_priceless(order_type)

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from ipc.codes import (
     EXEC_TYPE_CANCELED,
+    EXEC_TYPE_EXPIRED,
     EXEC_TYPE_MASS_CANCELED,
     EXEC_TYPE_REJECTED,
     LIQUIDITY_NONE,
     ORD_STATUS_CANCELED,
+    ORD_STATUS_EXPIRED,
     ORD_STATUS_FILLED,
     ORD_STATUS_NEW,
     ORD_STATUS_PARTIALLY_FILLED,
@@ -39,11 +41,19 @@ class Order:
     side: int
     order_type: int
     time_in_force: int
-    flags: int  # POST_ONLY, TRIGGERED, and its SelfTradePrevention
+    flags: int  # POST_ONLY, TRIGGERED, RARE, and its SelfTradePrevention
     price: int
     leaves_qty: int
     cum_qty: int = 0
     stop_price: int = 0  # 0: it waits for none, or no longer
+    display_quantity: int = 0  # 0: all of it is shown
+    expire_time_ns: int = 0  # 0: never
+    hidden: int = 0  # of what is left, while it rests
+
+    @property
+    def shown(self) -> int:
+        """What of it stands in the depth, while it rests."""
+        return self.leaves_qty - self.hidden
 
     @property
     def prevention(self) -> int:
@@ -64,10 +74,12 @@ def order_report(
     trade_id: int = 0,
     answers: int = 0,
 ) -> ReportRow:
-    """Return the REPORT on an order. With CANCELED, the order is as it was before its end."""
+    """Return the REPORT on an order. With CANCELED or EXPIRED it is as it was before its end."""
     cum_qty, leaves_qty = order.cum_qty, order.leaves_qty
     if exec_type == EXEC_TYPE_CANCELED:
         ord_status, leaves_qty = ORD_STATUS_CANCELED, 0
+    elif exec_type == EXEC_TYPE_EXPIRED:
+        ord_status, leaves_qty = ORD_STATUS_EXPIRED, 0
     elif leaves_qty == 0:
         ord_status = ORD_STATUS_FILLED
     else:
