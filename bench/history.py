@@ -1,7 +1,7 @@
 """How fast a history catches up, and how soon a trade stands in it while the product runs.
 
     python -m bench.history [--commands N] [--runs N] [--seconds N] [--parts catch-up live]
-                            [--into sqlite postgres]
+                            [--into sqlite postgres mongodb]
 
 Catching up is one thread: it reads a journal, carries it out, and writes rows, exactly once, with
 every index. Three flows: ``orders`` rest and are cancelled; ``trades`` are takers of one lot that
@@ -10,6 +10,7 @@ changes. ``rows`` are the same rows without what makes them, of orders alone and
 Rates are of wall time and of CPU time; medians.
 
 Into PostgreSQL it goes where DATABASE_HOST and so on say; its schema "shardbook" is dropped before.
+Into MongoDB it goes where MONGODB_URI says; its database "shardbook" is dropped before.
 
 Live, a client sends orders at an even pace, every second one of which trades; another thread looks
 into the history every millisecond, and takes a trade's age when it first sees it.
@@ -24,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -35,12 +36,12 @@ from bench.measure import interleaved, machine, table, versions
 from bench.products import configured
 from engine.books.choice import book_limits
 from engine.books.contract import Records
-from engine.config import HistorySection, load_config
+from engine.config import Config, HistorySection, load_config
 from engine.environment import with_environment
 from engine.history.destination import Cursor, HistoryError
 from engine.history.exporter import Exporter
 from engine.history.history import Page
-from engine.history.kept import HISTORIES, POSTGRES, SQLITE, Kept
+from engine.history.kept import HISTORIES, MONGODB, POSTGRES, SQLITE, Kept
 from engine.history.rows import rows_of
 from engine.history.sqlite import NAME
 from engine.journal.reader import End
@@ -49,6 +50,7 @@ from engine.journal.writer import JournalWriter
 from engine.plan import Plan
 from engine.roles import DATABASE as DATABASE_ROLE
 from engine.roles import HISTORY as HISTORY_ROLE
+from engine.roles import MONGODB as MONGODB_ROLE
 from engine.shard.follower import Follower
 from frontend.client import Client
 from frontend.launch import running_engine
@@ -56,8 +58,12 @@ from ipc.memory.status import StatusReader
 from ipc.records import COMMAND, make_id, sequence_of
 from ipc.vocabulary import CommandType, OrderType, Side, TimeInForce
 
+if TYPE_CHECKING:
+    from pymongo import MongoClient
+
 PARTS = ("catch-up", "live")
 KINDS = {kept.name: kept for kept in HISTORIES}
+ROLES_OF = {"sqlite": HISTORY_ROLE, "postgres": DATABASE_ROLE, "mongodb": MONGODB_ROLE}
 DATABASE = {name: text for name, text in os.environ.items() if name.startswith("DATABASE_")}
 ORDERS_S = 10_000
 SENDS_S = 100
@@ -103,6 +109,10 @@ def remove(plan: Plan, kept: Kept) -> None:
         for left in plan.data_dir.glob("history.sqlite*"):
             left.unlink()
         return
+    if kept is MONGODB:
+        with mongodb(plan) as client:
+            client.drop_database(plan.config.mongodb.name)
+        return
     from engine.history.postgres_link import connected
 
     with connected(plan.config.database, "bench", 5.0) as connection:
@@ -110,10 +120,20 @@ def remove(plan: Plan, kept: Kept) -> None:
         connection.execute("CHECKPOINT")
 
 
+def mongodb(plan: Plan) -> "MongoClient[dict[str, Any]]":
+    """Return a client of the MongoDB."""
+    from engine.history.mongo_link import connected
+
+    return connected(plan.config.mongodb, "bench", 60.0)
+
+
 def bytes_of(plan: Plan, kept: Kept) -> int:
     """Return how large a plan's history is, its indexes included."""
     if kept is SQLITE:
         return plan.history_path.stat().st_size
+    if kept is MONGODB:
+        with mongodb(plan) as client:
+            return int(client[plan.config.mongodb.name].command("dbStats")["storageSize"])
     from engine.history.postgres_link import connected
 
     with connected(plan.config.database, "bench", 5.0) as connection:
@@ -131,7 +151,7 @@ def catch_up(directory: Path, commands: int, runs: int, into: list[Kept]) -> Non
     plans = {}
     for name, flow in flows.items():
         config = with_environment(configured(load_config(), 1, False, None), DATABASE)
-        plan = Plan(config, directory / name)
+        plan = Plan(with_mongodb(config), directory / name)
         plan.journal_dir(0).mkdir(parents=True)
         write_journal(plan, flow(plan, commands))
         plans[name] = plan
@@ -175,7 +195,13 @@ def catch_up(directory: Path, commands: int, runs: int, into: list[Kept]) -> Non
         )
     heads = ["flow", "commands/s", "orders/s", "trades/s", "by CPU: commands/s", "orders/s"]
     print(table("catching up", [*heads, "trades/s", "bytes a row"], rows))
-    rows_alone(plans, runs, into)
+    rows_alone(plans, runs, [kept for kept in into if kept is not MONGODB])
+
+
+def with_mongodb(config: Config) -> Config:
+    """Return a configuration with the MongoDB that the environment names."""
+    uri = os.environ.get("MONGODB_URI", config.mongodb.uri)
+    return msgspec.structs.replace(config, mongodb=msgspec.structs.replace(config.mongodb, uri=uri))
 
 
 def rows_alone(plans: dict[str, Plan], runs: int, into: list[Kept]) -> None:
@@ -218,12 +244,14 @@ def rows_alone(plans: dict[str, Plan], runs: int, into: list[Kept]) -> None:
 def live(directory: Path, seconds: int, kept: Kept) -> None:
     """Print how old trades are when they stand in the history."""
     config = with_environment(configured(load_config(), 2, False, None), DATABASE)
+    config = with_mongodb(config)
     database = msgspec.structs.replace(config.database, enabled=kept is POSTGRES)
+    documents = msgspec.structs.replace(config.mongodb, enabled=kept is MONGODB)
     history = HistorySection(sqlite=kept is SQLITE)
-    config = msgspec.structs.replace(config, history=history, database=database)
-    if kept is POSTGRES:
+    config = msgspec.structs.replace(config, history=history, database=database, mongodb=documents)
+    if kept is not SQLITE:
         remove(Plan(config, directory), kept)
-    role = HISTORY_ROLE if kept is SQLITE else DATABASE_ROLE
+    role = ROLES_OF[kept.name]
     with running_engine(config, directory) as plan:
         stop = Event()
         with ThreadPoolExecutor(1) as pool:

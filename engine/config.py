@@ -33,6 +33,8 @@ PowerOfTwo = Annotated[int, Meta(ge=16, le=1 << 26)]
 SYMBOL = re.compile(r"[A-Za-z0-9._/-]{1,24}")
 HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?")
 DATABASE_NAME = re.compile(r"[!-~]{1,255}")
+MONGODB_URI = re.compile(r"mongodb(\+srv)?://[^@\s]{1,255}")
+MONGODB_NAME = re.compile(r"[\w-]{1,63}", re.ASCII)
 ORIGIN = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]{{0,31}}://(?:{HOST.pattern})(?::[0-9]{{1,5}})?")
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 ACCOUNT_SHARE = 4
@@ -118,6 +120,10 @@ class HistorySection(Section, frozen=True):
 
     sqlite: bool = False
     events: bool = False
+    cleanup: bool = False
+    cleanup_interval_s: Annotated[int, Meta(ge=0, le=10**9)] = 3_600
+    keep_days: Annotated[int, Meta(ge=0, le=100_000)] = 90
+    max_bytes: Annotated[int, Meta(ge=0)] = 0
     max_journal_bytes: Annotated[int, Meta(ge=0)] = 0
     timeout_ms: Annotated[int, Meta(ge=1, le=600_000)] = 1_000
 
@@ -132,6 +138,15 @@ class DatabaseSection(Section, frozen=True):
     user: str = "shardbook"
     ssl_mode: SslMode = "prefer"
     max_connections: Annotated[int, Meta(ge=2, le=1_000)] = 20
+
+
+class MongodbSection(Section, frozen=True):
+    """``[mongodb]``: a MongoDB that keeps every order and trade as well."""
+
+    enabled: bool = False
+    uri: str = "mongodb://127.0.0.1:27017"
+    name: str = "shardbook"
+    user: str = ""
 
 
 class QuerySection(Section, frozen=True):
@@ -215,6 +230,7 @@ class Config(Section, frozen=True):
     persister: PersisterSection = PersisterSection()
     history: HistorySection = HistorySection()
     database: DatabaseSection = DatabaseSection()
+    mongodb: MongodbSection = MongodbSection()
     query: QuerySection = QuerySection()
     http: HttpSection = HttpSection()
     tls: TlsSection = TlsSection()
@@ -330,13 +346,23 @@ def _check_history(config: Config) -> None:
     for key, kept in (
         ("history.sqlite", config.history.sqlite),
         ("database.enabled", config.database.enabled),
+        ("mongodb.enabled", config.mongodb.enabled),
     ):
         if kept and config.journal.durability == "off":
             raise ConfigError(f'{key} = true: needs a journal, and journal.durability is "off"')
+    history = config.history
+    if history.cleanup and not (history.keep_days or history.max_bytes):
+        raise ConfigError("history.cleanup = true: needs history.keep_days or history.max_bytes")
     for key in ("host", "name", "user"):
         if not DATABASE_NAME.fullmatch(text := getattr(config.database, key)):
             rule = "must be 1 to 255 printable characters without blanks"
             raise ConfigError(f"database.{key} = {shown(text)}: {rule}")
+    if not MONGODB_URI.fullmatch(config.mongodb.uri):  # it may hold a secret: it is not shown
+        rule = "must be mongodb://HOST:PORT or the like, without user and password"
+        raise ConfigError(f"mongodb.uri: {rule}")
+    if not MONGODB_NAME.fullmatch(config.mongodb.name):
+        rule = "must be 1 to 63 letters, digits, _ or -"
+        raise ConfigError(f"mongodb.name = {shown(config.mongodb.name)}: {rule}")
     connections, needed = config.database.max_connections, 1 + config.http.workers
     if config.database.enabled and connections < needed:
         raise ConfigError(

@@ -79,6 +79,8 @@ VARIABLES: dict[str, Variable] = {
     "DATABASE_USER": Variable("database", "user", str),
     "DATABASE_SSL_MODE": Variable("database", "ssl_mode", _ssl_mode),
     "DATABASE_MAX_CONNECTIONS": Variable("database", "max_connections", _whole(2, 1_000)),
+    "ORDER_CLEANUP_ENABLED": Variable("history", "cleanup", _switch),
+    "ORDER_CLEANUP_INTERVAL": Variable("history", "cleanup_interval_s", _whole(0, 10**9)),
     "DATA_DIR": Variable("", "data_dir", str),
     "LOG_LEVEL": Variable("", "log_level", _level),
 }

@@ -174,6 +174,10 @@ def _database(plan: Plan) -> Sequence[int]:
     return (0,) if plan.config.database.enabled else ()
 
 
+def _mongodb(plan: Plan) -> Sequence[int]:
+    return (0,) if plan.config.mongodb.enabled else ()
+
+
 HISTORY = Role(
     "history",
     "engine.history.process:run",
@@ -199,7 +203,14 @@ DATABASE = replace(
     numbers=_database,
     halts="the database is not written",
 )
-ENGINE_ROLES = (PERSISTER, MATCHER, HISTORY, DATABASE)
+MONGODB = replace(
+    HISTORY,
+    name="mongodb",
+    entry="engine.history.process:run_mongodb",
+    numbers=_mongodb,
+    halts="the MongoDB is not written",
+)
+ENGINE_ROLES = (PERSISTER, MATCHER, HISTORY, DATABASE, MONGODB)
 """The rows of this package, but for the supervisor, which every table has."""
 
 

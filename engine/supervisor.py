@@ -318,7 +318,7 @@ class Supervisor:
     def _refuse_losses(self) -> None:
         """Raise where a history knows commands that a journal has lost: their ids are taken."""
         config = self.plan.config
-        if not (config.history.sqlite or config.database.enabled):
+        if not (config.history.sqlite or config.database.enabled or config.mongodb.enabled):
             return
         try:
             problem = run_errand("engine.history.loss:history_start", (self.plan,), self._told)

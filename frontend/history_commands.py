@@ -10,7 +10,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
 from engine.books.contract import Records
-from engine.history.history import Page, everything, value_of
+from engine.history.destination import AwayError
+from engine.history.exporter import Exporter
+from engine.history.history import AVERAGE_DIGITS, History, Page, average, everything, value_of
 from engine.history.kept import (
     DEFAULT_TIMEOUT_S,
     HISTORIES,
@@ -19,17 +21,26 @@ from engine.history.kept import (
     kept_by,
     migrate_database,
 )
-from engine.history.sql_reader import SqlHistory
 from engine.history.tables import STATUS_WORDS
 from engine.history.verify import verify_history
 from engine.plan import Plan
+from engine.shard.holds import release
 from engine.verify import Verdict
+from frontend.history_parquet import write_file
 from frontend.reading import UnknownSymbolError
 from frontend.times import time_text
 from ipc.decimals import shown
 from ipc.instruments import Instrument, Scale
 from ipc.records import account_of, shard_of
-from ipc.vocabulary import OrderType, Reason, Side, TimeInForce
+from ipc.vocabulary import (
+    PREVENTION_SHIFT,
+    Flag,
+    OrderType,
+    Reason,
+    SelfTradePrevention,
+    Side,
+    TimeInForce,
+)
 
 STATUSES = {word: number for number, word in STATUS_WORDS.items()}
 ORDER_COLUMNS = (
@@ -49,6 +60,10 @@ ORDER_COLUMNS = (
     "reason",
     "created_ns",
     "updated_ns",
+    "stop_price",
+    "triggered",
+    "post_only",
+    "self_trade_prevention",
 )
 TRADE_COLUMNS = (
     "trade_id",
@@ -62,8 +77,6 @@ TRADE_COLUMNS = (
     "maker_side",
     "timestamp_ns",
 )
-AVERAGE_DIGITS = 6
-"""Of an average price, behind those of the tick; rounded to the nearest, half to even."""
 _PAGE_ROWS = 10_000
 _NO_TIME_LIMIT_S = 86_400.0
 
@@ -85,9 +98,11 @@ def history_status(plan: Plan, name: str | None, out: TextIO, *, as_json: bool) 
 def _status(plan: Plan, kept: Kept, out: TextIO, *, as_json: bool) -> None:
     with closing(kept.reader(plan, DEFAULT_TIMEOUT_S)) as history:
         cursors, notes = history.cursors(), history.notes()
+        left = history.archived()
     if as_json:
         shards = [cursor._asdict() for cursor in cursors.values()]
         found = {"file": history.where, "source": kept.name, "shards": shards, "notes": notes}
+        found["archive"] = [piece._asdict() for piece in left]
         print(json.dumps(found), file=out)
         return
     print(history.where, file=out)
@@ -99,6 +114,9 @@ def _status(plan: Plan, kept: Kept, out: TextIO, *, as_json: bool) -> None:
             + (f"; {cursor.lost_trades} trades lost" if cursor.lost_trades else ""),
             file=out,
         )
+    if left:
+        rows = sum(piece.rows for piece in left)
+        print(f"archive: {len(left)} files with {rows} orders and trades", file=out)
     for shard, written_ns, note in notes:
         print(f"shard {shard}: {time_text(written_ns)}: {note}", file=out)
 
@@ -107,6 +125,30 @@ def history_migrate(plan: Plan, out: TextIO) -> int:
     """Take the database to this product's version of its tables."""
     done = migrate_database(plan)
     print(f"versions applied: {', '.join(map(str, done)) or 'none, it is up to date'}", file=out)
+    return 0
+
+
+def history_backfill(plan: Plan, name: str | None, out: TextIO) -> int:
+    """Take all that there is to each history, and end.
+
+    Where nothing goes on writing it, the journals are not kept for it any longer. Raises
+    ``AwayError``, ``HistoryError``, ``JournalError`` and ``TradeLogError``.
+    """
+    for kept in chosen(plan, name):
+        with closing(kept.destination(plan)) as destination:
+            exporter = Exporter(plan, destination, kept.hold)
+            try:
+                while exporter.step():
+                    pass
+                if exporter.away is not None:
+                    raise AwayError(exporter.away)
+            finally:
+                exporter.close()
+                if not kept.enabled(plan):
+                    for shard in plan.shards:
+                        release(plan.journal_dir(shard), kept.hold)
+            commands = sum(export.commands for export in exporter.shards)
+        print(f"{kept.name}: {commands} commands taken in", file=out)
     return 0
 
 
@@ -143,8 +185,6 @@ def history_query(plan: Plan, options: argparse.Namespace, out: TextIO) -> int:
         options.end,
         [STATUSES[word] for word in options.status or ()],
     )
-    columns = ORDER_COLUMNS if options.what == "orders" else TRADE_COLUMNS
-    write = _writer(columns, out, options)
     kept = chosen(plan, options.source)[0]
     with closing(kept.reader(plan, _NO_TIME_LIMIT_S)) as history:
         if options.order_id is not None:
@@ -152,18 +192,34 @@ def history_query(plan: Plan, options: argparse.Namespace, out: TextIO) -> int:
         else:
             rows = _pages(history, page, options.what, options.limit)
         instruments = {i.number: i for i in plan.known_instruments}
-        names: dict[int, str] = {}
-        for part in rows:
-            if options.what == "orders":
-                names |= _names(history, part, ("account",), names)
-                write([order_row(row, instruments, names) for row in part])
-            else:
-                names |= _names(history, part, ("buyer", "seller"), names)
-                write([trade_row(row, instruments, names) for row in part])
+        parts = _with_users(history, options.what, rows)
+        if options.parquet is not None:
+            count = write_file(options.parquet, options.what, instruments, parts)
+            print(f"{options.parquet}: {count} {options.what}", file=out)
+            return 0
+        of_orders = options.what == "orders"
+        write = _writer(ORDER_COLUMNS if of_orders else TRADE_COLUMNS, out, options)
+        show = order_row if of_orders else trade_row
+        for part, names in parts:
+            write([show(row, instruments, names) for row in part])
     return 0
 
 
-def _pages(history: SqlHistory, page: Page, what: str, limit: int) -> Iterator[Records]:
+def history_export(plan: Plan, options: argparse.Namespace, out: TextIO) -> int:
+    """Write all orders and all trades to a file each, newest first."""
+    instruments = {i.number: i for i in plan.known_instruments}
+    page = Page(everything(plan.shards), 0, from_ns=options.start, to_ns=options.end)
+    kept = chosen(plan, options.source)[0]
+    with closing(kept.reader(plan, _NO_TIME_LIMIT_S)) as history:
+        for what in ("orders", "trades"):
+            rows = _pages(history, page, what, 1 << 62)
+            path = options.directory / f"{what}.parquet"
+            count = write_file(path, what, instruments, _with_users(history, what, rows))
+            print(f"{path}: {count} {what}", file=out)
+    return 0
+
+
+def _pages(history: History, page: Page, what: str, limit: int) -> Iterator[Records]:
     """Yield rows by pages, ``limit`` in all."""
     below = dict(page.below)
     while limit > 0:
@@ -178,11 +234,17 @@ def _pages(history: SqlHistory, page: Page, what: str, limit: int) -> Iterator[R
             below[shard] = min(below[shard], identifier)
 
 
-def _names(
-    history: SqlHistory, rows: Records, columns: Sequence[str], known: Mapping[int, str]
-) -> dict[int, str]:
-    accounts = {account for column in columns for account in rows[column].tolist()}
-    return history.users(accounts - known.keys()) if accounts - known.keys() else {}
+def _with_users(
+    history: History, what: str, parts: Iterator[Records]
+) -> Iterator[tuple[Records, dict[int, str]]]:
+    """Yield rows with the users of their accounts."""
+    columns = ("account",) if what == "orders" else ("buyer", "seller")
+    known: dict[int, str] = {}
+    for rows in parts:
+        accounts = {account for column in columns for account in rows[column].tolist()}
+        if accounts - known.keys():
+            known |= history.users(accounts - known.keys())
+        yield rows, known
 
 
 def order_row(
@@ -200,7 +262,7 @@ def order_row(
         "side": Side(order["side"]).name,
         "order_type": OrderType(order["order_type"]).name,
         "time_in_force": TimeInForce(order["time_in_force"]).name,
-        "price": _Exact(instrument.tick.text(order["price"])) if order["price"] else None,
+        "price": _price(order["price"], instrument),
         "quantity": _Exact(instrument.lot.text(order["quantity"])),
         "filled": _Exact(instrument.lot.text(order["filled"])),
         "value": _Exact(_product(instrument).text(value)),
@@ -209,6 +271,10 @@ def order_row(
         "reason": Reason(order["reason"]).name if order["reason"] else None,
         "created_ns": order["created_ns"] or None,
         "updated_ns": order["updated_ns"],
+        "stop_price": _price(order["stop_price"], instrument),
+        "triggered": bool(order["flags"] & Flag.TRIGGERED),
+        "post_only": bool(order["flags"] & Flag.POST_ONLY),
+        "self_trade_prevention": SelfTradePrevention(order["flags"] >> PREVENTION_SHIFT & 7).name,
     }
 
 
@@ -232,13 +298,15 @@ def trade_row(
     }
 
 
+def _price(ticks: int, instrument: Instrument) -> "_Exact | None":
+    return _Exact(instrument.tick.text(ticks)) if ticks else None
+
+
 def average_price(value: int, filled: int, tick: Scale) -> "_Exact | None":
     """Return what a unit has cost, in ticks times lots and lots; None where nothing was filled."""
     if not filled:
         return None
-    scaled, rest = divmod(value * 10**AVERAGE_DIGITS, filled)
-    scaled += 2 * rest > filled or (2 * rest == filled and scaled % 2)
-    text = Scale(tick.mantissa, tick.digits + AVERAGE_DIGITS).text(scaled)
+    text = Scale(tick.mantissa, tick.digits + AVERAGE_DIGITS).text(average(value, filled))
     return _Exact(text.rstrip("0").rstrip("."))
 
 

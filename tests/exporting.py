@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from engine.config import load_config
+from engine.history import archive
 from engine.history import exporter as exporting
 from engine.history.exporter import Exporter
 from engine.history.kept import HISTORIES, Kept
@@ -21,7 +22,7 @@ from tests.histories import Store
 
 def export(plan: Plan, store: Store, *, events: bool = False) -> None:
     """Take all that there is to a history."""
-    section = msgspec.structs.replace(plan.config.history, events=events)
+    section = msgspec.structs.replace(plan.config.history, events=events, cleanup=False)
     destination = store.kept.destination(
         plan.with_config(msgspec.structs.replace(plan.config, history=section))
     )
@@ -37,6 +38,8 @@ def export(plan: Plan, store: Store, *, events: bool = False) -> None:
 def export_until(plan: Plan, kept: Kept, end: int) -> None:
     """Export what a running product does, in small transactions, up to command ``end``."""
     exporting.BATCH_COMMANDS = 64
+    if plan.config.history.cleanup:
+        exporting.SETTLE_S, archive.PIECE_ROWS = 0.02, 300
     exporter = Exporter(plan, kept.destination(plan), NAME)
 
     def reached() -> bool:

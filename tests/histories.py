@@ -11,11 +11,12 @@ from typing import Any, Protocol
 import pytest
 
 from engine.history.destination import Destination
-from engine.history.kept import POSTGRES, SQLITE, Kept
-from engine.history.sql_reader import SqlHistory
+from engine.history.history import History
+from engine.history.kept import MONGODB, POSTGRES, SQLITE, Kept
 from engine.history.verify import verify_history
 from engine.plan import Plan
 from tests.kept import plan_of
+from tests.mongo import MongoServer
 from tests.postgres import PostgresServer
 
 
@@ -92,6 +93,29 @@ class PostgresStore:
         self.server.ask(self.name, "DROP SCHEMA IF EXISTS shardbook CASCADE")
 
 
+class MongoStore:
+    """A database of a server of MongoDB's protocol."""
+
+    kept = MONGODB
+
+    def __init__(self, server: MongoServer, name: str) -> None:
+        self.server, self.name = server, name
+        self.section = f'[mongodb]\nenabled = true\nuri = "{server.uri}"\nname = "{name}"\n'
+
+    @contextmanager
+    def opened(self) -> Iterator[Any]:
+        """Give the database, as any client has it."""
+        import pymongo
+
+        with pymongo.MongoClient(self.server.uri, tz_aware=True) as client:
+            yield client[self.name]
+
+    def remove(self, plan: Plan) -> None:
+        """Drop it."""
+        with self.opened() as database:
+            database.client.drop_database(self.name)
+
+
 _names = iter(range(1 << 30))
 
 
@@ -115,6 +139,12 @@ def store(request: pytest.FixtureRequest) -> Store:
 def postgres_store(postgres_server: PostgresServer) -> PostgresStore:
     """A database of its own."""
     return PostgresStore(postgres_server, f"history_{next(_names)}")
+
+
+@pytest.fixture
+def mongo_store(mongo_server: MongoServer) -> MongoStore:
+    """A database of its own."""
+    return MongoStore(mongo_server, f"history_{next(_names)}")
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -141,7 +171,7 @@ def destination(plan: Plan, store: Store) -> Destination:
     return store.kept.destination(plan)
 
 
-def reader(plan: Plan, store: Store, timeout_s: float = 5.0) -> SqlHistory:
+def reader(plan: Plan, store: Store, timeout_s: float = 5.0) -> History:
     """Return what reads the history of a plan."""
     return store.kept.reader(plan, timeout_s)
 

@@ -120,6 +120,30 @@ def test_pages_of_trades_are_those_of_the_log(tmp_path: Path, store: Store) -> N
     history.close()
 
 
+def test_candles_are_those_of_all_trades(tmp_path: Path, store: Store) -> None:
+    plan = planned(tmp_path, store, SMALL)
+    write_journal(plan, commands_for(plan, 4_000))
+    _, trades = recovered(plan)
+    export(plan, store)
+    start, end, width = TIME_NS + 5, TIME_NS + 35, 10
+    plain: dict[int, list[int]] = {}
+    for trade in trades[trades["symbol"] == 1]:
+        time_ns, price, quantity = (int(trade[n]) for n in ("timestamp_ns", "price", "quantity"))
+        if not start <= time_ns < end:
+            continue
+        candle = plain.setdefault(time_ns // width * width, [price, price, price, price, 0, 0])
+        candle[1], candle[2] = max(candle[1], price), min(candle[2], price)
+        candle[3] = price
+        candle[4], candle[5] = candle[4] + quantity, candle[5] + 1
+    history = reader(plan, store)
+    found = history.candles(0, 1, width, start, end)
+    assert {row[0]: list(row[1:]) for row in found.tolist()} == plain
+    assert len(found) == 4
+    assert found["start_ns"].tolist() == sorted(plain)
+    assert not len(history.candles(0, 1, width, TIME_NS - 100, TIME_NS))
+    history.close()
+
+
 def test_a_question_that_takes_too_long_ends(tmp_path: Path) -> None:
     store = SqliteStore()
     plan = planned(tmp_path, store, SMALL)

@@ -1,6 +1,7 @@
 """Orders over REST that memory has forgotten: they go on in the history, without a seam."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 
 import pytest
 
@@ -132,7 +133,43 @@ def test_a_user_has_all_trades_that_there_were(plan: Plan, shared_store: Store) 
             times = [trade["timestamp"] for trade in found]
             assert times == sorted(times, reverse=True)
             assert {(trade["side"], trade["liquidity"]) for trade in found} == {("buy", "taker")}
+            same = http.get(
+                f"{API}/users/alice/trades?{asked[14:].lstrip('&')}&limit=7".replace("?&", "?")
+            )
+            first = http.get(path)
+            assert (same["trades"], same["next"]) == (first["trades"], first["next"])
         assert http.get(f"{API}/trades?user_id=bob")["trades"] == []
+        assert http.get(f"{API}/users/bob/trades")["trades"] == []
+        for path, code in (
+            ("users/alice", "NOT_FOUND"),
+            ("users/alice/trades/7", "NOT_FOUND"),
+            ("users/alice/orders", "NOT_FOUND"),
+            ("users//trades", "INVALID_USER_ID"),
+            ("users/alice/trades?user_id=bob", "INVALID_REQUEST"),
+        ):
+            assert http.call("GET", f"{API}/{path}").code == code, path
+        assert http.call("POST", f"{API}/users/alice/trades").code == "METHOD_NOT_ALLOWED"
+
+
+def test_a_user_has_days(plan: Plan, shared_store: Store) -> None:
+    with Http(plan) as http:
+        answer = http.get(f"{API}/users/alice/days?numbers=string")
+        assert (answer["source"], answer["next"]) == (shared_store.kept.name, None)
+        sums: dict[str, list[Decimal]] = {}
+        for day in answer["days"]:
+            assert day["timestamp"] % (86_400 * 10**9) == 0
+            of = sums.setdefault(day["symbol"], [Decimal(0)] * 5)
+            for place, name in enumerate(("trades", "bought", "sold", "paid", "received")):
+                of[place] += Decimal(day[name])
+        assert sums == {symbol: [Decimal(TRADES)] * 5 for symbol in ("AA", "BB")}
+        one = http.get(f"{API}/users/alice/days?symbol=BB&to={answer['days'][-1]['timestamp']}")
+        assert one["days"] == []
+        assert http.get(f"{API}/users/bob/days")["days"] == []
+        for path, code in (
+            ("alice/days?symbol=ZZ", "UNKNOWN_SYMBOL"),
+            ("/days", "INVALID_USER_ID"),
+        ):
+            assert http.call("GET", f"{API}/users/{path}").code == code
 
 
 def test_how_far_the_history_is_behind_is_told(plan: Plan, shared_store: Store) -> None:
@@ -194,3 +231,32 @@ def test_where_a_database_is_away_the_next_history_answers(postgres_store: Postg
         assert http.get(path)["source"] == "postgres"
         aside.rename(plan.history_path)
         until(lambda: http.get(path)["source"] == "sqlite")
+
+
+def test_candles_go_on_in_the_history_where_neither_rings_nor_log_have_the_trades() -> None:
+    store = SqliteStore()
+    small = "ended_orders = 4\nring_trades = 16\n"
+    sections = f"{store.section}{HTTP}[persister]\nsegment_bytes = 4096\ncompress = false\n"
+    with running(make_config(1, 1, sections, engine=small)) as plan, Http(plan) as http:
+        with Client(plan.addresses()[0], "alice") as client:
+            for place in range(TRADES):
+                client.submit("AA", "sell", 1, f"{1 + place / 100:.2f}")
+                client.submit("AA", "buy", 1, "9.00")
+        until(lambda: known(plan, store) == {90})
+        until(lambda: any(plan.log_dir.glob("trades-*")))
+        for path in plan.log_dir.glob("trades-*"):  # as who keeps them elsewhere does
+            path.unlink()
+        aside = plan.history_path.with_suffix(".aside")
+        plan.history_path.rename(aside)
+        answer = http.get(f"{API}/candles?symbol=AA&interval=1d")
+        assert answer["source"] == "memory"
+        assert 0 < sum(candle["trades"] for candle in answer["candles"]) < TRADES
+        aside.rename(plan.history_path)
+        for interval in ("1m", "1d"):
+            answer = http.get(f"{API}/candles?symbol=AA&interval={interval}")
+            candles = answer["candles"]
+            assert answer["source"] == "memory, sqlite"
+            assert sum(candle["trades"] for candle in candles) == TRADES
+            assert (candles[0]["open"], candles[-1]["close"]) == (1, Decimal("1.44"))
+        later = http.get(f"{API}/candles?symbol=AA&from={candles[0]['timestamp'] + 10**18}")
+        assert (later["source"], later["candles"]) == ("memory", [])

@@ -18,6 +18,7 @@ from engine.roles import (
     ENGINE_ROLES,
     HISTORY,
     MATCHER,
+    MONGODB,
     PERSISTER,
     GatewayNumber,
     RoleTable,
@@ -143,10 +144,28 @@ def test_a_table_that_cannot_be() -> None:
 
 
 def test_the_orders_of_the_product() -> None:
-    assert ROLES.started() == [MATCHER, QUERY, PERSISTER, HISTORY, DATABASE, FRONTEND, HTTP]
-    assert ROLES.stopped() == [HTTP, FRONTEND, MATCHER, HISTORY, DATABASE, QUERY, PERSISTER]
+    assert ROLES.started() == [
+        MATCHER,
+        QUERY,
+        PERSISTER,
+        HISTORY,
+        DATABASE,
+        MONGODB,
+        FRONTEND,
+        HTTP,
+    ]
+    assert ROLES.stopped() == [
+        HTTP,
+        FRONTEND,
+        MATCHER,
+        HISTORY,
+        DATABASE,
+        MONGODB,
+        QUERY,
+        PERSISTER,
+    ]
     names = [row.name for row in ROLES.rows]
-    engine = ["persister", "matcher", "history", "database"]
+    engine = ["persister", "matcher", "history", "database", "mongodb"]
     assert names == ["supervisor", "frontend", *engine, "query", "http"]
 
 

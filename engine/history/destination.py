@@ -102,6 +102,13 @@ class Destination(Protocol):
         """
         ...
 
+    def tidy(self) -> None:
+        """Do a piece of what is to be done now and then, if there is any: a second's work at most.
+
+        Rows that leave are kept elsewhere, where readers find them.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of it and of its lock."""
         ...

@@ -298,7 +298,8 @@ class Exporter:
                 pause(PAUSE_S)
 
     def settle(self, *, wait: bool = False) -> None:
-        """Write down who is new, and let go of the journals that are not needed any more.
+        """Write down who is new, let go of the journals that are not needed any more, and have a
+        piece of what is old leave the destination.
 
         What was begun to be made durable the last time is that by now, or is waited for.
 
@@ -312,6 +313,8 @@ class Exporter:
             self._syncing = self._thread.submit(self._destination.sync)
         self._take_holds_on(wait=wait)
         self._settle_at_s = time.monotonic() + SETTLE_S
+        if not wait:
+            self._destination.tidy()
 
     def close(self) -> None:
         """Stop following, and leave the holds where they belong."""

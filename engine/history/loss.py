@@ -10,14 +10,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from engine.books.contract import Records
 from engine.books.secret import identity
 from engine.history.destination import AwayError, Cursor, HistoryError
 from engine.history.kept import DEFAULT_TIMEOUT_S, HISTORIES, SQLITE, Kept, kept_by
-from engine.history.past import TRADES_AT_ONCE, first_cursor, rows_of_table
-from engine.history.rows import TRADE_ROW, as_trades
+from engine.history.past import first_cursor, rows_of_table
+from engine.history.rows import as_trades
 from engine.journal.format import JournalError
 from engine.journal.reader import JournalReader, read_header, segments_of
 from engine.journal.snapshot import (
@@ -28,7 +26,6 @@ from engine.journal.snapshot import (
 )
 from engine.plan import Plan
 from engine.shard.holds import held_positions
-from ipc.records import make_id
 
 
 class Known(NamedTuple):
@@ -54,7 +51,7 @@ def known_to_histories(plan: Plan) -> dict[int, list[Known]]:
 def _cursors(plan: Plan, kept: Kept) -> dict[int, Cursor]:
     """Return how far a history goes with the shards of this data directory."""
     with closing(kept.reader(plan, DEFAULT_TIMEOUT_S)) as history:
-        found = history.cursors() if history.begun() else {}
+        found = history.reached() if history.begun() else {}
     return {shard: cursor for shard, cursor in found.items() if _is_of(plan, cursor)}
 
 
@@ -125,16 +122,9 @@ def trades_behind(plan: Plan, kept: Kept, shard: int, last: int) -> Iterator[Rec
 
     Raises ``HistoryError``.
     """
-    with closing(kept.reader(plan, DEFAULT_TIMEOUT_S)) as history, history.reading() as ask:
-        after, end = make_id(shard, last), make_id(shard + 1, 0)
-        while rows := ask(
-            "SELECT * FROM trade_rows WHERE trade_id > ? AND trade_id < ? ORDER BY trade_id "
-            f"LIMIT {TRADES_AT_ONCE}",
-            after,
-            end,
-        ):
-            yield as_trades(np.array(rows, TRADE_ROW))
-            after = rows[-1][0]
+    with closing(kept.reader(plan, DEFAULT_TIMEOUT_S)) as history:
+        for rows in history.trades_after(shard, last):
+            yield as_trades(rows)
 
 
 def go_on_without(plan: Plan, snapshot: Snapshot, kept: Kept, known: Cursor) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.books.contract import Records
 from engine.history.destination import Cursor
-from engine.history.rows import ORDER_ROW, TRADE_ROW, values
+from engine.history.rows import ORDER_NAMES, ORDER_ROW, TRADE_ROW, values
 from engine.journal.format import JournalError
 from engine.journal.reader import segments_of
 from engine.journal.snapshot import read_snapshot, sequence_of_snapshot, snapshots_of
@@ -25,20 +25,6 @@ from ipc.vocabulary import Side
 
 TRADES_AT_ONCE = 8_192
 """Of the trade log, in one transaction."""
-_SAME = (
-    "account",
-    "client_order_id",
-    "symbol",
-    "side",
-    "order_type",
-    "time_in_force",
-    "flags",
-    "price",
-    "quantity",
-    "reason",
-    "created_ns",
-    "updated_ns",
-)
 
 
 def earliest_position(directory: Path, wanted: int) -> int:
@@ -74,10 +60,10 @@ def _is_whole(path: Path) -> bool:
 def rows_of_table(orders: Records) -> Records:
     """Return orders of an order table (ORDER) as ORDER_ROW, by order_id, with nothing paid."""
     rows = np.zeros(len(orders), ORDER_ROW)
-    rows["order_id"], rows["filled"] = orders["order_id"], orders["cum_qty"]
-    rows["status"] = orders["ord_status"]
-    for name in _SAME:
-        rows[name] = orders[name]
+    for field in orders.dtype.names or ():
+        name = ORDER_NAMES.get(field, field)
+        if name in (ORDER_ROW.names or ()):
+            rows[name] = orders[field]
     return rows[np.argsort(rows["order_id"])]
 
 

@@ -25,6 +25,7 @@ from engine.history.postgres_schema import (
     Execute,
     check_schema,
     migrate,
+    says_all,
     version_of,
 )
 from engine.history.rows import (
@@ -191,6 +192,9 @@ class PostgresDestination:
     def sync(self) -> None:
         """Do nothing: the server has waited for its disk at each commit."""
 
+    def tidy(self) -> None:
+        """Do nothing: what is kept here is kept for good."""
+
     def close(self) -> None:
         """Let go of the database."""
         if self._connection is not None:
@@ -235,7 +239,7 @@ class PostgresDestination:
             try:
                 execute = executing(connection)
                 self._lock(execute)
-                if version_of(execute) < VERSION:
+                if version_of(execute) < VERSION or not says_all(execute):
                     with connection.transaction():
                         migrate(execute)
                 check_schema(execute)

@@ -11,23 +11,27 @@ hypertable of chunks of a day.
 """
 
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from typing import Any
 
 from engine.history.destination import HistoryError
-from engine.history.rows import ORDER_ROW, TRADE_ROW
+from engine.history.rows import FIRST_COLUMNS, LATER_COLUMNS, TRADE_ROW
 from engine.history.tables import (
     CURSOR_COLUMNS,
     EVENT_COLUMNS,
     ORDER_TYPES,
+    POST_ONLY,
+    PREVENTION,
+    PREVENTIONS,
     REASONS,
     SIDES,
     STATUS_WORDS,
     TIMES,
+    TRIGGERED,
     words,
 )
 
 SCHEMA = "shardbook"
-VERSION = 1
 LOCKS = 0x5368_426B
 """The first number of every advisory lock of this product."""
 WRITER_LOCK, SCHEMA_LOCK = 1, 2
@@ -47,7 +51,9 @@ def _time(column: str) -> str:
     return f"CASE WHEN {column} > 0 THEN {moment} END"
 
 
-_ORDERS_VIEW = f"""CREATE VIEW orders AS SELECT o.order_id, u.user_id, o.client_order_id, i.symbol,
+# A view that is there gets further columns behind those that it has, and keeps who may read it.
+_ORDERS_VIEW = f"""CREATE OR REPLACE VIEW orders AS
+SELECT o.order_id, u.user_id, o.client_order_id, i.symbol,
 {words("o.side", SIDES)} AS side, {words("o.order_type", ORDER_TYPES)} AS order_type,
 {words("o.time_in_force", TIMES)} AS time_in_force,
 CASE WHEN o.price > 0 THEN o.price * i.tick END AS price,
@@ -59,18 +65,22 @@ CASE WHEN o.filled > 0 THEN
 AS average_price,
 {words("o.status", STATUS_WORDS)} AS status, {words("o.reason", REASONS)} AS reason,
 {_time("o.created_ns")} AS created_at, {_time("o.updated_ns")} AS updated_at,
-o.created_ns, o.updated_ns, o.account
+o.created_ns, o.updated_ns, o.account,
+CASE WHEN o.stop_price > 0 THEN o.stop_price * i.tick END AS stop_price,
+o.flags & {TRIGGERED} <> 0 AS triggered, o.flags & {POST_ONLY} <> 0 AS post_only,
+{words(PREVENTION, PREVENTIONS)} AS self_trade_prevention
 FROM order_rows o JOIN instruments i ON i.number = o.symbol
 LEFT JOIN users u ON u.account = o.account"""
 
-_TRADES_VIEW = f"""CREATE VIEW trades AS SELECT t.trade_id, i.symbol, t.buy_order_id,
+_TRADES_VIEW = f"""CREATE OR REPLACE VIEW trades AS SELECT t.trade_id, i.symbol, t.buy_order_id,
 t.sell_order_id, b.user_id AS buyer, s.user_id AS seller, t.price * i.tick AS price,
 t.quantity * i.lot AS quantity, {words("3 - t.taker_side", SIDES)} AS maker_side,
 {_time("t.timestamp_ns")} AS "timestamp", t.timestamp_ns
 FROM trade_rows t JOIN instruments i ON i.number = t.symbol
 LEFT JOIN users b ON b.account = t.buyer LEFT JOIN users s ON s.account = t.seller"""
 
-_USER_TRADES_VIEW = f"""CREATE VIEW user_trades AS SELECT u.user_id, p.account, t.trade_id,
+_USER_TRADES_VIEW = f"""CREATE OR REPLACE VIEW user_trades AS
+SELECT u.user_id, p.account, t.trade_id,
 i.symbol, o.order_id, {words("o.side", SIDES)} AS side, t.price * i.tick AS price,
 t.quantity * i.lot AS quantity, {_time("t.timestamp_ns")} AS "timestamp", t.timestamp_ns
 FROM user_trade_ids p CROSS JOIN LATERAL unnest(p.trade_ids) AS k(trade_id)
@@ -110,7 +120,7 @@ _FIRST = (
     "CREATE TABLE users (account bigint PRIMARY KEY, user_id text NOT NULL)",
     "CREATE TABLE user_lists (name text PRIMARY KEY, read_to bigint NOT NULL)",
     # Orders change soon after they came: room for that in their page spares their indexes.
-    f"CREATE TABLE order_rows ({_columns(ORDER_ROW.names or ())}, PRIMARY KEY (order_id)) "
+    f"CREATE TABLE order_rows ({_columns(FIRST_COLUMNS)}, PRIMARY KEY (order_id)) "
     "WITH (fillfactor = 80)",
     f"CREATE TABLE trade_rows ({_columns(TRADE_ROW.names or ())})",
     "CREATE TABLE user_trade_ids (account bigint NOT NULL, last_trade bigint NOT NULL, "
@@ -122,9 +132,6 @@ _FIRST = (
     "CREATE INDEX orders_by_symbol ON order_rows (symbol, order_id)",
     "CREATE INDEX trades_by_time ON trade_rows USING brin (timestamp_ns)",
     "CREATE INDEX trades_by_symbol ON trade_rows (symbol, trade_id)",
-    _ORDERS_VIEW,
-    _TRADES_VIEW,
-    _USER_TRADES_VIEW,
     _since("order_rows", "order_id", "created_ns"),
     _since("trade_rows", "trade_id", "timestamp_ns"),
 )
@@ -135,8 +142,19 @@ _HYPERTABLE = (
     f"chunk_time_interval => {CHUNK_NS}::bigint, create_default_indexes => false)",
 )
 
-MIGRATIONS = (_FIRST,)
+MIGRATIONS = (
+    _FIRST,
+    *(
+        (f"ALTER TABLE order_rows ADD COLUMN {name} bigint NOT NULL DEFAULT 0",)
+        for name in LATER_COLUMNS
+    ),
+)
 """What takes a schema to version 1, 2, and so on."""
+VERSION = len(MIGRATIONS)
+VIEWS = (_ORDERS_VIEW, _TRADES_VIEW, _USER_TRADES_VIEW)
+"""Made anew with each version, and where they say more: words of codes that are new."""
+_VIEWS_TEXT = "views"
+"""What ``relations`` calls the digest of their text."""
 
 
 def version_of(execute: Execute) -> int:
@@ -185,11 +203,24 @@ def migrate(execute: Execute) -> list[int]:
             for statement in _HYPERTABLE if extension else _PLAIN:
                 execute(statement.format(extension=extension[0][0]) if extension else statement)
         execute("INSERT INTO versions VALUES (%s, now())", number)
-    if done:
+    if done or not says_all(execute):
+        for statement in VIEWS:
+            execute(statement)
         execute("DELETE FROM relations")
+        execute("INSERT INTO relations VALUES (%s, %s)", _VIEWS_TEXT, _digest_of_views())
         for name, description in _relations(execute).items():
             execute("INSERT INTO relations VALUES (%s, %s)", name, description)
     return done
+
+
+def says_all(execute: Execute) -> bool:
+    """Return whether the views are those of this product."""
+    found = execute(f"SELECT description FROM {SCHEMA}.relations WHERE name = %s", _VIEWS_TEXT)
+    return [row[0] for row in found] == [_digest_of_views()]
+
+
+def _digest_of_views() -> str:
+    return sha256("".join(VIEWS).encode()).hexdigest()
 
 
 def newer(version: int) -> str:
@@ -209,7 +240,8 @@ def check_schema(execute: Execute) -> None:
         )
     there = _relations(execute)
     for name, description in execute(
-        f"SELECT name, description FROM {SCHEMA}.relations ORDER BY name"
+        f"SELECT name, description FROM {SCHEMA}.relations WHERE name <> %s ORDER BY name",
+        _VIEWS_TEXT,
     ):
         if there.get(name) != description:
             problem = "was changed by hand" if name in there else "is missing"

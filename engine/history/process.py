@@ -7,7 +7,7 @@ from typing import Protocol
 
 from engine.history.destination import AwayError, Destination, HistoryError
 from engine.history.exporter import Exporter
-from engine.history.kept import POSTGRES, SQLITE, Kept
+from engine.history.kept import MONGODB, POSTGRES, SQLITE, Kept
 from engine.journal.format import JournalError
 from engine.plan import Plan
 from engine.printable import printable
@@ -41,6 +41,11 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
 def run_database(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
     """Be the exporter into PostgreSQL until told to stop, in the same way."""
     _run(plan, POSTGRES, status, wakeup)
+
+
+def run_mongodb(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
+    """Be the exporter into MongoDB until told to stop, in the same way."""
+    _run(plan, MONGODB, status, wakeup)
 
 
 def _run(plan: Plan, kept: Kept, status: StatusWriter, wakeup: Wakeup) -> None:

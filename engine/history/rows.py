@@ -21,30 +21,37 @@ from ipc.arrays import Integers
 from ipc.records import ORDER, REPORT, TRADE
 from ipc.vocabulary import ExecType, Liquidity, OrdStatus, Side
 
-ORDER_ROW = np.dtype(
-    [
-        (name, "<i8")
-        for name in (
-            "order_id",
-            "account",
-            "client_order_id",
-            "symbol",
-            "side",
-            "order_type",
-            "time_in_force",
-            "flags",
-            "price",
-            "quantity",
-            "filled",
-            "value_high",
-            "value_low",
-            "status",
-            "reason",
-            "created_ns",  # 0: not known
-            "updated_ns",
-        )
-    ]
+ORDER_NAMES = {"cum_qty": "filled", "ord_status": "status"}
+"""Fields of ORDER that rows call otherwise."""
+NOT_KEPT = ("leaves_qty", "reserved", "end_number")
+"""Fields of ORDER that follow from others, or are of its table alone."""
+FIRST_COLUMNS = (
+    "order_id",
+    "account",
+    "client_order_id",
+    "symbol",
+    "side",
+    "order_type",
+    "time_in_force",
+    "flags",
+    "price",
+    "quantity",
+    "filled",
+    "value_high",
+    "value_low",
+    "status",
+    "reason",
+    "created_ns",  # 0: not known
+    "updated_ns",
 )
+LATER_COLUMNS = tuple(
+    name
+    for field in ORDER.names or ()
+    if field not in NOT_KEPT and (name := ORDER_NAMES.get(field, field)) not in FIRST_COLUMNS
+)
+"""What orders have come to bear since the first histories, in the order in which it came."""
+
+ORDER_ROW = np.dtype([(name, "<i8") for name in (*FIRST_COLUMNS, *LATER_COLUMNS)])
 """One order: where it stands, and what it has paid since the row before."""
 
 TRADE_ROW = np.dtype(
@@ -121,6 +128,7 @@ def order_rows(reports: Records) -> Records:
     rows["created_ns"] = np.where(is_new, reports["timestamp_ns"][oldest], 0)
     canceled = reports["exec_type"][newest] == ExecType.CANCELED
     rows["reason"] = np.where(canceled, reports["reason"][newest], 0)
+    rows["stop_price"] = _stop_prices(reports, places, firsts)
     traded = reports["trade_id"][places] != 0
     prices = np.where(traded, reports["last_price"][places], 0)
     quantities = np.where(traded, reports["last_qty"][places], 0)
@@ -128,6 +136,20 @@ def order_rows(reports: Records) -> Records:
     return rows
 
 
+def _stop_prices(
+    reports: Records, places: npt.NDArray[np.intp], firsts: npt.NDArray[np.intp]
+) -> Integers:
+    """Return the newest stop price that the reports of each order say, 0 where they say none."""
+    says = np.isin(reports["exec_type"][places], _STOP_PRICED) & (reports["reason"][places] == 0)
+    prices = np.where(says, reports["last_price"][places], 0).astype(np.int64)
+    if not prices.any():
+        return np.zeros(len(firsts), np.int64)
+    newest = np.maximum.reduceat(np.where(prices > 0, np.arange(len(prices)), -1), firsts)
+    return np.where(newest >= 0, prices[newest], 0)
+
+
+_STOP_PRICED = (ExecType.NEW, ExecType.REPLACED, ExecType.TRIGGERED)
+"""Reports whose ``last_price`` is the order's stop price; 0: it is what it was."""
 _SOURCES = {
     "order_id": "order_id",
     "account": "account",
@@ -142,6 +164,7 @@ _SOURCES = {
     "filled": "cum_qty",
     "status": "ord_status",
     "updated_ns": "timestamp_ns",
+    **{name: name for name in LATER_COLUMNS if name in (REPORT.names or ())},
 }
 """Fields of ORDER_ROW that are those of the order's newest report."""
 

@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.books.contract import Records
+from engine.history.archive import Piece
+from engine.history.candles import CANDLE_ROW
 from engine.history.destination import Cursor
-from engine.history.history import ALWAYS_NS, Page
+from engine.history.evidence import PIECE, Counts, Evidence, Listed, Row
+from engine.history.history import ALWAYS_NS, Page, newest
 from engine.history.rows import ORDER_ROW, TRADE_ROW, signed
-from engine.history.tables import CURSOR_COLUMNS
+from engine.history.tables import CURSOR_COLUMNS, UNKNOWN
 from ipc.arrays import Integers
 from ipc.records import make_id, shard_of
 
@@ -33,6 +36,15 @@ class Timed(NamedTuple):
 
 ORDERS = Timed("order_rows", "order_id", "created_ns")
 TRADES = Timed("trade_rows", "trade_id", "timestamp_ns")
+TRADES_AT_ONCE = 8_192
+_CANDLES = """WITH spans AS (SELECT timestamp_ns / ? AS span, min(trade_id) AS first,
+max(trade_id) AS last, max(price) AS high, min(price) AS low, sum(quantity) AS volume,
+count(*) AS trades FROM trade_rows WHERE symbol = ? AND trade_id >= ? AND trade_id < ? GROUP BY 1)
+SELECT s.span * ?, o.price, s.high, s.low, c.price, s.volume, s.trades FROM spans s
+JOIN trade_rows o ON o.trade_id = s.first JOIN trade_rows c ON c.trade_id = s.last ORDER BY 1"""
+_TRADES_FROM = (
+    "SELECT * FROM trade_rows WHERE trade_id > ? AND trade_id < ? ORDER BY trade_id LIMIT ?"
+)
 
 
 class SqlHistory(ABC):
@@ -95,6 +107,32 @@ class SqlHistory(ABC):
             finally:
                 ask("ROLLBACK")
 
+    def archived(self) -> list[Piece]:
+        """Return the files of orders and trades that have left the database."""
+        return []
+
+    def everything(self) -> AbstractContextManager[Ask]:
+        """As ``reading``, with what lies elsewhere beside it, if anything does."""
+        return self.reading()
+
+    @contextmanager
+    def evidence(self) -> Iterator[Evidence]:
+        """Show all that there is."""
+        with self.everything() as ask:
+            yield _SqlEvidence(self, ask)
+
+    def trades_after(self, shard: int, last: int) -> Iterator[Records]:
+        """Yield the trades of a shard behind its trade ``last``, oldest first."""
+        with self.reading() as ask:
+            after, end = make_id(shard, last), make_id(shard + 1, 0)
+            while rows := ask(_TRADES_FROM, after, end, TRADES_AT_ONCE):
+                yield np.array(rows, TRADE_ROW)
+                after = rows[-1][0]
+
+    def reached(self) -> dict[int, Cursor]:
+        """Return each shard's cursor: rows and cursor are written at once."""
+        return self.cursors()
+
     def cursors(self) -> dict[int, Cursor]:
         """Return each shard's cursor."""
         with self._asking() as ask:
@@ -129,7 +167,7 @@ class SqlHistory(ABC):
                     *values,
                     page.limit,
                 )
-        return _newest(np.array(found, ORDER_ROW), "created_ns", "order_id", page.limit)
+        return newest(np.array(found, ORDER_ROW), "created_ns", "order_id", page.limit)
 
     def trades(self, page: Page) -> Records:
         """Return trades, newest first."""
@@ -148,7 +186,20 @@ class SqlHistory(ABC):
                     *values,
                     page.limit,
                 )
-        return _newest(np.array(found, TRADE_ROW), "timestamp_ns", "trade_id", page.limit)
+        return newest(np.array(found, TRADE_ROW), "timestamp_ns", "trade_id", page.limit)
+
+    def candles(self, shard: int, symbol: int, width_ns: int, from_ns: int, to_ns: int) -> Records:
+        """Return the candles of a symbol's trades between two times, oldest first."""
+        with self._asking() as ask:
+            return self._candles(ask, shard, symbol, width_ns, from_ns, to_ns)
+
+    def _candles(
+        self, ask: Ask, shard: int, symbol: int, width_ns: int, from_ns: int, to_ns: int
+    ) -> Records:
+        page = Page({}, 0, from_ns=from_ns, to_ns=to_ns)
+        ids = self._ids_of(ask, page, shard, make_id(shard + 1, 0), TRADES)
+        rows = ask(_CANDLES, width_ns, symbol, *ids, width_ns)
+        return np.array([tuple(map(int, row)) for row in rows], CANDLE_ROW)
 
     def users(self, accounts: Collection[int]) -> dict[int, str]:
         """Return the user ids of accounts."""
@@ -237,6 +288,57 @@ class SqlHistory(ABC):
         )
 
 
+class _SqlEvidence:
+    """See ``Evidence``."""
+
+    def __init__(self, reader: SqlHistory, ask: Ask) -> None:
+        self._reader, self._ask = reader, ask
+
+    def cursors(self) -> dict[int, Cursor]:
+        """Return each shard's cursor."""
+        return cursors_of(self._ask)
+
+    def counts(self, low: int, high: int) -> Counts:
+        """Return how many rows have ids between two."""
+        between = "WHERE {0} > ? AND {0} < ?"
+        orders = f"SELECT count(*) FROM order_rows {between.format('order_id')}"
+        trades = f"SELECT count(*) FROM trade_rows {between.format('trade_id')}"
+        texts = (orders, f"{orders} AND status = {UNKNOWN}", trades)
+        return Counts(*(self._ask(text, low, high)[0][0] for text in texts))
+
+    def trades(self, low: int, high: int) -> Iterator[Row]:
+        """Yield trades with ids between two, growing."""
+        while rows := self._ask(_TRADES_FROM, low, high, PIECE):
+            yield from rows
+            low = rows[-1][0]
+
+    def order(self, order_id: int) -> Row | None:
+        """Return an order."""
+        rows = self._ask("SELECT * FROM order_rows WHERE order_id = ?", order_id)
+        return rows[0] if rows else None
+
+    def trade(self, trade_id: int) -> Row | None:
+        """Return a trade."""
+        rows = self._ask("SELECT * FROM trade_rows WHERE trade_id = ?", trade_id)
+        return rows[0] if rows else None
+
+    def listed(self) -> Listed:
+        """Hold the trades of each user against the trades."""
+        sums: dict[int, list[int]] = {}
+        for account, count, total in self._ask(
+            "SELECT account, count(*), sum(trade_id) FROM (SELECT buyer AS account, trade_id FROM "
+            "trade_rows UNION ALL SELECT seller, trade_id FROM trade_rows WHERE seller <> buyer) "
+            "AS sides WHERE account <> 0 GROUP BY account"
+        ):
+            sums[account] = [count, int(total)]
+        for account, ids in self._reader.user_pieces(self._ask, PIECE):
+            known = sums.setdefault(account, [0, 0])
+            known[0] -= len(ids)
+            known[1] -= int(ids.sum())
+        wrong = [account for account, found in sums.items() if found != [0, 0]]
+        return Listed("user_trades", len(sums), wrong)
+
+
 def cursors_of(ask: Ask) -> dict[int, Cursor]:
     """Return each shard's cursor."""
     rows = ask(f"SELECT {', '.join(CURSOR_COLUMNS)} FROM shards")
@@ -256,8 +358,3 @@ def _conditions(page: Page, names: tuple[str, ...]) -> tuple[str, list[int]]:
             where += f" AND {'+' if values else ''}{name} = ?"
             values.append(signed(value))
     return where, values
-
-
-def _newest(rows: Records, time_column: str, key: str, limit: int) -> Records:
-    """Return rows by time, newest first; those of one shard stay by id."""
-    return rows[np.lexsort((rows[key], rows[time_column]))[::-1]][:limit]

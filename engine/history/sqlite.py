@@ -9,8 +9,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.books.contract import Records
+from engine.history.archive import ORDERS, Bounds, Mover, archive_of, pieces_of
 from engine.history.destination import (
     AwayError,
     Cursor,
@@ -18,14 +20,17 @@ from engine.history.destination import (
     Users,
     new_instruments,
 )
-from engine.history.rows import Rows, matrix_of, signed, user_pieces
+from engine.history.parquet import read_rows
+from engine.history.rows import LATER_COLUMNS, Rows, matrix_of, signed, user_pieces
 from engine.history.sqlite_schema import (
     ADD_VALUE,
     APPLICATION,
     ROWS_AT_ONCE,
     STATEMENTS,
     VERSION,
+    VIEWS,
     insert,
+    later,
     name_of,
 )
 from engine.history.tables import (
@@ -79,16 +84,19 @@ def judged(path: Path) -> Iterator[None]:
 class SqliteDestination:
     """The one writer of a file, which is made where it is not there. See ``Destination``.
 
-    ``events``: keep every report as well.
+    ``events``: keep every report as well. ``bounds``: what has rows leave to files beside it.
     """
 
-    def __init__(self, path: Path, *, events: bool = False) -> None:
+    def __init__(self, path: Path, *, events: bool = False, bounds: Bounds | None = None) -> None:
         self.path = path
+        self._mover: Mover | None = None
         self._events = events
         self._lock = _lock(path)
         try:
             with judged(path):
                 self._connection = _opened(path)
+            if bounds is not None:
+                self._mover = Mover(path, self._connection, bounds)
         except BaseException:
             os.close(self._lock)
             raise
@@ -126,7 +134,7 @@ class SqliteDestination:
             ).rowcount
             cursor = cursor._replace(lost_orders=cursor.lost_orders + forgotten)
             execute("DELETE FROM kept")
-            self._enter(orders, "order_rows", UPSERT)
+            self._enter(orders[~self._have_left(orders)], "order_rows", UPSERT)
             execute(
                 "DELETE FROM order_events WHERE shard = ? AND number > ?",
                 (cursor.shard, cursor.reports),
@@ -186,6 +194,12 @@ class SqliteDestination:
                 with closing(sqlite3.connect(self.path)) as connection:
                     connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
+    def tidy(self) -> None:
+        """Have what is old leave, or what is too much, a piece of it at the most."""
+        if self._mover is not None:
+            with judged(self.path):
+                self._mover.step(list(self.cursors().values()))
+
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
@@ -223,6 +237,16 @@ class SqliteDestination:
         columns += [reports[name].astype(np.int64) for name in EVENT_COLUMNS]
         rows = np.stack(columns, axis=1).tolist()
         self._connection.executemany(insert("order_events", len(columns), 1), rows)
+
+    def _have_left(self, orders: Records) -> npt.NDArray[np.bool_]:
+        """Return which of a shard's orders are in a piece of the archive."""
+        have = np.zeros(len(orders), np.bool_)
+        ids = orders["order_id"]
+        for piece in pieces_of(self._connection, ORDERS):
+            if len(ids) and piece.first_id <= ids.max() and piece.last_id >= ids.min():
+                there = read_rows(archive_of(self.path) / piece.name, ORDERS.dtype, ())
+                have |= np.isin(ids, there["order_id"])
+        return have
 
     def _accounts_of(self, order_ids: list[int]) -> list[int]:
         """Return the account of each order, 0 where it is not there."""
@@ -275,6 +299,7 @@ def _opened(path: Path) -> sqlite3.Connection:
             connection.execute(f"PRAGMA {pragma}")
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
             _make(connection)
+        _renew(connection)
         check_schema(connection, path)
     except BaseException:
         connection.close()
@@ -291,6 +316,35 @@ def _make(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
+def _renew(connection: sqlite3.Connection) -> None:
+    """Take the tables of an earlier version to this one, and have the views be this product's."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION or version > VERSION:
+        return  # the check says so
+    connection.execute("BEGIN IMMEDIATE")
+    there = _statements(connection)
+    if version < VERSION:
+        if "archives" not in there:
+            connection.execute(STATEMENTS[-1])
+        columns = {row[1] for row in connection.execute("PRAGMA table_info(order_rows)")}
+        for name in LATER_COLUMNS:
+            if columns and name not in columns:
+                connection.execute(f"ALTER TABLE order_rows ADD COLUMN {later(name)}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+    for statement in VIEWS:
+        name = name_of(statement)
+        if there.get(name) != statement:
+            connection.execute(f"DROP VIEW IF EXISTS {name}")
+            connection.execute(statement)
+    connection.execute("COMMIT")
+
+
+def _statements(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return what has made each table, index and view of a file."""
+    return dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+
+
 def check_schema(connection: sqlite3.Connection, path: Path) -> None:
     """Raise ``HistoryError`` where a file is none of this version's, or not whole."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -298,8 +352,11 @@ def check_schema(connection: sqlite3.Connection, path: Path) -> None:
     if application != APPLICATION:
         raise HistoryError(f"{path}: is no history of this product")
     if version != VERSION:
-        raise HistoryError(f"{path}: has schema version {version}, this product knows {VERSION}")
-    there = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+        helps = "; the exporter renews it when it starts" if version < VERSION else ""
+        raise HistoryError(
+            f"{path}: has schema version {version}, this product knows {VERSION}{helps}"
+        )
+    there = _statements(connection)
     for statement in STATEMENTS:
         name = name_of(statement)
         if there.get(name) != statement:

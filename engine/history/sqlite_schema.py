@@ -6,29 +6,41 @@
 pieces: 8 bytes each, little-endian, growing, up to ``last_trade``. An index entry a trade and user
 would cost more than all the rest.
 
+``archives`` lists what has left the file: see ``engine.history.archive``.
+
 Ids grow with time within their shard, which their upper bits name, so that an index by id is one by
 time.
 """
 
 import re
 
-from engine.history.rows import ORDER_ROW, TRADE_ROW, VALUE_BITS
+from engine.history.rows import FIRST_COLUMNS, LATER_COLUMNS, TRADE_ROW, VALUE_BITS
 from engine.history.tables import (
     CURSOR_COLUMNS,
     EVENT_COLUMNS,
     ORDER_TYPES,
+    POST_ONLY,
+    PREVENTION,
+    PREVENTIONS,
     REASONS,
     SIDES,
     STATUS_WORDS,
     TIMES,
+    TRIGGERED,
     VALUE_MASK,
     words,
 )
 
 APPLICATION = 0x5368_426B
-VERSION = 1
+VERSION = 2 + len(LATER_COLUMNS)
+"""Of the tables: the first had no ``archives``, and each later column of orders makes another."""
 ROWS_AT_ONCE = 50
 """Rows of one INSERT: what SQLite takes to begin and end one is dear."""
+
+
+def later(name: str) -> str:
+    """Return a later column of orders as its table, and what alters that, has it."""
+    return f"{name} INTEGER NOT NULL DEFAULT 0"
 
 
 def _columns(names: tuple[str, ...], key: str) -> str:
@@ -55,7 +67,10 @@ _ORDERS_VIEW = f"""CREATE VIEW orders AS SELECT o.order_id, u.user_id, o.client_
 CASE WHEN o.price > 0 THEN {_decimal("o.price", "tick")} END AS price,
 {_decimal("o.quantity", "lot")} AS quantity, {_decimal("o.filled", "lot")} AS filled,
 {words("o.status", STATUS_WORDS)} AS status, {words("o.reason", REASONS)} AS reason,
-o.created_ns, o.updated_ns
+o.created_ns, o.updated_ns,
+CASE WHEN o.stop_price > 0 THEN {_decimal("o.stop_price", "tick")} END AS stop_price,
+(o.flags & {TRIGGERED}) <> 0 AS triggered, (o.flags & {POST_ONLY}) <> 0 AS post_only,
+{words(PREVENTION, PREVENTIONS)} AS self_trade_prevention
 FROM order_rows o JOIN instruments i ON i.number = o.symbol
 LEFT JOIN users u ON u.account = o.account"""
 
@@ -76,7 +91,9 @@ STATEMENTS = (
     "lot_mantissa INTEGER NOT NULL, lot_digits INTEGER NOT NULL)",
     "CREATE TABLE users (account INTEGER PRIMARY KEY, user_id TEXT NOT NULL)",
     "CREATE TABLE user_lists (name TEXT PRIMARY KEY, end INTEGER NOT NULL)",
-    f"CREATE TABLE order_rows ({_columns(ORDER_ROW.names or (), 'order_id')})",
+    f"CREATE TABLE order_rows ({_columns(FIRST_COLUMNS, 'order_id')}"
+    + "".join(f", {later(name)}" for name in LATER_COLUMNS)
+    + ")",
     f"CREATE TABLE trade_rows ({_columns(TRADE_ROW.names or (), 'trade_id')})",
     "CREATE TABLE user_trades (account INTEGER NOT NULL, last_trade INTEGER NOT NULL, "
     "trade_ids BLOB NOT NULL, PRIMARY KEY (account, last_trade)) WITHOUT ROWID",
@@ -86,10 +103,13 @@ STATEMENTS = (
     "CREATE INDEX orders_by_account ON order_rows (account, order_id)",
     "CREATE INDEX orders_by_symbol ON order_rows (symbol, order_id)",
     "CREATE INDEX trades_by_symbol ON trade_rows (symbol, trade_id)",
-    _ORDERS_VIEW,
-    _TRADES_VIEW,
+    "CREATE TABLE archives (name TEXT PRIMARY KEY, kind TEXT NOT NULL, shard INTEGER NOT NULL, "
+    "first_id INTEGER NOT NULL, last_id INTEGER NOT NULL, first_ns INTEGER NOT NULL, "
+    "last_ns INTEGER NOT NULL, rows INTEGER NOT NULL)",
 )
 """What makes an empty file a history, in this order."""
+VIEWS = (_ORDERS_VIEW, _TRADES_VIEW)
+"""Made anew where they are not these: words of codes may be new."""
 
 
 def name_of(statement: str) -> str:

@@ -3,7 +3,7 @@
 ``order_rows`` and ``trade_rows`` hold what ``engine.history.rows`` says, in integers of 64 bits.
 """
 
-from engine.history.rows import VALUE_BITS
+from engine.history.rows import LATER_COLUMNS, VALUE_BITS
 from ipc.codes import (
     ORD_STATUS_CANCELED,
     ORD_STATUS_EXPIRED,
@@ -12,7 +12,15 @@ from ipc.codes import (
     ORD_STATUS_PARTIALLY_FILLED,
 )
 from ipc.records import REPORT
-from ipc.vocabulary import OrderType, Reason, Side, TimeInForce
+from ipc.vocabulary import (
+    PREVENTION_SHIFT,
+    Flag,
+    OrderType,
+    Reason,
+    SelfTradePrevention,
+    Side,
+    TimeInForce,
+)
 
 UNKNOWN = -1
 """The status of an order that was open when its journal was lost sight of."""
@@ -28,9 +36,15 @@ SIDES = {int(side): side.name for side in Side}
 ORDER_TYPES = {int(kind): kind.name for kind in OrderType}
 TIMES = {int(time): time.name for time in TimeInForce}
 REASONS = {int(reason): reason.name for reason in Reason if reason}
+PREVENTIONS = {int(mode): mode.name for mode in SelfTradePrevention}
+POST_ONLY, TRIGGERED = int(Flag.POST_ONLY), int(Flag.TRIGGERED)
+PREVENTION = f"((o.flags >> {PREVENTION_SHIFT}) & 7)"
+"""The SQL of an order's self-trade prevention."""
 
 CHANGING = ("price", "quantity", "filled", "status", "reason", "flags", "updated_ns")
 """What an order's newer row changes in the one that is there, beside what it has paid."""
+STAYING = ("stop_price",)
+"""What it changes where it is not 0."""
 VALUE_MASK = (1 << VALUE_BITS) - 1
 EVENT_COLUMNS = tuple(name for name in REPORT.names or () if name != "reserved")
 CURSOR_COLUMNS = (
@@ -62,9 +76,16 @@ def words(column: str, names: dict[int, str]) -> str:
     return f"CASE {column} {cases} END"
 
 
+def _newer(name: str) -> str:
+    """Return the SQL of a column's value once a newer row has come."""
+    if name not in STAYING:
+        return f"excluded.{name}"
+    return f"CASE WHEN excluded.{name} > 0 THEN excluded.{name} ELSE order_rows.{name} END"
+
+
 UPSERT = (
     " ON CONFLICT (order_id) DO UPDATE SET "
-    + ", ".join(f"{name} = excluded.{name}" for name in CHANGING)
+    + ", ".join(f"{name} = {_newer(name)}" for name in (*CHANGING, *LATER_COLUMNS))
     + ", value_high = order_rows.value_high + excluded.value_high"
     f" + ((order_rows.value_low + excluded.value_low) >> {VALUE_BITS})"
     f", value_low = (order_rows.value_low + excluded.value_low) & {VALUE_MASK}"

@@ -6,7 +6,6 @@ against its own. Trades from before that are held against the trade log. All of 
 without what makes the rows.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +13,10 @@ import numpy as np
 
 from engine.books.secret import identity
 from engine.history.destination import Cursor
+from engine.history.evidence import Evidence
+from engine.history.history import History
 from engine.history.past import earliest_position
-from engine.history.rows import ORDER_ROW, TRADE_ROW, VALUE_BITS, signed
-from engine.history.sql_reader import Ask, SqlHistory, cursors_of
+from engine.history.rows import LATER_COLUMNS, ORDER_ROW, TRADE_ROW, VALUE_BITS, signed
 from engine.plan import Plan
 from engine.shard.follower import Followed, Follower
 from engine.trade_log.log import read_trades
@@ -25,7 +25,6 @@ from ipc.codes import SIDE_BUY, SIDE_SELL
 from ipc.records import make_id, sequence_of, shard_of
 from ipc.vocabulary import ENDED, ExecType, Side
 
-_PIECE = 4_096
 _ORDER_NAMES, _TRADE_NAMES = ORDER_ROW.names or (), TRADE_ROW.names or ()
 
 
@@ -38,29 +37,29 @@ class _Open(NamedTuple):
     row: dict[str, int]
 
 
-def verify_history(plan: Plan, reader: SqlHistory, scratch: Path) -> Verdict:
+def verify_history(plan: Plan, reader: History, scratch: Path) -> Verdict:
     """Hold a history against the data directory of ``plan``; ``scratch`` is for a replay's table.
 
     Raises ``AwayError`` and ``HistoryError`` where it cannot be read.
     """
     verdict = Verdict()
-    with reader.reading() as ask:
-        cursors = cursors_of(ask)
+    with reader.evidence() as evidence:
+        cursors = evidence.cursors()
         for shard in plan.shards:
             if shard not in cursors:
                 verdict.say(f"shard {shard}: the history has nothing of it")
                 continue
             with verdict.judging(f"shard {shard}"):
-                _Shard(verdict, plan, cursors[shard], ask).verify(scratch)
-        _check_users(verdict, reader, ask)
+                _Shard(verdict, plan, cursors[shard], evidence).verify(scratch)
+        _check_lists(verdict, evidence)
     return verdict
 
 
 class _Shard:
     """One shard's part."""
 
-    def __init__(self, verdict: Verdict, plan: Plan, cursor: Cursor, ask: Ask) -> None:
-        self._verdict, self._plan, self._cursor, self._ask = verdict, plan, cursor, ask
+    def __init__(self, verdict: Verdict, plan: Plan, cursor: Cursor, there: Evidence) -> None:
+        self._verdict, self._plan, self._cursor, self._there = verdict, plan, cursor, there
         self._shard = cursor.shard
         self._low, self._high = make_id(self._shard, 0), make_id(self._shard + 1, 0)
         self._open: dict[int, _Open] = {}
@@ -102,22 +101,12 @@ class _Shard:
 
     def _count(self) -> None:
         """Hold how many rows there are against how many ids were given."""
-        for table, key, given, lost in (
-            ("order_rows", "order_id", self._cursor.orders, self._cursor.lost_orders),
-            ("trade_rows", "trade_id", self._known_trades(), self._cursor.lost_trades),
+        counts, cursor = self._there.counts(self._low, self._high), self._cursor
+        for table, count, unknown, given, lost in (
+            ("order_rows", counts.orders, counts.unknown, cursor.orders, cursor.lost_orders),
+            ("trade_rows", counts.trades, 0, self._known_trades(), cursor.lost_trades),
         ):
-            [(count,)] = self._ask(
-                f"SELECT count(*) FROM {table} WHERE {key} > ? AND {key} < ?", self._low, self._high
-            )
             what = f"{table}: {count} of {given} that were given, {lost} lost before"
-            unknown = 0
-            if table == "order_rows":
-                [(unknown,)] = self._ask(
-                    "SELECT count(*) FROM order_rows WHERE order_id > ? AND order_id < ? "
-                    "AND status = -1",
-                    self._low,
-                    self._high,
-                )
             if count - unknown == given - lost:
                 self._verdict.say(f"shard {self._shard}: {what}")
             else:
@@ -131,7 +120,8 @@ class _Shard:
     def _trades_of_log(self) -> None:
         """Hold trades against the log, as far as both go."""
         scales = {i.symbol: i for i in self._plan.known_instruments[::-1]}
-        rows = self._trade_rows()
+        found = self._there.trades(self._low, self._high)
+        rows = (dict(zip(_TRADE_NAMES, row, strict=True)) for row in found)
         row = next(rows, None)
         count = paid = 0
         for trade in read_trades(self._plan.log_dir):
@@ -170,21 +160,6 @@ class _Shard:
         cursor, sequence = self._cursor, sequence_of(trade_id)
         return bool(cursor.log_next) and cursor.log_next <= sequence <= cursor.log_end
 
-    def _trade_rows(self) -> Iterator[dict[str, int]]:
-        after = self._low
-        while True:
-            rows = self._ask(
-                "SELECT * FROM trade_rows WHERE trade_id > ? AND trade_id < ? "
-                f"ORDER BY trade_id LIMIT {_PIECE}",
-                after,
-                self._high,
-            )
-            for row in rows:
-                yield dict(zip(_TRADE_NAMES, row, strict=True))
-            if not rows:
-                return
-            after = rows[-1][0]
-
     def _take_open(self, follower: Follower) -> None:
         """Take over the orders that are open where the replay begins."""
         orders = follower.shard.table.contents()
@@ -214,6 +189,9 @@ class _Shard:
                 sides = accounts.setdefault(trade_id, {})
                 sides[int(report["side"])] = signed(int(report["account"]))
             row = _state(report, "cum_qty", "timestamp_ns")
+            row["stop_price"] = known.row.get("stop_price", 0)
+            if kind in _STOP_PRICED and not report["reason"] and report["last_price"]:
+                row["stop_price"] = int(report["last_price"])
             row["reason"] = int(report["reason"]) if kind == ExecType.CANCELED else 0
             order = _Open(known.created_ns, value, row)
             if int(report["ord_status"]) in ENDED:
@@ -224,11 +202,11 @@ class _Shard:
             self._hold_trade(trade, accounts[int(trade["trade_id"])])
 
     def _hold_order(self, order_id: int, order: _Open) -> None:
-        found = self._ask("SELECT * FROM order_rows WHERE order_id = ?", order_id)
-        if not found:
+        found = self._there.order(order_id)
+        if found is None:
             self._differ("order", order_id, "is missing")
             return
-        there = dict(zip(_ORDER_NAMES, found[0], strict=True))
+        there = dict(zip(_ORDER_NAMES, found, strict=True))
         there["value"] = (there.pop("value_high") << VALUE_BITS) + there.pop("value_low")
         expected = dict(order.row, created_ns=order.created_ns)
         if order.value is not None and not self._cursor.log_next:
@@ -239,11 +217,11 @@ class _Shard:
         trade_id = int(trade["trade_id"])
         if self._is_awaited(trade_id):
             return
-        found = self._ask("SELECT * FROM trade_rows WHERE trade_id = ?", trade_id)
-        if not found:
+        found = self._there.trade(trade_id)
+        if found is None:
             self._differ("trade", trade_id, "is missing")
             return
-        there = dict(zip(_TRADE_NAMES, found[0], strict=True))
+        there = dict(zip(_TRADE_NAMES, found, strict=True))
         expected = {name: int(trade[name]) for name in _TRADE_NAMES if name not in _PARTIES}
         if there["buyer"] or there["seller"]:  # not of the trade log, which knows none
             expected["buyer"] = accounts[SIDE_BUY] if Side.BUY in accounts else 0
@@ -271,6 +249,7 @@ class _Shard:
 
 
 _PARTIES = ("buyer", "seller")
+_STOP_PRICED = (ExecType.NEW, ExecType.REPLACED, ExecType.TRIGGERED)
 _STATE = ("account", "client_order_id", "symbol", "side", "order_type", "time_in_force", "flags")
 
 
@@ -280,25 +259,15 @@ def _state(record: np.void, filled: str, updated: str) -> dict[str, int]:
     row["account"] = signed(row["account"])
     row["filled"], row["status"] = int(record[filled]), int(record["ord_status"])
     row["updated_ns"] = int(record[updated])
+    row |= {name: int(record[name]) for name in LATER_COLUMNS if name in (record.dtype.names or ())}
     return row
 
 
-def _check_users(verdict: Verdict, reader: SqlHistory, ask: Ask) -> None:
-    """Hold the trades of each user against the trades."""
-    sums: dict[int, list[int]] = {}
-    for account, count, total in ask(
-        "SELECT account, count(*), sum(trade_id) FROM (SELECT buyer AS account, trade_id FROM "
-        "trade_rows UNION ALL SELECT seller, trade_id FROM trade_rows WHERE seller <> buyer) "
-        "AS sides WHERE account <> 0 GROUP BY account"
-    ):
-        sums[account] = [count, int(total)]
-    for account, ids in reader.user_pieces(ask, _PIECE):
-        known = sums.setdefault(account, [0, 0])
-        known[0] -= len(ids)
-        known[1] -= int(ids.sum())
-    wrong = [account for account, found in sums.items() if found != [0, 0]]
+def _check_lists(verdict: Verdict, evidence: Evidence) -> None:
+    """Hold the lists of trades, by user or by order, against the trades."""
+    name, lists, wrong = evidence.listed()
     if wrong:
         verdict.problems += 1
-        verdict.say(f"PROBLEM: user_trades: {len(wrong)} accounts differ, the first is {wrong[0]}")
+        verdict.say(f"PROBLEM: {name}: {len(wrong)} differ, the first is {wrong[0]}")
     else:
-        verdict.say(f"user_trades: {len(sums)} accounts, each of their trades once")
+        verdict.say(f"{name}: {lists}, each with its trades once")

@@ -38,6 +38,7 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
     status.add_argument("--json", action="store_true")
     verify = actions.add_parser("verify", help="hold it against journals and trade log")
     migrate = actions.add_parser("migrate", help="make or renew the tables of the database")
+    backfill = actions.add_parser("backfill", help="take in all that there is, and end")
     query = actions.add_parser("query", help="print orders or trades, newest first")
     query.add_argument("what", choices=("orders", "trades"))
     query.add_argument("--order-id", type=whole(1, 2**53 - 1), metavar="ID", help="one order")
@@ -45,17 +46,25 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
     query.add_argument("--user", type=user, metavar="USER")
     words = ("OPEN", "PARTIAL", "FILLED", "CANCELLED", "EXPIRED", "UNKNOWN")
     query.add_argument("--status", action="append", choices=words, help="of orders; repeatable")
-    query.add_argument("--from", type=moment, dest="start", default=0, metavar="T")
-    query.add_argument("--to", type=moment, dest="end", default=1 << 63, metavar="T")
     query.add_argument("--limit", type=whole(1, 1 << 40), default=100, metavar="N")
     how = query.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="a JSON object a line")
     how.add_argument("--csv", action="store_true")
-    for action in (status, verify, query):
+    how.add_argument("--parquet", type=Path, metavar="FILE", help="into a file")
+    export = actions.add_parser(
+        "export", help="write all orders and trades to Parquet files, for pandas, polars, DuckDB"
+    )
+    export.add_argument("directory", type=Path, metavar="DIR", help="where they are made")
+    for action in (query, export):
+        action.add_argument("--from", type=moment, dest="start", default=0, metavar="T")
+        action.add_argument("--to", type=moment, dest="end", default=1 << 63, metavar="T")
+    for action in (status, verify, backfill, query, export):
         action.add_argument(
-            "--source", choices=("sqlite", "postgres"), help="default: what is kept; SQLite first"
+            "--source",
+            choices=("sqlite", "postgres", "mongodb"),
+            help="default: what is kept; SQLite first",
         )
-    for action in (status, verify, migrate, query):
+    for action in (status, verify, migrate, backfill, query, export):
         add_place(action)
 
 
@@ -111,6 +120,7 @@ def _recover(options: argparse.Namespace) -> int:
 def _history(options: argparse.Namespace) -> int:
     config = with_database(config_of(options))
     data_dir = place(options, config)
+    from engine.places import check_owner
     from frontend import history_commands
     from frontend.reading import running_plan
 
@@ -118,6 +128,10 @@ def _history(options: argparse.Namespace) -> int:
     with unwinding():
         if options.action == "migrate":
             return history_commands.history_migrate(plan, sys.stdout)
+        if options.action == "backfill":
+            check_owner(plan)
+            os.umask(plan.config.file_mask())
+            return history_commands.history_backfill(plan, options.source, sys.stdout)
         if options.action == "status":
             return history_commands.history_status(
                 plan, options.source, sys.stdout, as_json=options.json
@@ -125,4 +139,6 @@ def _history(options: argparse.Namespace) -> int:
         if options.action == "verify":
             verdict = history_commands.history_verify(plan, options.source)
             return judge(verdict, "no difference")
+        if options.action == "export":
+            return history_commands.history_export(plan, options, sys.stdout)
         return history_commands.history_query(plan, options, sys.stdout)

@@ -52,7 +52,7 @@ class Api:
         self.searches = Searches(config.answer_timeout_s)
         self.history = HistoryReads(plan)
         self.trade_reads = TradeReads(state, self.searches, self.history, plan.log_dir, config)
-        self.candles = Candles(state, plan.log_dir, config.answer_timeout_s)
+        self.candles = Candles(state, self.history, plan.log_dir, config.answer_timeout_s)
         self.feeds = Feeds(state, self.trade_reads.last)
 
     async def close(self) -> None:

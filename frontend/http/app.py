@@ -44,6 +44,8 @@ class App:
         self._methods: dict[str, list[str]] = {}
         self._named: dict[str, str] = {}
         """Paths whose last part is a name, by what is before it."""
+        self._within: dict[tuple[str, str], str] = {}
+        """Paths whose last part but one is a name, by what is before and behind it."""
         self._tasks: set[asyncio.Task[None]] = set()
         for route in ROUTES:
             for path in (PREFIX + route.path, *([route.path] if route.unprefixed else [])):
@@ -53,6 +55,8 @@ class App:
                 before, _, last = path.rpartition("/")
                 if last[:1] == "{":
                     self._named[before] = path
+                elif before[-1:] == "}":
+                    self._within[before.rpartition("/")[0], last] = path
 
     def serve(self, call: Call, reply: Reply) -> None:
         """Answer a request, at once or later."""
@@ -143,8 +147,8 @@ class App:
             self._api.status.add("sockets", -1)
 
     def _route(self, method: str, path: str) -> tuple[Route, int, str]:
-        """Return the route of a path that is none by itself, the order in it, if any, or the name
-        that it ends with."""
+        """Return the route of a path that is none by itself, the order in it, if any, or its
+        name."""
         order_id, name = 0, ""
         if path not in self._methods:
             before, _, last = path.rpartition("/")
@@ -153,17 +157,27 @@ class App:
                 order_id = _order_id(last)
             else:
                 name = last
+                if before not in self._named:
+                    path, name = self._named_within(path)
             found = self._routes.get((method, path))
             if found is not None:
                 return found, order_id, name
         allowed = self._methods_of(path)
         raise ApiError("METHOD_NOT_ALLOWED", f"{method} is not served here", allowed=allowed)
 
+    def _named_within(self, path: str) -> tuple[str, str]:
+        """Return a path as its route has it, and the name that is its last part but one; the path
+        itself where it has no route."""
+        before, _, last = path.rpartition("/")
+        before, _, name = before.rpartition("/")
+        return self._within.get((before, last), path), name
+
     def _options(self, call: Call) -> Answer:
         """Tell which methods a path has, as a browser asks before it lets a page use them."""
         path = call.path
         if path not in self._methods:
-            path = self._named.get(path.rpartition("/")[0], path)
+            known = self._named.get(path.rpartition("/")[0])
+            path = self._named_within(path)[0] if known is None else known
         answer = self._good(GoodAnswer(timestamp=time.time_ns()))
         answer.headers = preflight(self._methods_of(path), bool(call.grant))
         return answer

@@ -12,14 +12,18 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from msgspec import UNSET, UnsetType
+
 from engine.trade_log.lines import to_records
 from engine.trade_log.reader import LogTail, Position
 from frontend.http.errors import ApiError, broken_rule
+from frontend.http.history_reads import MEMORY, WITH_MEMORY, Found, HistoryReads, PastCandles
 from frontend.http.market import Market
 from frontend.http.models import (
     Candle,
     CandlesAnswer,
     CandlesQuery,
+    Source,
     TickerAnswer,
     TickerQuery,
     TopLevel,
@@ -54,8 +58,11 @@ Minute = list[int]
 class Candles:
     """The minutes of every symbol, up to a sequence of each shard. Not safe for two threads."""
 
-    def __init__(self, state: ProductState, log_dir: Path, timeout_s: float) -> None:
+    def __init__(
+        self, state: ProductState, history: HistoryReads, log_dir: Path, timeout_s: float
+    ) -> None:
         self._state = state
+        self._history = history
         self._log_dir = log_dir
         self._timeout_s = timeout_s
         self._minutes: dict[int, dict[int, Minute]] = {
@@ -64,6 +71,8 @@ class Candles:
         self._seen = dict.fromkeys(state.shards, 0)
         self._since_ns: dict[int, int] = {}
         """By shard, where trades before it are not known."""
+        self._cut: set[int] = set()
+        """Symbols whose oldest minutes have given way."""
         self._position = Position(0, 0)
         self._stopping = threading.Event()
         self._thread = ThreadPoolExecutor(1, "candles")
@@ -83,16 +92,19 @@ class Candles:
                     break
                 self._add(result.records)
 
-    def of(self, number: int, minutes: int, first: int, limit: int, end: int) -> dict[int, Minute]:
+    def of(
+        self, number: int, minutes: int, first: int, limit: int, end: int, since: int = 0
+    ) -> dict[int, Minute]:
         """Return up to ``limit`` candles, the last ones that begin before ``end``, by their minute.
 
-        ``minutes`` is the length of one; none begins before ``first``. Both are minutes.
+        ``minutes`` is the length of one; none begins before ``first``, nor has what was before
+        ``since``. All of them are minutes.
         """
         found: dict[int, Minute] = {}
         known = self._minutes[number]
         for minute in sorted(known, reverse=True):
             start = minute - minute % minutes
-            if start >= end or start < first:
+            if start >= end or start < first or minute < since:
                 continue
             if start not in found:
                 if len(found) == limit:
@@ -153,8 +165,19 @@ class Candles:
         except TimeoutError:
             raise ApiError("BUSY", "candles are still being made from the log") from None
 
-    async def candles(self, asked_for: bytes) -> CandlesAnswer:
-        """Return candles of the intervals that had trades, oldest first, as a query string asks.
+    def whole_since(self, market: Market) -> int:
+        """Return from which minute on all trades of a symbol are known; 0: all are."""
+        since_ns = self._since_ns.get(market.shard)
+        since = 0 if since_ns is None else since_ns // MINUTE_NS + 1
+        if market.number in self._cut:
+            since = max(since, min(self._minutes[market.number]))
+        return since
+
+    async def candles(self, asked_for: bytes, who: str | None) -> CandlesAnswer:
+        """Return candles of the intervals that had trades, oldest first, as a query string asks;
+        ``who`` asks, if that is known.
+
+        What is not known here is the history's, where one is kept.
 
         Raises ``ApiError``.
         """
@@ -169,7 +192,18 @@ class Candles:
         end = time.time_ns() // MINUTE_NS + 1 if query.to is None else -(-query.to // MINUTE_NS)
         asked = market.number, minutes, first, query.limit, end
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._thread, self.of, *asked)
+        since = self.whole_since(market)
+        source: Source | UnsetType = MEMORY if self._history.kept else UNSET
+        found = await loop.run_in_executor(self._thread, self.of, *asked, since)
+        if since > first and (len(found) < query.limit or min(found) < since):
+            older = None
+            if self._history.kept:
+                older = await self._older(who, market, minutes, query.limit, first, min(since, end))
+            if older is None:
+                found = await loop.run_in_executor(self._thread, self.of, *asked)
+            else:
+                source = WITH_MEMORY[older.source]
+                found = _with_older(found, older.rows, query.limit)
         quoted = query.numbers == "string"
         candles = [_candle(market, start, found[start], quoted) for start in sorted(found)]
         return CandlesAnswer(
@@ -178,7 +212,23 @@ class Candles:
             interval=interval,
             candles=candles,
             count=len(candles),
+            source=source,
         )
+
+    async def _older(
+        self, who: str | None, market: Market, minutes: int, limit: int, first: int, end: int
+    ) -> Found[Records] | None:
+        """Return the last candles of the time between two minutes from a history."""
+        asked = PastCandles(
+            market.shard,
+            market.number,
+            minutes * MINUTE_NS,
+            -(-first // minutes) * minutes * MINUTE_NS,
+            end * MINUTE_NS,
+            limit,
+            self._state.rings[market.shard].published,
+        )
+        return await self._history.candles(who, asked)
 
     def close(self) -> None:
         """Stop reading."""
@@ -213,6 +263,7 @@ class Candles:
             if minute is None:
                 minutes[time_ns // MINUTE_NS] = [price, price, price, price, quantity, 1]
                 if len(minutes) > MAX_MINUTES:
+                    self._cut.add(symbol)
                     del minutes[min(minutes)]
                 continue
             if price > minute[1]:
@@ -236,6 +287,17 @@ def _candle(market: Market, start: int, minute: Minute, quoted: bool) -> Candle:
         quantities[volume],
         count,
     )
+
+
+def _with_older(found: dict[int, Minute], older: Records, limit: int) -> dict[int, Minute]:
+    """Return the last candles of those here and of older ones (CANDLE_ROW)."""
+    for start_ns, *candle in older.tolist():
+        start = start_ns // MINUTE_NS
+        if start in found:
+            _prepend(found[start], candle)
+        else:
+            found[start] = candle
+    return {start: found[start] for start in sorted(found)[-limit:]}
 
 
 def _prepend(candle: Minute, minute: Minute) -> None:

@@ -12,10 +12,9 @@ from collections.abc import Callable, Generator
 from typing import Generic, NamedTuple, TypeVar
 
 from engine.history.destination import HistoryError
-from engine.history.history import Page
+from engine.history.history import History, Page
 from engine.history.kept import kept_by
 from engine.history.rows import as_orders, as_trades
-from engine.history.sql_reader import SqlHistory
 from engine.plan import Plan
 from frontend.http.models import Source
 from frontend.http.searches import ThreadedSearches
@@ -26,9 +25,13 @@ T = TypeVar("T")
 logger = logging.getLogger("shardbook.http")
 
 MEMORY: Source = "memory"
-SOURCES: dict[str, Source] = {"sqlite": "sqlite", "postgres": "postgres"}
+SOURCES: dict[str, Source] = {"sqlite": "sqlite", "postgres": "postgres", "mongodb": "mongodb"}
 """What answers call where they come from."""
-WITH_MEMORY: dict[str, Source] = {"sqlite": "memory, sqlite", "postgres": "memory, postgres"}
+WITH_MEMORY: dict[str, Source] = {
+    "sqlite": "memory, sqlite",
+    "postgres": "memory, postgres",
+    "mongodb": "memory, mongodb",
+}
 """What they call what memory and a history have together."""
 _REST_S = 1.0
 """How long a history that failed is not asked again, where there is another."""
@@ -48,10 +51,39 @@ class UserTrades(NamedTuple):
     known: dict[int, int]
 
 
+class PastCandles(NamedTuple):
+    """The last candles that a history is asked for."""
+
+    shard: int
+    symbol: int
+    width_ns: int
+    first_ns: int
+    """They begin from this time on,"""
+    end_ns: int
+    """and have what was traded before that one."""
+    limit: int
+    published: int
+    """The shard's last trade."""
+
+
+def _last_candles(history: History, asked: PastCandles) -> Records:
+    """Return the last candles of a time: of a piece of it, and of longer ones until there are
+    enough, for few may have had trades."""
+    span_ns = asked.limit * asked.width_ns
+    while True:
+        start_ns = max(asked.first_ns, asked.end_ns - span_ns)
+        start_ns -= start_ns % asked.width_ns
+        times = max(start_ns, asked.first_ns), asked.end_ns
+        found = history.candles(asked.shard, asked.symbol, asked.width_ns, *times)
+        if len(found) >= asked.limit or start_ns <= asked.first_ns:
+            return found[-asked.limit :]
+        span_ns *= 8
+
+
 class _Reader:
     """One history, in a thread of its own."""
 
-    def __init__(self, history: SqlHistory, timeout_s: float) -> None:
+    def __init__(self, history: History, timeout_s: float) -> None:
         self.history, self._longest_s = history, 2 * timeout_s  # a turn, and the answer
         self._rests_until_s = 0.0
         self._away = False
@@ -62,7 +94,7 @@ class _Reader:
         """Whether it failed a moment ago."""
         return time.monotonic() < self._rests_until_s
 
-    async def ask(self, who: str | None, ask: Callable[[SqlHistory], T | None]) -> T | None:
+    async def ask(self, who: str | None, ask: Callable[[History], T | None]) -> T | None:
         """Return what it answers in time, None where it does not. Raises ``ApiError``."""
 
         def work() -> Generator[None, None, T | None]:
@@ -104,16 +136,16 @@ class HistoryReads:
         """Return an order (ORDER), or none, and the last order of its shard that the history has;
         None where none can be read now. Raises ``ApiError`` where too many ask."""
 
-        def ask(history: SqlHistory) -> tuple[Records, int]:
+        def ask(history: History) -> tuple[Records, int]:
             found = as_orders(history.order(order_id))
             cursor = history.cursors().get(order_id >> SEQUENCE_BITS)
             return found, 0 if cursor is None else cursor.orders
 
-        return await self._ask(who, ask)
+        return await self.ask(who, ask)
 
     async def orders(self, who: str | None, page: Page) -> Found[Records] | None:
         """Return orders (ORDER), newest first; None where no history can be read now."""
-        return await self._ask(who, lambda history: as_orders(history.orders(page)))
+        return await self.ask(who, lambda history: as_orders(history.orders(page)))
 
     async def trades(
         self, who: str | None, page: Page, needed: dict[int, int]
@@ -121,7 +153,7 @@ class HistoryReads:
         """Return trades (TRADE), newest first; None where no history can be read now that has each
         shard's trades up to the number ``needed``."""
 
-        def ask(history: SqlHistory) -> Records | None:
+        def ask(history: History) -> Records | None:
             cursors = history.cursors()
             for shard, number in needed.items():
                 cursor = cursors.get(shard)
@@ -129,18 +161,32 @@ class HistoryReads:
                     return None
             return as_trades(history.trades(page))
 
-        return await self._ask(who, ask)
+        return await self.ask(who, ask)
+
+    async def candles(self, who: str | None, asked: PastCandles) -> Found[Records] | None:
+        """Return candles (CANDLE_ROW), oldest first; None where no history can be read now that
+        has come to their end."""
+
+        def ask(history: History) -> Records | None:
+            cursor = history.cursors().get(asked.shard)
+            if cursor is None or cursor.log_next:
+                return None
+            if cursor.timestamp_ns < asked.end_ns and cursor.trades < asked.published:
+                return None
+            return _last_candles(history, asked)
+
+        return await self.ask(who, ask)
 
     async def user_trades(self, who: str | None, page: Page) -> Found[UserTrades] | None:
         """Return the trades of the page's account; None where no history can be read now."""
 
-        def ask(history: SqlHistory) -> UserTrades:
+        def ask(history: History) -> UserTrades:
             known = {shard: cursor.trades for shard, cursor in history.cursors().items()}
             return UserTrades(history.trades(page), known)
 
-        return await self._ask(who, ask)
+        return await self.ask(who, ask)
 
-    async def _ask(self, who: str | None, ask: Callable[[SqlHistory], T | None]) -> Found[T] | None:
+    async def ask(self, who: str | None, ask: Callable[[History], T | None]) -> Found[T] | None:
         """Return the first answer; one that failed a moment ago is asked where all have."""
         awake = [reader for reader in self._readers if not reader.rests]
         for reader in awake or self._readers[:1]:

@@ -61,7 +61,14 @@ Status = Literal["OPEN", "PARTIAL", "FILLED", "CANCELLED", "REJECTED", "EXPIRED"
 CancelReason = Annotated[str, Meta(description="the name of a Reason of 100 and up")]
 Numbers = Literal["number", "string"]
 Source = Literal[
-    "memory", "sqlite", "postgres", "memory, sqlite", "memory, postgres", "memory, log"
+    "memory",
+    "sqlite",
+    "postgres",
+    "mongodb",
+    "memory, sqlite",
+    "memory, postgres",
+    "memory, mongodb",
+    "memory, log",
 ]
 """Where an answer comes from, where a history is kept."""
 
@@ -173,6 +180,25 @@ class TickerQuery(Query, frozen=True):
     """Of which symbol."""
 
     symbol: Word | None = None
+
+
+class UserTradesQuery(Query, frozen=True, rename={"from_": "from"}):
+    """Which trades of a user, as ``TradesQuery`` has them."""
+
+    symbol: Word | None = None
+    limit: Annotated[int, Meta(ge=1)] | None = None
+    before: OrderId | None = None
+    from_: Moment | None = None
+    to: Moment | None = None
+    cursor: Annotated[str, Meta(max_length=512)] | None = None
+
+
+class UserDaysQuery(Query, frozen=True, rename={"from_": "from"}):
+    """Which days of a user."""
+
+    symbol: Word | None = None
+    from_: Moment | None = None
+    to: Moment | None = None
 
 
 class TradesQuery(Query, frozen=True, rename={"from_": "from"}):
@@ -372,6 +398,29 @@ class WrittenTrades(Answer, kw_only=True):
     source: Source | UnsetType = UNSET
 
 
+class UserDay(Struct):
+    """What a user has traded of a symbol in a day (UTC) that begins at ``timestamp``: quantities
+    bought and sold, what was paid and received for them. A trade with oneself is both."""
+
+    timestamp: Timestamp
+    symbol: str
+    trades: int
+    bought: Number
+    sold: Number
+    paid: Number
+    received: Number
+
+
+class UserDaysAnswer(Answer, kw_only=True):
+    """A user's days, the newest first; ``next`` is the ``to`` of the next page, null on the last
+    one."""
+
+    days: list[UserDay]
+    count: int
+    next: Timestamp | None
+    source: Source
+
+
 class SymbolView(Struct):
     """One instrument."""
 
@@ -410,6 +459,7 @@ class CandlesAnswer(Answer, kw_only=True):
     interval: str
     candles: list[Candle]
     count: int
+    source: Source | UnsetType = UNSET
 
 
 class HistoryHealth(Struct):
@@ -455,6 +505,7 @@ class HealthAnswer(Answer, kw_only=True):
     uptime_s: float
     history: HistoryHealth | UnsetType = UNSET
     database: HistoryHealth | UnsetType = UNSET
+    mongodb: HistoryHealth | UnsetType = UNSET
 
 
 class ReadyAnswer(Answer, kw_only=True):

@@ -11,6 +11,7 @@ from frontend.http.queries import TIMES
 from frontend.http.routes import PREFIX, ROUTES, Route
 from ipc.schema.declarations import FIELDS
 from ipc.vocabulary import MAX_CLIENT_ID
+from ipc.wire.messages import UserId
 
 _REF = "#/components/schemas/{name}"
 _EVERYWHERE = (
@@ -27,6 +28,7 @@ _IN_PATH: dict[str, tuple[str, dict[str, Any]]] = {
         "the user's own id of the order",
         {"type": "integer", "minimum": 1, "maximum": MAX_CLIENT_ID},
     ),
+    "user_id": ("whose", msgspec.json.schema(UserId)),
     "page": ("the name of a page", {"type": "string"}),
 }
 _WORDS = {

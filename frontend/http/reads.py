@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import UNSET, Raw, UnsetType
 
 from engine.history.history import ALWAYS_NS, Page, everything
-from engine.roles import DATABASE, HISTORY, MATCHER, Role
+from engine.roles import DATABASE, HISTORY, MATCHER, MONGODB, Role
 from frontend.http import pages
 from frontend.http.api import Api
 from frontend.http.errors import ApiError, broken_rule
@@ -317,6 +317,7 @@ def health(request: Request) -> HealthAnswer:
         uptime_s=uptime_s,
         history=_exporter_health(api, HISTORY),
         database=_exporter_health(api, DATABASE),
+        mongodb=_exporter_health(api, MONGODB),
     )
 
 

@@ -49,6 +49,12 @@ class Request(msgspec.Struct):
             raise broken_rule("user_id", "must be given", "INVALID_REQUEST")
         return named
 
+    def query_of_user(self) -> bytes:
+        """Return the query string with the user whom the path names as its ``user_id``."""
+        name = self.name.replace("+", "%2B").replace("&", "%26")
+        named = f"user_id={name}".encode()
+        return b"&".join((named, self.query)) if self.query else named
+
     def account(self, named: str | None) -> int | None:
         """Return whose orders may be seen; None where everybody's. Raises ``ApiError``."""
         if named is None and self.user_id is None:

@@ -12,6 +12,7 @@ from frontend.http.errors import ApiError
 from frontend.http.manual import manual_page
 from frontend.http.metrics import CONTENT_TYPE, metrics
 from frontend.http.request import Request
+from frontend.http.user_days import user_days
 
 PREFIX = "/api/v1"
 
@@ -29,7 +30,10 @@ Handler = Callable[[Request], Result | Awaitable[Result] | None]
 
 
 class Route(NamedTuple):
-    """One call: its path may end with a name in braces. ``codes`` are its own errors."""
+    """One call: its path may have a name in braces, as its last part or the one before.
+
+    ``codes`` are its own errors.
+    """
 
     method: str
     path: str
@@ -80,9 +84,15 @@ def trades(request: Request) -> m.WrittenTrades | Awaitable[m.WrittenTrades]:
     return request.api.trade_reads.trades(request.query, request.user_id, request.account)
 
 
+def user_trades(request: Request) -> m.WrittenTrades | Awaitable[m.WrittenTrades]:
+    """Show trades of a user, newest first."""
+    query = request.query_of_user()
+    return request.api.trade_reads.trades(query, request.user_id, request.account)
+
+
 async def candles(request: Request) -> m.CandlesAnswer:
     """Show candles of the intervals that had trades, oldest first."""
-    return await request.api.candles.candles(request.query)
+    return await request.api.candles.candles(request.query, request.user_id)
 
 
 async def ticker(request: Request) -> m.TickerAnswer:
@@ -188,6 +198,22 @@ ROUTES = (
     Route("GET", "/orderbook/top", reads.top, m.TopAnswer, m.TopQuery, codes=("UNKNOWN_SYMBOL",)),
     Route(
         "GET", "/trades", trades, m.TradesAnswer, m.TradesQuery, codes=("UNKNOWN_SYMBOL", "BUSY")
+    ),
+    Route(
+        "GET",
+        "/users/{user_id}/trades",
+        user_trades,
+        m.TradesAnswer,
+        m.UserTradesQuery,
+        codes=("INVALID_USER_ID", "UNKNOWN_SYMBOL", "BUSY"),
+    ),
+    Route(
+        "GET",
+        "/users/{user_id}/days",
+        user_days,
+        m.UserDaysAnswer,
+        m.UserDaysQuery,
+        codes=("INVALID_USER_ID", "UNKNOWN_SYMBOL", "NOT_FOUND", "BUSY"),
     ),
     Route(
         "GET",
