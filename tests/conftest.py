@@ -35,6 +35,7 @@ pytest_plugins = [
     "tests.failing_disk",
     "tests.peer",
     "tests.two_machines",
+    "tests.browser",
 ]
 
 

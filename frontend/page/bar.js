@@ -35,7 +35,7 @@ export function Bar() {
   const user = state.account?.userId;
   const dark = settings.get("theme") === "dark";
   const operations = state.view === "operations";
-  return html`<header class="bar">
+  return html`<header class="topbar">
     <span class="brand"><img src="page/icon.svg" alt="" width="16" height="16" /> Shardbook</span>
     <${Connection} />
     <div class="acts">

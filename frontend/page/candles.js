@@ -1,8 +1,11 @@
-// Candles with volume: live from the tape, and older ones as they are scrolled to.
+// Candles with volume: live from the tape, and older ones as they are scrolled to. Those of less than
+// a minute are made here of trades, since the product has none.
 import { axis, colour, priceAxis, sizeOf } from "./plot.js";
 import { ask } from "./rest.js";
 
-const SECONDS = { "1m": 60, "5m": 300, "15m": 900, "30m": 1_800, "1h": 3_600, "4h": 14_400, "1d": 86_400 };
+export const INTERVALS = ["1s", "5s", "15s", "1m", "5m", "15m", "30m", "1h", "4h", "1d"];
+
+const SECONDS = { "1s": 1, "5s": 5, "15s": 15, "1m": 60, "5m": 300, "15m": 900, "30m": 1_800, "1h": 3_600, "4h": 14_400, "1d": 86_400 };
 const PAGE = 300;
 const MOST = 5_000;
 const SHOWN = 90;
@@ -54,22 +57,50 @@ export class CandleChart {
     if (this.loading || this.whole) return;
     this.loading = true;
     try {
-      const query = { symbol: this.market.symbol, interval: this.interval, limit: PAGE };
-      const { candles } = await ask("/candles", to ? { ...query, to } : query);
-      const rows = candles.map((c) => [c.timestamp / 1e9, c.open, c.high, c.low, c.close, c.volume]);
+      const rows = await (this.step < 60 ? this.ofTrades(to) : this.ofCandles(to));
       if (to) {
         const first = this.candles[0]?.[0] ?? Infinity;
         const older = rows.filter((row) => row[0] < first);
         this.whole = !older.length || this.candles.length + older.length > MOST;
         this.candles = [...older, ...this.candles];
       } else {
-        const first = rows.at(-1)?.[0] ?? 0;
-        this.newest = candles.length ? rows.at(-1) : null;
-        this.candles = [...rows, ...this.candles.filter((row) => row[0] > first)];
+        const [begin, end] = [rows[0]?.[0] ?? Infinity, rows.at(-1)?.[0] ?? 0];
+        this.candles = [...this.candles.filter((row) => row[0] < begin), ...rows, ...this.candles.filter((row) => row[0] > end && row[0] >= begin)];
       }
       this.changed = true;
     } catch { /* it is asked again when one scrolls */ }
     this.loading = false;
+  }
+
+  async ofCandles(to) {
+    const query = { symbol: this.market.symbol, interval: this.interval, limit: PAGE, to };
+    const { candles } = await ask("/candles", query);
+    return candles.map((c) => [c.timestamp / 1e9, c.open, c.high, c.low, c.close, c.volume]);
+  }
+
+  /** Candles of a page of trades; the oldest one may lack some that the next page has. */
+  async ofTrades(to) {
+    const query = { symbol: this.market.symbol, limit: 1_000, to };
+    const { trades } = await ask("/trades", query);
+    const rows = [];
+    for (const trade of trades.reverse()) {
+      this.put(rows, Math.floor(trade.timestamp / 1e9 / this.step) * this.step, trade.price, trade.quantity);
+    }
+    if (trades.length === 1_000 && rows.length > 1) rows.shift();
+    return rows;
+  }
+
+  /** Take a trade into the newest of some candles. */
+  put(candles, time, price, size) {
+    const last = candles.at(-1);
+    if (last && last[0] === time) {
+      last[2] = Math.max(last[2], price);
+      last[3] = Math.min(last[3], price);
+      last[4] = price;
+      last[5] += size;
+    } else if (!last || time > last[0]) {
+      candles.push([time, price, price, price, price, size]);
+    }
   }
 
   /** Take trades into the newest candle; what was loaded may have the first of them already. */
@@ -79,17 +110,10 @@ export class CandleChart {
       const price = Number(this.market.prices.text(ticks));
       const size = Number(this.market.lots.text(lots));
       const last = this.candles.at(-1);
-      if (last && last[0] === time) {
-        last[2] = Math.max(last[2], price);
-        last[3] = Math.min(last[3], price);
-        last[4] = price;
-        last[5] += size;
-      } else if (!last || time > last[0]) {
-        if (last) this.settle();
-        this.candles.push([time, price, price, price, price, size]);
-        if (this.candles.length > 2 * MOST) this.candles.splice(0, MOST);
-      }
+      if (last && time > last[0] && this.step >= 60) this.settle();
+      this.put(this.candles, time, price, size);
     }
+    if (this.candles.length > 2 * MOST) this.candles.splice(0, MOST);
     this.changed = true;
   }
 

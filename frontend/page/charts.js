@@ -1,11 +1,10 @@
 // The chosen symbol's candles and depth.
 import { html, useEffect, useLayoutEffect, useRef } from "./vendor/preact-htm.js";
-import { CandleChart } from "./candles.js";
+import { CandleChart, INTERVALS } from "./candles.js";
 import { DepthChart } from "./depth_chart.js";
 import { settings } from "./settings.js";
 import { useLive } from "./source.js";
 
-const INTERVALS = ["1m", "5m", "15m", "30m", "1h", "4h", "1d"];
 
 /** A chart in an element: made, fitted and ended with it. */
 function useChart(Kind, market, ...more) {

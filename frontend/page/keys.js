@@ -1,11 +1,11 @@
 // Keys that work anywhere but in a field.
 import { cancelAll } from "./acts.js";
+import { INTERVALS } from "./candles.js";
 import { showDialog } from "./dialogs.js";
 import { settings } from "./settings.js";
 import { state } from "./state.js";
 
 const GROUPS = [1, 2, 5, 10, 25, 50, 100, 500, 1_000];
-const INTERVALS = ["1m", "5m", "15m", "30m", "1h", "4h", "1d"];
 
 function step(list, value, by) {
   return list[Math.min(list.length - 1, Math.max(0, list.indexOf(value) + by))];
