@@ -48,7 +48,9 @@ def main() -> None:
         paint_ms = page.evaluate(
             "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
         )
-        print(f"first paint after {paint_ms:.0f} ms; ready after {time.monotonic() - begun_s:.1f} s")
+        print(
+            f"first paint after {paint_ms:.0f} ms; ready after {time.monotonic() - begun_s:.1f} s"
+        )
         session = context.new_cdp_session(page)
         session.send("Performance.enable")
         page.evaluate(
@@ -76,7 +78,9 @@ def main() -> None:
         f"{len(busy)} slices of {SLICE_S:g} s"
     )
     print(f"tasks over 50 ms: {len(long)}; longest: {[round(ms) for ms in long[:5]]}")
-    print(f"heap {first_heap / 1e6:.2f} MB at first, {heap / 1e6:.2f} MB at last; {nodes:.0f} nodes")
+    print(
+        f"heap {first_heap / 1e6:.2f} MB at first, {heap / 1e6:.2f} MB at last; {nodes:.0f} nodes"
+    )
     print(gaps)
 
 

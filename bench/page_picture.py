@@ -1,6 +1,6 @@
 """Draws the README's picture of the page: a calm market, and somebody who trades in it.
 
-    python -m bench.page_picture [--seconds N] [--out FILE] [--theme dark|light] [--width N]
+python -m bench.page_picture [--seconds N] [--out FILE] [--theme dark|light] [--width N]
 """
 
 import argparse

@@ -32,13 +32,15 @@ SHOWN = """
   const plain = (text) => text.replaceAll("\\u202f", "").trim();
   const grid = document.querySelector(`.ladder[data-symbol="${symbol}"] [role=grid]`);
   const levels = (name) => [...grid.querySelectorAll("tbody tr")]
-    .map((row) => [Number(row.dataset.ticks), plain(row.querySelector(`td.${name} span`).textContent)])
+    .map((row) => [row, row.querySelector(`td.${name} span`)])
+    .map(([row, size]) => [Number(row.dataset.ticks), plain(size.textContent)])
     .filter(([, size]) => size);
   const own = [...grid.querySelectorAll("tbody tr")].flatMap((row) => ["buy", "sell"]
     .filter((side) => row.querySelector(`td.own.${side}`))
     .map((side) => [Number(row.dataset.ticks), side]));
   const rows = (table, cells) => [...document.querySelectorAll(`${table} tbody tr:not(.past)`)]
-    .map((row) => [Number(row.dataset.id), ...cells.map((n) => plain(row.children[n].textContent))]);
+    .map((row) => [Number(row.dataset.id), ...cells.map((n) => row.children[n].textContent)])
+    .map(([id, ...texts]) => [id, ...texts.map(plain)]);
   return {
     bids: levels("bid"), asks: levels("ask"),
     tape: rows("#tape", [1, 2]).slice(0, 8),

@@ -1,10 +1,10 @@
-"""The page in a real browser: what it shows is what the product has, and what is pressed is sent."""
+"""The page in a real browser: it shows what the product has, and what is pressed is sent."""
 
 import json
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -269,9 +269,7 @@ def test_keys_alone_trade(browser: Any, plan: Plan, http: Http) -> None:
         page.becomes("dialog h2", "Keys")
 
 
-def test_positions_follow_the_fills_and_are_flattened(
-    browser: Any, plan: Plan, http: Http
-) -> None:
+def test_positions_follow_the_fills_and_are_flattened(browser: Any, plan: Plan, http: Http) -> None:
     user = "carol"
     http.order("bob", "sell", 10, "50.00", symbol="CC")
     http.order(user, "buy", 4, "50.00", symbol="CC")
@@ -420,12 +418,11 @@ def test_candles_and_depth_are_of_the_trades_and_the_book(
     http.order("bob", "buy", 3, "69.00", symbol="DD")
     with page_of(browser, plan) as page:
         page.page.click(".watch tr[data-symbol=DD] button")
-        attribute: Callable[[str, str], Any] = lambda at, name: page.page.get_attribute(at, name)
         page.page.wait_for_selector(".plot.candles[data-candles='1'][data-close='70']")
         page.page.wait_for_selector(".plot.depth[data-levels='1']")
         http.order("bob", "sell", 1, "71.00", symbol="DD")
         http.order("alice", "buy", 1, "71.00", symbol="DD")
         page.page.wait_for_selector(".plot.candles[data-close='71']")
-        assert attribute(".plot.depth", "data-levels") == "1"
+        assert page.page.get_attribute(".plot.depth", "data-levels") == "1"
     for user in ("alice", "bob"):
         http.call("DELETE", orders_of(user))

@@ -19,7 +19,9 @@ def call(path: str, *headers: Header, method: str = "GET") -> Call:
     return Call(method, path, b"", list(headers), b"", True, None)
 
 
-def served(path: str, *headers: Header, method: str = "GET") -> tuple[int, bytes, dict[bytes, bytes]]:
+def served(
+    path: str, *headers: Header, method: str = "GET"
+) -> tuple[int, bytes, dict[bytes, bytes]]:
     answer = FILES.answer(call(path, *headers, method=method))
     assert answer is not None
     found = dict(answer.headers)
@@ -28,7 +30,9 @@ def served(path: str, *headers: Header, method: str = "GET") -> tuple[int, bytes
 
 
 def own_files() -> Iterator[Path]:
-    return (path for path in DIRECTORY.rglob("*") if path.is_file() and VENDORED not in path.parents)
+    return (
+        path for path in DIRECTORY.rglob("*") if path.is_file() and VENDORED not in path.parents
+    )
 
 
 def test_every_file_comes_plain_or_packed_with_its_policy() -> None:
@@ -78,7 +82,9 @@ def test_the_whole_page_is_small_and_has_no_code_in_its_html() -> None:
                 (path.parent / name).resolve().relative_to(DIRECTORY).as_posix()
                 for name in re.findall(r'from "(\./[^"]+)"', code)
             }
-            assert not re.search(r"\beval\(|new Function|innerHTML|dangerously|https?://", code), path
+            assert not re.search(r"\beval\(|new Function|innerHTML|dangerously|https?://", code), (
+                path
+            )
     for name in names:
         assert f"/page/{name}" in FILES._files, name
 

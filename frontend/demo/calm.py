@@ -4,6 +4,7 @@ Makers quote around a price that nobody sees and take old quotes back; takers co
 Everything goes over the socket by the client library, one order at a time.
 """
 
+import contextlib
 import random
 import time
 from collections import deque
@@ -115,7 +116,5 @@ class CalmMarket:
             client.receive(0)  # what is reported is of no use here
 
     def _take_back(self, order_id: int) -> None:
-        try:
+        with contextlib.suppress(OrderRejectedError):  # it was traded meanwhile
             self._maker.cancel(order_id)
-        except OrderRejectedError:
-            pass  # it was traded meanwhile

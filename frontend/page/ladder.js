@@ -62,7 +62,8 @@ export function Ladder({ market, alone }) {
   const box = useRef();
   const [rows, setRows] = useState(30);
   const [centre, setCentre] = useState(null);
-  const [cursor, setCursor] = useState(null);
+  const [cursor, showCursor] = useState(null);
+  const at = useRef(null); // where keys have gone, before it is drawn
   const [quantity, setQuantity] = useState(settings.get("quantity"));
   const group = settings.get("group");
   const mid = middle(market);
@@ -115,6 +116,10 @@ export function Ladder({ market, alone }) {
     settings.set("quantity", quantity);
     enter({ symbol: market.symbol, order_type: "LIMIT", side: side.toUpperCase(), price, quantity });
   };
+  const setCursor = (ticks) => {
+    at.current = ticks;
+    showCursor(ticks);
+  };
   const cancelAt = (side, ticks) => own[side].get(ticks)?.orders.forEach(cancel);
   const click = (event) => {
     const cell = event.target.closest("td[data-act]");
@@ -127,14 +132,14 @@ export function Ladder({ market, alone }) {
   };
   const press = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const at = cursor ?? present ?? centre;
+    const ticks = at.current ?? present ?? centre;
     const steps = { ArrowUp: 1, ArrowDown: -1, PageUp: 10, PageDown: -10 }[event.key];
-    if (steps) setCursor(Math.min(market.maxTicks, Math.max(market.minTicks, at + steps * group)));
+    if (steps) setCursor(Math.min(market.maxTicks, Math.max(market.minTicks, ticks + steps * group)));
     else if (event.key === "Home") setCursor(present);
-    else if (event.key === "b" || event.key === "s") trade(event.key === "b" ? "buy" : "sell", at);
+    else if (event.key === "b" || event.key === "s") trade(event.key === "b" ? "buy" : "sell", ticks);
     else if (event.key === "x" || event.key === "Delete") {
-      cancelAt("buy", at);
-      cancelAt("sell", at);
+      cancelAt("buy", ticks);
+      cancelAt("sell", ticks);
     } else return;
     event.preventDefault();
     event.stopPropagation();
