@@ -5,10 +5,12 @@ python -m bench.page_picture [--seconds N] [--out FILE] [--theme dark|light] [--
 
 import argparse
 import time
+from decimal import Decimal
 from pathlib import Path
 
 from bench.chromium import chromium, log_in, moving
 from frontend.client.blocking import Client
+from ipc.instruments import Instrument
 
 OUT = Path(__file__).resolve().parent.parent / "frontend" / "docs" / "page.png"
 USER = "alice"
@@ -31,13 +33,13 @@ def main() -> None:
         )
         page.goto(market.address)
         log_in(page, USER)
-        symbol = market.plan.instruments[0].symbol
+        first = market.plan.instruments[0]
         end_s = time.monotonic() + options.seconds
         with Client(str(market.plan.addresses()[0]), user_id=USER) as client:
             while time.monotonic() < end_s:
-                trade(client, symbol)
+                trade(client, first.symbol)
                 page.wait_for_timeout(min(4_000.0, options.seconds * 200))
-            rest(client, symbol)
+            rest(client, first)
         page.click(".charts button:text-is('1s')")
         page.wait_for_timeout(1_500)
         page.screenshot(path=options.out)
@@ -50,13 +52,14 @@ def trade(client: Client, symbol: str) -> None:
     client.submit(symbol, side, 5 + int(time.monotonic()) % 20, order_type="market")
 
 
-def rest(client: Client, symbol: str) -> None:
+def rest(client: Client, instrument: Instrument) -> None:
     """Leave some orders in the book."""
-    book = client.book(symbol)
-    tick = client.instruments[symbol].tick_size
+    book = client.book(instrument.symbol)
+    tick = Decimal(instrument.tick.text(1))
     for away in (3, 5, 8):
-        client.submit(symbol, "buy", 10 * away, price=book.bids[0].price - away * tick)
-        client.submit(symbol, "sell", 10 * away, price=book.asks[0].price + away * tick)
+        for side, best in (("buy", book.bids[0].price), ("sell", book.asks[0].price)):
+            price = best - away * tick if side == "buy" else best + away * tick
+            client.submit(instrument.symbol, side, 10 * away, price=price)
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def test_what_is_wrong_with_a_query_is_named(
 
 
 def test_paths_and_methods_that_are_not_there(http: Http) -> None:
-    for path in ("/", "/orders", "/api/v2/orders", f"{API}/order", "/orderbook"):
+    for path in ("/none", "/orders", "/api/v2/orders", f"{API}/order", "/orderbook"):
         reply = http.call("GET", path)
         assert (reply.status, reply.code) == (404, "NOT_FOUND")
     reply = http.call("PUT", f"{API}/orders", b"{}")
