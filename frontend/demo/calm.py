@@ -14,7 +14,8 @@ from typing import NamedTuple
 from frontend.client.blocking import Client
 from frontend.client.errors import OrderRejectedError
 from ipc.instruments import Instrument
-from ipc.vocabulary import OrderType, Side
+from ipc.vocabulary import OrderType, OrdStatus, Side
+from ipc.wire.messages import Report
 
 MAKER, TAKER = "demo-maker", "demo-taker"
 RESTING = 240
@@ -78,6 +79,7 @@ class CalmMarket:
         self._instruments = instruments
         self._prices = [Price(instrument, self._chance) for instrument in instruments]
         self._quotes: list[deque[int]] = [deque() for _ in instruments]
+        self._places = {instrument.number: n for n, instrument in enumerate(instruments)}
         self._maker, self._taker = Client(address, user_id=MAKER), Client(address, user_id=TAKER)
 
     def close(self) -> None:
@@ -112,8 +114,15 @@ class CalmMarket:
         else:
             kind = OrderType.MARKET
             self._taker.submit(instrument.symbol, act.side, quantity, order_type=kind)
-        for client in (self._maker, self._taker):
-            client.receive(0)  # what is reported is of no use here
+        self._hear()
+
+    def _hear(self) -> None:
+        """Forget the quotes that are traded."""
+        self._taker.receive(0)
+        for message in self._maker.receive(0):
+            if isinstance(message, Report) and message.ord_status == OrdStatus.FILLED:
+                with contextlib.suppress(ValueError):  # it was taken back
+                    self._quotes[self._places[message.symbol]].remove(message.order_id)
 
     def _take_back(self, order_id: int) -> None:
         with contextlib.suppress(OrderRejectedError):  # it was traded meanwhile

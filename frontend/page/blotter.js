@@ -23,7 +23,7 @@ function Orders({ account }) {
   const open = [...account.orders.values()].sort((a, b) => b.order_id - a.order_id).slice(0, SHOWN);
   const price = (order, ticks) => (ticks === null || ticks === undefined ? "–" : state.markets.get(order.symbol)?.prices.text(ticks));
   const row = (order, ended) => html`<tr key=${`${order.order_id} ${ended}`} data-id=${order.order_id} class=${`${order.side} ${ended ? "past" : ""}`}>
-    <td>${timeText(order.timestamp)}</td><td>${order.symbol}</td><td>${SIDES[order.side]}</td><td>${words(order.order_type) || "…"}</td>
+    <td>${timeText(order.timestamp)}</td><td>${order.symbol}</td><td>${SIDES[order.side]}</td><td>${words(order.order_type) || (ended ? "–" : "…")}</td>
     <td class="num">${grouped(String(order.quantity))}</td><td class="num">${price(order, order.ticks)}</td><td class="num">${price(order, order.stop)}</td>
     <td class="num">${grouped(String(order.filled_quantity))}</td><td class="num">${ended ? "–" : grouped(String(order.remaining_quantity))}</td><td>${words(order.status)}</td>
     <td>${ended ? null : html`<button type="button" class="plain small" aria-label=${`Cancel order ${order.order_id}`} onClick=${() => cancel(order)}>✕</button>`}</td></tr>`;

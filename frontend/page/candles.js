@@ -39,18 +39,23 @@ export class CandleChart {
         y: { range: (u, min, max) => padded(min, max, this.market) },
         v: { range: (u, min, max) => [0, (max || 1) * 4] },
       },
-      axes: [axis({ size: 22 }), priceAxis(this.market, "y")],
+      axes: [axis({ size: 22, values: (u, splits, n, space, step) => timeTexts(splits, step) }), priceAxis(this.market, "y")],
       series: [{}, ...["open", "high", "low", "close"].map(() => ({ scale: "y", paths: () => null, points: { show: false } })),
         { scale: "v", paths: () => null, points: { show: false } }],
       hooks: { drawAxes: [(u) => this.paint(u)], setCursor: [(u) => this.tell(u)] },
     };
   }
 
+  /** How many candles wide it is: as far as there are some. */
+  get shown() {
+    return Math.min(this.width, Math.max(24, this.candles.length + 4));
+  }
+
   /** From when to when candles are shown. */
   range() {
     const last = this.candles.at(-1)?.[0] ?? Math.floor(Date.now() / 1000);
     if (this.follows || this.right === undefined) this.right = last + 3 * this.step;
-    return [this.right - this.width * this.step, this.right];
+    return [this.right - this.shown * this.step, this.right];
   }
 
   async load(to) {
@@ -138,8 +143,9 @@ export class CandleChart {
 
   paint(u) {
     const { ctx } = u;
-    const [first, last] = u.series[0].idxs ?? [0, -1];
-    const wide = Math.max(1, (u.bbox.width / this.width) * 0.7);
+    const [first, last] = u.series[0].idxs ?? [];
+    if (first == null) return; // nothing of it is in view
+    const wide = Math.max(1, (u.bbox.width / this.shown) * 0.7);
     const base = u.valToPos(0, "v", true);
     ctx.save();
     ctx.beginPath();
@@ -180,9 +186,9 @@ export class CandleChart {
   move(share) {
     this.range();
     const last = this.candles.at(-1)?.[0] ?? 0;
-    this.right = Math.min(this.right + share * this.width * this.step, last + 3 * this.step);
+    this.right = Math.min(this.right + share * this.shown * this.step, last + 3 * this.step);
     this.follows = this.right >= last + 3 * this.step;
-    const left = this.right - this.width * this.step;
+    const left = this.right - this.shown * this.step;
     if (this.candles.length && left < this.candles[0][0]) this.load(Math.round(this.candles[0][0] * 1e9));
     this.changed = true;
   }
@@ -193,7 +199,7 @@ export class CandleChart {
   }
 
   zoom(by) {
-    this.width = Math.min(1_000, Math.max(10, this.width * by));
+    this.width = Math.min(1_000, Math.max(10, this.shown * by));
     this.move(0);
   }
 
@@ -230,6 +236,17 @@ export class CandleChart {
     this.market.tradeListeners.delete(this.listener);
     this.plot.destroy();
   }
+}
+
+/** Times on one line: a day where one begins, else hours and minutes, and seconds where they differ. */
+function timeTexts(splits, step) {
+  return splits.map((time) => {
+    const date = new Date(time * 1000);
+    const two = (n) => String(n).padStart(2, "0");
+    if (step >= 86_400 || (date.getHours() === 0 && date.getMinutes() === 0 && date.getSeconds() === 0)) return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+    const text = `${two(date.getHours())}:${two(date.getMinutes())}`;
+    return step < 60 ? `${text}:${two(date.getSeconds())}` : text;
+  });
 }
 
 function padded(min, max, market) {

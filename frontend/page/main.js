@@ -45,7 +45,8 @@ function Trade() {
       <${Ticket} market=${state.market} />
       <${Tape} key=${`tape ${state.symbol}`} market=${state.market} />
     </div>
-    <div class="low"><${Blotter} /><${News} /></div>
+    <${Blotter} />
+    <${News} />
     <${Sections} />
   </main>`;
 }

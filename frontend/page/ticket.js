@@ -37,10 +37,10 @@ function Field({ field, value, set, error, market }) {
       return html`<input ...${common} type="checkbox" checked=${Boolean(value)} onChange=${(event) => set(event.target.checked)} />`;
     }
     return html`<input ...${common} type="text" autocomplete="off" inputmode=${field.kind === "text" ? "text" : "decimal"}
-      class="num" value=${value ?? ""} required=${field.required} onInput=${(event) => set(event.target.value.trim())} onKeyDown=${step} />`;
+      class="num" placeholder=${field.required ? undefined : "none"} value=${value ?? ""} required=${field.required} onInput=${(event) => set(event.target.value.trim())} onKeyDown=${step} />`;
   };
   return html`<div class=${`field ${field.kind} ${error ? "wrong" : ""}`}>
-    <label for=${id}>${field.label}${field.required ? "" : html` <small>opt.</small>`}</label>
+    <label for=${id}>${field.label}</label>
     ${input()}
     ${error ? html`<p class="error" id=${`${id}-error`}>${error}</p>` : null}
   </div>`;
