@@ -7,6 +7,7 @@ import { showDialog } from "./dialogs.js";
 
 /** How the connection is, in a word, a mark and a sentence. */
 function connection(link) {
+  if (state.keyed && !state.markets.size) return ["warn", "○", "no key", "nothing is shown without a key"];
   if (link.state === "refused") return ["bad", "✕", "refused", link.reason];
   if (link.state === "connecting") return ["warn", "…", "connecting", "a connection is being made"];
   if (!link.open) return ["bad", "✕", "offline", `${link.reason}; it is tried again`];

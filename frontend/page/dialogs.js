@@ -28,8 +28,12 @@ function Dialog({ label, children }) {
 function User() {
   const [text, setText] = useState("");
   const [problem, setProblem] = useState("");
-  const keyed = state.keyed && !state.account;
   const [userId, setUserId] = useState(state.account?.userId ?? "");
+  const keyed = state.keyed && !state.account;
+  if (state.keyed && state.account) {
+    return html`<${Dialog} label="Who trades"><p>${state.account.userId}, by a key. To be somebody else, open the page anew.</p>
+      <div class="acts"><button type="button" class="main" autofocus onClick=${() => showDialog(null)}>Close</button></div></${Dialog}>`;
+  }
   const enter = async (event) => {
     event.preventDefault();
     try {
@@ -42,11 +46,11 @@ function User() {
   };
   return html`<${Dialog} label="Who trades">
     <form onSubmit=${enter}>
-      <div class="field"><label for="user-id">User</label>
-        <input id="user-id" type="text" autofocus autocomplete="off" maxlength="64" value=${userId} onInput=${(event) => setUserId(event.target.value)} /></div>
       ${keyed ? html`<div class="field"><label for="key">Key</label>
-        <input id="key" type="password" autocomplete="off" value=${text} onInput=${(event) => setText(event.target.value.trim())} /></div>
-        <p class="quiet">It stays in this page's memory, and is gone when the page is closed.</p>` : html`<p class="quiet">This product asks for no key: who is named is believed. Empty: read-only.</p>`}
+        <input id="key" type="password" autofocus autocomplete="off" value=${text} onInput=${(event) => setText(event.target.value.trim())} /></div>
+        <p class="quiet">It stays in this page's memory, and is gone when the page is closed.</p>` : html`<div class="field"><label for="user-id">User</label>
+        <input id="user-id" type="text" autofocus autocomplete="off" maxlength="64" value=${userId} onInput=${(event) => setUserId(event.target.value)} /></div>
+        <p class="quiet">This product asks for no key: who is named is believed. Empty: read-only.</p>`}
       ${problem ? html`<p class="error" role="alert">${problem}</p>` : null}
       <div class="acts"><button type="button" onClick=${() => showDialog(null)}>Close</button><button type="submit" class="main">Go on</button></div>
     </form></${Dialog}>`;

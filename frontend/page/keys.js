@@ -60,8 +60,9 @@ function press(event) {
     if (event.target.matches?.("input, select, textarea")) event.target.blur();
     return;
   }
-  if (event.ctrlKey || event.metaKey || event.defaultPrevented || !state.market) return;
+  if (event.ctrlKey || event.metaKey || event.defaultPrevented) return;
   if (event.target.closest?.("input, select, textarea, dialog")) return;
+  if (!state.market && !"?ut".includes(event.key)) return;
   if (!settings.get("letters") && !ALWAYS.has(event.key)) return;
   if (/^[1-9]$/.test(event.key)) {
     const symbol = [...state.markets.keys()][Number(event.key) - 1];

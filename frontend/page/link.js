@@ -45,6 +45,8 @@ export class Link extends Source {
     this.key = key;
     this.leave();
     this.become("connecting");
+    this.user = new Promise((done, fail) => Object.assign(this, { named: done, refuse: fail }));
+    this.user.catch(() => {}); // who waits for it is told
     const address = new URL("ws", new URL(".", document.baseURI));
     address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(address);
@@ -65,9 +67,10 @@ export class Link extends Source {
     this.heardMs = performance.now();
     if (this.key) {
       try {
-        await this.ask({ op: "login", key: this.key });
+        this.named((await this.ask({ op: "login", key: this.key })).user_id);
       } catch (error) {
         if (socket !== this.socket) return;
+        this.refuse(error);
         this.reason = error.message;
         this.leave();
         this.become("refused");

@@ -67,6 +67,7 @@ class State extends Source {
       useKey(key);
       try {
         await this.open(key);
+        userId = await this.link.user; // whose the key is
       } catch (error) {
         useKey("");
         throw error;
