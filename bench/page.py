@@ -2,16 +2,20 @@
 
     python -m bench.page [--seconds N] [--rate N]
 
-Prints how busy the page's main thread was, its longest tasks, and its memory after a collection at
-the beginning and at the end.
+Prints how busy the page's main thread was, its longest tasks, its memory after a collection at the
+beginning and at the end, and what the page cost the HTTP worker that serves it.
 """
 
 import argparse
+import os
 import statistics
 import time
+from pathlib import Path
 from typing import Any
 
 from bench.chromium import chromium, log_in, moving
+from engine.plan import Plan
+from ipc.memory.status import StatusReader
 
 PANES = 3
 SLICE_S = 5.0
@@ -27,6 +31,13 @@ def heap_bytes(session: Any) -> float:
     """Return what is in use once garbage is gone."""
     session.send("HeapProfiler.collectGarbage")
     return metrics(session)["JSHeapUsedSize"]
+
+
+def worker_s(plan: Plan) -> float:
+    """Return the processor time that the HTTP worker has had."""
+    pid = next(p.pid for p in StatusReader(plan.status_path).processes() if p.role == "http")
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -61,7 +72,7 @@ def main() -> None:
         page.wait_for_timeout(2_000)
         page.evaluate("() => { window.long.length = 0; }")
         first_heap, last = heap_bytes(session), metrics(session)
-        busy = []
+        busy, worker_begun_s, watched_s = [], worker_s(market.plan), time.monotonic()
         end_s = time.monotonic() + options.seconds
         while time.monotonic() < end_s:
             page.wait_for_timeout(SLICE_S * 1_000)
@@ -69,6 +80,7 @@ def main() -> None:
             passed_s = now["Timestamp"] - last["Timestamp"]
             busy.append((now["TaskDuration"] - last["TaskDuration"]) / passed_s)
             last = now
+        share = (worker_s(market.plan) - worker_begun_s) / (time.monotonic() - watched_s)
         long = sorted(page.evaluate("window.long"), reverse=True)
         gaps = page.inner_text("[title^='Sequence gaps']")
         heap = heap_bytes(session)
@@ -81,7 +93,7 @@ def main() -> None:
     print(
         f"heap {first_heap / 1e6:.2f} MB at first, {heap / 1e6:.2f} MB at last; {nodes:.0f} nodes"
     )
-    print(gaps)
+    print(f"{gaps}; the HTTP worker: {share:.1%} of a core")
 
 
 if __name__ == "__main__":
