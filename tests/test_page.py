@@ -321,10 +321,13 @@ def test_the_ticket_has_what_the_description_has(browser: Any, plan: Plan, http:
         order = description["components"]["schemas"]["NewOrder"]
         order["properties"]["order_type"]["examples"].append("MOONSHOT")
         order["properties"]["moon_phase"] = {"type": "string", "examples": ["NEW", "FULL"]}
+        order["properties"]["wake_time_ns"] = {"type": "integer"}
         order["x-order-types"]["MOONSHOT"] = {"required": ["moon_phase"], "refused": ["price"]}
         route.fulfill(response=answer, json=description)
 
+    sent: list[str] = []
     page.page.route("**/openapi.json", more)
+    page.page.on("websocket", lambda socket: socket.on("framesent", sent.append))
     page.open("alice")
     for kind, has, has_not in (
         ("LIMIT", "price", "stop_price"),
@@ -337,8 +340,13 @@ def test_the_ticket_has_what_the_description_has(browser: Any, plan: Plan, http:
         assert has_not is None or page.page.query_selector(f"#ticket-{has_not}") is None
     page.page.fill("#ticket-quantity", "3")
     page.page.select_option("#ticket-moon_phase", "FULL")
+    page.page.fill("#ticket-client_order_id", "9007199254740995")
+    page.page.fill("#ticket-wake_time_ns", "2027-01-01T00:00:01")
     page.page.click("#ticket .send")
     page.becomes("#ticket-moon_phase-error", "is not a field of this request")
+    (order,) = [json.loads(text)["order"] for text in sent if "MOONSHOT" in text]
+    assert order["client_order_id"] == 9007199254740995
+    assert order["wake_time_ns"] % 10**9 == 0 < order["wake_time_ns"] - 1_798_700_000 * 10**9
     context.close()
 
 

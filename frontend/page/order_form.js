@@ -5,11 +5,12 @@ const ELSEWHERE = new Set(["user_id", "symbol", "side"]);
 
 /** The words for people: `time_in_force` is "Time in force". */
 export function label(name) {
-  const text = name.replaceAll("_", " ");
+  const text = name.replace(/_ns$/, "").replaceAll("_", " ");
   return text[0].toUpperCase() + text.slice(1).toLowerCase();
 }
 
-function kindOf(schema) {
+function kindOf(name, schema) {
+  if (name.endsWith("time_ns")) return "moment";
   const options = schema.anyOf ?? [schema];
   const types = options.flatMap((option) => option.type ?? []);
   if (schema.examples || options.some((option) => option.enum)) return "words";
@@ -29,7 +30,7 @@ export function fieldsOf(description) {
     .map(([name, schema]) => ({
       name,
       label: label(name),
-      kind: kindOf(schema),
+      kind: kindOf(name, schema),
       words: schema.examples ?? schema.enum ?? [],
       about: schema.description ?? "",
       required: required.has(name),
@@ -45,6 +46,11 @@ export function fieldsOf(description) {
   };
 }
 
+/** A whole number for JSON, exact beyond 2^53 where the browser can write it so. */
+function whole(text) {
+  return JSON.rawJSON?.(text) ?? Number(text);
+}
+
 /** The order that was filled in: what is empty is left out. */
 export function orderOf(fields, values, side, symbol) {
   const order = { symbol, side };
@@ -52,7 +58,8 @@ export function orderOf(fields, values, side, symbol) {
     const value = values[name];
     if (kind === "switch" ? !value : value === undefined || value === "") continue;
     // Decimals go as they were typed: the product reads them exactly, and says what is wrong.
-    order[name] = kind === "whole" && /^\d{1,15}$/.test(value) ? Number(value) : value;
+    if (kind === "moment") order[name] = whole(String(BigInt(Date.parse(value)) * 1_000_000n));
+    else order[name] = kind === "whole" && /^\d{1,19}$/.test(value) ? whole(value) : value;
   }
   return order;
 }

@@ -36,6 +36,9 @@ function Field({ field, value, set, error, market }) {
     if (field.kind === "switch") {
       return html`<input ...${common} type="checkbox" checked=${Boolean(value)} onChange=${(event) => set(event.target.checked)} />`;
     }
+    if (field.kind === "moment") {
+      return html`<input ...${common} type="datetime-local" step="1" value=${value ?? ""} onInput=${(event) => set(event.target.value)} />`;
+    }
     return html`<input ...${common} type="text" autocomplete="off" inputmode=${field.kind === "text" ? "text" : "decimal"}
       class="num" placeholder=${field.required ? undefined : "none"} value=${value ?? ""} required=${field.required} onInput=${(event) => set(event.target.value.trim())} onKeyDown=${step} />`;
   };
