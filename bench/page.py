@@ -19,6 +19,7 @@ from ipc.memory.status import StatusReader
 
 PANES = 3
 SLICE_S = 5.0
+PARTS = ("ScriptDuration", "LayoutDuration", "RecalcStyleDuration")
 
 
 def metrics(session: Any) -> dict[str, float]:
@@ -72,6 +73,7 @@ def main() -> None:
         page.wait_for_timeout(2_000)
         page.evaluate("() => { window.long.length = 0; }")
         first_heap, last = heap_bytes(session), metrics(session)
+        first = last
         busy, worker_begun_s, watched_s = [], worker_s(market.plan), time.monotonic()
         end_s = time.monotonic() + options.seconds
         while time.monotonic() < end_s:
@@ -80,6 +82,7 @@ def main() -> None:
             passed_s = now["Timestamp"] - last["Timestamp"]
             busy.append((now["TaskDuration"] - last["TaskDuration"]) / passed_s)
             last = now
+        spent = {name: last[name] - first[name] for name in (*PARTS, "Timestamp")}
         share = (worker_s(market.plan) - worker_begun_s) / (time.monotonic() - watched_s)
         long = sorted(page.evaluate("window.long"), reverse=True)
         gaps = page.inner_text("[title^='Sequence gaps']")
@@ -89,6 +92,8 @@ def main() -> None:
         f"main thread busy {statistics.median(busy):.1%} ({min(busy):.1%}..{max(busy):.1%}) of "
         f"{len(busy)} slices of {SLICE_S:g} s"
     )
+    parts = ", ".join(f"{name} {spent[name] / spent['Timestamp']:.1%}" for name in PARTS)
+    print(f"of that: {parts}")
     print(f"tasks over 50 ms: {len(long)}; longest: {[round(ms) for ms in long[:5]]}")
     print(
         f"heap {first_heap / 1e6:.2f} MB at first, {heap / 1e6:.2f} MB at last; {nodes:.0f} nodes"

@@ -3,7 +3,7 @@ import { html, useState } from "./vendor/preact-htm.js";
 import { cancel, cancelAll } from "./acts.js";
 import { showDialog } from "./dialogs.js";
 import { grouped, timeText } from "./scale.js";
-import { useLive } from "./source.js";
+import { useCalm, useLive } from "./source.js";
 import { state } from "./state.js";
 
 const SHOWN = 200;
@@ -44,7 +44,7 @@ function Fills({ account }) {
 }
 
 function Positions({ account }) {
-  useLive(...[...account.positions.keys()].map((symbol) => state.markets.get(symbol)));
+  useCalm(...[...account.positions.keys()].map((symbol) => state.markets.get(symbol).glance));
   const rows = [...account.positions].map(([symbol, position]) => {
     const market = state.markets.get(symbol);
     const { lots } = position;

@@ -9,7 +9,7 @@ const SECONDS = { "1s": 1, "5s": 5, "15s": 15, "1m": 60, "5m": 300, "15m": 900, 
 const PAGE = 300;
 const MOST = 5_000;
 const SHOWN = 90;
-const DRAW_MS = 250;
+const DRAW_MS = 400;
 
 export class CandleChart {
   constructor(box, market, interval) {

@@ -2,7 +2,7 @@
 import { axis, colour, priceAxis, sizeOf } from "./plot.js";
 import { short } from "./scale.js";
 
-const DRAW_MS = 250;
+const DRAW_MS = 400;
 
 export class DepthChart {
   constructor(box, market) {

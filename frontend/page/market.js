@@ -24,6 +24,7 @@ export class Market extends Source {
     this.book = new Book(this.prices, this.lots);
     this.ticker = null;
     this.day = null;
+    this.glance = new Source(); // what the watch list shows of it
     this.users = 0;
     this.gaps = 0;
     this.problem = "";
@@ -61,7 +62,7 @@ export class Market extends Source {
           this.moved = this.lastTicks === undefined ? 0 : Math.sign(ticks - this.lastTicks) || this.moved;
           this.lastTicks = ticks;
         }
-        this.changed();
+        this.glance.changed();
       }
     });
     this.readDay();
@@ -71,7 +72,7 @@ export class Market extends Source {
   async readDay() {
     try {
       this.day = await ask("/ticker", { symbol: this.symbol });
-      this.changed();
+      this.glance.changed();
     } catch { /* it is asked again */ }
   }
 

@@ -4,7 +4,7 @@ import { grouped, timeText } from "./scale.js";
 import { useLive } from "./source.js";
 import { state } from "./state.js";
 
-const ROWS = 80;
+const ROWS = 60;
 
 export function Tape({ market }) {
   useLive(market, state.link);

@@ -2,7 +2,7 @@
 import { html, useState } from "./vendor/preact-htm.js";
 import { settings } from "./settings.js";
 import { short } from "./scale.js";
-import { useLive } from "./source.js";
+import { useCalm, useLive } from "./source.js";
 import { state } from "./state.js";
 
 const SHOWN = 100;
@@ -15,7 +15,7 @@ function changeText(hundredths) {
 }
 
 function Row({ market, number, shown, chosen }) {
-  useLive(market);
+  useCalm(market.glance);
   const { ticker, prices, lots } = market;
   const price = (value) => (value ? prices.text(prices.of(value.price)) : "–");
   const last = market.lastTicks === undefined ? "–" : prices.text(market.lastTicks);
