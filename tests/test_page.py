@@ -326,8 +326,12 @@ def test_the_ticket_has_what_the_description_has(browser: Any, plan: Plan, http:
         route.fulfill(response=answer, json=description)
 
     sent: list[str] = []
+
+    def keep(text: Any) -> None:
+        sent.append(text)
+
     page.page.route("**/openapi.json", more)
-    page.page.on("websocket", lambda socket: socket.on("framesent", sent.append))
+    page.page.on("websocket", lambda socket: socket.on("framesent", keep))
     page.open("alice")
     for kind, has, has_not in (
         ("LIMIT", "price", "stop_price"),
