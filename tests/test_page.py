@@ -166,8 +166,10 @@ def test_a_slow_tab_shows_the_same(browser: Any, plan: Plan, http: Http, seed: i
 
 
 def test_what_was_missed_is_noticed_and_read_anew(browser: Any, plan: Plan, http: Http) -> None:
-    """One message of the book never comes: the next one tells."""
+    """One message of the book never comes: the next one tells, below the checksum's levels too."""
     begin(http)
+    for away in range(2, 13):
+        http.order("bob", "buy", 1, price(MIDDLE - away), symbol="AA")
     context = browser.new_context(viewport={"width": 1600, "height": 1000})
     dropped: list[str] = []
 
@@ -187,9 +189,9 @@ def test_what_was_missed_is_noticed_and_read_anew(browser: Any, plan: Plan, http
     page.page.route_web_socket("**/ws", between)
     page.open("alice")
     page.shows("AA", what_there_is(http))
-    http.order("bob", "buy", 3, price(MIDDLE - 2), symbol="AA")
+    http.order("bob", "buy", 3, price(MIDDLE - 14), symbol="AA")
     until(lambda: bool(page.page.evaluate("1")) and bool(dropped))  # it lets messages pass
-    http.order("bob", "buy", 4, price(MIDDLE - 3), symbol="AA")
+    http.order("bob", "buy", 4, price(MIDDLE - 15), symbol="AA")
     page.shows("AA", what_there_is(http))
     page.becomes("[title^='Sequence gaps']", "1")
     context.close()

@@ -110,7 +110,9 @@ export class Account extends Source {
     }
     if (event.type === "trade") {
       this.fill({ ...event, side: order.side, price: event.last_price, quantity: event.last_quantity });
-      if (live) this.tell("good", `${order.side === "buy" ? "bought" : "sold"} ${event.last_quantity} ${event.symbol} at ${event.last_price}`);
+      const { prices } = this.markets.get(event.symbol);
+      const word = order.side === "buy" ? "bought" : "sold";
+      if (live) this.tell("good", `${word} ${event.last_quantity} ${event.symbol} at ${prices.text(prices.of(event.last_price))}`);
     } else if (live && event.type === "cancelled") {
       this.tell("plain", `cancelled: ${order.side} ${order.remaining_quantity || order.quantity} ${event.symbol}`);
     }
