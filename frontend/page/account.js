@@ -110,9 +110,10 @@ export class Account extends Source {
     }
     if (event.type === "trade") {
       this.fill({ ...event, side: order.side, price: event.last_price, quantity: event.last_quantity });
-      const { prices } = this.markets.get(event.symbol);
+      const prices = this.markets.get(event.symbol)?.prices;
+      const at = prices ? prices.text(prices.of(event.last_price)) : event.last_price;
       const word = order.side === "buy" ? "bought" : "sold";
-      if (live) this.tell("good", `${word} ${event.last_quantity} ${event.symbol} at ${prices.text(prices.of(event.last_price))}`);
+      if (live) this.tell("good", `${word} ${event.last_quantity} ${event.symbol} at ${at}`);
     } else if (live && event.type === "cancelled") {
       this.tell("plain", `cancelled: ${order.side} ${order.remaining_quantity || order.quantity} ${event.symbol}`);
     }
