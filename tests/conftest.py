@@ -36,6 +36,7 @@ pytest_plugins = [
     "tests.failing_disk",
     "tests.peer",
     "tests.two_machines",
+    "tests.browser",
 ]
 
 

@@ -1,6 +1,7 @@
 """The demo as a whole: it shows, sums up, checks, and leaves nothing behind however it ends."""
 
 import io
+import json
 import os
 import pty
 import re
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import termios
+import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -127,6 +129,35 @@ def test_an_interrupted_demo_ends_quietly_and_leaves_nothing(place: Path) -> Non
         while line and " orders/s " not in line:
             line = demo.stdout.readline()
         os.killpg(demo.pid, signal.SIGINT)  # as a terminal does: to every process of the demo
+        _, errors = demo.communicate(timeout=WAIT_S)
+    finally:
+        demo.kill()
+    assert (demo.returncode, errors) == (130, "")
+    assert left_behind(place, first) == []
+
+
+def test_with_the_page_a_market_moves_until_it_is_interrupted(place: Path) -> None:
+    demo = subprocess.Popen(
+        [*COMMAND, "--page", "--symbols", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert demo.stdout is not None
+    try:
+        first = demo.stdout.readline()
+        told = re.fullmatch(r"page: (http://127\.0\.0\.1:\d+/)\n", demo.stdout.readline())
+        assert told
+        with urllib.request.urlopen(told[1], timeout=WAIT_S) as answer:
+            assert b"page/main.js" in answer.read()
+        seen = set()
+        while len(seen) < 4:
+            with urllib.request.urlopen(
+                f"{told[1]}api/v1/orderbook?symbol=COOTX", timeout=WAIT_S
+            ) as answer:
+                seen.add(json.load(answer)["sequence"])
+        os.killpg(demo.pid, signal.SIGINT)
         _, errors = demo.communicate(timeout=WAIT_S)
     finally:
         demo.kill()

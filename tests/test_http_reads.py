@@ -92,7 +92,7 @@ def test_what_is_wrong_with_a_query_is_named(
 
 
 def test_paths_and_methods_that_are_not_there(http: Http) -> None:
-    for path in ("/", "/orders", "/api/v2/orders", f"{API}/order", "/orderbook"):
+    for path in ("/none", "/orders", "/api/v2/orders", f"{API}/order", "/orderbook"):
         reply = http.call("GET", path)
         assert (reply.status, reply.code) == (404, "NOT_FOUND")
     reply = http.call("PUT", f"{API}/orders", b"{}")
@@ -224,3 +224,19 @@ def test_the_description_names_every_call(http: Http) -> None:
     ]:
         assert description["paths"][API + path][method]["responses"]["200"]
     assert "/health" in description["paths"]
+
+
+def test_the_page_is_served_and_kept_by_its_tag(http: Http) -> None:
+    first = http.call("GET", "/")
+    assert first.status == 200
+    assert first.headers["content-type"] == "text/html; charset=utf-8"
+    assert b'<script src="page/main.js" type="module">' in first.raw
+    assert "default-src 'none'" in first.headers["content-security-policy"]
+    again = http.call("GET", "/", None, **{"If-None-Match": first.headers["etag"]})
+    assert (again.status, again.raw) == (304, b"")
+    assert again.headers["content-length"] == first.headers["content-length"]
+    assert http.call("HEAD", "/page/main.js").headers["content-type"].startswith("text/javascript")
+    packed = http.call("GET", "/page/main.js", None, **{"Accept-Encoding": "gzip"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert http.call("POST", "/", {}).status == http.call("GET", "/page/none.js").status == 404
+    assert http.get("/health")["status"] == "healthy"

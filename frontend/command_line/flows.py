@@ -8,13 +8,20 @@ from frontend.command_line.endings import unwinding
 from frontend.command_line.options import AddCommand, seconds, speed, whole
 from frontend.command_line.product import config_of, say
 
+DEMO_S = 10.0
+
 
 def add(command: AddCommand) -> None:
     """Add the commands of this group."""
     demo = command("demo", _demo, "Run the engine under a simulated market, and check it.")
-    demo.add_argument("--seconds", type=seconds, default=10.0, metavar="N", help="default 10")
+    demo.add_argument("--seconds", type=seconds, metavar="N", help="default 10")
     demo.add_argument("--symbols", type=whole(1, 1_000), default=4, metavar="N", help="default 4")
     demo.add_argument("--seed", type=whole(0, 2**63 - 1), metavar="N", help="default: a new one")
+    demo.add_argument(
+        "--page",
+        action="store_true",
+        help="a calm market to watch and trade in on the page, until Ctrl-C; checks nothing",
+    )
 
     _add_replay(command("replay", _replay, "Send recorded order flows to an engine."))
 
@@ -36,10 +43,14 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
+    from frontend.demo.open_market import run_page
     from frontend.demo.run import run_demo
 
     with unwinding():
-        return run_demo(options.seconds, options.symbols, options.seed, sys.stdout)
+        if options.page:
+            return run_page(options.seconds, options.symbols, options.seed, sys.stdout)
+        length_s = DEMO_S if options.seconds is None else options.seconds
+        return run_demo(length_s, options.symbols, options.seed, sys.stdout)
 
 
 def _replay(options: argparse.Namespace) -> int:

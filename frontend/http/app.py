@@ -20,6 +20,7 @@ from frontend.http.errors import ApiError, broken_rule
 from frontend.http.models import MAX_ID, ErrorAnswer
 from frontend.http.models import Answer as GoodAnswer
 from frontend.http.order_entry import Outcome
+from frontend.http.page_files import PageFiles
 from frontend.http.request import Request
 from frontend.http.routes import PREFIX, ROUTES, Content, Result, Route
 from frontend.http.sockets import Socket
@@ -47,6 +48,7 @@ class App:
         self._within: dict[tuple[str, str], str] = {}
         """Paths whose last part but one is a name, by what is before and behind it."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._page = PageFiles()
         for route in ROUTES:
             for path in (PREFIX + route.path, *([route.path] if route.unprefixed else [])):
                 for method in (route.method, *(["HEAD"] if route.method == "GET" else [])):
@@ -68,6 +70,11 @@ class App:
             if route is None:
                 if call.method == "OPTIONS":
                     reply(self._options(call))
+                    return
+                page = self._page.answer(call)
+                if page is not None:
+                    self._api.meter.answered(page.status)
+                    reply(page)
                     return
                 route, order_id, name = self._route(call.method, call.path)
             user_id = None

@@ -10,7 +10,7 @@ from frontend.http.order_fields import NewOrder
 from frontend.http.queries import TIMES
 from frontend.http.routes import PREFIX, ROUTES, Route
 from ipc.schema.declarations import FIELDS
-from ipc.vocabulary import MAX_CLIENT_ID
+from ipc.vocabulary import CONDITIONAL, MAX_CLIENT_ID, UNPRICED, OrderType
 from ipc.wire.messages import UserId
 
 _REF = "#/components/schemas/{name}"
@@ -141,12 +141,22 @@ def _refine(schemas: dict[str, Any], symbols: list[str], default_symbol: str | N
     for name, words in _WORDS.items():
         order["properties"][name]["examples"] = words
     order["properties"]["symbol"]["examples"] = symbols[:4]
+    order["x-order-types"] = {kind.name: _prices_of(kind) for kind in OrderType}
     order["additionalProperties"] = False
     schemas["Replacement"]["additionalProperties"] = False
     schemas["Batch"]["additionalProperties"] = False
     schemas["Batch"]["properties"]["orders"]["items"] = {
         "description": "a NewOrder; what is none fails by itself and leaves the others alone",
         "anyOf": [{"$ref": "#/components/schemas/NewOrder"}, {}],
+    }
+
+
+def _prices_of(kind: OrderType) -> dict[str, list[str]]:
+    """Tell which prices an order of a type has and which it may not: for who makes a form of it."""
+    has = {"price": kind not in UNPRICED, "stop_price": kind in CONDITIONAL}
+    return {
+        "required": [name for name, needed in has.items() if needed],
+        "refused": [name for name, needed in has.items() if not needed],
     }
 
 
