@@ -174,6 +174,10 @@ def _database(plan: Plan) -> Sequence[int]:
     return (0,) if plan.config.database.enabled else ()
 
 
+def _redis(plan: Plan) -> Sequence[int]:
+    return (0,) if plan.config.redis.enabled else ()
+
+
 HISTORY = Role(
     "history",
     "engine.history.process:run",
@@ -199,7 +203,17 @@ DATABASE = replace(
     numbers=_database,
     halts="the database is not written",
 )
-ENGINE_ROLES = (PERSISTER, MATCHER, HISTORY, DATABASE)
+REDIS = Role(
+    "redis",
+    "engine.cache.process:run",
+    _redis,
+    start=35,
+    stop=35,
+    halts="Redis is not written",
+    counts=("commands", "trades", "fills", "write_errors", "away", "lag_commands", "lag_ms"),
+    gauges=frozenset({"away", "lag_commands", "lag_ms"}),
+)
+ENGINE_ROLES = (PERSISTER, MATCHER, HISTORY, DATABASE, REDIS)
 """The rows of this package, but for the supervisor, which every table has."""
 
 

@@ -31,6 +31,7 @@ PACKAGES = ["bench", "engine", "frontend", "ipc", "tests"]
 pytest_plugins = [
     "tests.product",
     "tests.postgres",
+    "tests.redis_server",
     "tests.histories",
     "tests.failing_disk",
     "tests.peer",

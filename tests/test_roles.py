@@ -19,6 +19,7 @@ from engine.roles import (
     HISTORY,
     MATCHER,
     PERSISTER,
+    REDIS,
     GatewayNumber,
     RoleTable,
 )
@@ -143,10 +144,11 @@ def test_a_table_that_cannot_be() -> None:
 
 
 def test_the_orders_of_the_product() -> None:
-    assert ROLES.started() == [MATCHER, QUERY, PERSISTER, HISTORY, DATABASE, FRONTEND, HTTP]
-    assert ROLES.stopped() == [HTTP, FRONTEND, MATCHER, HISTORY, DATABASE, QUERY, PERSISTER]
+    exporters = [HISTORY, DATABASE, REDIS]
+    assert ROLES.started() == [MATCHER, QUERY, PERSISTER, *exporters, FRONTEND, HTTP]
+    assert ROLES.stopped() == [HTTP, FRONTEND, MATCHER, *exporters, QUERY, PERSISTER]
     names = [row.name for row in ROLES.rows]
-    engine = ["persister", "matcher", "history", "database"]
+    engine = ["persister", "matcher", "history", "database", "redis"]
     assert names == ["supervisor", "frontend", *engine, "query", "http"]
 
 
