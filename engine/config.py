@@ -32,6 +32,8 @@ Seconds = Annotated[int, Meta(ge=0, le=86_400)]
 PowerOfTwo = Annotated[int, Meta(ge=16, le=1 << 26)]
 SYMBOL = re.compile(r"[A-Za-z0-9._/-]{1,24}")
 HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?")
+REDIS_PREFIX = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+MAX_KEPT_S = 366 * 86_400
 DATABASE_NAME = re.compile(r"[!-~]{1,255}")
 MONGODB_URI = re.compile(r"mongodb(\+srv)?://[^@\s]{1,255}")
 MONGODB_NAME = re.compile(r"[\w-]{1,63}", re.ASCII)
@@ -149,6 +151,27 @@ class MongodbSection(Section, frozen=True):
     user: str = ""
 
 
+class RedisSection(Section, frozen=True):
+    """``[redis]``: a Redis that has what is current."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65_535)] = 6_379
+    database: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    user: str = ""
+    tls: bool = False
+    tls_ca: str = ""
+    prefix: str = "shardbook"
+    order_seconds: Annotated[int, Meta(ge=1, le=MAX_KEPT_S)] = 86_400
+    trade_seconds: Annotated[int, Meta(ge=1, le=MAX_KEPT_S)] = 86_400
+    trades: Annotated[int, Meta(ge=1, le=10_000_000)] = 10_000
+    ended_orders: Annotated[int, Meta(ge=1, le=100_000_000)] = 262_144
+    user_orders: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_000
+    user_events: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_000
+    depth_levels: Annotated[int, Meta(ge=1, le=1_024)] = 64
+    depth_entries: Annotated[int, Meta(ge=1, le=1_000_000)] = 128
+
+
 class QuerySection(Section, frozen=True):
     """``[query]``: the query workers."""
 
@@ -231,6 +254,8 @@ class Config(Section, frozen=True):
     history: HistorySection = HistorySection()
     database: DatabaseSection = DatabaseSection()
     mongodb: MongodbSection = MongodbSection()
+
+    redis: RedisSection = RedisSection()
     query: QuerySection = QuerySection()
     http: HttpSection = HttpSection()
     tls: TlsSection = TlsSection()
@@ -333,6 +358,7 @@ def check_config(config: Config) -> None:
             )
     config.listed()
     _check_history(config)
+    _check_redis(config.redis)
     _check_edge(config)
     path = config.socket_path(config.frontend.processes - 1).absolute()
     try:
@@ -347,6 +373,7 @@ def _check_history(config: Config) -> None:
         ("history.sqlite", config.history.sqlite),
         ("database.enabled", config.database.enabled),
         ("mongodb.enabled", config.mongodb.enabled),
+        ("redis.enabled", config.redis.enabled),
     ):
         if kept and config.journal.durability == "off":
             raise ConfigError(f'{key} = true: needs a journal, and journal.durability is "off"')
@@ -369,6 +396,21 @@ def _check_history(config: Config) -> None:
             f"database.max_connections = {connections}: must be {needed} or more: the exporter has "
             "one, and each of http.workers"
         )
+
+
+def _check_redis(redis: RedisSection) -> None:
+    """Verify how Redis is reached, and what its keys begin with."""
+    if not DATABASE_NAME.fullmatch(redis.host):
+        rule = "must be 1 to 255 printable characters without blanks"
+        raise ConfigError(f"redis.host = {shown(redis.host)}: {rule}")
+    if redis.user and not DATABASE_NAME.fullmatch(redis.user):
+        rule = "must be printable characters without blanks, 255 at the most, or empty"
+        raise ConfigError(f"redis.user = {shown(redis.user)}: {rule}")
+    if not REDIS_PREFIX.fullmatch(redis.prefix):
+        rule = "must be 1 to 64 letters, digits or . _ : -"
+        raise ConfigError(f"redis.prefix = {shown(redis.prefix)}: {rule}")
+    if redis.tls_ca and not redis.tls:
+        raise ConfigError("redis.tls_ca: redis.tls must be true where this is given")
 
 
 def _check_edge(config: Config) -> None:

@@ -81,11 +81,18 @@ VARIABLES: dict[str, Variable] = {
     "DATABASE_MAX_CONNECTIONS": Variable("database", "max_connections", _whole(2, 1_000)),
     "ORDER_CLEANUP_ENABLED": Variable("history", "cleanup", _switch),
     "ORDER_CLEANUP_INTERVAL": Variable("history", "cleanup_interval_s", _whole(0, 10**9)),
+    "REDIS_ENABLED": Variable("redis", "enabled", _switch),
+    "REDIS_HOST": Variable("redis", "host", str),
+    "REDIS_PORT": Variable("redis", "port", _whole(1, 65_535)),
+    "REDIS_DB": Variable("redis", "database", _whole(0, 1_000_000)),
+    "REDIS_USER": Variable("redis", "user", str),
+    "REDIS_TLS": Variable("redis", "tls", _switch),
+    "REDIS_PREFIX": Variable("redis", "prefix", str),
     "DATA_DIR": Variable("", "data_dir", str),
     "LOG_LEVEL": Variable("", "log_level", _level),
 }
-"""Every variable there is, but for DATABASE_PASSWORD, which no configuration has. ``PORT`` keeps
-the host of ``http.address``."""
+"""Every variable there is, but for DATABASE_PASSWORD and REDIS_PASSWORD, which no configuration
+has. ``PORT`` keeps the host of ``http.address``."""
 
 
 def with_environment(config: Config, environment: Mapping[str, str]) -> Config:

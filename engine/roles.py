@@ -178,6 +178,10 @@ def _mongodb(plan: Plan) -> Sequence[int]:
     return (0,) if plan.config.mongodb.enabled else ()
 
 
+def _redis(plan: Plan) -> Sequence[int]:
+    return (0,) if plan.config.redis.enabled else ()
+
+
 HISTORY = Role(
     "history",
     "engine.history.process:run",
@@ -210,7 +214,19 @@ MONGODB = replace(
     numbers=_mongodb,
     halts="the MongoDB is not written",
 )
-ENGINE_ROLES = (PERSISTER, MATCHER, HISTORY, DATABASE, MONGODB)
+
+
+REDIS = Role(
+    "redis",
+    "engine.cache.process:run",
+    _redis,
+    start=35,
+    stop=35,
+    halts="Redis is not written",
+    counts=("commands", "trades", "fills", "write_errors", "away", "lag_commands", "lag_ms"),
+    gauges=frozenset({"away", "lag_commands", "lag_ms"}),
+)
+ENGINE_ROLES = (PERSISTER, MATCHER, HISTORY, DATABASE, MONGODB, REDIS)
 """The rows of this package, but for the supervisor, which every table has."""
 
 

@@ -32,6 +32,7 @@ pytest_plugins = [
     "tests.product",
     "tests.postgres",
     "tests.mongo",
+    "tests.redis_server",
     "tests.histories",
     "tests.failing_disk",
     "tests.peer",

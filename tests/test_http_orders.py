@@ -12,14 +12,16 @@ import pytest
 
 from engine.plan import Plan
 from tests.http import API, Http, serving
+from tests.nodes import KINDS, serving_by
 
 _ids = count(1)
 LIMIT = {"user_id": "u", "order_type": "limit", "side": "buy", "price": 1, "quantity": 1}
 
 
-@pytest.fixture(scope="module")
-def plan() -> Iterator[Plan]:
-    with serving(extra='default_symbol = "AA"\nmax_batch_orders = 50\nmax_body_bytes = 20000') as p:
+@pytest.fixture(scope="module", params=KINDS)
+def plan(request: pytest.FixtureRequest) -> Iterator[Plan]:
+    extra = 'default_symbol = "AA"\nmax_batch_orders = 50\nmax_body_bytes = 20000'
+    with serving_by(request.param, extra) as p:
         yield p
 
 

@@ -20,6 +20,7 @@ from engine.roles import (
     MATCHER,
     MONGODB,
     PERSISTER,
+    REDIS,
     GatewayNumber,
     RoleTable,
 )
@@ -144,28 +145,11 @@ def test_a_table_that_cannot_be() -> None:
 
 
 def test_the_orders_of_the_product() -> None:
-    assert ROLES.started() == [
-        MATCHER,
-        QUERY,
-        PERSISTER,
-        HISTORY,
-        DATABASE,
-        MONGODB,
-        FRONTEND,
-        HTTP,
-    ]
-    assert ROLES.stopped() == [
-        HTTP,
-        FRONTEND,
-        MATCHER,
-        HISTORY,
-        DATABASE,
-        MONGODB,
-        QUERY,
-        PERSISTER,
-    ]
+    exporters = [HISTORY, DATABASE, MONGODB, REDIS]
+    assert ROLES.started() == [MATCHER, QUERY, PERSISTER, *exporters, FRONTEND, HTTP]
+    assert ROLES.stopped() == [HTTP, FRONTEND, MATCHER, *exporters, QUERY, PERSISTER]
     names = [row.name for row in ROLES.rows]
-    engine = ["persister", "matcher", "history", "database", "mongodb"]
+    engine = ["persister", "matcher", "history", "database", "mongodb", "redis"]
     assert names == ["supervisor", "frontend", *engine, "query", "http"]
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from engine.outlet import open_outlets
+from engine.printable import printable
 from frontend.command_line.endings import FAILURE
 from frontend.command_line.options import AddCommand, add_place, user
 from frontend.command_line.product import config_of, place, say
@@ -15,6 +16,19 @@ from frontend.command_line.product import config_of, place, say
 def add(command: AddCommand) -> None:
     """Add the commands of this group."""
     add_place(command("serve", _serve, "Run the engine until Ctrl-C or SIGTERM."))
+
+    api = command("api", _api, "Serve REST and WebSocket from Redis, on any machine.")
+    api.add_argument("--config", type=Path, metavar="FILE", help="default: the one that ships")
+    api.add_argument(
+        "--frontend",
+        action="append",
+        required=True,
+        metavar="ADDRESS",
+        help="where orders go: HOST:PORT of the product's order entry; may be given again",
+    )
+    api.add_argument(
+        "--ca", default="", metavar="FILE", help="order entry is over TLS, checked against these"
+    )
 
     warm = command("warm", _warm, "Compile ahead, so that no start has to: for images.")
     warm.add_argument(
@@ -39,6 +53,31 @@ def _serve(options: argparse.Namespace) -> int:
 
     open_outlets()
     return serve(Plan(config, data_dir), say, ROLES)
+
+
+def _api(options: argparse.Namespace) -> int:
+    from engine.environment import with_environment
+    from ipc.links.sockets import parse_address
+
+    config = with_environment(config_of(options), os.environ)
+    if not config.http.address:
+        print("shardbook: http.address: must be given: an API node serves there", file=sys.stderr)
+        return FAILURE
+    frontends = [parse_address(text) for text in options.frontend]
+    try:
+        from engine.cache.link import CacheError
+        from frontend.node.run import NodeError, run
+    except ImportError as error:
+        text = f"Redis needs more to be installed: pip install 'shardbook[redis]' ({error})"
+        print(f"shardbook: {text}", file=sys.stderr)
+        return FAILURE
+    say(f"serving http://{config.http.address} from Redis")
+    try:
+        run(config, frontends, options.ca)
+    except (CacheError, NodeError) as error:
+        print(f"shardbook: {printable(str(error))}", file=sys.stderr)
+        return FAILURE
+    return 0
 
 
 def _warm(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ generality costs more than the work of a read (``bench.http`` has the figures).
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -37,7 +37,9 @@ Scope = dict[str, Any]
 class App:
     """Serves REST, and hands WebSockets on."""
 
-    def __init__(self, api: Api, admit: Admit) -> None:
+    socket: type[Socket] = Socket
+
+    def __init__(self, api: Api, admit: Admit, routes: Sequence[Route] = ROUTES) -> None:
         self._api = api
         self._admit = admit
         self._keyed = bool(api.keys)
@@ -49,7 +51,7 @@ class App:
         """Paths whose last part but one is a name, by what is before and behind it."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._page = PageFiles()
-        for route in ROUTES:
+        for route in routes:
             for path in (PREFIX + route.path, *([route.path] if route.unprefixed else [])):
                 for method in (route.method, *(["HEAD"] if route.method == "GET" else [])):
                     self._routes[method, path] = route
@@ -144,7 +146,7 @@ class App:
         await send({"type": "websocket.accept"})
         self._api.status.add("sockets", 1)
         place: Place = scope["state"][PLACE]
-        socket = Socket(self._api, user_id, send, place.show)
+        socket = self.socket(self._api, user_id, send, place.show)
         place.end = socket.end_stranger
         if user_id is not None:
             place.show(user_id)

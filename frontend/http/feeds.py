@@ -350,6 +350,12 @@ class Feeds:
         if not feed.subscribers:
             self._active.discard(feed)
 
+    def interrupt(self, code: str, text: str) -> None:
+        """End all streams, with those who listen, for a reason."""
+        for feed in list(self._active):
+            for subscriber in list(feed.subscribers):
+                subscriber.cut_off(code, text)
+
     async def _watch(self) -> None:
         quiet = 0
         try:

@@ -296,7 +296,7 @@ async def cancel_client_order(request: Request) -> CancelAnswer:
     search = api.state.search_client_order(user, market, number)
     run = api.searches.run(request.user_id, search)
     order = await run if isinstance(run, Awaitable) else run
-    raise _not_open(order, "client_order_id", refused)
+    raise not_open(order, "client_order_id", refused)
 
 
 def cancel_orders(request: Request) -> Awaitable[Result] | None:
@@ -335,10 +335,10 @@ def _explained(request: Request, error: ApiError) -> ApiError:
     if error.code != "ORDER_NOT_FOUND":
         return error
     order = request.api.state.order(request.order_id, None)
-    return _not_open(order, "order_id", error)
+    return not_open(order, "order_id", error)
 
 
-def _not_open(order: np.void, field: str, error: ApiError) -> ApiError:
+def not_open(order: np.void, field: str, error: ApiError) -> ApiError:
     """Return what to say of an order that does not rest: that it ended, or else the error."""
     if int(order["ord_status"]) not in _ENDED:
         return error

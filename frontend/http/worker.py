@@ -5,8 +5,9 @@ import contextlib
 import gc
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Protocol
 
 import msgspec
 import uvicorn
@@ -19,7 +20,7 @@ from engine.process import Wakeup
 from engine.roles import GatewayNumber
 from frontend.gateway.door import Door, Limits, accept
 from frontend.gateway.linked_gateway import open_hall
-from frontend.http.access import Access
+from frontend.http.access import Access, Admit
 from frontend.http.api import Api
 from frontend.http.app import App
 from frontend.http.connection import PLACE, Bounds, Connection, connections
@@ -43,6 +44,18 @@ RECEIVE_BUFFER_BYTES = 64 << 10
 """Of each connection in the kernel: what is taken of one before another's turn."""
 SEND_BUFFER_BYTES = 256 << 10
 """Of each connection in the kernel: a client that does not read is soon seen, and costs little."""
+
+
+class Waking(Protocol):
+    """What tells a worker to stop, as ``engine.process.Wakeup`` does."""
+
+    stopping: bool
+
+    def fileno(self) -> int:
+        """Return what is readable once there is something to look at."""
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Look."""
 
 
 class Server(uvicorn.Server):
@@ -71,11 +84,23 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
 
 
 async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
-    settings, tls = plan.config.http, plan.config.tls
     api = await _open(plan, wakeup.gateway, status)
+    await serve_api(plan, index, status, wakeup, api, App)
+
+
+async def serve_api(
+    plan: Plan,
+    index: int,
+    status: StatusWriter,
+    wakeup: Waking,
+    api: Api,
+    make_app: Callable[[Api, Admit], App],
+) -> None:
+    """Serve what handlers use, until told to stop."""
+    settings, tls = plan.config.http, plan.config.tls
     address, sock = _listen(plan, index)
     access = Access(settings, address, encrypted=bool(tls.certificate))
-    app = App(api, access.admit)
+    app = make_app(api, access.admit)
     bounds = Bounds(settings.max_header_bytes, settings.max_body_bytes, settings.keep_alive_s)
     door = Door(Limits.of(settings), status, "refused_connections")
     keyed = bool(plan.config.keys)
@@ -163,7 +188,7 @@ def _server_config(app: App, kind: type[Connection], settings: HttpSection) -> u
     )
 
 
-async def _until_stopped(server: Server, door: Door, status: StatusWriter, wakeup: Wakeup) -> None:
+async def _until_stopped(server: Server, door: Door, status: StatusWriter, wakeup: Waking) -> None:
     """Return when the process is told to stop; close connections that only wait meanwhile."""
     loop = asyncio.get_running_loop()
     woken = asyncio.Event()

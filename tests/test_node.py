@@ -1,0 +1,176 @@
+"""API nodes: one picture on all of them, that stands for what was answered; and Redis away."""
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from engine.plan import Plan
+from tests.http import API, Http, free_port, http_section
+from tests.nodes import Node, node_of, node_plan
+from tests.product import make_config, running, until
+from tests.redis_server import RedisServer, redis_running
+from tests.test_http_socket import Rebuilt, Ws
+
+pytestmark = pytest.mark.servers
+SYMBOLS = ("AA", "BB", "CC", "DD")
+
+
+class Desk(NamedTuple):
+    """A product with a worker, and two nodes beside it."""
+
+    server: RedisServer
+    plan: Plan
+    nodes: list[Node]
+
+    @property
+    def plans(self) -> list[Plan]:
+        """Where HTTP is served: by the worker, and by each node."""
+        return [self.plan, *(node_plan(self.plan, node) for node in self.nodes)]
+
+
+@pytest.fixture(scope="module")
+def desk() -> Iterator[Desk]:
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(TemporaryDirectory(prefix="sb-")))
+        server = stack.enter_context(redis_running())
+        entry = free_port()
+        text = f'{server.text()}[frontend]\ntcp = "127.0.0.1:{entry}"\n'
+        config = make_config(2, 4, text + http_section(free_port(), 1))
+        plan = stack.enter_context(running(config, directory / "data"))
+        nodes = [stack.enter_context(node_of(directory, server, entry)) for _ in range(2)]
+        yield Desk(server, plan, nodes)
+
+
+@pytest.fixture
+def https(desk: Desk) -> Iterator[list[Http]]:
+    """A client of the worker, and of each node."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(Http(plan)) for plan in desk.plans]
+
+
+def trade(https: list[Http], chance: random.Random, user: str, count: int) -> None:
+    """Enter orders through all of them, some of which trade, and some are cancelled."""
+    for _ in range(count):
+        http, symbol = chance.choice(https), chance.choice(SYMBOLS)
+        side, price = chance.choice(["buy", "sell"]), chance.randrange(90, 111)
+        found = http.order(user, side, chance.randrange(1, 9), price, symbol=symbol)
+        if found["status"] == "OPEN" and chance.random() < 0.3:
+            reply = http.call("DELETE", f"{API}/orders/{found['order_id']}?user_id={user}")
+            assert reply.status in (200, 409), reply.body
+
+
+def shown(http: Http, users: list[str]) -> list[Any]:
+    """Return what is shown, but for when."""
+    paths = [f"/orderbook?symbol={symbol}&depth=20" for symbol in SYMBOLS]
+    paths += [f"/orders?user_id={user}&limit=200" for user in users]
+    paths += ["/trades?limit=1000", "/symbols", *(f"/candles?symbol={s}" for s in SYMBOLS)]
+    found = [http.get(API + path) for path in paths]
+    for body in found:
+        del body["timestamp"]
+        body.pop("sequence", None)  # of the last round in which a book was looked at
+    return found
+
+
+def test_all_show_the_same_while_users_trade_through_all(desk: Desk, https: list[Http]) -> None:
+    seed = random.randrange(1 << 30)
+    print(f"seed {seed}")
+    users = [f"user-{n}" for n in range(4)]
+
+    def user(name: str) -> None:
+        chance = random.Random(f"{seed} {name}")
+        with ExitStack() as stack:
+            mine = [stack.enter_context(Http(plan)) for plan in desk.plans]
+            trade(mine, chance, name, 40)
+
+    threads = [threading.Thread(target=user, args=(name,)) for name in users]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wanted = shown(https[0], users)
+    assert any(body.get("trades") for body in wanted)
+    for http in https[1:]:
+        until(lambda http=http: shown(http, users) == wanted)  # type: ignore[misc]
+
+
+def test_what_was_answered_is_seen_on_any_node(https: list[Http]) -> None:
+    _, one, other = https
+    for n in range(20):
+        placed = one.call("POST", f"{API}/orders", order("reader", 1 + n))
+        path = f"{API}/orders/{placed.body['order_id']}"
+        assert one.get(path)["order"]["status"] == "OPEN"
+        token = placed.headers["shardbook-sequence"]
+        seen = other.call("GET", path, **{"Shardbook-Sequence": token})
+        assert seen.body["order"]["status"] == "OPEN"
+        assert int(seen.headers["shardbook-age-ms"]) < 60_000
+        cancelled = other.call("DELETE", f"{path}?user_id=reader")
+        assert cancelled.body["status"] == "CANCELLED"
+        assert other.get(path)["order"]["status"] == "CANCELLED"
+        again = one.call("DELETE", f"{path}?user_id=reader")
+        assert (again.status, again.code) == (409, "ORDER_NOT_OPEN")
+
+
+def order(user: str, price: int) -> dict[str, Any]:
+    limit = {"order_type": "limit", "side": "buy", "quantity": 1, "symbol": "BB"}
+    return limit | {"user_id": user, "price": price}
+
+
+def test_what_is_not_here_in_time_is_refused(https: list[Http]) -> None:
+    path = f"{API}/orderbook?symbol=AA"
+    late = https[1].call("GET", path, **{"Shardbook-Sequence": "0=999999999"})
+    assert (late.status, late.code, late.headers["retry-after"]) == (503, "BUSY", "1")
+    wrong = https[1].call("GET", path, **{"Shardbook-Sequence": "x"})
+    assert (wrong.status, wrong.code) == (400, "INVALID_REQUEST")
+
+
+def test_a_depth_stream_comes_to_the_book(desk: Desk, https: list[Http]) -> None:
+    chance = random.Random(3)
+    with Ws(desk.plans[1]) as ws:
+        ws.subscribe("depth", symbol="AA")
+        book = Rebuilt(ws)
+        trade(https, chance, "streamer", 60)
+        https[1].order("streamer", "buy", 7, "0.07", symbol="AA")
+        until(lambda: (book.next(), book.sides["bids"][-1:])[1] == [(7, 7, 1)])
+    wanted = https[0].get(f"{API}/orderbook?symbol=AA&depth=64")
+    for side in ("bids", "asks"):
+        levels = [(100 * v["price"], v["quantity"], v["order_count"]) for v in wanted[side]]
+        assert book.sides[side] == levels
+
+
+def test_while_redis_is_away_orders_go_through_and_reads_say_so(
+    desk: Desk, https: list[Http]
+) -> None:
+    node = https[1]
+    with Ws(desk.plans[1]) as ws:
+        ws.subscribe("trades", symbol="AA")
+        desk.server.kill()
+        until(lambda: node.call("GET", f"{API}/orderbook?symbol=AA").status == 503)
+        with pytest.raises(ConnectionClosed, match="FEED_INTERRUPTED"):
+            ws.drain()
+    placed = node.order("away", "buy", 5, "3.00", symbol="CC")
+    sold = node.order("home", "sell", 2, "3.00", symbol="CC")
+    assert sum(trade["quantity"] for trade in sold["trades"]) == 2
+    assert {trade["sell_order_id"] for trade in sold["trades"]} == {sold["order_id"]}
+    path = f"{API}/orders/{placed['order_id']}"
+    refused = node.call("GET", path)
+    assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+    cancelled = node.call("DELETE", f"{path}?user_id=away")
+    assert (cancelled.status, cancelled.body["status"]) == (200, "CANCELLED")
+    desk.server.start()
+    until(lambda: node.call("GET", path).status == 200)
+    assert node.get(path)["order"]["status"] == "CANCELLED"
+    wanted = shown(https[0], ["away", "home"])
+    for http in https[1:]:
+        until(lambda http=http: quietly(http) and shown(http, ["away", "home"]) == wanted)  # type: ignore[misc]
+
+
+def quietly(http: Http) -> bool:
+    """Return whether reads are answered again."""
+    return http.call("GET", f"{API}/orderbook?symbol=AA").status == 200
