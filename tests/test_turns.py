@@ -110,3 +110,40 @@ def test_work_that_is_more_than_the_budget_is_done_all_the_same() -> None:
         assert await work.until(2) == "bb"
 
     run(case)
+
+
+def failures() -> list[BaseException]:
+    """Return what is raised in the running loop's calls from now on."""
+    found: list[BaseException] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, told: found.append(told["exception"]))
+    return found
+
+
+def test_a_piece_that_fails_leaves_the_others_theirs() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    async def case(work: Work) -> None:
+        failed = failures()
+        work.turns.spend("x", 4)
+        work.turns.wait("a", fail)
+        work.ask("b", 2)
+        assert await work.until(2) == "bb"
+        assert [type(error) for error in failed] == [ZeroDivisionError]
+
+    run(case)
+
+
+def test_a_turn_that_nobody_waits_for_any_more_passes() -> None:
+    async def case(work: Work) -> None:
+        failed = failures()
+        work.turns.spend("x", 4)
+        waiting = work.turns.turn("a", 1)
+        waiting.send(None).cancel()
+        work.ask("b", 2)
+        assert await work.until(2) == "bb"
+        assert not failed
+        waiting.close()
+
+    run(case)
