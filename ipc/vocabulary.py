@@ -19,6 +19,7 @@ from ipc.reasons import RULES, Reason, Rule
 __all__ = [
     "CONDITIONAL",
     "ENDED",
+    "ENDED_UNFILLED",
     "MAX_CLIENT_ID",
     "MAX_PEER_TIMEOUT_S",
     "MAX_PRICE",
@@ -184,6 +185,10 @@ class OrdStatus(IntEnum):
 
 ENDED = (OrdStatus.FILLED, OrdStatus.CANCELED, OrdStatus.EXPIRED)
 """Of an order that can change no more."""
+
+
+ENDED_UNFILLED = (ExecType.CANCELED, ExecType.EXPIRED)
+"""Reports on an order that is at its end, and why that is."""
 
 
 class Liquidity(IntEnum):

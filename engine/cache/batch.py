@@ -27,11 +27,13 @@ from engine.history.tables import ORDER_TYPES, REASONS, SIDES, STATUS_WORDS, TIM
 from engine.shard.follower import Followed
 from ipc.codes import (
     EXEC_TYPE_CANCELED,
+    EXEC_TYPE_EXPIRED,
     EXEC_TYPE_NEW,
     EXEC_TYPE_REPLACED,
     EXEC_TYPE_TRADE,
     EXEC_TYPE_TRIGGERED,
     ORD_STATUS_CANCELED,
+    ORD_STATUS_EXPIRED,
     ORD_STATUS_FILLED,
 )
 from ipc.records import LEVEL, REPORT, OrderRow, sequence_of
@@ -61,18 +63,20 @@ TICKER_FIELDS = (
     "last_quantity",
     "last_trade_id",
 )
-_ENDED = (ORD_STATUS_FILLED, ORD_STATUS_CANCELED)
+_ENDED = (ORD_STATUS_FILLED, ORD_STATUS_CANCELED, ORD_STATUS_EXPIRED)
 _OF_ORDERS = (
     EXEC_TYPE_NEW,
     EXEC_TYPE_CANCELED,
     EXEC_TYPE_REPLACED,
     EXEC_TYPE_TRADE,
     EXEC_TYPE_TRIGGERED,
+    EXEC_TYPE_EXPIRED,
 )
 _PLACE = {name: place for place, name in enumerate(REPORT.names or ())}
 _EXEC_TYPE, _STATUS, _SYMBOL = (_PLACE[n] for n in ("exec_type", "ord_status", "symbol"))
 _ACCOUNT, _ORDER_ID, _REASON = (_PLACE[n] for n in ("account", "order_id", "reason"))
-_LAST_PRICE, _NUMBER = _PLACE["last_price"], _PLACE["account_sequence"]
+_LAST_PRICE, _LAST_QTY = _PLACE["last_price"], _PLACE["last_qty"]
+_NUMBER = _PLACE["account_sequence"]
 
 
 class Commands(list[Argument]):
@@ -144,6 +148,7 @@ class Writing:
         newest: dict[int, tuple[Any, ...]] = {}
         entered: dict[int, tuple[Any, ...]] = {}
         stops: dict[int, int] = {}
+        shown: dict[int, int] = {}
         for report in reports:
             exec_type = report[_EXEC_TYPE]
             if exec_type not in _OF_ORDERS:
@@ -153,11 +158,13 @@ class Writing:
             if exec_type == EXEC_TYPE_NEW:
                 entered[order_id] = report
             # As the order table takes it: see ``ipc.memory.order_table_kernel``.
-            if report[_LAST_PRICE] and (
-                exec_type == EXEC_TYPE_NEW
-                or (exec_type in (EXEC_TYPE_REPLACED, EXEC_TYPE_TRIGGERED) and not report[_REASON])
+            if exec_type == EXEC_TYPE_NEW or (
+                exec_type in (EXEC_TYPE_REPLACED, EXEC_TYPE_TRIGGERED) and not report[_REASON]
             ):
-                stops[order_id] = report[_LAST_PRICE]
+                if report[_LAST_PRICE]:
+                    stops[order_id] = report[_LAST_PRICE]
+                if report[_LAST_QTY]:
+                    shown[order_id] = report[_LAST_QTY]
         ended: list[Argument] = []
         shelves = _Shelves()
         for order_id, report in newest.items():
@@ -169,6 +176,8 @@ class Writing:
                 row += ("entry", encode(_entry(first, written)))
             if order_id in stops:
                 row += ("stop_price", written.plain_price(stops[order_id]))
+            if order_id in shown:
+                row += ("display_quantity", written.plain_quantity(shown[order_id]))
             out.append(len(row))
             out += row
             is_ended = report[_STATUS] in _ENDED
@@ -382,6 +391,8 @@ class Writing:
             row += ("entry", encode(_entry_of(order, written)))
             if order.stop_price:
                 row += ("stop_price", written.plain_price(order.stop_price))
+            if order.display_quantity:
+                row += ("display_quantity", written.plain_quantity(order.display_quantity))
             out.add(*row)
             is_ended = order.ord_status in _ENDED
             if is_ended:

@@ -22,6 +22,7 @@ EVENTS = {
     int(ExecType.REPLACED): "replaced",
     int(ExecType.TRADE): "trade",
     int(ExecType.TRIGGERED): "triggered",
+    int(ExecType.EXPIRED): "expired",
     int(ExecType.REJECTED): "rejected",
     int(ExecType.MASS_CANCELED): "mass_cancelled",
 }

@@ -111,6 +111,9 @@ class Documents:
             "price": _decimal(tick, row["price"]) if row["price"] else None,
             "stop_price": _decimal(tick, row["stop_price"]) if row["stop_price"] else None,
             "quantity": _decimal(lot, row["quantity"]),
+            "display_quantity": (
+                _decimal(lot, row["display_quantity"]) if row["display_quantity"] else None
+            ),
             "filled_quantity": _decimal(lot, filled),
             "remaining_quantity": _decimal(lot, row["quantity"] - filled),
             "average_price": paid,

@@ -67,6 +67,7 @@ AS average_price,
 {_time("o.created_ns")} AS created_at, {_time("o.updated_ns")} AS updated_at,
 o.created_ns, o.updated_ns, o.account,
 CASE WHEN o.stop_price > 0 THEN o.stop_price * i.tick END AS stop_price,
+CASE WHEN o.display_quantity > 0 THEN o.display_quantity * i.lot END AS display_quantity,
 o.flags & {TRIGGERED} <> 0 AS triggered, o.flags & {POST_ONLY} <> 0 AS post_only,
 {words(PREVENTION, PREVENTIONS)} AS self_trade_prevention
 FROM order_rows o JOIN instruments i ON i.number = o.symbol

@@ -19,7 +19,7 @@ from engine.books.contract import Records
 from engine.shard.follower import Followed
 from ipc.arrays import Integers
 from ipc.records import ORDER, REPORT, TRADE
-from ipc.vocabulary import ExecType, Liquidity, OrdStatus, Side
+from ipc.vocabulary import ENDED_UNFILLED, ExecType, Liquidity, OrdStatus, Side
 
 ORDER_NAMES = {"cum_qty": "filled", "ord_status": "status"}
 """Fields of ORDER that rows call otherwise."""
@@ -126,9 +126,10 @@ def order_rows(reports: Records) -> Records:
     oldest = places[firsts]
     is_new = reports["exec_type"][oldest] == ExecType.NEW
     rows["created_ns"] = np.where(is_new, reports["timestamp_ns"][oldest], 0)
-    canceled = reports["exec_type"][newest] == ExecType.CANCELED
-    rows["reason"] = np.where(canceled, reports["reason"][newest], 0)
-    rows["stop_price"] = _stop_prices(reports, places, firsts)
+    unfilled = np.isin(reports["exec_type"][newest], ENDED_UNFILLED)
+    rows["reason"] = np.where(unfilled, reports["reason"][newest], 0)
+    for name, source in SAID.items():
+        rows[name] = _said(reports, places, firsts, source)
     traded = reports["trade_id"][places] != 0
     prices = np.where(traded, reports["last_price"][places], 0)
     quantities = np.where(traded, reports["last_qty"][places], 0)
@@ -136,20 +137,25 @@ def order_rows(reports: Records) -> Records:
     return rows
 
 
-def _stop_prices(
-    reports: Records, places: npt.NDArray[np.intp], firsts: npt.NDArray[np.intp]
+def _said(
+    reports: Records,
+    places: npt.NDArray[np.intp],
+    firsts: npt.NDArray[np.intp],
+    source: str,
 ) -> Integers:
-    """Return the newest stop price that the reports of each order say, 0 where they say none."""
-    says = np.isin(reports["exec_type"][places], _STOP_PRICED) & (reports["reason"][places] == 0)
-    prices = np.where(says, reports["last_price"][places], 0).astype(np.int64)
-    if not prices.any():
+    """Return the newest value that the reports of each order say, 0 where they say none."""
+    says = np.isin(reports["exec_type"][places], SAYING) & (reports["reason"][places] == 0)
+    values = np.where(says, reports[source][places], 0).astype(np.int64)
+    if not values.any():
         return np.zeros(len(firsts), np.int64)
-    newest = np.maximum.reduceat(np.where(prices > 0, np.arange(len(prices)), -1), firsts)
-    return np.where(newest >= 0, prices[newest], 0)
+    newest = np.maximum.reduceat(np.where(values > 0, np.arange(len(values)), -1), firsts)
+    return np.where(newest >= 0, values[newest], 0)
 
 
-_STOP_PRICED = (ExecType.NEW, ExecType.REPLACED, ExecType.TRIGGERED)
-"""Reports whose ``last_price`` is the order's stop price; 0: it is what it was."""
+SAID = {"stop_price": "last_price", "display_quantity": "last_qty"}
+"""Fields of ORDER that few orders have, and which of a report says them; 0: it is what it was."""
+SAYING = (ExecType.NEW, ExecType.REPLACED, ExecType.TRIGGERED)
+"""Reports that do so."""
 _SOURCES = {
     "order_id": "order_id",
     "account": "account",

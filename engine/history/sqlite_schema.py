@@ -69,6 +69,8 @@ CASE WHEN o.price > 0 THEN {_decimal("o.price", "tick")} END AS price,
 {words("o.status", STATUS_WORDS)} AS status, {words("o.reason", REASONS)} AS reason,
 o.created_ns, o.updated_ns,
 CASE WHEN o.stop_price > 0 THEN {_decimal("o.stop_price", "tick")} END AS stop_price,
+CASE WHEN o.display_quantity > 0 THEN {_decimal("o.display_quantity", "lot")} END
+AS display_quantity,
 (o.flags & {TRIGGERED}) <> 0 AS triggered, (o.flags & {POST_ONLY}) <> 0 AS post_only,
 {words(PREVENTION, PREVENTIONS)} AS self_trade_prevention
 FROM order_rows o JOIN instruments i ON i.number = o.symbol

@@ -3,7 +3,7 @@
 ``order_rows`` and ``trade_rows`` hold what ``engine.history.rows`` says, in integers of 64 bits.
 """
 
-from engine.history.rows import LATER_COLUMNS, VALUE_BITS
+from engine.history.rows import LATER_COLUMNS, SAID, VALUE_BITS
 from ipc.codes import (
     ORD_STATUS_CANCELED,
     ORD_STATUS_EXPIRED,
@@ -43,7 +43,7 @@ PREVENTION = f"((o.flags >> {PREVENTION_SHIFT}) & 7)"
 
 CHANGING = ("price", "quantity", "filled", "status", "reason", "flags", "updated_ns")
 """What an order's newer row changes in the one that is there, beside what it has paid."""
-STAYING = ("stop_price",)
+STAYING = tuple(SAID)
 """What it changes where it is not 0."""
 VALUE_MASK = (1 << VALUE_BITS) - 1
 EVENT_COLUMNS = tuple(name for name in REPORT.names or () if name != "reserved")

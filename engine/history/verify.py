@@ -16,14 +16,22 @@ from engine.history.destination import Cursor
 from engine.history.evidence import Evidence
 from engine.history.history import History
 from engine.history.past import earliest_position
-from engine.history.rows import LATER_COLUMNS, ORDER_ROW, TRADE_ROW, VALUE_BITS, signed
+from engine.history.rows import (
+    LATER_COLUMNS,
+    ORDER_ROW,
+    SAID,
+    SAYING,
+    TRADE_ROW,
+    VALUE_BITS,
+    signed,
+)
 from engine.plan import Plan
 from engine.shard.follower import Followed, Follower
 from engine.trade_log.log import read_trades
 from engine.verify import Verdict
 from ipc.codes import SIDE_BUY, SIDE_SELL
 from ipc.records import make_id, sequence_of, shard_of
-from ipc.vocabulary import ENDED, ExecType, Side
+from ipc.vocabulary import ENDED, ENDED_UNFILLED, ExecType, Side
 
 _ORDER_NAMES, _TRADE_NAMES = ORDER_ROW.names or (), TRADE_ROW.names or ()
 
@@ -189,10 +197,11 @@ class _Shard:
                 sides = accounts.setdefault(trade_id, {})
                 sides[int(report["side"])] = signed(int(report["account"]))
             row = _state(report, "cum_qty", "timestamp_ns")
-            row["stop_price"] = known.row.get("stop_price", 0)
-            if kind in _STOP_PRICED and not report["reason"] and report["last_price"]:
-                row["stop_price"] = int(report["last_price"])
-            row["reason"] = int(report["reason"]) if kind == ExecType.CANCELED else 0
+            for name, source in SAID.items():
+                row[name] = known.row.get(name, 0)
+                if kind in SAYING and not report["reason"] and report[source]:
+                    row[name] = int(report[source])
+            row["reason"] = int(report["reason"]) if kind in ENDED_UNFILLED else 0
             order = _Open(known.created_ns, value, row)
             if int(report["ord_status"]) in ENDED:
                 self._hold_order(order_id, order)
@@ -249,7 +258,6 @@ class _Shard:
 
 
 _PARTIES = ("buyer", "seller")
-_STOP_PRICED = (ExecType.NEW, ExecType.REPLACED, ExecType.TRIGGERED)
 _STATE = ("account", "client_order_id", "symbol", "side", "order_type", "time_in_force", "flags")
 
 

@@ -56,7 +56,7 @@ class Reading:
             return None
         entry, state = _entries.decode(found[b"entry"]), _states.decode(found[b"state"])
         ticks, lots = self._ticks[entry.instrument], self._lots[entry.instrument]
-        stop_price = found.get(b"stop_price")
+        stop_price, shown = found.get(b"stop_price"), found.get(b"display_quantity")
         return (
             entry.order_id,
             int(entry.account),
@@ -77,6 +77,7 @@ class Reading:
             (0, 0, 0),
             0,
             0 if stop_price is None else ticks[stop_price.decode()],
+            0 if shown is None else lots[shown.decode()],
         )
 
     def orders(self, found: list[Mapping[bytes, bytes]]) -> Records:
