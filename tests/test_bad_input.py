@@ -74,7 +74,7 @@ def counted(plan: Plan, role: str, name: str) -> int:
         ([1, "AA", 7, 0, 1, 2, 1, 100, 5], Reason.UNKNOWN_SYMBOL, "symbol"),
         ([1, 1, 7, 0, 1, 2], Reason.INVALID_TIME_IN_FORCE, "time_in_force"),
         ([1, 1, 7, 0, 1, 2, 1, 100, 5, False, 1], Reason.INVALID_STOP_PRICE, "stop_price"),
-        ([1, 1, 7, 0, 1, 2, 1, 100, 5, False, 0, 0, 1], Reason.INVALID_MESSAGE, "message"),
+        ([1, 1, 7, 0, 1, 2, 1, 100, 5, False, 0, 0, 0, 0, 0, 1], Reason.INVALID_MESSAGE, "message"),
         ([2, 0, 7, 0, 0], Reason.INVALID_ORDER_ID, "order_id"),
         ([2, 0, 7, make_id(200, 1), 0], Reason.UNKNOWN_ORDER, "order_id"),
         ([2, 0, 7, make_id(1, 2**40), 0], Reason.UNKNOWN_ORDER, "order_id"),

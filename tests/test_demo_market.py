@@ -85,7 +85,11 @@ def test_every_kind_of_order_and_of_change_occurs() -> None:
     assert set(entries["symbol"].tolist()) == {1, 2, 3}
     assert (entries["order_type"] == OrderType.MARKET).any()
     limits = entries[entries["order_type"] == OrderType.LIMIT]
-    assert set(limits["time_in_force"].tolist()) == set(TimeInForce)
+    assert set(limits["time_in_force"].tolist()) == {
+        TimeInForce.GTC,
+        TimeInForce.IOC,
+        TimeInForce.FOK,
+    }
     assert entries["client_order_id"].tolist() == list(range(1, len(entries) + 1))
 
 

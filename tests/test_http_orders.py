@@ -232,7 +232,7 @@ def without(*names: str) -> dict[str, Any]:
         (LIMIT | {"side": "sel"}, "INVALID_SIDE", "side"),
         (LIMIT | {"side": 1}, "INVALID_SIDE", "side"),
         (LIMIT | {"order_type": "pegged"}, "INVALID_ORDER_TYPE", "order_type"),
-        (LIMIT | {"time_in_force": "GTD"}, "INVALID_TIME_IN_FORCE", "time_in_force"),
+        (LIMIT | {"time_in_force": "GTX"}, "INVALID_TIME_IN_FORCE", "time_in_force"),
         (LIMIT | {"post_only": 1}, "INVALID_POST_ONLY", "post_only"),
         (
             LIMIT | {"post_only": True, "time_in_force": "IOC"},

@@ -57,7 +57,7 @@ def test_a_new_order_is_answered_and_rests(desk: Desk) -> None:
     )
     assert desk.depth(BUY) == [(100, 10, 1)]
     assert desk.book.resting().tolist() == [
-        (1, 9, 77, 100, 10, 0, 1, BUY, POST_ONLY, OrderType.LIMIT, GTC, 0, 0, 0, 0)
+        (1, 9, 77, 100, 10, 0, 1, BUY, POST_ONLY, OrderType.LIMIT, GTC, 0, 0, 0, 0, 0)
     ]
 
 

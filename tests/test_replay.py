@@ -33,8 +33,8 @@ COLUMNS = "taker_seq,taker_id,fill_no,maker_id,price,qty,maker_left"
 
 
 def flow_of(symbol: str, rows: Sequence[tuple[int, ...]]) -> Flow:
-    """Return a flow of rows (seq, ts_ns, op, side, price, qty, id, tif), none with a stop price."""
-    return Flow(symbol, np.array([(*row, 0) for row in rows], FLOW_ROW), 1, 1000)
+    """Return a flow of rows (seq, ts_ns, op, side, price, qty, id, tif), none with a stop price or a shown quantity."""
+    return Flow(symbol, np.array([(*row, 0, 0) for row in rows], FLOW_ROW), 1, 1000)
 
 
 def lines_of(out: io.StringIO | Path) -> list[str]:

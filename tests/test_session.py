@@ -308,7 +308,7 @@ def test_a_closing_says_why_the_connection_ended() -> None:
         (Order("AAPL", "buy", 1, 1 << 53), "price", "1 to"),
         (Order("AAPL", "buy", 1, order_type="limit"), "price", "LIMIT"),
         (Order("AAPL", "buy", 1, 1, order_type="pegged"), "order_type", "'limit'"),
-        (Order("AAPL", "buy", 1, 1, time_in_force="day"), "time_in_force", "'gtc', 'ioc', 'fok'"),
+        (Order("AAPL", "buy", 1, 1, time_in_force="gtx"), "time_in_force", "'gtc', 'ioc', 'fok'"),
         (Order("AAPL", "buy", 1, 1, client_order_id=-1), "client_order_id", "0 to"),
         (Order("AAPL", "buy", 1, 1, client_order_id=1 << 63), "client_order_id", "0 to"),
     ],

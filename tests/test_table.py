@@ -86,6 +86,8 @@ class Model:
         order.update({name: int(one[name]) for name in STATE})
         order["updated_ns"] = int(one["timestamp_ns"])
         ended = order["ord_status"] in ENDED
+        if not ended:
+            order["reason"] = 0
         if ended and order_id not in self.ended:
             self.ended.append(order_id)
         if not ended and order_id in self.ended:
@@ -429,7 +431,7 @@ def states(sequence: np.ndarray, cum_qty: np.ndarray) -> np.ndarray:
     made["timestamp_ns"] = sequence * 1000 + cum_qty
     made["symbol"] = sequence % 1000
     made["side"] = 1 + sequence % 2
-    made["reason"] = cum_qty
+    made["reason"] = np.where(cum_qty == QUANTITY, cum_qty, 0)
     return made
 
 

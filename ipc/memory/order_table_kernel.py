@@ -142,6 +142,8 @@ def write(entry: Any, report: Any, entering: Any) -> None:
     entry["updated_ns"] = report["timestamp_ns"]
     entry["ord_status"] = report["ord_status"]
     entry["reason"] = report["reason"]
+    if report["reason"] != 0 and not is_ended(report["ord_status"]):
+        entry["reason"] = 0  # why it is what it is, of what has come to its end
 
 
 @inlined
