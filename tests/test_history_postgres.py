@@ -21,6 +21,7 @@ from engine.history.exporter import Exporter
 from engine.history.history import Page, everything
 from engine.history.kept import POSTGRES, migrate_database
 from engine.history.loss import history_start
+from engine.history.postgres_schema import VERSION
 from engine.plan import Plan
 from tests.cutting import cutting
 from tests.exporting import export
@@ -155,7 +156,7 @@ def test_who_writes_while_the_exporter_is_away_is_noticed(
         ("DROP TABLE trade_rows CASCADE", "shardbook.trade_rows is missing; drop the schema"),
         ("DROP INDEX orders_by_account", "shardbook.orders_by_account is missing"),
         ("ALTER TABLE users ADD COLUMN more text", "shardbook.users was changed by hand"),
-        ("INSERT INTO versions VALUES (7)", "has version 7, this product knows 1"),
+        ("INSERT INTO versions VALUES (7)", f"has version 7, this product knows {VERSION}"),
         ("DROP TABLE versions CASCADE", "but is no history of this product"),
     ],
 )
@@ -194,7 +195,7 @@ def test_tables_are_made_once(tmp_path: Path, postgres_store: PostgresStore) -> 
     assert not history.begun()
     with pytest.raises(HistoryError, match="`shardbook history migrate` makes it"):
         history.cursors()
-    assert migrate_database(plan) == [1]
+    assert migrate_database(plan) == list(range(1, VERSION + 1))
     assert migrate_database(plan) == []
     assert history.begun()
     assert history.cursors() == {}

@@ -153,7 +153,7 @@ def test_a_server_that_is_away_costs_the_product_nothing(
         ):
             plan = serving.plan
             until(lambda: serving.member("database").counters["away"] == 1)
-            assert held_positions(plan.journal_dir(0)) == {POSTGRES.hold: 0}
+            until(lambda: held_positions(plan.journal_dir(0)) == {POSTGRES.hold: 0})
             trade(client, 20)
             assert serving.member("database").state == "ready"
             server.start()
