@@ -5,6 +5,7 @@ Arrays, all of them shared: ``entries`` (TABLE_ENTRY, slot 0 unused), ``cells``,
 ``words`` (u64). Slots 1 to ``words[USED]`` are in turn; those below ``reserved`` have memory.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -29,14 +30,37 @@ LIVE, EPOCH, USED, HAND, ENDS, KEPT, FACTOR, CELL_BITS = map(np.uint64, range(8)
 last slot in turn; the slot given last; how many orders have ended; how many of them stay; what
 cells are keyed with, and how many bits of a number choose one: see ``ipc.native.keyed``."""
 
-_FILLED, _CANCELLED, _OUT_OF_TIME = map(int, ENDED)
 LOOK_AHEAD, LOOK_CLOSER = 16, 8
 """How many reports ahead of its use a cell is asked for, and a slot."""
 _ZERO, _ONE, _HALF = np.uint64(0), np.uint64(1), np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
 
 
-@called
+def _set_of(codes: Iterable[int]) -> np.uint32:
+    """Return codes below 32 as a set that one instruction looks into."""
+    return np.uint32(sum(1 << code for code in codes))
+
+
+_ENDED = _set_of(ENDED)
+_OF_ORDERS = _set_of(
+    (
+        EXEC_TYPE_NEW,
+        EXEC_TYPE_CANCELED,
+        EXEC_TYPE_REPLACED,
+        EXEC_TYPE_TRADE,
+        EXEC_TYPE_TRIGGERED,
+        EXEC_TYPE_EXPIRED,
+    )
+)
+
+
+@inlined
+def _is_of(codes: Any, code: Any) -> bool:
+    found: bool = (codes >> np.uint32(code)) & np.uint32(1) != 0
+    return found
+
+
+@inlined
 def find(entries: Records, cells: Words, words: Words, order_id: Any) -> Any:
     """Return the slot of an order, 0 where the table does not have it."""
     slot = cells[cell_of(order_id, words[FACTOR], words[CELL_BITS])] & _LOW
@@ -45,7 +69,7 @@ def find(entries: Records, cells: Words, words: Words, order_id: Any) -> Any:
     return slot
 
 
-@called
+@inlined
 def link(entries: Records, cells: Words, words: Words, slot: Any) -> None:
     """Put a slot at the head of its order's chain."""
     cell = cell_of(entries[slot]["order_id"], words[FACTOR], words[CELL_BITS])
@@ -72,13 +96,13 @@ def unlink(entries: Records, cells: Words, words: Words, slot: Any) -> None:
     fence()
 
 
-@called
+@inlined
 def is_ended(ord_status: Any) -> Any:
     """Return whether an order of this status is at its end."""
-    return ord_status in (_FILLED, _CANCELLED, _OUT_OF_TIME)
+    return _is_of(_ENDED, ord_status)
 
 
-@called
+@inlined
 def take(entries: Records, cells: Words, words: Words, reserved: int) -> Any:
     """Return a slot for an order that enters, 0 where there is none with memory.
 
@@ -108,7 +132,7 @@ def take(entries: Records, cells: Words, words: Words, reserved: int) -> Any:
     return slot
 
 
-@called
+@inlined
 def write(entry: Any, report: Any, entering: Any) -> None:
     """Put into an entry what a report says; what cannot change only where an order enters."""
     if entering:
@@ -165,14 +189,7 @@ def apply_report(
     entries: Records, cells: Words, accounts: Words, words: Words, reserved: int, report: Any
 ) -> bool:
     """Carry one report out; return False, with nothing done, where no slot is to be had."""
-    if report["exec_type"] not in (
-        EXEC_TYPE_NEW,
-        EXEC_TYPE_CANCELED,
-        EXEC_TYPE_REPLACED,
-        EXEC_TYPE_TRADE,
-        EXEC_TYPE_TRIGGERED,
-        EXEC_TYPE_EXPIRED,
-    ):
+    if not _is_of(_OF_ORDERS, report["exec_type"]):
         return True
     slot = find(entries, cells, words, report["order_id"])
     known = slot != _ZERO
