@@ -204,7 +204,7 @@ def test_what_a_small_shared_memory_cannot_hold_lies_in_the_data_directory(
         serving = Served(directory, text=text, python=python)
         serving.until("ready")
         (note,) = [line for line in serving.lines if "may be used" in line]
-        assert note.startswith("/dev/shm has 64 MB, and 132 MB of shared memory may be used: ")
+        assert note.startswith("/dev/shm has 64 MB, and 138 MB of shared memory may be used: ")
         assert f"it lies in files in {directory}/data/run." in note
         assert "docker run --shm-size" in note
         files = {path.name for path in (directory / "data" / "run").iterdir()}

@@ -73,11 +73,12 @@ class App:
                 if call.method == "OPTIONS":
                     reply(self._options(call))
                     return
-                page = self._page.answer(call)
-                if page is not None:
-                    self._api.meter.answered(page.status)
-                    reply(page)
-                    return
+                if not call.path.startswith(PREFIX):
+                    page = self._page.answer(call)
+                    if page is not None:
+                        self._api.meter.answered(page.status)
+                        reply(page)
+                        return
                 route, order_id, name = self._route(call.method, call.path)
             user_id = None
             if self._keyed and not route.public:
