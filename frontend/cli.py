@@ -11,6 +11,7 @@ if __name__ == "__main__":
 
 import argparse
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -45,6 +46,8 @@ def _run(arguments: list[str] | None) -> int:
     except SystemExit as end:  # the parser has said why
         return int(end.code or 0)
     except BrokenPipeError:
+        if not _has_no_reader(sys.stdout):
+            raise
         return 0  # whoever read has seen enough
     except Exception as error:
         code = exit_code_of(error)
@@ -53,6 +56,16 @@ def _run(arguments: list[str] | None) -> int:
         with suppress(OSError):  # there is nobody to tell
             print(f"shardbook: {printable(str(error))}", file=sys.stderr, flush=True)
     return code
+
+
+def _has_no_reader(stream: TextIO) -> bool:
+    """Return whether a stream's other end is closed; true of one that cannot be asked."""
+    look = select.poll()
+    try:
+        look.register(stream.fileno(), 0)
+    except (OSError, ValueError):
+        return True
+    return bool(look.poll(0))
 
 
 def _settle(stream: TextIO) -> None:

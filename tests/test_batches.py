@@ -447,6 +447,7 @@ def test_many_random_commands(make_book: MakeBook, seed: int) -> None:
     # Were the commands to miss a rule, this test would say nothing about it.
     at_the_edge = {Reason.INVALID_MESSAGE, Reason.UNKNOWN_TAG}
     seldom = {Reason.ALREADY_FILLED, Reason.MARKET_REMAINDER, Reason.INVALID_POST_ONLY}
+    seldom |= {Reason.INVALID_EXPIRE_TIME}
     of_books = {reason for reason in Reason if reason < Reason.BUSY or reason > 99} - at_the_edge
     assert of_books - seldom <= reasons <= of_books
     assert exec_types == set(ExecType)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import multiprocessing
 import os
 import pty
 import re
@@ -21,8 +22,10 @@ import frontend.demo.run
 import frontend.demo.verdict
 from engine.books.contract import Records
 from engine.trade_log.lines import LoggedTrade
+from frontend.cli import main
+from frontend.demo.driver import Failure
 from frontend.demo.killing import Kill
-from frontend.demo.load import DemoError, Load, Tick
+from frontend.demo.load import DemoError, Load, Tick, _tell
 from frontend.demo.run import demo_config, run_demo
 from frontend.demo.verdict import sample_orders
 from ipc.instruments import Instrument
@@ -250,3 +253,22 @@ def test_sampled_orders_are_open_or_ended_not_long_ago() -> None:
     assert len(np.unique(sample["order_id"])) == 2_000
     assert sample["order_id"][is_open].min() < make_id(1, 10_000)
     assert sample["order_id"][~is_open].min() > make_id(1, 35_000)
+
+
+def test_a_client_that_has_failed_is_heard_when_it_is_told_something() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    theirs.send(Failure("it ran out of road"))
+    theirs.close()
+    with pytest.raises(DemoError, match="it ran out of road"):
+        _tell(ours, "flush")
+
+
+def test_a_pipe_that_breaks_inside_is_no_reader_who_has_seen_enough(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def breaks(*_: object) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(frontend.demo.run, "run_demo", breaks)
+    with pytest.raises(BrokenPipeError):
+        main(["demo"])

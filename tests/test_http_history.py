@@ -140,6 +140,7 @@ def test_a_user_has_all_trades_that_there_were(plan: Plan, shared_store: Store) 
             assert (same["trades"], same["next"]) == (first["trades"], first["next"])
         assert http.get(f"{API}/trades?user_id=bob")["trades"] == []
         assert http.get(f"{API}/users/bob/trades")["trades"] == []
+        assert http.get(f"{API}/users/%2561lice/trades")["trades"] == []  # of who is called %61lice
         for path, code in (
             ("users/alice", "NOT_FOUND"),
             ("users/alice/trades/7", "NOT_FOUND"),

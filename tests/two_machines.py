@@ -1,7 +1,9 @@
 """Two machines on one: network namespaces joined by a link that can be cut."""
 
 import ctypes
+import errno
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +12,10 @@ from typing import NamedTuple, TypeVar
 
 import pytest
 
+from tests.product import until
+
+NOBODY = 9
+"""A port where nobody listens."""
 T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -23,8 +29,8 @@ def _check(result: int) -> None:
 class Namespace:
     """A network of its own, which lasts as long as this or a process in it. Raises OSError."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    def __init__(self, address: str, peer: str) -> None:
+        self.address, self.peer = address, peer
         with ThreadPoolExecutor(1) as thread:
             self.descriptor = thread.submit(self._make).result()
 
@@ -60,6 +66,16 @@ class Namespace:
             yield
         finally:
             self.ip("link", "set", "wire", "up")
+            self.await_peer()
+
+    def await_peer(self) -> None:
+        """Wait until the other side is found again: each forgets, or gives up, where it is."""
+        until(lambda: self.call(self._reaches_peer))
+
+    def _reaches_peer(self) -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex((self.peer, NOBODY)) in (0, errno.ECONNREFUSED)
 
 
 class Machines(NamedTuple):
@@ -75,7 +91,8 @@ def machines() -> Iterator[Machines]:
     made: list[Namespace] = []
     try:
         try:
-            made += map(Namespace, ("10.9.0.1", "10.9.0.2"))
+            addresses = ("10.9.0.1", "10.9.0.2")
+            made += map(Namespace, addresses, reversed(addresses))
             engine, clients = made
             there = f"/proc/{os.getpid()}/fd/{clients.descriptor}"
             peer = ("peer", "name", "wire", "netns", there)
@@ -86,6 +103,8 @@ def machines() -> Iterator[Machines]:
                 side.ip("link", "set", "wire", "up")
         except (OSError, subprocess.CalledProcessError) as error:
             pytest.skip(f"network namespaces cannot be made here (root and iproute2 can): {error}")
+        for side in made:
+            side.await_peer()
         yield Machines(engine, clients)
     finally:
         for namespace in made:

@@ -77,13 +77,13 @@ class Load:
 
     def one_at_a_time(self) -> None:
         """Let the probe alone work. All steps raise ``DemoError``."""
-        self._pipes[0].send("go")
+        _tell(self._pipes[0], "go")
 
     def full_rate(self) -> None:
         """Let the drivers work, and the probe beside them."""
-        self._pipes[0].send("beside")
+        _tell(self._pipes[0], "beside")
         for pipe in self._pipes[1:]:
-            pipe.send("go")
+            _tell(pipe, "go")
 
     def work(self, seconds: float, tick: Tick) -> None:
         """Wait, calling ``tick``, until it is over, ``tick`` says so or no driver enters more."""
@@ -101,12 +101,12 @@ class Load:
         """Let the clients end; return what they were told."""
         probe_pipe, *drivers = self._pipes
         for pipe in drivers:
-            pipe.send("enough")
+            _tell(pipe, "enough")
         self._hear("drained", [pipe for pipe in drivers if pipe not in self._finished])
-        probe_pipe.send("enough")
+        _tell(probe_pipe, "enough")
         self._hear("drained", [probe_pipe])
         for pipe in self._pipes:
-            pipe.send("flush")
+            _tell(pipe, "flush")
         heard = self._hear(None, self._pipes)
         return self._gathered([said for said in heard if isinstance(said, Outcome)])
 
@@ -149,6 +149,14 @@ class Load:
 def _expect(word: str, said: str | Outcome) -> None:
     if said != word:
         raise DemoError(f"a client of the demo said {said!r}, not {word!r}")
+
+
+def _tell(pipe: Connection, word: str) -> None:
+    """Say something to one process. Raises ``DemoError`` where it has ended: with its last word."""
+    try:
+        pipe.send(word)
+    except OSError:
+        _expect(word, _said(pipe))
 
 
 def _said(pipe: Connection) -> str | Outcome:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import msgspec
 
@@ -51,8 +52,7 @@ class Request(msgspec.Struct):
 
     def query_of_user(self) -> bytes:
         """Return the query string with the user whom the path names as its ``user_id``."""
-        name = self.name.replace("+", "%2B").replace("&", "%26")
-        named = f"user_id={name}".encode()
+        named = f"user_id={quote(self.name, safe='')}".encode()
         return b"&".join((named, self.query)) if self.query else named
 
     def account(self, named: str | None) -> int | None:
