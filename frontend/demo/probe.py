@@ -12,13 +12,21 @@ from multiprocessing.connection import Connection
 
 from engine.children import leave_ending_to_starter
 from frontend.client import Client
-from frontend.client.errors import ClientError, NotCarriedOutError
+from frontend.client.errors import (
+    ClientError,
+    NotCarriedOutError,
+    OrderRejectedError,
+    UnknownOutcomeError,
+)
 from frontend.demo.driver import SILENCE_S, Assignment, Failure, Outcome, leave_arrays, told
 from frontend.demo.latencies import LatencyFile
 from frontend.demo.tally import Tally
 from ipc.instruments import Instrument
 from ipc.records import account_of
+from ipc.vocabulary import Reason
 
+CARRIED_OUT_BEFORE = (Reason.DUPLICATE_CLIENT_ORDER_ID, Reason.UNKNOWN_ORDER)
+"""What the repetition of a command is told whose first time was one time too many."""
 PAUSE_S = 0.005
 """Between two orders beside others: a low rate, that adds little to the load."""
 
@@ -90,11 +98,19 @@ class _Probe:
     def _time(self, command: Callable[[], object]) -> None:
         """Have a command carried out, also where its matcher is killed; keep how long it took."""
         start_ns = time.perf_counter_ns()
+        unknown = False
         while True:
             try:
                 command()
             except NotCarriedOutError:
                 self._sent_again += 1
-            else:
-                self._latencies.add(time.perf_counter_ns() - start_ns)
-                return
+                continue
+            except UnknownOutcomeError:
+                unknown = True
+                self._sent_again += 1
+                continue
+            except OrderRejectedError as error:
+                if not unknown or error.code not in CARRIED_OUT_BEFORE:
+                    raise
+            self._latencies.add(time.perf_counter_ns() - start_ns)
+            return
