@@ -82,6 +82,15 @@ def shared_memory_is_given_back(tmp_path_factory: pytest.TempPathFactory) -> Ite
         shutil.rmtree(run_directory(Path(directory)), ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def umask_is_given_back() -> Iterator[None]:
+    """A command keeps its files from others, also where it is run in the test's own process."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     """The seed of a random test; printed, with the command that repeats it, where it fails."""

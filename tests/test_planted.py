@@ -61,8 +61,10 @@ def link_of_others(plan: Plan) -> None:
 
 
 def link_elsewhere(plan: Plan) -> None:
-    (plan.data_dir / "elsewhere").mkdir(mode=0o755)
-    plan.run_dir.symlink_to(plan.data_dir / "elsewhere")
+    elsewhere = plan.data_dir / "elsewhere"
+    elsewhere.mkdir()
+    elsewhere.chmod(0o755)  # whatever the umask
+    plan.run_dir.symlink_to(elsewhere)
 
 
 def file(plan: Plan) -> None:
