@@ -204,6 +204,7 @@ class BackendLink(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Introduce every account before its first frame."""
+        self._write_now()  # while there is no transport: it is kept, in its place
         self._transport = cast(asyncio.WriteTransport, transport)
         self.connected = True
         self.full = False
@@ -234,8 +235,11 @@ class BackendLink(asyncio.BufferedProtocol):
         return self._buffer[self._filled :]
 
     def buffer_updated(self, count: int) -> None:
-        """Deliver whole frames, those of one stream in one piece."""
-        if count <= FEW_BYTES and not self._filled:
+        """Deliver whole frames, those of one stream in one piece.
+
+        Where matchers have compiled code the last 8 bytes of a report are its account_sequence.
+        """
+        if HAVE_NUMBA and count <= FEW_BYTES and not self._filled:
             few = bytes(self._buffer[:count])
             stream, answers = self._sorter.sort_few(few)
             if stream >= 0:
@@ -257,7 +261,7 @@ class BackendLink(asyncio.BufferedProtocol):
                 size, pieces = self._sorter.sort(data[position:])
                 position += size
                 for stream, frames, answers in pieces:
-                    last = int.from_bytes(frames[-8:], "big")  # where every report has its number
+                    last = int.from_bytes(frames[-8:], "big")
                     self._accounts.deliver(self.shard, stream, frames, answers, last)
             taken = self._deliver_one(data, position)
             position += taken
