@@ -6,7 +6,6 @@ something to tell, less often when it is quiet, not at all while nobody listens.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
@@ -324,7 +323,7 @@ class Feeds:
         if feed is None:
             feed = self._feeds[key] = self._make(channel, market)
         if feed in self._active:
-            feed.look()  # so that the newcomer's snapshot is what the others have been told of
+            self.look(feed)  # so that the newcomer's snapshot is what the others have been told of
         else:
             feed.refresh()
             self._active.add(feed)
@@ -369,6 +368,12 @@ class Feeds:
     def _look(self) -> bool:
         news = False
         for feed in list(self._active):
-            with contextlib.suppress(BoardBusyError):  # its writer is at it: the next look sees it
-                news |= feed.look()
+            news |= self.look(feed)
         return news
+
+    def look(self, feed: Feed) -> bool:
+        """Have a feed tell what is new; return whether anything was."""
+        try:
+            return feed.look()
+        except BoardBusyError:  # its writer is at it: the next look sees it
+            return False

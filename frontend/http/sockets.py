@@ -159,13 +159,13 @@ class Socket:
 
     def _catch_up(self) -> None:
         """Send the present state of what was left out."""
-        stale, self._stale = self._stale, {}
-        for feed in stale:
+        for feed in list(self._stale):
             if self in feed.subscribers:
-                feed.look()
+                self._api.feeds.look(feed)  # what that tells the others is not for who missed some
                 first = feed.first()
                 if first is not None:
                     self._put(first)
+        self._stale.clear()
 
     async def _receiver(self, receive: Any) -> None:
         taken = 0
