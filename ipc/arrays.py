@@ -1,5 +1,7 @@
 """What numpy arrays hold, for types: each name once."""
 
+import functools
+
 import numpy as np
 import numpy.typing as npt
 
@@ -8,3 +10,21 @@ Records = npt.NDArray[np.void]
 Words = npt.NDArray[np.uint64]
 Integers = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
+
+
+@functools.cache
+def _row(size: int) -> np.dtype[np.void]:
+    return np.dtype((np.void, size))
+
+
+def rows_of(records: Records) -> npt.NDArray[np.void]:
+    """Return records that lie without gaps as rows of bytes, in the same memory.
+
+    numpy moves those whole; records, even of one layout, it moves field by field, ten times slower.
+    """
+    return records.view(_row(records.dtype.itemsize))
+
+
+def copy_of(records: Records) -> Records:
+    """Return a copy of records that lie without gaps."""
+    return rows_of(records).copy().view(records.dtype)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from frontend.client.errors import ClientError, IncompleteArrayError, InvalidOrderError
-from ipc.arrays import Records
+from ipc.arrays import Records, copy_of
 from ipc.records import COMMAND, REPORT, SEQUENCE_BITS
 from ipc.vocabulary import MAX_CLIENT_ID, CommandType, ExecType, Flag, OrdStatus, Reason
 from ipc.wire.client_codec import AnswerReader, Read, command_frames, report_records
@@ -82,7 +82,7 @@ class ArrayExchange:
         size = min(PIECE, len(self._commands) - self.sent)
         if not size or self.sent + size - self.answered > MAX_UNDER_WAY:
             return b""
-        piece = self._commands[self.sent : self.sent + size].copy()
+        piece = copy_of(self._commands[self.sent : self.sent + size])
         first = self.first_request_id + self.sent
         piece["request_id"] = np.arange(first, first + size, dtype=np.uint64)
         data, ends = command_frames(piece)

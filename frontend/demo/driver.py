@@ -141,11 +141,13 @@ class _Driver:
             answers = client.submit_array(commands)
             lost = answers["reason"] == Reason.SHARD_DOWN
             answers["account"] = self._accounts[client]
-            self._tally.add(answers[~lost] if lost.any() else answers)
+            if not lost.any():
+                self._tally.add(answers)
+                return
+            self._tally.add(answers[~lost])
             commands = commands[lost]
-            if len(commands):
-                self._sent_again += len(commands)
-                time.sleep(RETRY_S)
+            self._sent_again += len(commands)
+            time.sleep(RETRY_S)
 
     def _take_reports(self, client: Client, timeout_s: float = 0) -> None:
         reports = client.receive_array(timeout_s)

@@ -13,12 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ipc.arrays import Integers, Records, rows_of
 from ipc.instruments import Instrument
 from ipc.records import COMMAND
 from ipc.vocabulary import CommandType, OrderType, Side, TimeInForce
-
-Records = npt.NDArray[np.void]
-Integers = npt.NDArray[np.int64]
 
 QUOTES = 16_384
 """New orders of the maker a turn."""
@@ -81,7 +79,7 @@ class Market:
         low, high = self._low + _LOWEST_MID, self._high - _LOWEST_MID
         self._mids = np.clip(self._mids, low, np.maximum(low, high))
         is_open = leaves > 0
-        targets, leaves = self._targets[is_open], leaves[is_open]
+        targets, leaves = _those(self._targets, is_open), leaves[is_open]
         places = np.searchsorted(self._symbols, targets["symbol"])
         best = self._best(places, targets["side"])
         bids = targets["side"] == Side.BUY
@@ -104,7 +102,7 @@ class Market:
         commands["price"] = np.where(replaced, targets["price"][rows], 0)
         less = np.where(gone[rows], 0, leaves[rows] // 2)
         commands["quantity"] = np.where(replaced, targets["quantity"][rows], less)
-        self._targets = targets[~gone]
+        self._targets = _those(targets, ~gone)
         return commands
 
     def quotes(self) -> Records:
@@ -170,8 +168,13 @@ class Market:
         return np.clip(price, self._low[places] + 1, self._high[places])
 
 
+def _those(targets: Records, wanted: npt.NDArray[np.bool_]) -> Records:
+    return rows_of(targets)[wanted].view(TARGET)
+
+
 def _joined(first: Records, second: Records) -> Records:
     """Return two arrays as one: ``np.concatenate`` would promote their types, field by field."""
     joined = np.empty(len(first) + len(second), first.dtype)
-    joined[: len(first)], joined[len(first) :] = first, second
+    rows = rows_of(joined)
+    rows[: len(first)], rows[len(first) :] = rows_of(first), rows_of(second)
     return joined

@@ -6,10 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from frontend.demo.checks import FILL
+from ipc.arrays import Records, rows_of
 from ipc.records import REPORT
 from ipc.vocabulary import CommandType, ExecType, Reason
-
-Records = npt.NDArray[np.void]
 
 TOLD = np.dtype(
     [
@@ -113,7 +112,7 @@ class Tally:
         exec_type = reports["exec_type"]
         self._count(reports, exec_type)
         is_order = (exec_type != ExecType.REJECTED) & (exec_type != ExecType.MASS_CANCELED)
-        self._add_orders(reports if is_order.all() else reports[is_order])
+        self._add_orders(reports if is_order.all() else rows_of(reports)[is_order].view(REPORT))
         self._add_fills(reports, np.flatnonzero(exec_type == ExecType.TRADE))
 
     def _count(self, reports: Records, exec_type: npt.NDArray[np.uint8]) -> None:
@@ -133,7 +132,7 @@ class Tally:
         told = np.empty(len(reports), TOLD)
         for field in TOLD.names or ():
             told[field] = reports[field]
-        self._orders[rows] = told  # of several, the last one stays
+        rows_of(self._orders)[rows] = rows_of(told)  # of several, the last one stays
 
     def _add_fills(self, reports: Records, trades: npt.NDArray[np.intp]) -> None:
         end = self._fill_count + len(trades)

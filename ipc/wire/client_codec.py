@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from ipc.arrays import Integers, Records
+from ipc.arrays import Integers, Records, copy_of
 from ipc.native.compiled import HAVE_NUMBA
 from ipc.records import COMMAND, MAX_SHARDS, REPORT, CommandRow
 from ipc.schema.declarations import FLAGS, KEEPS, RECORD_NAMES
@@ -163,7 +163,7 @@ class AnswerReader:
 
     def take_others(self) -> Records:
         """Return the reports since the last call that answer nothing here, oldest first."""
-        taken: Records = self._others[: self._count].copy()
+        taken = copy_of(self._others[: self._count])
         self._count = 0
         return taken
 

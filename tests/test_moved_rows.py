@@ -1,0 +1,21 @@
+"""Records moved as rows: what numpy's own way gives, field by field."""
+
+import numpy as np
+import pytest
+
+from ipc.arrays import copy_of, rows_of
+from ipc.records import COMMAND, ORDER, REPORT
+
+
+@pytest.mark.parametrize("dtype", [COMMAND, REPORT, ORDER])
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_copy_is_equal_and_another_piece_of_memory(dtype: np.dtype[np.void], step: int) -> None:
+    random = np.random.default_rng(1)
+    records = np.frombuffer(random.bytes(30 * dtype.itemsize), dtype)[::step]
+    copied = copy_of(records)
+    assert copied.dtype == dtype
+    assert copied.tobytes() == records.copy().tobytes()
+    assert copied.flags.writeable
+    assert not np.shares_memory(copied, records)
+    wanted = np.arange(len(records)) % 2 == 0
+    assert rows_of(records)[wanted].view(dtype).tobytes() == records[wanted].tobytes()
