@@ -13,7 +13,7 @@ import numpy as np
 from engine.trade_log.history import BackwardLog, trades_of
 from engine.trade_log.lines import LoggedTrade, to_records
 from engine.trade_log.segments import active_number
-from ipc.arrays import Records
+from ipc.arrays import Records, joined, those
 from ipc.instruments import Instrument, ScaleError
 from ipc.memory.ring import RingReader
 from ipc.records import SEQUENCE_MASK, TRADE, sequence_of, shard_of
@@ -137,7 +137,7 @@ class PastTrades:
         except (
             ScaleError
         ):  # some were logged under another tick or lot, and cannot be said in these
-            return np.concatenate([np.empty(0, TRADE), *map(self._record, wanted)])
+            return joined([np.empty(0, TRADE), *map(self._record, wanted)])
 
     def _record(self, trade: LoggedTrade) -> Records:
         try:
@@ -155,11 +155,11 @@ def last_of_symbol(ring: RingReader, symbol: int, limit: int) -> Records:
         result = ring.read(after, before - after)
         # Where the writer came by, the result begins later and must still not pass its end.
         trades = result.records[: max(0, before - result.first + 1)]
-        mine = trades[trades["symbol"] == symbol]
+        mine = those(trades, trades["symbol"] == symbol)
         found.append(mine[max(0, len(mine) - missing) :])
         missing -= len(found[-1])
         before = after
-    return np.concatenate(found[::-1])
+    return joined(found[::-1])
 
 
 def _newest_first(parts: list[Records], shards: int) -> Records:
@@ -167,7 +167,7 @@ def _newest_first(parts: list[Records], shards: int) -> Records:
 
     Those of several shards are put in the order of their times; of one time they stay in theirs.
     """
-    trades = np.concatenate([part[::-1] for part in parts])
+    trades = joined([part[::-1] for part in parts])
     if shards == 1:
         return trades
     ordered: Records = trades[np.argsort(-trades["timestamp_ns"].astype(np.int64), kind="stable")]

@@ -26,7 +26,7 @@ from engine.running import left_plan
 from engine.trade_log.segments import TradeLogError
 from frontend.gateway.account_names import AccountNames
 from frontend.past_trades import BATCH_TRADES, PastTrades
-from ipc.arrays import Records
+from ipc.arrays import Records, joined
 from ipc.decimals import shown
 from ipc.instruments import Instrument
 from ipc.memory.depth_board import BoardBusyError, BoardReader
@@ -199,7 +199,7 @@ class Reader:
                 known[shard] = result.first + len(result.records) - 1
                 lost += result.lost_records
                 found.append(result.records)
-            trades = _by_time(np.concatenate(found))
+            trades = _by_time(joined(found))
             if number is not None:
                 trades = trades[trades["symbol"] == number]
             if len(trades) or lost:
@@ -237,7 +237,7 @@ class Reader:
             for shard, table in self._tables.items()
             if wanted is None or wanted.shard == shard
         ]
-        every = np.concatenate(found)
+        every = joined(found)
         newest: Records = every[np.argsort(every["created_ns"], kind="stable")[::-1]][:limit]
         return newest
 

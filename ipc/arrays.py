@@ -1,6 +1,7 @@
 """What numpy arrays hold, for types: each name once."""
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,3 +29,13 @@ def rows_of(records: Records) -> npt.NDArray[np.void]:
 def copy_of(records: Records) -> Records:
     """Return a copy of records that lie without gaps."""
     return rows_of(records).copy().view(records.dtype)
+
+
+def those(records: Records, wanted: npt.NDArray[np.bool_]) -> Records:
+    """Return a copy of the records that are wanted."""
+    return rows_of(records)[wanted].view(records.dtype)
+
+
+def joined(parts: Sequence[Records]) -> Records:
+    """Return the records of some parts, at least one, as one array; all are of one layout."""
+    return np.concatenate([rows_of(part) for part in parts]).view(parts[0].dtype)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ipc.arrays import copy_of, rows_of
-from ipc.records import COMMAND, ORDER, REPORT
+from ipc.arrays import copy_of, joined, those
+from ipc.records import COMMAND, ORDER, REPORT, TRADE
 
 
 @pytest.mark.parametrize("dtype", [COMMAND, REPORT, ORDER])
@@ -18,4 +18,13 @@ def test_a_copy_is_equal_and_another_piece_of_memory(dtype: np.dtype[np.void], s
     assert copied.flags.writeable
     assert not np.shares_memory(copied, records)
     wanted = np.arange(len(records)) % 2 == 0
-    assert rows_of(records)[wanted].view(dtype).tobytes() == records[wanted].tobytes()
+    assert those(records, wanted).tobytes() == records[wanted].tobytes()
+
+
+def test_parts_are_joined_in_order_also_reversed_ones() -> None:
+    records = np.frombuffer(np.random.default_rng(2).bytes(9 * TRADE.itemsize), TRADE)
+    parts = [records[6:], records[:0], records[3:6][::-1]]
+    found = joined(parts)
+    assert found.dtype == TRADE
+    assert found.tobytes() == np.concatenate(parts).tobytes()
+    assert those(records, records["price"] >= 0).tobytes() == records.tobytes()

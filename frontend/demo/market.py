@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ipc.arrays import Integers, Records, rows_of
+from ipc.arrays import Integers, Records, joined, those
 from ipc.instruments import Instrument
 from ipc.records import COMMAND
 from ipc.vocabulary import CommandType, OrderType, Side, TimeInForce
@@ -79,7 +79,7 @@ class Market:
         low, high = self._low + _LOWEST_MID, self._high - _LOWEST_MID
         self._mids = np.clip(self._mids, low, np.maximum(low, high))
         is_open = leaves > 0
-        targets, leaves = _those(self._targets, is_open), leaves[is_open]
+        targets, leaves = those(self._targets, is_open), leaves[is_open]
         places = np.searchsorted(self._symbols, targets["symbol"])
         best = self._best(places, targets["side"])
         bids = targets["side"] == Side.BUY
@@ -102,7 +102,7 @@ class Market:
         commands["price"] = np.where(replaced, targets["price"][rows], 0)
         less = np.where(gone[rows], 0, leaves[rows] // 2)
         commands["quantity"] = np.where(replaced, targets["quantity"][rows], less)
-        self._targets = _those(targets, ~gone)
+        self._targets = those(targets, ~gone)
         return commands
 
     def quotes(self) -> Records:
@@ -113,7 +113,7 @@ class Market:
         new = np.empty(QUOTES, TARGET)
         for field in TARGET.names or ():
             new[field] = commands[field]
-        self._targets = _joined(self._targets, new)
+        self._targets = joined((self._targets, new))
         return commands
 
     def takes(self) -> Records:
@@ -166,15 +166,3 @@ class Market:
         distance = self._random.exponential(_MEAN_DISTANCE, len(places)).astype(np.int64)
         price = self._best(places, sides) + np.where(sides == Side.BUY, -distance, distance)
         return np.clip(price, self._low[places] + 1, self._high[places])
-
-
-def _those(targets: Records, wanted: npt.NDArray[np.bool_]) -> Records:
-    return rows_of(targets)[wanted].view(TARGET)
-
-
-def _joined(first: Records, second: Records) -> Records:
-    """Return two arrays as one: ``np.concatenate`` would promote their types, field by field."""
-    joined = np.empty(len(first) + len(second), first.dtype)
-    rows = rows_of(joined)
-    rows[: len(first)], rows[len(first) :] = rows_of(first), rows_of(second)
-    return joined

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from frontend.demo.checks import FILL
-from ipc.arrays import Records, rows_of
+from ipc.arrays import Records, rows_of, those
 from ipc.records import REPORT
 from ipc.vocabulary import CommandType, ExecType, Reason
 
@@ -112,7 +112,7 @@ class Tally:
         exec_type = reports["exec_type"]
         self._count(reports, exec_type)
         is_order = (exec_type != ExecType.REJECTED) & (exec_type != ExecType.MASS_CANCELED)
-        self._add_orders(reports if is_order.all() else rows_of(reports)[is_order].view(REPORT))
+        self._add_orders(reports if is_order.all() else those(reports, is_order))
         self._add_fills(reports, np.flatnonzero(exec_type == ExecType.TRADE))
 
     def _count(self, reports: Records, exec_type: npt.NDArray[np.uint8]) -> None:

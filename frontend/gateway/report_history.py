@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ipc.arrays import Records
+from ipc.arrays import Records, joined, those
 from ipc.memory.ring import RingReader
 from ipc.records import REPORT, make_id, sequence_of, shard_of
 from ipc.wire.matcher_codec import ReportEncoder
@@ -94,8 +94,8 @@ class ReportHistory:
             done = result.first + len(result.records) - 1
             reports = result.records
             wanted = (reports["account"] == account) & (reports["account_sequence"] > after)
-            parts.append(reports[wanted])
-        mine = np.concatenate(parts)
+            parts.append(those(reports, wanted))
+        mine = joined(parts)
         _, places = np.unique(mine["account_sequence"], return_index=True)
         kept: Records = np.ascontiguousarray(mine[places])
         return kept
@@ -109,5 +109,5 @@ class ReportHistory:
         result = ring.read(start, before - start)
         # Where the writer came by, the result begins later and must still not pass its end.
         reports = result.records[: max(0, before - result.first + 1)]
-        mine = reports[(reports["account"] == account) & (reports["account_sequence"] > after)]
-        return np.ascontiguousarray(mine), start
+        wanted = (reports["account"] == account) & (reports["account_sequence"] > after)
+        return those(reports, wanted), start

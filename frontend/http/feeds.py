@@ -18,7 +18,7 @@ from frontend.http.market import Market
 from frontend.http.models import TopLevel, TradeView
 from frontend.http.product_state import ProductState
 from frontend.http.socket_models import DepthMessage, TickerMessage, TradesMessage
-from ipc.arrays import Records
+from ipc.arrays import Records, those
 from ipc.codes import SIDE_BUY
 from ipc.memory.depth_board import BoardBusyError, BoardReader
 from ipc.memory.ring import RingReader
@@ -163,7 +163,7 @@ class TradesFeed(Feed):
             for subscriber in list(self.subscribers):
                 subscriber.cut_off("TRADES_LOST", "trades came faster than they could be read")
             return True
-        mine = result.records[result.records["symbol"] == self.market.number]
+        mine = those(result.records, result.records["symbol"] == self.market.number)
         if len(mine):
             self.tell(self._message(mine))
         return True
@@ -249,7 +249,7 @@ class TickerFeed(Feed):
             result = self._ring.read(self._seen, BATCH_TRADES)
             self._seen = result.first + len(result.records) - 1
             missed |= result.lost_records > 0
-            mine = result.records[result.records["symbol"] == self.market.number]
+            mine = those(result.records, result.records["symbol"] == self.market.number)
             if len(mine):
                 self._trade = int(mine["price"][-1]), int(mine["quantity"][-1])
                 missed = False

@@ -41,7 +41,7 @@ from frontend.http.request import Request
 from frontend.http.searches import Work
 from frontend.roles import FRONTEND
 from frontend.times import time_text
-from ipc.arrays import Records
+from ipc.arrays import Records, joined
 from ipc.memory.status import ProcessStatus
 from ipc.records import ORDER, SEQUENCE_MASK, make_id, sequence_of, shard_of
 from ipc.vocabulary import MAX_QUANTITY
@@ -169,7 +169,7 @@ def _newest_orders(searches: Sequence[Work[Records]], page: Page) -> Work[Record
     found = [np.empty(0, ORDER)]
     for search in searches:
         found.append((yield from search))  # noqa: PERF401
-    newest = newest_first(np.concatenate(found), "created_ns")
+    newest = newest_first(joined(found), "created_ns")
     times = newest["created_ns"]
     return newest[(times >= page.from_ns) & (times < page.to_ns)][: page.limit]
 
@@ -217,21 +217,23 @@ async def _with_history(
     answered = await api.history.orders(request.user_id, page)
     source = MEMORY if answered is None else WITH_MEMORY[answered.source]
 
-    def joined() -> Work[_Found]:
+    def both() -> Work[_Found]:
         yield
         if answered is not None:
             return _joined(api.state, newest, answered.rows, page)
         # The history has more, which whoever goes on gets once it can be read.
         return _Found(newest, _next_page(page, newest) if len(newest) else None)
 
-    answer = api.searches.run(request.user_id, _orders_answer(api.state, joined(), quoted, source))
+    answer = api.searches.run(
+        request.user_id, _orders_answer(api.state, together(), quoted, source)
+    )
     return answer if isinstance(answer, OrdersAnswer) else await answer
 
 
 def _joined(state: ProductState, newest: Records, past: Records, page: Page) -> _Found:
     """Return a page of what memory has and what the history has, each order once, as it is now."""
     whole = len(newest) < page.limit and len(past) < page.limit
-    seen = np.concatenate((newest, past))
+    seen = joined((newest, past))
     past = past[~np.isin(past["order_id"], newest["order_id"])]
     # Memory may show one otherwise by now, which the history has not come to: that counts.
     current = [state.tables[shard_of(i)].get(i) for i in past["order_id"].tolist()]
@@ -240,7 +242,7 @@ def _joined(state: ProductState, newest: Records, past: Records, page: Page) -> 
             past[place] = order
     if page.statuses:
         past = past[np.isin(past["ord_status"], list(page.statuses))]
-    every = newest_first(np.concatenate((newest, past)), "created_ns")
+    every = newest_first(joined((newest, past)), "created_ns")
     shown = every[: page.limit]
     if whole and len(every) <= page.limit:
         return _Found(shown, None)

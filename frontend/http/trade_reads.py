@@ -35,7 +35,7 @@ from frontend.http.trade_pages import TradePage, cursor_of, lower, read_cursor, 
 from frontend.http.trade_rings import first_at, from_ring
 from frontend.http.user_trades import UserOrders, find_orders
 from frontend.past_trades import PastTrades
-from ipc.arrays import Records
+from ipc.arrays import Records, joined
 from ipc.codes import SIDE_BUY
 from ipc.memory.ring import RingReader
 from ipc.records import SEQUENCE_MASK, TRADE, sequence_of, shard_of
@@ -183,10 +183,10 @@ class TradeReads:
             return await self._of_known_orders(
                 parts, mine, who, query, market, below, limit, quoted
             )
-        past, new = answered.rows.rows, np.concatenate(parts)
+        past, new = answered.rows.rows, joined(parts)
         ends = np.array([known.get(shard_of(i), 0) for i in new["trade_id"].tolist()], np.uint64)
         new = new[(new["trade_id"] & np.uint64(SEQUENCE_MASK)) > ends]
-        shown = newest_first(np.concatenate((new, as_trades(past))), "timestamp_ns")[:limit]
+        shown = newest_first(joined((new, as_trades(past))), "timestamp_ns")[:limit]
         after = dict(below)
         lower(after, shown)
         cursor = cursor_of(after, None) if len(shown) == limit else None
@@ -284,7 +284,7 @@ class TradeReads:
         if quoted:
             return [_encode(view) for view in self._ring_views(trades, quoted)]
         # What the log's lines have is what an answer has.
-        lines = bytes(self._lines.format(np.ascontiguousarray(trades)))
+        lines = bytes(self._lines.format(joined([trades])))
         return [lines[:-1].replace(b"\n", b",")] if lines else []
 
     def close(self) -> None:
@@ -342,7 +342,7 @@ class TradeReads:
             _end(ring, query) for ring, part in zip(rings, found, strict=True) if len(part) < limit
         ]
         horizon = max(ends, default=0)
-        every = newest_first(np.concatenate(found), "timestamp_ns")
+        every = newest_first(joined(found), "timestamp_ns")
         return every[every["timestamp_ns"] >= horizon][:limit]
 
     def _of_rings(

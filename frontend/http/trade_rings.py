@@ -6,7 +6,7 @@ import numpy.typing as npt
 from frontend.http.market import Market
 from frontend.http.models import TradesQuery
 from frontend.http.searches import Work
-from ipc.arrays import Records, Words
+from ipc.arrays import Records, Words, joined, those
 from ipc.memory.ring import RingReader
 from ipc.records import TRADE
 
@@ -44,18 +44,18 @@ def from_ring(
         if query.to is not None:
             trades = _where(trades, trades["timestamp_ns"] < query.to)
         if query.from_ is not None:
-            trades = trades[trades["timestamp_ns"] >= query.from_]
+            trades = _where(trades, trades["timestamp_ns"] >= query.from_)
             if early:
                 missing = min(missing, len(trades))
         found.append(trades[max(0, len(trades) - missing) :][::-1])
         missing -= len(found[-1])
         stop = after + 1
-    return found[0] if len(found) == 1 else np.concatenate([np.empty(0, TRADE), *found])
+    return found[0] if len(found) == 1 else joined([np.empty(0, TRADE), *found])
 
 
 def _where(trades: Records, wanted: npt.NDArray[np.bool_]) -> Records:
     """Return the trades that are wanted; all of them, as most often, are not copied."""
-    return trades if wanted.all() else trades[wanted]
+    return trades if wanted.all() else those(trades, wanted)
 
 
 def are_of(trades: Records, order_ids: Words) -> npt.NDArray[np.bool_]:

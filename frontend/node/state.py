@@ -19,7 +19,7 @@ from frontend.http.market import Markets
 from frontend.http.product_state import ProductState
 from frontend.node.orders import Reading
 from frontend.node.picture import Picture
-from ipc.arrays import Records
+from ipc.arrays import Records, those
 from ipc.memory.status import StatusReader
 from ipc.records import ORDER, SEQUENCE_MASK, account_of, make_id, shard_of
 from ipc.wire.messages import Trade
@@ -92,7 +92,7 @@ class HeldOrders:
                 wanted &= orders[name] == value
         if ord_status is not None:
             wanted &= orders["ord_status"] == ord_status
-        found = orders[wanted]
+        found = those(orders, wanted)
         newest = found[np.argsort(found["order_id"])[::-1]][:limit]
         yield
         return newest

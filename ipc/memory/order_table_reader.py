@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ipc.arrays import Records, Words
+from ipc.arrays import Records, Words, those
 from ipc.memory.atomics import fence, load_acquire, load_after
 from ipc.memory.order_table import (
     CELL_BITS,
@@ -175,7 +175,7 @@ class OrderTableReader(Table):
                         wanted &= orders["ord_status"] == ord_status
                     if client_order_id:
                         wanted &= orders["client_order_id"] == client_order_id
-                    found.append(orders[wanted])
+                    found.append(those(orders, wanted))
                     count += len(found[-1])
                     yield
                     if count >= limit:
