@@ -224,9 +224,7 @@ async def _with_history(
         # The history has more, which whoever goes on gets once it can be read.
         return _Found(newest, _next_page(page, newest) if len(newest) else None)
 
-    answer = api.searches.run(
-        request.user_id, _orders_answer(api.state, together(), quoted, source)
-    )
+    answer = api.searches.run(request.user_id, _orders_answer(api.state, both(), quoted, source))
     return answer if isinstance(answer, OrdersAnswer) else await answer
 
 
