@@ -270,6 +270,11 @@ def test_a_log_that_was_cut_back(log: TradeLog, tmp_path: Path) -> None:
             r"malformed.*further on in b'.x00",
         ),
         (b"\n" + make_lines(0, 1, 1), 0, "no trade, further on in"),
+        (
+            make_lines(0, 1, 1)[:-1] + b"\r" + make_lines(0, 2, 1),
+            0,
+            "more than one trade, further on in",
+        ),
         (make_lines(0, 1, 1).replace(b"buy", b"bid").replace(b"sell", b"ask"), 0, "Invalid enum"),
         (b"", 0, "without a line"),
         (b"x" * (BLOCK_BYTES + 1), 0, "a line without an end"),

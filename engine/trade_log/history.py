@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from engine.trade_log.lines import MAX_LINE_BYTES, LoggedTrade, parse_lines
+from engine.trade_log.lines import MAX_LINE_BYTES, LoggedTrade, lines_of, parse_lines
 from engine.trade_log.reader import Position
 from engine.trade_log.segments import (
     ACTIVE,
@@ -149,7 +149,7 @@ def trades_of(block: Block, symbol: str | None) -> list[LoggedTrade]:
         needle = f'"symbol":"{symbol}"'.encode()
         if needle not in lines:
             return []
-        lines = b"".join(line for line in lines.splitlines(keepends=True) if needle in line)
+        lines = b"".join(line for line in lines_of(lines) if needle in line)
     try:
         return parse_lines(lines)[::-1]
     except msgspec.DecodeError as error:

@@ -10,6 +10,7 @@ decimal places::
 bytes equal to those of the json and decimal modules.
 """
 
+import io
 import re
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
@@ -115,6 +116,11 @@ class LineFormatter:
         ).encode()
 
 
+def lines_of(block: bytes) -> list[bytes]:
+    """Return the lines of a block with their ends; a carriage return ends none."""
+    return io.BytesIO(block).readlines()
+
+
 def parse_lines(lines: bytes | memoryview) -> list[LoggedTrade]:
     """Return the trades of whole lines. Raises ``msgspec.DecodeError`` where one is no trade."""
     return _decoder.decode_lines(lines)
@@ -130,7 +136,7 @@ def trade_id_of(line: bytes) -> int:
 def trade_ids(block: bytes) -> npt.NDArray[np.uint64]:
     """Return the trade_ids of whole lines, up to the first that ``LineFormatter`` did not write."""
     if not HAVE_NUMBA:
-        lines = takewhile(bool, map(_LINE.fullmatch, block.splitlines(keepends=True)))
+        lines = takewhile(bool, map(_LINE.fullmatch, lines_of(block)))
         return np.array([int(line[1]) for line in lines if line], np.uint64)
     ids = np.empty(block.count(b"\n"), np.uint64)
     return ids[: find_ids(np.frombuffer(block, np.uint8), ids)]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from engine.trade_log.lines import MAX_LINE_BYTES, LoggedTrade, parse_lines
+from engine.trade_log.lines import MAX_LINE_BYTES, LoggedTrade, lines_of, parse_lines
 from engine.trade_log.segments import (
     ACTIVE,
     TradeLogError,
@@ -44,7 +44,7 @@ def read_trades(
     with LogTail(directory) as tail:
         while block := tail.read_block():
             if symbol is not None:
-                block = b"".join(line for line in _lines(block) if needle in line)
+                block = b"".join(line for line in lines_of(block) if needle in line)
             for trade in tail.parse(block):
                 if shard_of(trade.trade_id) != shard or sequence_of(trade.trade_id) > sequence:
                     yield trade
@@ -114,9 +114,10 @@ class LogTail:
                 return trades
         except msgspec.DecodeError:
             pass
-        for line in _lines(block):
+        for line in lines_of(block):
             try:
-                problem = "" if parse_lines(line) else "no trade"
+                count = len(parse_lines(line))
+                problem = "" if count == 1 else "more than one trade" if count else "no trade"
             except msgspec.DecodeError as error:
                 problem = str(error)
             if problem:
@@ -191,7 +192,3 @@ class LogTail:
             raise self.damage(f"a line without an end: {block[end:][:400]!r}")
         self._rest = block[end:]  # unpacked once: to go back is to unpack from the beginning
         return block[:end]
-
-
-def _lines(block: bytes) -> list[bytes]:
-    return block.splitlines(keepends=True)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from engine.storage import Storage
-from engine.trade_log.lines import parse_lines, trade_ids
+from engine.trade_log.lines import lines_of, parse_lines, trade_ids
 from engine.trade_log.log import TradeLog, TradeLogBusyError, TradeLogError, last_trades
 from engine.trade_log.reader import Position
 from engine.trade_log.segments import (
@@ -121,7 +121,7 @@ def cut_damage(directory: Path, storage: Storage) -> int:
 def _good_bytes(data: bytes, last: dict[int, int]) -> int:
     """Return how long the whole, right lines are that data begins with; note their last trades."""
     good = 0
-    for line in data.splitlines(keepends=True):
+    for line in lines_of(data):
         ids = trade_ids(line)
         if len(ids) != 1 or not _is_trade(line):
             break
