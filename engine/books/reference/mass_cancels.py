@@ -11,6 +11,9 @@ from engine.books.reference.levels import PriceLevels
 from engine.books.reference.records import Command, Order
 from ipc.records import COMMAND
 
+_ORDERS_FIELDS = Command._fields[Command._fields.index("client_order_id") :]
+_NONE_OF_AN_ORDER = dict.fromkeys(_ORDERS_FIELDS, 0)
+
 
 @dataclass
 class Sweep:
@@ -79,16 +82,11 @@ class Sweeps:
     def records(self) -> Records:
         """Return them as ``Book.sweeps`` does."""
         rows = [
-            sweep.command._replace(
+            sweep.command._replace(**_NONE_OF_AN_ORDER)._replace(
                 order_id=sweep.last_order_id,
-                client_order_id=0,
                 price=int(sweep.again),
                 quantity=sweep.canceled_orders,
-                timestamp_ns=0,
                 stop_price=int(sweep.begun),
-                display_quantity=0,
-                expire_time_ns=0,
-                minimum_quantity=0,
             )
             for sweep in self.queue
         ]
