@@ -36,7 +36,7 @@ from bench.measure import interleaved, machine, table, versions
 from bench.products import configured
 from engine.books.choice import book_limits
 from engine.books.contract import Records
-from engine.config import Config, HistorySection, load_config
+from engine.config import Config, load_config
 from engine.environment import with_environment
 from engine.history.destination import Cursor, HistoryError
 from engine.history.exporter import Exporter
@@ -51,6 +51,7 @@ from engine.plan import Plan
 from engine.roles import DATABASE as DATABASE_ROLE
 from engine.roles import HISTORY as HISTORY_ROLE
 from engine.roles import MONGODB as MONGODB_ROLE
+from engine.sections import HistorySection
 from engine.shard.follower import Follower
 from frontend.client import Client
 from frontend.launch import running_engine

@@ -18,9 +18,10 @@ import numpy as np
 
 from bench.measure import Contenders, interleaved, machine, table, versions
 from engine.books.contract import Records
-from engine.config import Config, InstrumentSection, PersisterSection
+from engine.config import Config
 from engine.plan import Plan
 from engine.roles import PERSISTER
+from engine.sections import InstrumentSection, PersisterSection
 from engine.trade_log.lines import LineFormatter, parse_lines
 from engine.trade_log.persister import BATCH_TRADES, Persister
 from ipc.memory.ring import RingWriter, create_ring

@@ -24,11 +24,12 @@ from bench.products import configured
 from engine.books.contract import Records
 from engine.cache.exporter import Cache
 from engine.cache.link import connected
-from engine.config import RedisSection, load_config
+from engine.config import load_config
 from engine.journal.reader import End
 from engine.journal.shard_config import shard_config_of
 from engine.journal.writer import JournalWriter
 from engine.plan import Plan
+from engine.sections import RedisSection
 
 FLOWS: dict[str, Callable[[Plan, int], Records]] = {
     "orders": resting_and_cancelled,

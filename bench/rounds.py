@@ -19,8 +19,8 @@ from bench.measure import interleaved, machine, table, versions
 from engine.books.contract import Records
 from engine.books.id_memory import NO_SHARES, IdShares
 from engine.books.ladder import LadderBook
-from engine.config import EngineSection
 from engine.roles import MATCHER
+from engine.sections import EngineSection
 from engine.shard.account_sequences import AccountSequences
 from engine.shard.pipeline import PipelineParts
 from engine.shard.pipeline_choice import make_pipeline

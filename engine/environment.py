@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, get_args
 
 import msgspec
 
-from engine.config import Config, ConfigError, SslMode, check_config
+from engine.config import Config, ConfigError, check_config
+from engine.sections import SslMode
 from ipc.decimals import NumberError, shown, whole_number
 
 MAX_SIZE = 1 << 26

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import msgspec
 
-from engine.config import MAX_INSTRUMENT, Config, ConfigError, InstrumentSection
+from engine.config import Config, ConfigError
 from engine.journal.format import JournalError
 from engine.journal.reader import read_header, segments_of
 from engine.journal.shard_config import InstrumentConfig, ShardConfig, same_step
 from engine.journal.snapshot import read_snapshot, snapshots_of
 from engine.plan import Plan
+from engine.sections import MAX_INSTRUMENT, InstrumentSection
 from ipc.decimals import is_whole
 
 Kept = Mapping[int, ShardConfig]

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from engine.children import PRELOAD_VARIABLE
-from engine.config import Config, ConfigError, Section, role_section
+from engine.config import Config, ConfigError, role_section
 from engine.plan import Plan
+from engine.sections import Section
 from ipc.memory.status import MAX_COUNTERS, ProcessSlot
 
 _OF_EACH = ("lost_lines",)

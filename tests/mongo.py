@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import MongodbSection
+from engine.sections import MongodbSection
 
 INSTALLED = Path("/opt/shardbook-mongodb/bin/secantusd-py")
 WAIT_S = 60

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from engine.config import DatabaseSection
+from engine.sections import DatabaseSection
 
 TIMESCALE = Path("/opt/shardbook-timescale")
 WAIT_S = 60

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from engine.config import RedisSection
+from engine.sections import RedisSection
 from tests.product import until
 
 

@@ -9,10 +9,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from engine.config import Section
 from engine.plan import Plan
 from engine.process import Wakeup
 from engine.roles import Role
+from engine.sections import Section
 from ipc.memory.ring import GatingReader
 from ipc.memory.status import StatusReader, StatusWriter
 

@@ -7,10 +7,11 @@ import pytest
 
 from engine.books.ladder import layout
 from engine.books.rules import MAX_SWEEPS, SWEEP_ORDERS
-from engine.config import ConfigError, InstrumentSection, load_config, parse_config
+from engine.config import ConfigError, load_config, parse_config
 from engine.journal import segment_closer
 from engine.journal.format import MAX_HEADER_BYTES
 from engine.journal.reader import READ_BYTES
+from engine.sections import InstrumentSection
 from engine.shard import account_sequences, durability
 from engine.supervisor import MOST_DEATHS
 from engine.trade_log import lines
@@ -62,6 +63,11 @@ def test_band_is_in_ticks_and_defaults_to_every_price() -> None:
         ("[engine]\nring_trades = 100\n" + INSTRUMENT, "ring_trades = 100: must be a power of two"),
         ('[frontend]\ntcp = "nowhere"\n' + INSTRUMENT, "'nowhere': must be HOST:PORT"),
         ("instruments = 3", "instruments = 3: expected array"),
+        (
+            "[http]\nallowed_hosts = ['a', 1]\n" + INSTRUMENT,
+            "http.allowed_hosts[1] = 1: expected str",
+        ),
+        ("[roles]\n'a.[b' = 1\n" + INSTRUMENT, "roles.a.[b = 1: expected object, got int"),
         ("", "instruments: must be given"),
         ('[[instruments]]\nsymbol = "A"\n', "instruments[0].tick_size: must be given"),
         (INSTRUMENT + INSTRUMENT, "instruments[1].symbol = 'A': must not be listed twice"),

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.exceptions import InvalidStatus
 
-from engine.config import ConfigError, HttpSection, parse_config
+from engine.config import ConfigError, parse_config
 from engine.plan import Plan
+from engine.sections import HttpSection
 from frontend.http.access import Access
 from frontend.http.errors import ApiError
 from ipc.links.sockets import Address

@@ -17,9 +17,10 @@ import msgspec
 import pytest
 import trustme
 
-from engine.config import ConfigError, DatabaseSection, load_config, parse_config
+from engine.config import ConfigError, load_config, parse_config
 from engine.environment import with_environment
 from engine.plan import Plan
+from engine.sections import DatabaseSection
 from engine.supervisor import ServeError
 from frontend.client import Client
 from frontend.client.asynchronous import AsyncClient

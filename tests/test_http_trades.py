@@ -15,7 +15,7 @@ import pytest
 from engine.plan import Plan
 from engine.trade_log.segments import closed_segments
 from frontend.http.market import Markets
-from frontend.http.models import TradesQuery
+from frontend.http.market_models import TradesQuery
 from frontend.http.trade_rings import CHUNK_TRADES, from_ring
 from ipc.memory.ring import RingReader, RingWriter, create_ring
 from ipc.records import TRADE

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.config import HttpSection
+from engine.sections import HttpSection
 from frontend.gateway.turns import Turns
 from frontend.http import orders, sockets
 from frontend.http.api import Api

@@ -9,7 +9,7 @@ import pytest
 
 from engine.books.contract import BookLimits
 from frontend.gateway.frame_sorter import StreamSorter, SymbolSorter
-from frontend.http import errors, models, order_fields, order_views
+from frontend.http import errors, market_models, order_fields, order_models, order_views
 from ipc import reasons
 from ipc.records import REPORT
 from ipc.schema import declarations
@@ -70,7 +70,7 @@ def test_an_event_has_fields_of_reports_by_their_names_in_rest() -> None:
     [
         (order_fields.NewOrder, declarations.names(ROWS["NewOrder"]), "user_id", ""),
         (
-            models.Change,
+            order_models.Change,
             declarations.names(ROWS["Replace"]),
             "",
             "symbol order_id client_order_id",
@@ -81,7 +81,12 @@ def test_an_event_has_fields_of_reports_by_their_names_in_rest() -> None:
             "user_id reason post_only triggered self_trade_prevention",
             "",
         ),
-        (models.TradeView, declarations.RECORDS["TRADE"], "order_id side liquidity", "sequence"),
+        (
+            market_models.TradeView,
+            declarations.RECORDS["TRADE"],
+            "order_id side liquidity",
+            "sequence",
+        ),
     ],
 )
 def test_rest_has_each_field_that_has_a_name_there(
@@ -153,7 +158,11 @@ def test_each_code_has_a_word_for_websocket(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(
     ("words", "kind"),
-    [(models.Side, Side), (models.OrderType, OrderType), (models.TimeInForce, TimeInForce)],
+    [
+        (order_models.Side, Side),
+        (order_models.OrderType, OrderType),
+        (order_models.TimeInForce, TimeInForce),
+    ],
 )
 def test_rest_has_each_word_of_an_order(words: object, kind: type[IntEnum]) -> None:
     assert get_args(words) == tuple(kind.__members__)

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 import trustme
 
-from engine.config import FrontendSection
 from engine.plan import Plan
+from engine.sections import FrontendSection
 from frontend.client import Client
 from frontend.client.errors import ConnectError, ConnectionLostError
 from frontend.gateway.keys import key_section, new_key

@@ -28,7 +28,8 @@ from bench.load import Generators, Job, Pipelined, generators
 from bench.processes import cpu_by_role, pss_bytes
 from bench.products import Product, configured, running_product
 from bench.traffic import Traffic, encode_traffic
-from engine.config import Config, KeySection, load_config
+from engine.config import Config, load_config
+from engine.sections import KeySection
 from engine.trade_log.reader import read_trades
 from frontend.client import Client
 from frontend.client.errors import ClientError

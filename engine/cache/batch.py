@@ -22,8 +22,8 @@ from engine.cache.formats import (
     encode,
 )
 from engine.cache.names import ShardNames
-from engine.config import RedisSection
 from engine.history.tables import ORDER_TYPES, REASONS, SIDES, STATUS_WORDS, TIMES
+from engine.sections import RedisSection
 from engine.shard.follower import Followed
 from ipc.codes import (
     EXEC_TYPE_CANCELED,

@@ -14,8 +14,8 @@ from redis import exceptions as errors
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from engine.config import RedisSection
 from engine.printable import printable
+from engine.sections import RedisSection
 
 PASSWORD = "REDIS_PASSWORD"
 CONNECT_S = 5.0

@@ -20,7 +20,6 @@ from pymongo.database import Database
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from engine.books.contract import Records
-from engine.config import MongodbSection
 from engine.history.destination import AwayError, Cursor, HistoryError, Users, new_instruments
 from engine.history.mongo_documents import (
     INDEXES,
@@ -37,6 +36,7 @@ from engine.history.mongo_link import DUPLICATE, Document, connected, judged, wh
 from engine.history.mongo_lock import WriterLock
 from engine.history.rows import Rows, signed
 from engine.history.tables import CURSOR_COLUMNS, EVENT_COLUMNS, INSTRUMENT_COLUMNS, UNKNOWN
+from engine.sections import MongodbSection
 from ipc.instruments import Instrument
 from ipc.records import make_id
 from ipc.vocabulary import OrdStatus

@@ -11,9 +11,9 @@ from typing import Any
 
 from pymongo import MongoClient, errors
 
-from engine.config import MongodbSection
 from engine.history.destination import AwayError, HistoryError
 from engine.printable import printable
+from engine.sections import MongodbSection
 
 Document = dict[str, Any]
 PASSWORD = "MONGODB_PASSWORD"

@@ -12,7 +12,6 @@ from pymongo.collection import Collection as Documents
 from pymongo.database import Database
 
 from engine.books.contract import Records
-from engine.config import MongodbSection
 from engine.history.archive import Piece
 from engine.history.candles import CANDLE_ROW
 from engine.history.destination import Cursor, HistoryError
@@ -23,6 +22,7 @@ from engine.history.mongo_documents import MAX_FILLS, ORDER_NAMES, TRADE_NAMES, 
 from engine.history.mongo_link import Document, connected, judged, where
 from engine.history.rows import ORDER_ROW, TRADE_ROW, signed
 from engine.history.tables import UNKNOWN
+from engine.sections import MongodbSection
 from ipc.records import make_id
 
 _ROW = {"_id": 0, "row": 1}

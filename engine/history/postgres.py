@@ -14,7 +14,6 @@ import numpy as np
 from psycopg import errors
 
 from engine.books.contract import Records
-from engine.config import DatabaseSection
 from engine.history.copy_format import matrix_bytes, pieces_bytes
 from engine.history.destination import Cursor, HistoryError, Users, new_instruments
 from engine.history.postgres_link import Link, connected, executing, judged, where
@@ -43,6 +42,7 @@ from engine.history.tables import (
     UPSERT,
     VALUE_MASK,
 )
+from engine.sections import DatabaseSection
 from ipc.codes import ORD_STATUS_NEW, ORD_STATUS_PARTIALLY_FILLED
 from ipc.instruments import Instrument
 from ipc.records import make_id

@@ -15,10 +15,10 @@ import psycopg
 from psycopg import Connection, errors
 from psycopg.abc import PQGen
 
-from engine.config import DatabaseSection
 from engine.history.destination import AwayError, HistoryError
 from engine.history.postgres_schema import SCHEMA
 from engine.printable import printable
+from engine.sections import DatabaseSection
 
 PASSWORD = "DATABASE_PASSWORD"
 RV = TypeVar("RV")

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from engine.config import DatabaseSection
 from engine.history.destination import HistoryError
 from engine.history.postgres_link import Link, connected, executing, judged, where
 from engine.history.postgres_schema import check_schema, version_of
 from engine.history.sql_reader import Ask, SqlHistory, Timed
+from engine.sections import DatabaseSection
 from ipc.arrays import Integers
 
 

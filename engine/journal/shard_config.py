@@ -19,8 +19,8 @@ import numpy as np
 from engine.books.contract import BookLimits, Records
 from engine.books.id_memory import MAX_ACCOUNT_IDS, MAX_KEPT_IDS, IdShares
 from engine.books.rules import DAY_S
-from engine.config import MAX_INSTRUMENT, MAX_RECENT_ORDERS
 from engine.plan import Plan
+from engine.sections import MAX_INSTRUMENT, MAX_RECENT_ORDERS
 from ipc.instruments import Instrument, Scale, ScaleError
 from ipc.records import MAX_SHARDS
 from ipc.vocabulary import MAX_PRICE, MAX_RESTING_ORDERS
@@ -126,7 +126,7 @@ def _named(instrument: Instrument) -> tuple[int, str, str, str]:
 def shard_config_problem(shard_config: ShardConfig) -> str:
     """Return what no configuration can have of shard_config that a file holds, or nothing.
 
-    Their ranges are those of ``engine.config``.
+    Their ranges are those of ``engine.sections``.
     """
     if not 0 <= shard_config.shard < shard_config.matchers <= MAX_SHARDS:
         shard = shard_config.shard

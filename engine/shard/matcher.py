@@ -17,12 +17,12 @@ import numpy as np
 from msgspec import DecodeError, ValidationError
 
 from engine.books.contract import Records
-from engine.config import EngineSection
 from engine.journal.format import JournalError
 from engine.plan import Plan
 from engine.printable import printable
 from engine.process import HALTED, Wakeup, ring_doorbell
 from engine.roles import MATCHER
+from engine.sections import EngineSection
 from engine.shard.account_sequences import AccountSequences
 from engine.shard.durability import Durability
 from engine.shard.effects import Made, Sinks, show_depth
@@ -84,9 +84,7 @@ class Matcher:
         self._status = status
         self._durability = durability
         self._clock, self.wait = clock, wait
-        self._ring = RingWriter(plan.ring_path(shard))
-        self._report_ring = RingWriter(plan.report_ring_path(shard), REPORTS)
-        self._kept_ring = RingWriter(plan.kept_reports_path(shard), REPORTS)
+        self._open_rings(plan, shard)
         self._commands = np.zeros(engine.batch_commands, COMMAND)
         self._continue = np.zeros(1, COMMAND)
         self._continue["command_type"] = CommandType.MASS_CANCEL
@@ -94,12 +92,6 @@ class Matcher:
         self.flush: Callable[[], None] = lambda: None
         """Called where answers are queued and more is to be matched: sent now, they are still near
         the processor."""
-        self._bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._bell.setblocking(False)
-        readers = range(self._ring.gating_readers)
-        self._doorbells = [plan.doorbell_path(reader) for reader in readers]
-        self._rung_ns = [0 for _ in readers]
-        self._unrung = False
         self._tests: deque[tuple[int, Link]] = deque()
         """Who waits for a Heartbeat, each behind a command."""
         recovered = self._recover(plan.table_path(shard).with_suffix(".new"), engine)
@@ -137,6 +129,18 @@ class Matcher:
         nothing = Made(parts.trades[:0], reports[:0], timestamp_ns=self._clock_ns)
         nothing.symbols = parts.board.symbols
         show_depth(parts.sinks(), nothing)
+
+    def _open_rings(self, plan: Plan, shard: int) -> None:
+        """Open what trades and reports are published in, and what wakes who reads them."""
+        self._ring = RingWriter(plan.ring_path(shard))
+        self._report_ring = RingWriter(plan.report_ring_path(shard), REPORTS)
+        self._kept_ring = RingWriter(plan.kept_reports_path(shard), REPORTS)
+        self._bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._bell.setblocking(False)
+        readers = range(self._ring.gating_readers)
+        self._doorbells = [plan.doorbell_path(reader) for reader in readers]
+        self._rung_ns = [0 for _ in readers]
+        self._unrung = False
 
     def _recover(self, table_path: Path, engine: EngineSection) -> Recovered:
         """Replay what was kept, and show readers what a former life of this matcher had not."""

@@ -9,7 +9,8 @@ from typing import TextIO
 
 import msgspec
 
-from engine.config import Config, HttpSection
+from engine.config import Config
+from engine.sections import HttpSection
 from frontend.demo.calm import CalmMarket
 from frontend.demo.run import demo_config
 from frontend.launch import running_engine

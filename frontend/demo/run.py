@@ -13,15 +13,9 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TextIO
 
-from engine.config import (
-    Config,
-    EngineSection,
-    FrontendSection,
-    InstrumentSection,
-    check_config,
-    load_config,
-)
+from engine.config import Config, check_config, load_config
 from engine.plan import Plan
+from engine.sections import EngineSection, FrontendSection, InstrumentSection
 from frontend.demo.driver import Assignment
 from frontend.demo.killing import Kill
 from frontend.demo.load import Load, Tick, Told

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from engine.config import FrontendSection
+from engine.sections import FrontendSection
 from frontend.gateway.door import Door, Limits, Place
 from ipc.memory.status import StatusWriter
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
-from engine.config import FrontendSection, HttpSection
+from engine.sections import FrontendSection, HttpSection
 from ipc.links.sockets import Address, is_loopback
 from ipc.memory.status import StatusWriter
 

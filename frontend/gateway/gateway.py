@@ -13,7 +13,7 @@ between two deliveries, so it ends just where the next one begins.
 import time
 from collections.abc import Iterator
 
-from engine.config import FrontendSection
+from engine.sections import FrontendSection
 from frontend.gateway.account_channel import AccountChannel
 from frontend.gateway.accounts import AccountRegistry
 from frontend.gateway.channels import Channels

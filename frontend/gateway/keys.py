@@ -7,7 +7,7 @@ import hashlib
 import secrets
 from collections.abc import Iterable
 
-from engine.config import KeySection
+from engine.sections import KeySection
 
 
 class Keys:

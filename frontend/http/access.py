@@ -9,7 +9,7 @@ plain ones without being asked. Clients that are no browsers send no Origin, and
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from engine.config import HttpSection
+from engine.sections import HttpSection
 from frontend.http.errors import ApiError
 from ipc.links.sockets import Address, is_loopback
 

@@ -19,16 +19,15 @@ from engine.trade_log.reader import LogTail, Position
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.history_reads import MEMORY, WITH_MEMORY, Found, HistoryReads, PastCandles
 from frontend.http.market import Market
-from frontend.http.models import (
+from frontend.http.market_models import (
     Candle,
     CandlesAnswer,
     CandlesQuery,
-    Source,
     TickerAnswer,
     TickerQuery,
     TopLevel,
-    lowered,
 )
+from frontend.http.models import Source, lowered
 from frontend.http.product_state import ProductState
 from frontend.http.queries import read_query
 from ipc.arrays import Records

@@ -15,7 +15,7 @@ import msgspec
 from engine.trade_log.segments import TradeLogError
 from frontend.http.depth import BookState, Level, changes, checksum
 from frontend.http.market import Market
-from frontend.http.models import TopLevel, TradeView
+from frontend.http.market_models import TopLevel, TradeView
 from frontend.http.product_state import ProductState
 from frontend.http.socket_models import DepthMessage, TickerMessage, TradesMessage
 from ipc.arrays import Records, those

@@ -7,22 +7,18 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from frontend.http.errors import broken_rule
 from frontend.http.market import Market, Steps
-from frontend.http.models import (
+from frontend.http.models import Answer, Number, Source, Timestamp, Word
+from frontend.http.order_models import (
     Amount,
-    Answer,
     CancelReason,
-    Number,
     RequestBody,
     SelfTradePrevention,
     Side,
-    Source,
     Status,
     TimeInForce,
-    Timestamp,
-    Word,
     given,
 )
-from frontend.http.models import OrderType as OrderTypeWord
+from frontend.http.order_models import OrderType as OrderTypeWord
 from ipc import vocabulary
 from ipc.codes import (
     FLAG_POST_ONLY,

@@ -9,9 +9,9 @@ from msgspec import UNSET, Raw, UnsetType
 from frontend.http.errors import ApiError, of_reject
 from frontend.http.exchange import Exchange
 from frontend.http.market import Decimals, Market
-from frontend.http.models import OrderResult, OrderTrade
 from frontend.http.order_entry import Outcome
 from frontend.http.order_fields import SIDE_WORDS, STATUSES, OrderView, view_of
+from frontend.http.order_models import OrderResult, OrderTrade
 from frontend.http.product_state import ProductState
 from frontend.http.socket_models import OrderEvent
 from ipc.arrays import Records

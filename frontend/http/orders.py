@@ -12,7 +12,10 @@ from msgspec import UNSET
 from frontend.http.api import Api
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.market import Market
-from frontend.http.models import (
+from frontend.http.models import Query
+from frontend.http.order_entry import Outcome
+from frontend.http.order_fields import STATUSES
+from frontend.http.order_models import (
     Batch,
     BatchItem,
     BatchResult,
@@ -23,11 +26,8 @@ from frontend.http.models import (
     ClientOrderQuery,
     OrderQuery,
     OrderResult,
-    Query,
     Replacement,
 )
-from frontend.http.order_entry import Outcome
-from frontend.http.order_fields import STATUSES
 from frontend.http.order_requests import NO_REQUEST_ID, Entry, decode, read_order
 from frontend.http.order_views import order_result, outcome
 from frontend.http.queries import client_order_id, read_query

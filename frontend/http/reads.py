@@ -14,26 +14,19 @@ from frontend.http.api import Api
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.history_reads import MEMORY, WITH_MEMORY
 from frontend.http.market import Market
-from frontend.http.models import (
+from frontend.http.market_models import (
     BookAnswer,
     BookLevel,
     BookQuery,
-    ClientOrderQuery,
-    HealthAnswer,
-    HistoryHealth,
-    OrderQuery,
-    OrdersQuery,
-    Query,
-    ReadyAnswer,
-    Source,
     SymbolsAnswer,
     SymbolView,
-    TimeAnswer,
     TopAnswer,
     TopLevel,
     TopQuery,
 )
+from frontend.http.models import HealthAnswer, HistoryHealth, Query, ReadyAnswer, Source, TimeAnswer
 from frontend.http.order_fields import SIDES, STATUSES, OrderAnswer, OrdersAnswer, OrderView
+from frontend.http.order_models import ClientOrderQuery, OrderQuery, OrdersQuery
 from frontend.http.order_views import order_view, order_views
 from frontend.http.product_state import ProductState, newest_first
 from frontend.http.queries import client_order_id, limited, read_query

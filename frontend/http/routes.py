@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from frontend.http import models as m
+from frontend.http import market_models as m
 from frontend.http import order_fields as f
+from frontend.http import order_models as o
 from frontend.http import orders, reads
 from frontend.http.errors import ApiError
 from frontend.http.manual import manual_page
 from frontend.http.metrics import CONTENT_TYPE, metrics
+from frontend.http.models import HealthAnswer, Query, ReadyAnswer, TimeAnswer
 from frontend.http.request import Request
 from frontend.http.user_days import user_days
 
@@ -39,7 +41,7 @@ class Route(NamedTuple):
     path: str
     handler: Handler
     answer: type[msgspec.Struct] | None
-    query: type[m.Query] | None = m.Query
+    query: type[Query] | None = Query
     body: type[msgspec.Struct] | None = None
     codes: tuple[str, ...] = ()
     unprefixed: bool = False
@@ -128,7 +130,7 @@ ROUTES = (
         "POST",
         "/orders",
         orders.create_order,
-        m.OrderResult,
+        o.OrderResult,
         body=f.NewOrder,
         codes=_NEW + _SENT,
     ),
@@ -136,8 +138,8 @@ ROUTES = (
         "POST",
         "/orders/batch",
         orders.create_orders,
-        m.BatchResult,
-        body=m.Batch,
+        o.BatchResult,
+        body=o.Batch,
         codes=_SENT,
     ),
     Route(
@@ -145,17 +147,17 @@ ROUTES = (
         "/orders",
         reads.orders,
         f.OrdersAnswer,
-        m.OrdersQuery,
+        o.OrdersQuery,
         codes=("UNKNOWN_SYMBOL",),
     ),
-    Route("GET", "/orders/{order_id}", reads.order, f.OrderAnswer, m.OrderQuery, codes=_ONE),
+    Route("GET", "/orders/{order_id}", reads.order, f.OrderAnswer, o.OrderQuery, codes=_ONE),
     Route(
         "PATCH",
         "/orders/{order_id}",
         orders.replace_order,
-        m.OrderResult,
-        m.OrderQuery,
-        m.Replacement,
+        o.OrderResult,
+        o.OrderQuery,
+        o.Replacement,
         _ORDER_FIELDS
         + _ONE
         + _CHANGED
@@ -166,8 +168,8 @@ ROUTES = (
         "DELETE",
         "/orders/{order_id}",
         orders.cancel_order,
-        m.CancelAnswer,
-        m.OrderQuery,
+        o.CancelAnswer,
+        o.OrderQuery,
         codes=_ONE + _CHANGED + _SENT,
     ),
     Route(
@@ -175,23 +177,23 @@ ROUTES = (
         BY_CLIENT_ID,
         reads.client_order,
         f.OrderAnswer,
-        m.ClientOrderQuery,
+        o.ClientOrderQuery,
         codes=_CLIENT_ONE,
     ),
     Route(
         "DELETE",
         BY_CLIENT_ID,
         orders.cancel_client_order,
-        m.CancelAnswer,
-        m.ClientOrderQuery,
+        o.CancelAnswer,
+        o.ClientOrderQuery,
         codes=_CLIENT_ONE + _CHANGED + _SENT,
     ),
     Route(
         "DELETE",
         "/orders",
         orders.cancel_orders,
-        m.CancelAllAnswer,
-        m.CancelQuery,
+        o.CancelAllAnswer,
+        o.CancelQuery,
         codes=("UNKNOWN_SYMBOL", *_SENT),
     ),
     Route("GET", "/orderbook", reads.book, m.BookAnswer, m.BookQuery, codes=("UNKNOWN_SYMBOL",)),
@@ -227,13 +229,13 @@ ROUTES = (
         "GET", "/ticker", ticker, m.TickerAnswer, m.TickerQuery, codes=("UNKNOWN_SYMBOL", "BUSY")
     ),
     Route("GET", "/symbols", reads.symbols, m.SymbolsAnswer),
-    Route("GET", "/time", reads.clock, m.TimeAnswer, None, public=True),
-    Route("GET", "/health", reads.health, m.HealthAnswer, None, unprefixed=True, public=True),
+    Route("GET", "/time", reads.clock, TimeAnswer, None, public=True),
+    Route("GET", "/health", reads.health, HealthAnswer, None, unprefixed=True, public=True),
     Route(
         "GET",
         "/ready",
         reads.ready,
-        m.ReadyAnswer,
+        ReadyAnswer,
         None,
         codes=("NOT_READY",),
         unprefixed=True,

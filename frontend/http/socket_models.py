@@ -7,16 +7,9 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from frontend.http.models import (
-    Change,
-    ErrorBody,
-    Number,
-    OrderId,
-    TopLevel,
-    TradeView,
-    Word,
-    lowered,
-)
+from frontend.http.market_models import TopLevel, TradeView
+from frontend.http.models import ErrorBody, Number, OrderId, Word, lowered
+from frontend.http.order_models import Change
 from ipc.wire.messages import UserId
 
 RequestTag = Annotated[str, Meta(max_length=64)] | int | None

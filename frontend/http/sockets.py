@@ -27,8 +27,8 @@ from frontend.http.api import Api
 from frontend.http.errors import ApiError, broken_rule, of_validation
 from frontend.http.feeds import CHANNELS, Feed
 from frontend.http.market import Market
-from frontend.http.models import Change
 from frontend.http.order_entry import Outcome
+from frontend.http.order_models import Change
 from frontend.http.order_views import order_event
 from frontend.http.request import Request
 from frontend.http.socket_models import Done, Failed, Op, Tag

@@ -7,7 +7,7 @@ from engine.history.history import ALWAYS_NS, Page
 from engine.trade_log.reader import Position
 from frontend.http import pages
 from frontend.http.errors import broken_rule
-from frontend.http.models import TradesQuery
+from frontend.http.market_models import TradesQuery
 from ipc.arrays import Records
 from ipc.records import SEQUENCE_BITS, make_id, sequence_of
 

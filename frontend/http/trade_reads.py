@@ -18,8 +18,8 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Raw, UnsetType
 
-from engine.config import HttpSection
 from engine.history.rows import as_trades
+from engine.sections import HttpSection
 from engine.trade_log.history import BackwardLog, trades_of
 from engine.trade_log.lines import LineFormatter, LoggedTrade
 from engine.trade_log.reader import Position
@@ -27,7 +27,8 @@ from engine.trade_log.segments import TradeLogError
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.history_reads import MEMORY, WITH_MEMORY, HistoryReads
 from frontend.http.market import Market
-from frontend.http.models import Source, TradesQuery, TradeView, WrittenTrades
+from frontend.http.market_models import TradesQuery, TradeView, WrittenTrades
+from frontend.http.models import Source
 from frontend.http.product_state import ProductState, newest_first
 from frontend.http.queries import limited, read_query
 from frontend.http.searches import Searches, ThreadedSearches, Work

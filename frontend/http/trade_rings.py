@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from frontend.http.market import Market
-from frontend.http.models import TradesQuery
+from frontend.http.market_models import TradesQuery
 from frontend.http.searches import Work
 from ipc.arrays import Records, Words, joined, those
 from ipc.memory.ring import RingReader

@@ -10,7 +10,7 @@ from engine.history.rows import signed
 from frontend.http.api import Api
 from frontend.http.errors import ApiError
 from frontend.http.market import Market
-from frontend.http.models import UserDay, UserDaysAnswer, UserDaysQuery
+from frontend.http.market_models import UserDay, UserDaysAnswer, UserDaysQuery
 from frontend.http.queries import read_query
 from frontend.http.request import Request
 from ipc.instruments import Scale

@@ -7,7 +7,7 @@ import numpy as np
 
 from engine.history.rows import signed
 from frontend.http.market import Market
-from frontend.http.models import TradeView
+from frontend.http.market_models import TradeView
 from frontend.http.product_state import ProductState
 from frontend.http.searches import Work
 from frontend.http.trade_rings import first_at

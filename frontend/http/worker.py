@@ -14,10 +14,10 @@ import uvicorn
 import uvloop
 
 from engine.children import FINISH
-from engine.config import HttpSection
 from engine.plan import Plan
 from engine.process import Wakeup
 from engine.roles import GatewayNumber
+from engine.sections import HttpSection
 from frontend.gateway.door import Door, Limits, accept
 from frontend.gateway.linked_gateway import open_hall
 from frontend.http.access import Access, Admit

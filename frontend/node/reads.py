@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from frontend.http import models as m
 from frontend.http import routes
 from frontend.http.errors import ApiError
+from frontend.http.market_models import TradesQuery
 from frontend.http.metrics import CONTENT_TYPE, metrics
-from frontend.http.models import HealthAnswer, ReadyAnswer
+from frontend.http.models import HealthAnswer, Query, ReadyAnswer
+from frontend.http.order_models import ClientOrderQuery, OrderQuery, OrdersQuery
 from frontend.http.orders import not_open
 from frontend.http.pages import read as read_cursor
 from frontend.http.queries import read_query
@@ -82,7 +83,7 @@ def with_own_order(handler: Handler) -> Handler:
 
 
 def _named(request: Request) -> str | None:
-    named: str | None = read_query(m.OrderQuery, request.query).user_id
+    named: str | None = read_query(OrderQuery, request.query).user_id
     return named
 
 
@@ -104,7 +105,7 @@ async def own_order(request: Request, named: str | None) -> Records:
 
 
 def with_orders(
-    query_type: type[m.Query], handler: Handler, *, always: bool = True, needed: bool = True
+    query_type: type[Query], handler: Handler, *, always: bool = True, needed: bool = True
 ) -> Handler:
     """Return a handler that finds the orders of the user of its request; ``always``: or else the
     newest of all. ``needed``: there is no answer without."""
@@ -119,7 +120,7 @@ def with_orders(
         shards = state.shards if symbol is None else [state.markets.named(symbol).shard]
         below = {shard: make_id(shard + 1, 0) for shard in shards}
         cursor = getattr(query, "cursor", None)
-        if cursor is not None and query_type is m.OrdersQuery:
+        if cursor is not None and query_type is OrdersQuery:
             for shard, sequence in read_cursor(cursor, shards).items():
                 below[shard] = make_id(shard, min(sequence, SEQUENCE_MASK))
         each = [state.fetch_of(shard, account, below[shard]) for shard in shards]
@@ -176,13 +177,13 @@ def node_routes() -> tuple[Route, ...]:
         if "{order_id}" in route.path:
             handler = with_order(handler) if route.method == "GET" else with_own_order(handler)
         elif key == ("GET", routes.BY_CLIENT_ID):
-            handler = with_orders(m.ClientOrderQuery, handler)
+            handler = with_orders(ClientOrderQuery, handler)
         elif key == ("DELETE", routes.BY_CLIENT_ID):
-            handler = with_orders(m.ClientOrderQuery, handler, needed=False)
+            handler = with_orders(ClientOrderQuery, handler, needed=False)
         elif key == ("GET", "/orders"):
-            handler = with_orders(m.OrdersQuery, handler)
+            handler = with_orders(OrdersQuery, handler)
         elif key == ("GET", "/trades"):
-            handler = with_orders(m.TradesQuery, handler, always=False)
+            handler = with_orders(TradesQuery, handler, always=False)
         elif key == ("GET", "/health"):
             handler = health
         elif key == ("GET", "/metrics"):

@@ -21,9 +21,10 @@ from engine.cache.formats import InstrumentEntry
 from engine.cache.link import ANSWER_S, CacheError, judged, options, where
 from engine.cache.names import Names
 from engine.children import FINISH
-from engine.config import Config, InstrumentSection, RedisSection
+from engine.config import Config
 from engine.plan import Plan
 from engine.roles import Member, slots
+from engine.sections import InstrumentSection, RedisSection
 from engine.trade_log import lines
 from frontend.http.api import Api
 from frontend.http.docs import page

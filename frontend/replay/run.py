@@ -12,7 +12,8 @@ from time import perf_counter
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from engine.config import Config, EngineSection, InstrumentSection, check_config
+from engine.config import Config, check_config
+from engine.sections import EngineSection, InstrumentSection
 from frontend.client import Client
 from frontend.launch import running_engine
 from frontend.replay.flow_file import Flow, Op, read_flow
