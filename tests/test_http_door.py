@@ -2,21 +2,15 @@
 
 import socket
 import ssl
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from http.client import HTTPException, HTTPSConnection
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import trustme
-from hypothesis import given
-from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 
 from engine.plan import Plan
-from frontend.gateway.door import CrowdedError, Door, Limits, Place
 from frontend.gateway.keys import key_section, new_key
 from ipc.links.sockets import connect
 from tests.http import API, WAIT_S, Http, free_port, serving
@@ -160,62 +154,3 @@ def test_order_entry_waits_as_long_for_a_handshake_as_for_a_login(
     _, tcp = secure[0].addresses()
     with connect(tcp, WAIT_S / 3) as sock, suppress(ConnectionResetError):
         assert sock.recv(1) == b""
-
-
-def status() -> Any:
-    counted: Counter[str] = Counter()
-    return SimpleNamespace(add=lambda name, count: counted.update({name: count}), counted=counted)
-
-
-def test_no_address_has_more_than_its_share() -> None:
-    door = Door(Limits(100, 100, 3, 1), status(), "refused")
-    places = [door.enter("192.0.2.1", 0.0) for _ in range(3)]
-    for place in places:
-        place.show()
-    with pytest.raises(CrowdedError, match="this address has 3 connections already"):
-        door.enter("192.0.2.1", 0.0)
-    door.enter("192.0.2.2", 0.0)
-    for _ in range(9):
-        door.enter("127.0.0.1", 0.0)
-    places[0].leave()
-    door.enter("192.0.2.1", 0.0)
-
-
-@given(st.lists(st.tuples(st.sampled_from("esll"), st.integers(0, 9)), max_size=60))
-def test_the_door_counts_what_is_there(steps: list[tuple[str, int]]) -> None:
-    door = Door(Limits(8, 4, 2, 1), status(), "refused")
-    inside: list[Place] = []
-    for what, number in steps:
-        strangers = sum(place.strange for place in inside)
-        if what == "e":
-            host = f"192.0.2.{number % 5}"
-            full = len(inside) >= 8 or strangers >= 4
-            full = full or sum(place.host == host for place in inside) >= 2
-            if full:
-                with pytest.raises(CrowdedError):
-                    door.enter(host, 0.0)
-            else:
-                inside.append(door.enter(host, 0.0))
-        elif inside and what == "s":
-            inside[number % len(inside)].show()
-        elif inside:
-            place = inside.pop(number % len(inside))
-            place.leave()
-            place.leave()
-    assert door.strangers == sum(place.strange for place in inside)
-
-
-def test_who_does_not_end_is_aborted() -> None:
-    door = Door(Limits(8, 8, 0, 1.0), status(), "refused")
-    place = door.enter("", 5.0)
-    told: list[str] = []
-    place.end = lambda: bool(told.append("end") or len(told) > 1)  # the first time it is busy
-    place.abort = lambda: told.append("abort")
-    door.close_overdue(6.0)
-    assert told == []
-    for expected in (["end"], ["end", "end"], ["end", "end", "abort"]):
-        door.close_overdue(6.1)
-        assert told == expected
-    place.show()
-    door.close_overdue(9.0)
-    assert len(told) == 3

@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import NamedTuple
 
 from engine.sections import FrontendSection, HttpSection
@@ -157,10 +158,10 @@ async def accept(
     """
     loop = asyncio.get_running_loop()
     sock.setblocking(False)
-    handshakes: set[asyncio.Task[None]] = set()
+    handshakes: set[asyncio.Task[bool]] = set()
     try:
         while True:
-            try:
+            try:  # uvloop accepts one in a turn, so others have theirs, however many come at once
                 accepted, peer = await loop.sock_accept(sock)
             except OSError:  # of a connection that is gone again, or for want of descriptors
                 await asyncio.sleep(RETRY_S)
@@ -169,12 +170,12 @@ async def accept(
                 place = door.enter(peer[0], loop.time())
             except CrowdedError:  # before a handshake nothing can be said
                 accepted.close()
-                continue
-            await asyncio.sleep(0)  # others have their turn, however many come at once
-            task = loop.create_task(_shake_hands(accepted, place, context, make))
-            place.end = place.abort = task.cancel
-            handshakes.add(task)
-            task.add_done_callback(handshakes.discard)
+            else:
+                task = loop.create_task(_shake_hands(accepted, place, context, make))
+                place.end = place.abort = task.cancel
+                handshakes.add(task)
+                task.add_done_callback(handshakes.discard)
+                task.add_done_callback(partial(_leave_if_not_in, accepted, place))
     finally:
         sock.close()
         for task in handshakes:
@@ -183,14 +184,21 @@ async def accept(
 
 async def _shake_hands(
     sock: socket.socket, place: Place, context: ssl.SSLContext, make: Callable[[], Entrant]
-) -> None:
+) -> bool:
+    """Return whether the handshake is done; that it ends in time is the door's."""
     entrant = make()
     entrant.place = place
     try:
-        # That it ends in time is the door's.
         await asyncio.get_running_loop().connect_accepted_socket(
             lambda: entrant, sock, ssl=context, ssl_handshake_timeout=NEVER_S
         )
-    except (OSError, asyncio.CancelledError):
+    except OSError:
+        return False
+    return True
+
+
+def _leave_if_not_in(sock: socket.socket, place: Place, handshake: asyncio.Task[bool]) -> None:
+    """End a connection without a handshake, also one whose handshake was ended before it began."""
+    if handshake.cancelled() or not handshake.result():
         sock.close()
         place.leave()
