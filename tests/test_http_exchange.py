@@ -148,10 +148,10 @@ def test_a_restart_ends_what_was_sent_to_that_shard_before_it_died() -> None:
     for request_id, shard, sent_bytes in sent:
         exchange = Exchange(request_id, 0.0, partial(_note, ended, request_id), shard)
         exchange.sent_bytes = sent_bytes
-        session.pending[request_id] = exchange
+        session.exchanges.pending[request_id] = exchange
     session.deliver_missed(frame(ShardRestarted(make_id(0, 7), 60)))
     assert ended == [1, 3]
-    assert list(session.pending) == [2, 4]
+    assert list(session.exchanges.pending) == [2, 4]
 
 
 def _note(ended: list[int], request_id: int, found: object) -> None:

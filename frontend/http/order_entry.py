@@ -84,7 +84,7 @@ class OrderEntry:
 
     def check_room(self, session: UserSession, commands: int = 1) -> None:
         """Raise ``ApiError`` where a user has too many commands under way for so many more."""
-        if len(session.pending) + commands > self._max_pending:
+        if len(session.exchanges.pending) + commands > self._max_pending:
             raise ApiError(
                 "TOO_MANY_REQUESTS",
                 f"user_id: at most {self._max_pending} orders may be unanswered at once",
@@ -163,13 +163,16 @@ class OrderEntry:
             await asyncio.sleep(SWEEP_S)
             now_s = self._loop.time()
             for session in list(self._sessions.values()):
-                session.fail_overdue(now_s)
+                session.exchanges.fail_overdue(now_s)
             self._end_unused(UNUSED_S)
 
     def _end_unused(self, after_s: float) -> None:
         """End the sessions of users who have sent nothing for so long, and wait for nothing."""
         now_s = self._loop.time()
         for session in list(self._sessions.values()):
-            if not (session.pending or session.listeners) and session.used_s <= now_s - after_s:
+            if (
+                not (session.exchanges.pending or session.listeners)
+                and session.used_s <= now_s - after_s
+            ):
                 del self._sessions[session.user_id]
                 self._gateway.sessions.leave(session)

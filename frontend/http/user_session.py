@@ -5,17 +5,14 @@ window is full has commands refused as BUSY instead, for others wait behind them
 connections.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 
 from frontend.gateway.account_channel import AccountChannel
 from frontend.gateway.gateway import Gateway
 from frontend.gateway.session import Session
-from frontend.http.errors import ApiError
-from frontend.http.exchange import Exchange
+from frontend.http.exchange import Exchange, Exchanges
 from frontend.roles import HTTP
-from ipc.codes import COMMAND_TYPE_REDUCE
 from ipc.memory.order_table_reader import OrderTableReader
 from ipc.memory.status import counter_place
 from ipc.records import shard_of
@@ -32,9 +29,6 @@ from ipc.wire.messages import (
     server_decoder,
 )
 from ipc.wire.rejects import reject, request_of
-
-SETTLE_S = 0.0005
-"""How soon a command that has not had all its effects is looked at again."""
 
 _COMMANDS = counter_place(HTTP, "commands")
 _decode = server_decoder.decode
@@ -64,21 +58,17 @@ class UserSession(Session):
         """Why it could not be opened."""
         self.used_s = 0.0
         """When it was used last."""
-        self.pending: dict[int, Exchange] = {}
-        """Commands under way by request_id, the oldest first."""
+        self.exchanges = Exchanges(gateway.status, tables)
         self.listeners: dict[Listener, Callable[[], None]] = {}
         """Who hears of every report, and what is called where there will be no more."""
         self._account: AccountChannel | None = None
-        self._tables = tables
         self._opened, self._ended = opened, ended
-        self._taken: dict[int, Exchange] = {}
-        """By order_id, those of them that were taken and may have further effects."""
 
     # What handlers use --------------------------------------------------------------------------
 
     def send(self, command: CLIENT_COMMANDS, exchange: Exchange) -> None:
         """Send a command of the user; ``exchange`` is done with all that comes of it."""
-        self.pending[command.request_id] = exchange
+        self.exchanges.pending[command.request_id] = exchange
         body = encoder.encode(command)
         self.routed_bytes += HEADER_BYTES + len(body)
         exchange.sent_bytes = self.routed_bytes
@@ -102,13 +92,6 @@ class UserSession(Session):
         self.gateway.status.add_reject(reason)
         self.deliver(frame(reject(request_of(body), reason, time.time_ns())))
 
-    def fail_overdue(self, now_s: float) -> None:
-        """End the commands that have waited long enough."""
-        for exchange in list(self.pending.values()):
-            if exchange.deadline > now_s:
-                break  # those behind it were sent later
-            self._fail(exchange)
-
     # What the gateway does ----------------------------------------------------------------------
 
     def enter(self, session: int, welcome: bytes, missed: bytes) -> None:
@@ -124,8 +107,7 @@ class UserSession(Session):
             self._opened(self)
             return
         self.gateway.sessions.leave(self)
-        for exchange in list(self.pending.values()):
-            self._fail(exchange)
+        self.exchanges.fail_all()
         self._ended(self)
         for lost in list(self.listeners.values()):
             lost()
@@ -142,7 +124,8 @@ class UserSession(Session):
 
     def deliver(self, data: bytes | memoryview) -> None:
         """Take whole frames, then see which commands are done."""
-        if not self.pending and not self.listeners:
+        exchanges, listeners = self.exchanges, self.listeners
+        if not exchanges.pending and not listeners:
             return  # of orders that come by other ways
         data = bytes(data)
         position, end = 0, len(data)
@@ -151,74 +134,12 @@ class UserSession(Session):
             position = start + HEADER.unpack_from(data, position)[0]
             message = _decode(data[start:position])
             if type(message) is Report:
-                self._take_report(message)
+                exchanges.take_report(message)
+                for listener in list(listeners) if listeners else ():
+                    listener(message)
             elif isinstance(message, Reject | MassCancelReport):
-                self._take_answer(message)
+                exchanges.take_answer(message)
             elif isinstance(message, ShardRestarted):
-                self._take_restart(shard_of(message.account_sequence), message.sent_bytes)
-        if self._taken:
-            self._settle()
-
-    # Commands under way -------------------------------------------------------------------------
-
-    def _take_report(self, report: Report) -> None:
-        taken = self._taken.get(report.order_id)
-        if taken is not None and report.sequence != taken.sequence:
-            self._finish(taken)  # another command's doing: this one's was over
-        exchange = self.pending.get(report.request_id)  # none is under number 0
-        if exchange is not None:
-            if exchange.take(report) or report.command_type == COMMAND_TYPE_REDUCE:
-                self._finish(exchange)
-            elif taken is not exchange:
-                self._taken[report.order_id] = exchange
-        if self.listeners:
-            for listener in list(self.listeners):
-                listener(report)
-
-    def _take_answer(self, answer: Reject | MassCancelReport) -> None:
-        exchange = self.pending.get(answer.request_id)
-        if exchange is not None:
-            exchange.answer = answer
-            self._finish(exchange)
-
-    def _take_restart(self, shard: int, sent_bytes: int) -> None:
-        """A shard has told all that it kept: what was sent before it died stays unanswered."""
-        for exchange in list(self.pending.values()):
-            if exchange.sent_bytes > sent_bytes:
-                break  # those behind it were sent later
-            if exchange.sent_to in (shard, None):
-                self._fail(exchange)
-
-    def _settle(self) -> None:
-        """Finish every command that was taken and that nothing more can come of."""
-        waiting = False
-        for exchange in list(self._taken.values()):
-            assert exchange.sent_to is not None  # a report answers it: it went to one shard
-            table = self._tables[exchange.sent_to]
-            if exchange.is_settled(table):
-                self._finish(exchange)
-            elif table.completed < exchange.sequence:
-                waiting = True
-        if waiting:
-            asyncio.get_running_loop().call_later(SETTLE_S, self._settle)
-
-    def _finish(self, exchange: Exchange) -> None:
-        self._end(exchange)
-        exchange.done(exchange)
-
-    def _fail(self, exchange: Exchange) -> None:
-        """End a command that has no answer."""
-        self._end(exchange)
-        self.gateway.status.add("unknown_outcomes", 1)
-        exchange.done(
-            ApiError(
-                "OUTCOME_UNKNOWN",
-                "no answer came in time: the command may have been carried out or not; look at the "
-                "order, or send it again with the same client_order_id",
-            )
-        )
-
-    def _end(self, exchange: Exchange) -> None:
-        del self.pending[exchange.request_id]
-        if exchange.first is not None:
-            self._taken.pop(exchange.first.order_id, None)
+                exchanges.take_restart(shard_of(message.account_sequence), message.sent_bytes)
+        if exchanges.taken:
+            exchanges.settle()

@@ -97,7 +97,7 @@ class NodeEntry:
         """End a session that is not used where there are many. Raises ``ApiError``."""
         if len(self._sessions) + len(self._opening) < MOST_SESSIONS:
             return
-        unused = [s for s in self._sessions.values() if not (s.pending or s.listeners)]
+        unused = [s for s in self._sessions.values() if not (s.exchanges.pending or s.listeners)]
         if not unused:
             raise ApiError("BUSY", "too many users have orders under way; try again")
         min(unused, key=lambda session: session.used_s).close()
@@ -133,7 +133,7 @@ class NodeEntry:
 
     def check_room(self, session: NodeSession, commands: int = 1) -> None:
         """Raise ``ApiError`` where a user has too many commands under way for so many more."""
-        if len(session.pending) + commands > self._max_pending:
+        if len(session.exchanges.pending) + commands > self._max_pending:
             raise ApiError(
                 "TOO_MANY_REQUESTS",
                 f"user_id: at most {self._max_pending} orders may be unanswered at once",
@@ -216,8 +216,8 @@ class NodeEntry:
             ping = now_s > pinged_s + PING_S
             pinged_s = now_s if ping else pinged_s
             for session in list(self._sessions.values()):
-                session.fail_overdue(now_s)
-                unused = not (session.pending or session.listeners)
+                session.exchanges.fail_overdue(now_s)
+                unused = not (session.exchanges.pending or session.listeners)
                 if unused and session.used_s <= now_s - UNUSED_S:
                     session.close()
                 elif ping:

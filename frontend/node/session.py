@@ -12,8 +12,7 @@ from typing import cast
 import msgspec
 
 from frontend.http.errors import ApiError
-from frontend.http.exchange import Exchange
-from ipc.codes import COMMAND_TYPE_REDUCE
+from frontend.http.exchange import Exchange, Exchanges
 from ipc.memory.status import StatusWriter
 from ipc.records import shard_of
 from ipc.vocabulary import CONDITIONAL, PRICELESS, Flag, TimeInForce
@@ -58,8 +57,7 @@ class NodeSession(asyncio.Protocol):
     ) -> None:
         self.user_id = user_id
         self.used_s = 0.0
-        self.pending: dict[int, Exchange] = {}
-        """Commands under way by request_id, the oldest first."""
+        self.exchanges = Exchanges(status)
         self.listeners: dict[Listener, Callable[[], None]] = {}
         """Who hears of every report, and what is called where there will be no more."""
         self.seen: dict[int, int] = {}
@@ -68,7 +66,6 @@ class NodeSession(asyncio.Protocol):
         self._key, self._ended, self._status = key, ended, status
         self._frames = FrameSplitter(MAX_BODY)
         self._sent_bytes = 0
-        self._taken: dict[int, Exchange] = {}
         self._asked: dict[int, asyncio.Future[Message]] = {}
         self._questions = itertools.count((1 << 62) + 1)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -94,8 +91,7 @@ class NodeSession(asyncio.Protocol):
         self._over = True
         if not self.opened.done():
             self._refuse("the frontend has closed the connection")
-        for exchange in list(self.pending.values()):
-            self._fail(exchange)
+        self.exchanges.fail_all()
         for question in self._asked.values():
             question.cancel()
         for lost in list(self.listeners.values()):
@@ -115,17 +111,10 @@ class NodeSession(asyncio.Protocol):
 
     def send(self, command: CLIENT_COMMANDS, exchange: Exchange) -> None:
         """Send a command of the user; ``exchange`` is done with all that comes of it."""
-        self.pending[command.request_id] = exchange
+        self.exchanges.pending[command.request_id] = exchange
         self._status.add("commands", 1)
         self._write(command)
         exchange.sent_bytes = self._sent_bytes
-
-    def fail_overdue(self, now_s: float) -> None:
-        """End the commands that have waited long enough."""
-        for exchange in list(self.pending.values()):
-            if exchange.deadline > now_s:
-                break  # those behind it were sent later
-            self._fail(exchange)
 
     async def made_trades(self, symbol: int, first_trade_id: int, count: int) -> list[Trade]:
         """Return the trades that a command made, as far as the product still shows them."""
@@ -149,18 +138,17 @@ class NodeSession(asyncio.Protocol):
             self._take_found(message.request_id, message)
         elif isinstance(message, Reject | MassCancelReport):
             if not self._take_found(message.request_id, message):
-                exchange = self.pending.get(message.request_id)
-                if exchange is not None:
-                    exchange.answer = message
+                if message.request_id in self.exchanges.pending:
                     self._see(message.account_sequence, message.sequence)
-                    self._finish(exchange)
+                self.exchanges.take_answer(message)
         elif isinstance(message, Welcome):
             if not self.opened.done():
                 self.opened.set_result(None)
         elif isinstance(message, Closing):
             self._refuse(message.text)
         elif isinstance(message, ShardRestarted):
-            self._take_restart(shard_of(message.account_sequence), message.sent_bytes)
+            shard = shard_of(message.account_sequence)
+            self.exchanges.take_restart(shard, message.sent_bytes)
 
     def _take_found(self, request_id: int, message: Message) -> bool:
         question = self._asked.pop(request_id, None)
@@ -170,26 +158,11 @@ class NodeSession(asyncio.Protocol):
 
     def _take_report(self, report: Report) -> None:
         self._see(report.account_sequence, report.sequence)
-        taken = self._taken.get(report.order_id)
-        if taken is not None and report.sequence != taken.sequence:
-            self._finish(taken)  # another command's doing: this one's was over
-        exchange = self.pending.get(report.request_id)  # none is under number 0
+        exchange = self.exchanges.take_report(report)
         if exchange is not None:
-            if exchange.take(report) or report.command_type == COMMAND_TYPE_REDUCE:
-                self._finish(exchange)
-            elif taken is not exchange:
-                self._taken[report.order_id] = exchange
-                self._settle_later(exchange)
+            self._settle_later(exchange)
         for listener in list(self.listeners):
             listener(report)
-
-    def _take_restart(self, shard: int, sent_bytes: int) -> None:
-        """A shard has told all that it kept: what was sent before it died stays unanswered."""
-        for exchange in list(self.pending.values()):
-            if exchange.sent_bytes > sent_bytes:
-                break  # those behind it were sent later
-            if exchange.sent_to in (shard, None):
-                self._fail(exchange)
 
     def _see(self, account_sequence: int, sequence: int) -> None:
         shard = shard_of(account_sequence)
@@ -210,7 +183,8 @@ class NodeSession(asyncio.Protocol):
 
     async def _settle(self, exchange: Exchange, first: Report) -> None:
         """Finish a command once nothing more can come of it."""
-        while exchange.request_id in self.pending and not self._over:
+        pending = self.exchanges.pending
+        while exchange.request_id in pending and not self._over:
             found = await self._ask(BookQuery(first.symbol, 0, 1))
             if not isinstance(found, BookSnapshot):
                 break  # nobody can be asked: what has come is what is told
@@ -220,8 +194,8 @@ class NodeSession(asyncio.Protocol):
                 if exchange.last is not None and filled <= exchange.last.cum_qty:
                     break
             await asyncio.sleep(ASK_AGAIN_S)
-        if exchange.request_id in self.pending:
-            self._finish(exchange)
+        if exchange.request_id in pending:
+            self.exchanges.finish(exchange)
 
     def _ask(self, query: "BookQuery | OrderQuery | TradesQuery") -> "asyncio.Future[Message]":
         query.request_id = next(self._questions)
@@ -243,24 +217,3 @@ class NodeSession(asyncio.Protocol):
         if not self.opened.done():
             rule = text.removeprefix("user_id: ")
             self.opened.set_exception(ApiError("BUSY", text, field="user_id", rule=rule))
-
-    def _finish(self, exchange: Exchange) -> None:
-        self._end(exchange)
-        exchange.done(exchange)
-
-    def _fail(self, exchange: Exchange) -> None:
-        """End a command that has no answer."""
-        self._end(exchange)
-        self._status.add("unknown_outcomes", 1)
-        exchange.done(
-            ApiError(
-                "OUTCOME_UNKNOWN",
-                "no answer came in time: the command may have been carried out or not; look at the "
-                "order, or send it again with the same client_order_id",
-            )
-        )
-
-    def _end(self, exchange: Exchange) -> None:
-        self.pending.pop(exchange.request_id, None)
-        if exchange.first is not None:
-            self._taken.pop(exchange.first.order_id, None)
