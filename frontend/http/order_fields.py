@@ -237,6 +237,8 @@ def _mode(word: str | UnsetType) -> int:
 
 
 def _some(lots: Steps, quantity: Raw | UnsetType) -> int:
+    if isinstance(quantity, UnsetType):
+        return 0
     quantity = given(quantity)
     return 0 if isinstance(quantity, UnsetType) else lots.of(quantity)
 
