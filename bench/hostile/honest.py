@@ -136,6 +136,7 @@ def reports_of(data: bytes) -> Records:
             if body is None:
                 break
             position += HEADER_BYTES + len(body)
+            reader.wanted[:] = 0  # it has a number too, and those behind it are no odder for that
             parts.append(report_records([server_decoder.decode(body)]))  # type: ignore[list-item]
     return np.concatenate(parts)
 
