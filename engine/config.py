@@ -38,6 +38,7 @@ DATABASE_NAME = re.compile(r"[!-~]{1,255}")
 MONGODB_URI = re.compile(r"mongodb(\+srv)?://[^@\s]{1,255}")
 MONGODB_NAME = re.compile(r"[\w-]{1,63}", re.ASCII)
 ORIGIN = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]{{0,31}}://(?:{HOST.pattern})(?::[0-9]{{1,5}})?")
+PreventionWord = Literal["none", "cancel_newest", "cancel_oldest", "cancel_both", "decrement"]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 ACCOUNT_SHARE = 4
 """One account may take one part in so many of an instrument's ``max_resting_orders``."""
@@ -220,6 +221,8 @@ class KeySection(Section, frozen=True):
 
     user_id: Annotated[str, Meta(min_length=1, max_length=64)]
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    self_trade_prevention: PreventionWord = "none"
+    """What the user's orders have that say nothing of it."""
 
 
 class InstrumentSection(Section, frozen=True):
@@ -453,6 +456,12 @@ def _check_edge(config: Config) -> None:
     digests = [section.sha256 for section in config.keys]
     if len(set(digests)) != len(digests):
         raise ConfigError("keys: no key must be listed twice")
+    modes: dict[str, str] = {}
+    for position, section in enumerate(config.keys):
+        mode = section.self_trade_prevention
+        if modes.setdefault(section.user_id, mode) != mode:
+            key = f"keys[{position}].self_trade_prevention = {shown(mode)}"
+            raise ConfigError(f"{key}: must be the same for every key of a user")
 
 
 def _check_names(http: HttpSection) -> None:

@@ -51,6 +51,10 @@ class CommandType(IntEnum):
     REPLACE = 3
     REDUCE = 4
     MASS_CANCEL = 5
+    NEW_OCO = 6
+    """Two orders, of which one is to trade: once one has, triggers or ends, the other goes."""
+    NEW_BRACKET = 7
+    """An order, and one or two that wait until it is filled: to take a profit, to stop a loss."""
 
 
 class Administration(IntEnum):

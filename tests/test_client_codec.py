@@ -108,7 +108,8 @@ def test_the_highest_values_fit_and_are_read_back(command_type: CommandType) -> 
 def test_a_simulated_flow_survives_the_wire() -> None:
     flow = SimulatedFlow(load_config().listed(), [ACCOUNT], [3])
     commands = np.concatenate([flow.chunk(500) for _ in range(6)])
-    assert set(commands["command_type"].tolist()) == set(CommandType)
+    lists = {CommandType.NEW_OCO, CommandType.NEW_BRACKET}
+    assert set(commands["command_type"].tolist()) == set(CommandType) - lists
     data, ends = command_frames(commands)
     assert ends[-1] == len(data)
     bodies = FrameSplitter(MAX_COMMAND_BODY).feed(data)

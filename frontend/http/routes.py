@@ -7,7 +7,7 @@ import msgspec
 
 from frontend.http import models as m
 from frontend.http import order_fields as f
-from frontend.http import orders, reads
+from frontend.http import order_lists, orders, reads
 from frontend.http.errors import ApiError
 from frontend.http.manual import manual_page
 from frontend.http.metrics import CONTENT_TYPE, metrics
@@ -139,6 +139,14 @@ ROUTES = (
         m.BatchResult,
         body=m.Batch,
         codes=_SENT,
+    ),
+    Route(
+        "POST",
+        "/orders/list",
+        order_lists.create_order_list,
+        m.OrderListResult,
+        body=order_lists.OrderList,
+        codes=(*_NEW, "INVALID_STOP_PRICE", "INVALID_EXPIRE_TIME", "INVALID_LIST", *_SENT),
     ),
     Route(
         "GET",
