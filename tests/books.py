@@ -343,7 +343,7 @@ def _command_rows(world: World) -> st.SearchStrategy[dict[str, int]]:
     moved = st.builds(dict, change, **replace, stop_price=stop_prices)
     hidden = st.builds(dict, change, **replace, display_quantity=display)
     hidden_stop = st.builds(dict, stop, time_in_force=st.just(1), display_quantity=display)
-    odd = st.fixed_dictionaries(fields | {"command_type": st.sampled_from([0, 5, 5, 5, 6])})
+    odd = st.fixed_dictionaries(fields | {"command_type": st.sampled_from([0, 5, 5, 5, 8])})
     timed.append(st.builds(dict, stop, time_in_force=st.just(6), expire_time_ns=expiry))
     near = _mostly(st.sampled_from(range(2, 12)), 0, 13, MAX_PRICE + 1)
     listed = st.builds(
@@ -472,7 +472,7 @@ def random_commands(
     by_id = ~is_new & (rng.random(count) < 0.3)
     commands["order_id"][by_id] = make_id(world.shard, 0) + sequences[by_id]
     commands["symbol"][by_id] = 0
-    rarely("command_type", 0, 6)
+    rarely("command_type", 0, 8)
     rarely("command_type", 5, share=0.003)
     rarely("symbol", 0, 5, 65535)
     rarely("client_order_id", 0, share=0.03)

@@ -556,7 +556,9 @@ def test_lists_over_rest_the_websocket_and_the_client(plan: Plan) -> None:
             ({"stop_limit_price": 1, "stop_price": None}, "stop_price"),
             ({"list_type": "oco"}, "list_type"),
         ):
-            reply = http.call("POST", f"{API}/orders/list", body | exits | {"quantity": 1} | wrong)
+            reply = http.call(
+                "POST", f"{API}/orders/list", body | exits | {"quantity": 1, "price": 50} | wrong
+            )
             assert reply.status == 400, reply.body
             assert field in str(reply.body["error"])
         pair = one.submit_oco("BB", "buy", 2, "3.00", "9.50", client_order_id=40)
