@@ -292,6 +292,10 @@ def test_a_list_is_refused_as_a_whole(make_book: MakeBook) -> None:
         wrong = pair(desk, SELL, 5, 100, 90, time_in_force=time)
         assert rejected(wrong) == Reason.INVALID_TIME_IN_FORCE
     post = {"flags": Flag.POST_ONLY}
+    at_once = {"order_type": MARKET, "time_in_force": IOC}
+    assert rejected(bracket(desk, BUY, 5, 0, 110, 90, **at_once, **post)) == (
+        Reason.INVALID_POST_ONLY
+    )
     desk.new(SELL, 1, 100, account=OTHER)
     assert rejected(bracket(desk, BUY, 5, 100, 110, 90, **post)) == Reason.POST_ONLY_WOULD_TRADE
     desk.new(BUY, 1, 60, client_order_id=12)
