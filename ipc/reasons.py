@@ -118,8 +118,9 @@ class Reason(IntEnum):
         "must have room for the account: its max_account_orders rest there or wait", 409,
     )  # fmt: skip
     LINKED_ORDER = (
-        36, "order_id", "must not be that of an order tied to others: it can only be cancelled",
-        409,
+        36, "order_id",
+        "must not be that of an order tied to others, but for a cancel, or a replace that keeps "
+        "the quantity of one that is not held", 409,
     )  # fmt: skip
     # The state of the product.
     BUSY = 50, "symbol", "must not be sent faster than its matcher takes them: try again", 503

@@ -152,8 +152,14 @@ def test_less_or_another_price_is_refused_while_they_are_tied(desk: Desk) -> Non
     assert rejected(desk.replace(2, 5, 0, stop_price=91, flags=Flag.KEEP_PRICE)) == (
         Reason.LINKED_ORDER
     )
+    keeps = {"flags": Flag.KEEP_PRICE | Flag.KEEP_QUANTITY}
+    [moved] = desk.replace(2, 0, 0, stop_price=85, **keeps)
+    assert (moved.exec_type, moved.last_price, moved.leaves_qty) == (ExecType.REPLACED, 85, 5)
+    [moved] = desk.replace(1, 0, 108, flags=Flag.KEEP_QUANTITY | Flag.REINSERT)
+    assert (moved.exec_type, moved.price, moved.quantity) == (ExecType.REPLACED, 108, 5)
     bracket(desk, BUY, 5, 80, 120, 0)
     assert rejected(desk.replace(3, 4, 80)) == Reason.LINKED_ORDER
+    assert rejected(desk.replace(4, 0, 130, flags=Flag.KEEP_QUANTITY)) == Reason.LINKED_ORDER
     assert rejected(desk.replace(4, 4, 130)) == Reason.LINKED_ORDER
     trade_at(desk, 105)
     desk.new(SELL, 9, 80, account=OTHER, time_in_force=IOC)

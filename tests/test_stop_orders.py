@@ -545,8 +545,10 @@ def test_lists_over_rest_the_websocket_and_the_client(plan: Plan) -> None:
             ws.send(op="order_list", order=order)
             told = next(m["result"] for m in iter(ws.receive, None) if m["type"] == "result")
             assert len(told["order_ids"]) == 2
-        reply = http.call("PATCH", f"{API}/orders/{held[0]}", {"price": 56})
+        reply = http.call("PATCH", f"{API}/orders/{held[0]}", {"quantity": 1})
         assert (reply.status, reply.body["error"]["code"]) == (409, "LINKED_ORDER")
+        moved = http.call("PATCH", f"{API}/orders/{held[0]}", {"price": 56})
+        assert (moved.status, moved.body["remaining_quantity"]) == (200, 2)
         http.call("DELETE", f"{API}/orders/{held[1]}")
         shown = http.get(f"{API}/orders/{held[0]}")["order"]
         assert (shown["status"], shown["reason"]) == ("CANCELLED", "LINKED")

@@ -33,7 +33,7 @@ POST_ONLY_WOULD_TRADE.
 CANCEL, REPLACE, REDUCE: INVALID_ORDER_ID where both ids are 0; UNKNOWN_SYMBOL where a symbol is
 given, or is needed, that the shard does not hold; for REPLACE ``check_replace``, for REDUCE
 ``check_quantity``; UNKNOWN_ORDER where no such order rests or waits, or it is not the account's;
-but for CANCEL LINKED_ORDER where it is tied to others.
+LINKED_ORDER where ``can_change`` says so of one that is tied to others.
 Then for REPLACE INVALID_STOP_PRICE where one is given and the order does not wait; for one that
 waits ``check_waiting``, else the band of the order's symbol; ALREADY_FILLED where the new quantity
 (without REINSERT) is not above cum_qty; INVALID_QUANTITY where cum_qty and quantity (with REINSERT)
@@ -192,7 +192,9 @@ or replaced from then on; where more rest of an account than its new limit, it e
 """
 
 from ipc.codes import (
+    COMMAND_TYPE_CANCEL,
     COMMAND_TYPE_NEW_OCO,
+    COMMAND_TYPE_REPLACE,
     FLAG_KEEP_PRICE,
     FLAG_KEEP_QUANTITY,
     FLAG_POST_ONLY,
@@ -496,6 +498,15 @@ def check_new(
     if reason == REASON_NONE and self_trade_prevention > _LAST_MODE:
         reason = REASON_INVALID_SELF_TRADE_PREVENTION
     return reason
+
+
+def can_change(link: int, command_type: int, flags: int) -> bool:
+    """Tell whether a command may change an order that is tied so: one that is held is cancelled
+    alone, any other may be replaced too where its quantity stays."""
+    if link & LINK_TIED == 0 or command_type == COMMAND_TYPE_CANCEL:
+        return True
+    keeps = command_type == COMMAND_TYPE_REPLACE and flags & FLAG_KEEP_QUANTITY != 0
+    return keeps and link & LINK_HELD == 0
 
 
 def is_price(price: int, min_price: int, max_price: int) -> bool:

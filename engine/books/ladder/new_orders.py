@@ -61,6 +61,7 @@ for _check in (
     rules.check_new_display,
     rules.check_display,
     rules.check_new,
+    rules.can_change,
     rules.is_price,
     rules.check_exit,
     rules.check_list,

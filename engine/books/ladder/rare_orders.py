@@ -206,7 +206,8 @@ def change(
     left = order.leaves_qty + extras.hidden_of(book, slot)
     command_type = reports.command_type_of(command.head)
     quantity = signed(command.quantity)
-    if command_type != COMMAND_TYPE_CANCEL and extras.link_of(book, slot) & rules.LINK_TIED:
+    flags = reports.flags_of(reports.kind_bits_of(command.head))
+    if not rules.can_change(extras.link_of(book, slot), command_type, flags):
         reports.reject(book, output, command, command.order_id, REASON_LINKED_ORDER)
         return True
     if command_type == COMMAND_TYPE_CANCEL or (

@@ -36,10 +36,10 @@ from engine.books.rules import (
     LINK_CHILD,
     LINK_HELD,
     LINK_PAIRED,
-    LINK_TIED,
     LINKS,
     MAX_SWEEPS,
     SWEEP_ORDERS,
+    can_change,
     check_band,
     check_display,
     check_quantity,
@@ -183,7 +183,7 @@ class ReferenceBook(Lists):
         if command.symbol not in (0, order.symbol) or self._sweeps.doom(order):
             return self._reject(command, REASON_UNKNOWN_ORDER)
         book = self._books[order.symbol]
-        if order.link & LINK_TIED and command.command_type != COMMAND_TYPE_CANCEL:
+        if not can_change(order.link, command.command_type, command.flags):
             return self._reject(command, REASON_LINKED_ORDER)
         if command.command_type == COMMAND_TYPE_REPLACE:
             return self._replace(command, book, order)
