@@ -300,7 +300,8 @@ def _display_checks(rows: Records) -> list[_Check]:
 
 def _held(rows: Records) -> npt.NDArray[np.bool_]:
     """Return, by row, whether an order waits for another one of its list."""
-    return rows["link"] & LINK_HELD != 0
+    held: npt.NDArray[np.bool_] = rows["link"] & LINK_HELD != 0
+    return held
 
 
 def _link_checks(resting: Records) -> list[_Check]:

@@ -333,8 +333,9 @@ class Matching:
             if lost:
                 book.take(order, lost)
                 on_order = (order, EXEC_TYPE_REPLACED, 0, REASON_LINKED)
-                last = {"last_price": order.stop_price}
-                self._reports.append(order_report(cause, self._sequence, *on_order, **last))
+                stop_price = order.stop_price
+                report = order_report(cause, self._sequence, *on_order, last_price=stop_price)
+                self._reports.append(report)
             else:
                 self._leave(book, order)
                 self._cancel(cause, order, REASON_LINKED, request_id=0)
