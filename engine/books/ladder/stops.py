@@ -9,7 +9,16 @@ buffer is full.
 import numpy as np
 
 from engine.books import rules
-from engine.books.ladder import cursor, extras, holdings, links, matching, queues, reports
+from engine.books.ladder import (
+    cursor,
+    extras,
+    holdings,
+    links,
+    matching,
+    order_index,
+    queues,
+    reports,
+)
 from engine.books.ladder.layout import (
     COUNTING,
     FINISHED,
@@ -26,6 +35,7 @@ from engine.books.ladder.memory import (
     Output,
     Row,
     cause_at,
+    client_id_at,
     extra_at,
     instrument_at,
     instrument_of_side,
@@ -33,6 +43,8 @@ from engine.books.ladder.memory import (
     level_at,
     open_book,
     order_at,
+    order_id_at,
+    prefetch_write,
     side_at,
     signed,
     state_at,
@@ -193,10 +205,29 @@ def find_next(book: Book) -> Bool:
 
 
 @inlined
+def ask_for_next(book: Book, slot: Int) -> None:
+    """Ask memory for what the order behind one in its queue needs when it triggers, and for the
+    one behind that: in a cascade they are soon due."""
+    following = order_at(book, slot).next
+    order = order_at(book, following)
+    prefetch_write(order_at(book, order.next))
+    state = state_at(book.state)
+    if state.old_orders != 0:
+        home = order_index.home_of(
+            order_index.order_id_hash(book, order.order_id), book.order_id_entries
+        )
+        prefetch_write(order_id_at(book, home))
+        ids = (order.account, state.symbol, order.client_order_id)
+        hash32 = order_index.client_id_hash(book, *ids)
+        prefetch_write(client_id_at(book, order_index.home_of(hash32, book.client_id_entries)))
+
+
+@inlined
 def take_out(book: Book, side: Int) -> None:
     """Take out the first order that waits on a side, to be the next that enters."""
     state = state_at(book.state)
     slot = level_at(book, side_at(book, side).best_level).oldest
+    ask_for_next(book, slot)
     if state.watching & SWEEPING:
         cursor.trigger(book, slot, instrument_of_side(side))
     state.trigger_price = queues.withdraw(book.state, side, slot)
