@@ -13,6 +13,7 @@ from ipc.records import REPORT, TRADE, make_id
 from ipc.vocabulary import (
     CONDITIONAL,
     ENDED,
+    LISTS,
     CommandType,
     ExecType,
     Flag,
@@ -42,7 +43,6 @@ REINSERT = int(Flag.REINSERT)
 KEEP_BOTH = int(Flag.KEEP_PRICE | Flag.KEEP_QUANTITY)
 LATE = World(shard=255, recent_orders=3, start=Counters(2**40, 2**44, 2**43))
 
-LISTS = (CommandType.NEW_OCO, CommandType.NEW_BRACKET)
 books = pytest.mark.parametrize("make", BOOKS.values(), ids=BOOKS.keys())
 """For tests with hypothesis, which takes no fixture that is made anew for each function."""
 

@@ -11,9 +11,9 @@ import numpy as np
 from engine.config import KeySection
 from ipc.arrays import Records
 from ipc.records import account_of
-from ipc.vocabulary import CommandType, SelfTradePrevention
+from ipc.vocabulary import LISTS, CommandType, SelfTradePrevention
 
-_NEW = (CommandType.NEW, CommandType.NEW_OCO, CommandType.NEW_BRACKET)
+_NEW = (CommandType.NEW, *LISTS)
 
 
 class PreventionDefaults:
