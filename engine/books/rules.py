@@ -134,7 +134,9 @@ REPLACED report; where one has ended, or triggers, the other is cancelled: reaso
 0. That comes once the command, or the order that triggers, is carried out whole, before the next
 triggers; for an order that triggers right behind its TRIGGERED report; with expiry, and in a mass
 cancel, which does not count those, right behind the order that ends. So both have the same open.
-Held orders are listed, counted and cancelled like those that wait, and come last among them.
+Held orders are listed, counted and cancelled like those that wait, and come last among those that
+wait for a rise. A GTD list whose time is over is rejected. In a COMMAND ``take_price`` stands in
+minimum_quantity, ``stop_limit_price`` in display_quantity.
 
 **FOK.** An order that the opposite side cannot fill whole within its price is cancelled whole
 (FOK_UNFILLED) without a trade.
