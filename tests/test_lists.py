@@ -5,7 +5,7 @@ import pytest
 
 from bench.equality import BOOKS as BOTH
 from engine.books.contract import BookLimits, state_hash
-from engine.books.rules import LINK_HELD, LINK_LISTED, LINK_NEXT, LINK_PREVIOUS
+from engine.books.rules import LINK_HELD, LINK_LISTED, LINK_NEXT, LINK_PREVIOUS, SWEEP_ORDERS
 from ipc.vocabulary import (
     MAX_CLIENT_ID,
     CommandType,
@@ -264,6 +264,27 @@ def test_one_that_is_held_is_cancelled_like_one_that_waits_and_takes_the_other(d
         *(("CANCELED", 8, 0), ("CANCELED", 9, 0)),
     ]
     assert reports[-1].quantity == 2  # what went with them is not counted
+
+
+def test_what_is_released_behind_a_mass_cancel_that_is_under_way_is_taken_all_the_same(
+    desk: Desk,
+) -> None:
+    rows = [
+        {"command_type": 1, "symbol": 1, "account": OTHER, "side": BUY, "order_type": LIMIT,
+         "time_in_force": GTC, "price": 100, "quantity": 1, "timestamp_ns": TIME_NS}
+        for _ in range(SWEEP_ORDERS + 9)
+    ]  # fmt: skip
+    desk.enter(command_array(rows))
+    first = len(rows) + 1
+    bracket(desk, SELL, 5, 200, 150, 0)
+    assert desk.mass_cancel() == []
+    reports = desk.new(BUY, 5, 200, account=OTHER)
+    assert brief(reports)[-1] == ("TRIGGERED", first + 1, 5)
+    assert desk.depth(BUY)[0] == (150, 5, 1)
+    told = []
+    while desk.book.sweeping:
+        told += brief(desk.mass_cancel(flags=Flag.CONTINUE, account=0))
+    assert told == [("CANCELED", first + 1, 0), ("MASS_CANCELED", 0, 0)]
 
 
 # What is refused ---------------------------------------------------------------------------------
