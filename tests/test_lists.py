@@ -3,7 +3,9 @@ triggers or ends."""
 
 import pytest
 
+from bench.drive import Room
 from bench.equality import BOOKS as BOTH
+from bench.equality import Pair
 from engine.books.contract import BookLimits, state_hash
 from engine.books.rules import LINK_HELD, LINK_LISTED, LINK_NEXT, LINK_PREVIOUS, SWEEP_ORDERS
 from ipc.vocabulary import (
@@ -244,6 +246,14 @@ def test_where_it_ends_unfilled_those_held_go(
         assert links(desk) == []
 
 
+def test_one_that_is_fill_or_kill_trades_whole_or_not_at_all(desk: Desk) -> None:
+    desk.new(SELL, 4, 100, account=OTHER)
+    reports = bracket(desk, BUY, 5, 100, 110, 0, time_in_force=FOK)
+    assert brief(reports)[2:] == [("CANCELED", 2, 0), ("CANCELED", 3, 0)]
+    assert [r.reason for r in reports[2:]] == [Reason.FOK_UNFILLED, Reason.LINKED]
+    assert brief(bracket(desk, BUY, 4, 100, 110, 0, time_in_force=FOK))[-1] == ("TRIGGERED", 5, 4)
+
+
 def test_a_market_order_enters_with_exits(desk: Desk) -> None:
     desk.new(SELL, 5, 100, account=OTHER)
     reports = bracket(desk, BUY, 5, 0, 110, 0, order_type=MARKET, time_in_force=IOC)
@@ -285,6 +295,22 @@ def test_what_is_released_behind_a_mass_cancel_that_is_under_way_is_taken_all_th
     while desk.book.sweeping:
         told += brief(desk.mass_cancel(flags=Flag.CONTINUE, account=0))
     assert told == [("CANCELED", first + 1, 0), ("MASS_CANCELED", 0, 0)]
+
+
+def test_a_mass_cancel_looks_at_as_many_in_both_books() -> None:
+    """Of each pair the second goes with the first, and is not looked at."""
+    given = (0, [WIDE], 9)
+    pair_of_books = Pair({name: make(*given) for name, make in BOTH.items()})
+    usual = {"symbol": 1, "timestamp_ns": TIME_NS, "side": SELL, "time_in_force": GTC}
+    terms = {"command_type": 6, "price": 110, "quantity": 1, "stop_price": 90}
+    rows = [usual | terms | {"account": n % 3 + 1} for n in range(SWEEP_ORDERS)]
+    rows.append({"command_type": 5, "symbol": 1, "account": 1, "timestamp_ns": TIME_NS})
+    going_on = {"command_type": 5, "flags": Flag.CONTINUE, "timestamp_ns": TIME_NS}
+    rooms = (Room(100, 1),)
+    for commands in (rows, *[[going_on]] * 3):
+        pair_of_books.process(command_array(commands), (rooms, rooms))
+    pair_of_books.check([1])
+    assert not pair_of_books.books[0].sweeping
 
 
 # What is refused ---------------------------------------------------------------------------------
