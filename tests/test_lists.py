@@ -303,7 +303,7 @@ def test_a_mass_cancel_looks_at_as_many_in_both_books() -> None:
     pair_of_books = Pair({name: make(*given) for name, make in BOTH.items()})
     usual = {"symbol": 1, "timestamp_ns": TIME_NS, "side": SELL, "time_in_force": GTC}
     terms = {"command_type": 6, "price": 110, "quantity": 1, "stop_price": 90}
-    rows = [usual | terms | {"account": n % 3 + 1} for n in range(SWEEP_ORDERS)]
+    rows = [usual | terms | {"account": n % 3 + 1} for n in range(SWEEP_ORDERS * 3 // 5)]
     rows.append({"command_type": 5, "symbol": 1, "account": 1, "timestamp_ns": TIME_NS})
     going_on = {"command_type": 5, "flags": Flag.CONTINUE, "timestamp_ns": TIME_NS}
     rooms = (Room(100, 1),)
