@@ -46,7 +46,8 @@ class OrderList(RequestBody):
 
 
 _decoder = msgspec.json.Decoder(OrderList)
-_TYPES = "must be OCO or BRACKET"
+LIST_TYPES = ("OCO", "BRACKET")
+_TYPES = f"must be {' or '.join(LIST_TYPES)}"
 
 
 class _NewList(Entering):
@@ -86,7 +87,7 @@ def begin_list(request: Request) -> Entering:
 
 def _command_of(wanted: OrderList, market: Market) -> NewOco | NewBracket:
     kind = "" if isinstance(wanted.list_type, UnsetType) else wanted.list_type.upper()
-    if kind not in ("OCO", "BRACKET"):
+    if kind not in LIST_TYPES:
         raise broken_rule("list_type", _TYPES)
     if isinstance(wanted.quantity, UnsetType):
         raise broken_rule("quantity", "must be given", "INVALID_REQUEST")
