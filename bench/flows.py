@@ -41,7 +41,7 @@ _ONE = np.uint64(1)
 DAY_END_S = 6_400
 _START_NS = 10**18 - 3_000_000
 """Three thousand commands, a microsecond each, before the day ends for those with DAY_END_S."""
-_KINDS = np.array(CommandType, np.uint8)
+_KINDS = np.array(list(CommandType)[:5], np.uint8)
 _ORDERS = np.array(
     [
         (OrderType.LIMIT, TimeInForce.GTC, Flag.NONE),
@@ -98,6 +98,7 @@ class Profile:
     icebergs: float = 0.05  # of the NEW commands that can rest: they show a part
     timed: float = 0.05  # of the GTC ones: DAY or GTD instead
     minima: float = 0.2  # of the IOC ones: they have a minimum quantity
+    lists: float = 0.02  # of the NEW commands: a list of orders instead, half of them pairs
     lifetime: int = 500  # commands that come before a GTD order expires, at most
 
 
@@ -132,6 +133,7 @@ class Flow:
         new = drawn["command_type"] == CommandType.NEW
         self._draw_orders(drawn, new)
         self._draw_targets(drawn, new)
+        self._draw_lists(drawn, new)
         self._draw_faults(drawn)
         self._drawn += count
         return drawn
@@ -191,6 +193,40 @@ class Flow:
         number = ids * _GOLDEN >> np.uint64(32)
         drawn["account"][new] = self._accounts[number % np.uint64(len(self._accounts))]
         drawn["symbol"][new] = self._symbols[number % np.uint64(len(self._symbols))]
+
+    def _draw_lists(self, drawn: Records, new: Booleans) -> None:
+        """Make lists of some NEW commands: exits near their price, mostly on the right sides."""
+        random, count = self._random, len(drawn)
+        listed = new & (random.random(count) < self.profile.lists)
+        pair = listed & (random.random(count) < 0.5)
+        drawn["command_type"][listed] = CommandType.NEW_BRACKET
+        drawn["command_type"][pair] = CommandType.NEW_OCO
+        place = self._drawn + np.arange(count, dtype=np.uint64)
+        buys = drawn["side"] == Side.BUY
+        price = self.profile.prices(random, place, buys)
+        market = listed & ~pair & (random.random(count) < 0.3)
+        drawn["order_type"][listed] = OrderType.LIMIT
+        drawn["order_type"][market] = OrderType.MARKET
+        drawn["price"][listed] = np.where(market, 0, price)[listed]
+        for name in ("display_quantity", "minimum_quantity", "stop_price"):
+            drawn[name][listed] = 0
+        exits = np.array([self.profile.prices(random, place, ~buys) for _ in range(3)])
+        # A bracket that buys sells above and stops below; a pair that buys does the reverse.
+        above = np.where(buys != pair, exits[0] < exits[1], exits[0] > exits[1])
+        take = np.where(above, exits[1], exits[0])
+        stop = np.where(above, exits[0], exits[1])
+        stop = np.where(pair, np.where(buys, price + _ONE, price - np.minimum(price, _ONE)), stop)
+        drawn["stop_price"][listed] = stop[listed]
+        alone = random.random(count)
+        drawn["minimum_quantity"] = np.where(
+            listed & ~pair & (alone < 0.8), take, drawn["minimum_quantity"]
+        )
+        drawn["stop_price"][listed & ~pair & (alone > 0.7)] = 0
+        limits = listed & (drawn["stop_price"] != 0) & (random.random(count) < 0.5)
+        drawn["display_quantity"][limits] = exits[2][limits]
+        drawn["time_in_force"][pair & (drawn["time_in_force"] > TimeInForce.GTC)] = TimeInForce.GTC
+        drawn["expire_time_ns"][listed & (drawn["time_in_force"] != TimeInForce.GTD)] = 0
+        drawn["flags"][listed & ~pair & (drawn["order_type"] != OrderType.LIMIT)] = 0
 
     def _draw_targets(self, drawn: Records, new: Booleans) -> None:
         """Aim CANCEL, REPLACE and REDUCE at orders known, or at those of this very batch."""
@@ -260,7 +296,7 @@ _REMEMBERED = (
     "account", "symbol", "side", "order_type", "order_id", "client_order_id", "price", "quantity",
     "flags",
 )  # fmt: skip
-_CODES = (*range(8), 19, 20, 36, 38, 255)
+_CODES = (*range(9), 19, 20, 36, 38, 255)
 _FAULTS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("command_type", _CODES),
     ("side", _CODES),
@@ -477,6 +513,31 @@ PROFILES: dict[str, Profile] = {
         lifetime=150,
         recent_orders=50,
         reach=300,
+        accounts=3,
+    ),
+    "lists": Profile(
+        _limits(1, 2),
+        near(1000, 15),
+        orders=(30, 2, 6, 3, 2, 2, 1, 3, 1, 5, 1, 1, 1, 1),
+        commands=(70, 18, 6, 4, 2),
+        lists=0.4,
+        minded=0.3,
+        timed=0.2,
+        quantities=(1, 40),
+    ),
+    "lists_in_cascades": Profile(
+        (BookLimits(1, 60, 140, 60, 25, DAY_END_S),),
+        near(100, 7),
+        orders=(30, 2, 4, 3, 2, 2, 1, 8, 2, 12, 2, 2, 2, 3),
+        commands=(74, 12, 6, 4, 4),
+        quantities=(1, 60),
+        lists=0.5,
+        icebergs=0.3,
+        minded=0.5,
+        timed=0.3,
+        lifetime=60,
+        recent_orders=20,
+        reach=60,
         accounts=3,
     ),
     "best_prices": Profile(

@@ -39,7 +39,8 @@ def memory_of(book: str, orders: int) -> Memory:
     return Memory(**json.loads(printed))
 
 
-def _resident() -> int:
+def resident() -> int:
+    """Return the resident bytes of this process."""
     gc.collect()
     with open("/proc/self/statm", encoding="ascii") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -55,15 +56,15 @@ def _measure(name: str, orders: int) -> Memory:
         _bids_and_asks(start, min(BATCH, orders - start)) for start in range(0, orders, BATCH)
     ]
     make_book(0, limits[:1], 0).process(batches[0], reports, trades)
-    before = _resident()
+    before = resident()
     idle = make_book(0, limits, 0)
-    one_symbol = (_resident() - before) / len(limits)
+    one_symbol = (resident() - before) / len(limits)
     idle.check()
     book = make_book(0, limits[:1], 0)
-    before = _resident()
+    before = resident()
     for batch in batches:
         assert book.process(batch, reports, trades).commands == len(batch)
-    grown = _resident() - before
+    grown = resident() - before
     assert len(book.resting()) == orders
     return Memory(one_symbol, grown / orders)
 

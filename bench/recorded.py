@@ -53,7 +53,10 @@ def recorded_commands(flow: Flow) -> Records:
     commands["order_type"][new] = np.where(stop, waiting, plain)[new]
     commands["stop_price"][new | replace] = rows["stop_price"][new | replace]
     commands["display_quantity"][new | replace] = rows["display_quantity"][new | replace]
-    commands["time_in_force"][new] = np.where(immediate, TimeInForce.IOC, TimeInForce.GTC)[new]
+    ends = np.where(rows["expire_time_ns"] != 0, TimeInForce.GTD, TimeInForce.GTC)
+    commands["time_in_force"][new] = np.where(immediate, TimeInForce.IOC, ends)[new]
+    for name in ("expire_time_ns", "minimum_quantity"):
+        commands[name][new] = rows[name][new]
     commands["flags"][new & (rows["tif"] == Tif.PO)] = Flag.POST_ONLY
     commands["flags"][replace] = Flag.REINSERT
     commands["price"][priced] = rows["price"][priced]

@@ -268,6 +268,12 @@ def _check_edge(config: Config) -> None:
     digests = [section.sha256 for section in config.keys]
     if len(set(digests)) != len(digests):
         raise ConfigError("keys: no key must be listed twice")
+    modes: dict[str, str] = {}
+    for position, section in enumerate(config.keys):
+        mode = section.self_trade_prevention
+        if modes.setdefault(section.user_id, mode) != mode:
+            key = f"keys[{position}].self_trade_prevention = {shown(mode)}"
+            raise ConfigError(f"{key}: must be the same for every key of a user")
 
 
 def _check_names(http: HttpSection) -> None:

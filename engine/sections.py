@@ -15,6 +15,7 @@ from ipc.vocabulary import MAX_PEER_TIMEOUT_S, MAX_RESTING_ORDERS
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[int, Meta(ge=0, le=86_400)]
 PowerOfTwo = Annotated[int, Meta(ge=16, le=1 << 26)]
+PreventionWord = Literal["none", "cancel_newest", "cancel_oldest", "cancel_both", "decrement"]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 MAX_KEPT_S = 366 * 86_400
 MAX_RECENT_ORDERS = 1 << 26
@@ -188,6 +189,8 @@ class KeySection(Section, frozen=True):
 
     user_id: Annotated[str, Meta(min_length=1, max_length=64)]
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    self_trade_prevention: PreventionWord = "none"
+    """What the user's orders have that say nothing of it."""
 
 
 class InstrumentSection(Section, frozen=True):

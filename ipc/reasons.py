@@ -47,7 +47,7 @@ class Reason(IntEnum):
     UNKNOWN_SYMBOL = 3, "symbol", "must be the number of an instrument", 400
     # The command's fields.
     INVALID_COMMAND = (
-        10, "command_type", "must be NEW to MASS_CANCEL (1 to 5)", 400, "INVALID_REQUEST",
+        10, "command_type", "must be NEW to NEW_BRACKET (1 to 7)", 400, "INVALID_REQUEST",
     )  # fmt: skip
     INVALID_SIDE = 11, "side", "must be BUY (1) or SELL (2)", 400
     INVALID_ORDER_TYPE = (
@@ -96,6 +96,12 @@ class Reason(IntEnum):
         "must be at most the quantity, on a LIMIT, MARKET or MARKET_WITH_PROTECTION order that is "
         "IOC", 400,
     )  # fmt: skip
+    INVALID_LIST = (
+        25, "order_list",
+        "must have prices within the instrument's price band: an exit's take_price, or its "
+        "stop_price, or both; a stop_limit_price only with a stop_price; a price to sell at above "
+        "the stop_price beside it, one to buy at below; and numbers for the ids of its orders", 400,
+    )  # fmt: skip
     # The state of the book.
     DUPLICATE_CLIENT_ORDER_ID = (
         30, "client_order_id",
@@ -111,6 +117,11 @@ class Reason(IntEnum):
         35, "symbol",
         "must have room for the account: its max_account_orders rest there or wait", 409,
     )  # fmt: skip
+    LINKED_ORDER = (
+        36, "order_id",
+        "must not be that of an order tied to others, but for a cancel, or a replace that keeps "
+        "the quantity of one that is not held", 409,
+    )  # fmt: skip
     # The state of the product.
     BUSY = 50, "symbol", "must not be sent faster than its matcher takes them: try again", 503
     SHARD_DOWN = 51, "symbol", "must be served: its matcher is down, try again", 503
@@ -124,6 +135,7 @@ class Reason(IntEnum):
     SELF_TRADE = 105
     EXPIRED = 106
     MINIMUM_UNFILLED = 107
+    LINKED = 108
 
 
 RULES: dict[Reason, Rule] = {

@@ -20,6 +20,7 @@ __all__ = [
     "CONDITIONAL",
     "ENDED",
     "ENDED_UNFILLED",
+    "LISTS",
     "MAX_CLIENT_ID",
     "MAX_PEER_TIMEOUT_S",
     "MAX_PRICE",
@@ -51,6 +52,14 @@ class CommandType(IntEnum):
     REPLACE = 3
     REDUCE = 4
     MASS_CANCEL = 5
+    NEW_OCO = 6
+    """Two orders, of which one is to trade: once one has, triggers or ends, the other goes."""
+    NEW_BRACKET = 7
+    """An order, and one or two that wait until it is filled: to take a profit, to stop a loss."""
+
+
+LISTS = (CommandType.NEW_OCO, CommandType.NEW_BRACKET)
+"""Those that enter several orders."""
 
 
 class Administration(IntEnum):

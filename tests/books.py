@@ -343,9 +343,35 @@ def _command_rows(world: World) -> st.SearchStrategy[dict[str, int]]:
     moved = st.builds(dict, change, **replace, stop_price=stop_prices)
     hidden = st.builds(dict, change, **replace, display_quantity=display)
     hidden_stop = st.builds(dict, stop, time_in_force=st.just(1), display_quantity=display)
-    odd = st.fixed_dictionaries(fields | {"command_type": st.sampled_from([0, 5, 5, 5, 6])})
+    odd = st.fixed_dictionaries(fields | {"command_type": st.sampled_from([0, 5, 5, 5, 8])})
     timed.append(st.builds(dict, stop, time_in_force=st.just(6), expire_time_ns=expiry))
-    rare = (stop, stop, iceberg, iceberg, hidden_stop, moved, hidden, *timed, best, least)
+    near = _mostly(st.sampled_from(range(2, 12)), 0, 13, MAX_PRICE + 1)
+    listed = st.builds(
+        dict,
+        new,
+        command_type=st.sampled_from([6, 6, 7, 7, 7]),
+        order_type=st.sampled_from([2, 2, 2, 1]),
+        time_in_force=_mostly(st.just(1), 3, 6),
+        flags=_mostly(st.just(0), 1),
+        stop_price=near,
+        minimum_quantity=near,
+        display_quantity=_mostly(st.just(0), 3, 5, 2**63),
+    )
+    rare = (
+        listed,
+        listed,
+        listed,
+        stop,
+        stop,
+        iceberg,
+        iceberg,
+        hidden_stop,
+        moved,
+        hidden,
+        *timed,
+        best,
+        least,
+    )
     return st.one_of(new, new, new, change, change, change, market, *rare, odd)
 
 
@@ -424,13 +450,29 @@ def random_commands(
     hides &= rng.random(count) < 0.2
     commands["display_quantity"][hides] = -(-commands["quantity"][hides] // 3)
     commands["flags"][market | (commands["time_in_force"] != TimeInForce.GTC)] &= ~np.uint8(1)
+    listed = is_new & (rng.random(count) < 0.06)
+    pair = listed & (rng.random(count) < 0.5)
+    commands["command_type"][listed] = CommandType.NEW_BRACKET
+    commands["command_type"][pair] = CommandType.NEW_OCO
+    commands["order_type"][listed] = OrderType.LIMIT
+    commands["time_in_force"][listed] = TimeInForce.GTC
+    for name in ("display_quantity", "minimum_quantity", "expire_time_ns", "flags"):
+        commands[name][listed] = 0
+    market = listed & (commands["price"] == 0)
+    commands["price"][market] = (limits[:, 0] + np.uint64(10))[market]
+    price = commands["price"].astype(np.int64)
+    away = np.where(commands["side"] == Side.BUY, 3, -3) + rng.integers(-1, 2, count)
+    commands["minimum_quantity"][listed & ~pair] = np.maximum(1, price + away)[listed & ~pair]
+    stop_prices = np.maximum(1, np.where(pair, price + away, price - away))
+    commands["stop_price"][listed] = stop_prices[listed]
+    commands["stop_price"][listed & ~pair & (rng.random(count) < 0.2)] = 0
     # About every second command is an accepted order: so these ids are near the newest.
     newest_order = world.start.order_sequence + np.arange(count) // 2 + 1
     sequences = np.maximum(1, newest_order - rng.integers(0, live_orders, count))
     by_id = ~is_new & (rng.random(count) < 0.3)
     commands["order_id"][by_id] = make_id(world.shard, 0) + sequences[by_id]
     commands["symbol"][by_id] = 0
-    rarely("command_type", 0, 6)
+    rarely("command_type", 0, 8)
     rarely("command_type", 5, share=0.003)
     rarely("symbol", 0, 5, 65535)
     rarely("client_order_id", 0, share=0.03)

@@ -13,6 +13,7 @@ from ipc.records import REPORT, TRADE, make_id
 from ipc.vocabulary import (
     CONDITIONAL,
     ENDED,
+    LISTS,
     CommandType,
     ExecType,
     Flag,
@@ -197,6 +198,7 @@ class Account:
         self.natures: dict[int, tuple[int, ...]] = {}
         self.displays: dict[int, int] = {}
         self.traded: Counter[int] = Counter()
+        self.listed: set[int] = set()
 
     def take(self, outcome: Outcome) -> None:
         rows = outcome.report_rows()
@@ -208,7 +210,10 @@ class Account:
             self.live[report.order_id] = report
             if not report.trade_id and report.reason != Reason.SELF_TRADE:
                 timed = report.time_in_force in (TimeInForce.DAY, TimeInForce.GTD)
-                assert bool(report.last_qty or timed) >= bool(report.flags & Flag.RARE)
+                if report.exec_type == ExecType.NEW and report.command_type in LISTS:
+                    self.listed.add(report.order_id)
+                rare = report.last_qty or timed or report.order_id in self.listed
+                assert bool(rare) >= bool(report.flags & Flag.RARE)
                 self.displays[report.order_id] = report.last_qty
             if report.ord_status in ENDED:
                 del self.live[report.order_id]
@@ -268,7 +273,9 @@ class Account:
         assert np.count_nonzero(rows["shown_quantity"]) == len(rare)
         timed = np.isin(rows["time_in_force"], (TimeInForce.DAY, TimeInForce.GTD))
         assert (timed == (rows["expire_time_ns"] != 0)).all()
-        rows["shown_quantity"] = rows["expire_time_ns"] = 0
+        listed = np.isin(rows["order_id"], list(self.listed))
+        assert ((rows["link"] != 0) == listed).all()
+        rows["shown_quantity"] = rows["expire_time_ns"] = rows["link"] = 0
         resting = {row[0]: row[1:] for row in rows.tolist()}
         said = {
             key: (

@@ -130,18 +130,25 @@ def test_terms_that_do_not_go_with_them_are_refused(make_book: MakeBook) -> None
 
 
 @pytest.mark.parametrize(("least", "traded"), [(20, 20), (21, 0)])
-@pytest.mark.parametrize("terms", [{"price": 101}, {"price": 0, "order_type": OrderType.MARKET}])
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"price": 101},
+        {"price": 0, "order_type": OrderType.MARKET},
+        {"price": 1, "order_type": PROTECTED},
+    ],
+)
 def test_less_than_the_minimum_does_not_trade(
     desk: Desk, least: int, traded: int, terms: dict[str, int]
 ) -> None:
     asks(desk, 100, 101)
-    if "order_type" not in terms:
+    market = terms.get("order_type") == OrderType.MARKET
+    if not market:
         asks(desk, 102)
     what = {"time_in_force": IOC, "minimum_quantity": least} | terms
     answer, *reports = desk.new(BUY, 99, **what)
     assert sum(quantity for _, quantity in fills(reports)) == traded
     last = reports[-1]
-    market = "order_type" in terms
     remainder = Reason.MARKET_REMAINDER if market else Reason.IOC_REMAINDER
     assert (last.exec_type, last.ord_status) == (ExecType.CANCELED, OrdStatus.CANCELED)
     assert last.reason == (remainder if traded else Reason.MINIMUM_UNFILLED)

@@ -122,11 +122,11 @@ def test_a_flow_file_gives_its_rows_in_order(tmp_path: Path) -> None:
     flow = read_flow(write(tmp_path, HEADER, *rows))
     assert (flow.symbol, flow.min_price, flow.max_price, len(flow)) == ("ABC", 100, 101, 5)
     assert list(flow) == [
-        (7, 34200, Op.N, Side.BUY, 100, 5, 11, 1, 0, 0),
-        (8, 34201, Op.L, Side.SELL, 101, 6, 12, 1, 0, 0),
-        (9, 34202, Op.C, Side.BUY, 1, 5, 11, 0, 0, 0),
-        (10, 34203, Op.N, Side.SELL, 0, 7, 13, 4, 0, 0),
-        (11, 34204, Op.R, Side.SELL, 9999, 2, 12, 0, 0, 0),
+        (7, 34200, Op.N, Side.BUY, 100, 5, 11, 1, 0, 0, 0, 0),
+        (8, 34201, Op.L, Side.SELL, 101, 6, 12, 1, 0, 0, 0, 0),
+        (9, 34202, Op.C, Side.BUY, 1, 5, 11, 0, 0, 0, 0, 0),
+        (10, 34203, Op.N, Side.SELL, 0, 7, 13, 4, 0, 0, 0, 0),
+        (11, 34204, Op.R, Side.SELL, 9999, 2, 12, 0, 0, 0, 0, 0),
     ]
 
 
@@ -134,7 +134,7 @@ def test_columns_are_found_by_name_and_gzip_by_its_first_bytes(tmp_path: Path) -
     lines = "tif,id,price,qty,side,op,ts_ns,seq\r\nPO,4,10,3,S,N,2,1\r\n"
     (tmp_path / "X.csv").write_bytes(gzip.compress(lines.encode()))
     flow = read_flow(tmp_path / "X.csv")
-    assert (flow.symbol, list(flow)) == ("X", [(1, 2, Op.N, Side.SELL, 10, 3, 4, 3, 0, 0)])
+    assert (flow.symbol, list(flow)) == ("X", [(1, 2, Op.N, Side.SELL, 10, 3, 4, 3, 0, 0, 0, 0)])
 
 
 def test_a_flow_longer_than_a_chunk_is_whole(tmp_path: Path) -> None:
@@ -275,6 +275,23 @@ def test_a_file_may_have_display_quantities_alone(
     tmp_path: Path, line: str, message: NewOrder | Replace
 ) -> None:
     header = "seq,ts_ns,op,id,side,price,qty,tif,display_quantity"
+    flow = read_flow(write(tmp_path, header, f"7,1,{line}"))
+    [row] = flow
+    assert message_of(row, symbol_number=3, request_id=9) == message
+    [command] = recorded_commands(flow)
+    assert command.item() == commands_of([message_of(row, 1, 1)], 1, 1)[0].item()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("N,11,S,90,5,GTC,77,", NewOrder(3, 9, 11, 2, 2, 6, 90, 5, expire_time_ns=77)),
+        ("X,11,S,90,5,,,4", NewOrder(3, 9, 11, 2, 2, 3, 90, 5, minimum_quantity=4)),
+        ("N,11,S,90,5,,,", NewOrder(3, 9, 11, 2, 2, 1, 90, 5)),
+    ],
+)
+def test_a_file_may_have_times_and_minima(tmp_path: Path, line: str, message: NewOrder) -> None:
+    header = "seq,ts_ns,op,id,side,price,qty,tif,expire_time_ns,minimum_quantity"
     flow = read_flow(write(tmp_path, header, f"7,1,{line}"))
     [row] = flow
     assert message_of(row, symbol_number=3, request_id=9) == message

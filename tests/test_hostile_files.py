@@ -16,6 +16,7 @@ from msgspec import json
 
 from bench.fuzz_files import run
 from engine.books.id_memory import forgotten_before
+from engine.books.rules import LINK_HELD, LINK_LISTED, LINK_NEXT
 from engine.journal.format import JournalError
 from engine.journal.reader import segments_of
 from engine.journal.snapshot import MAGIC, encode, read_snapshot, snapshots_of
@@ -25,6 +26,7 @@ from engine.shard.snapshotter import take_snapshot
 from engine.trade_log.segments import compressed_path
 from engine.verify import verify
 from ipc.records import make_id
+from ipc.vocabulary import Flag
 from tests.hostile_files import product_files
 from tests.kept import commands_for, plan_of, write_journal
 
@@ -58,6 +60,8 @@ def write(path: Path, snapshot) -> None:
         ("resting", "expire_time_ns", 1, "must be given for DAY and GTD, and only then"),
         ("resting", "shown_quantity", 1, "must be what is shown of an iceberg that rests"),
         ("resting", "flags", 32, "must say whether an order is rare"),
+        ("resting", "link", 7, "must be one of an order of a list"),
+        ("resting", "link", 64, "must be 0 to"),
         ("resting", "display_quantity", 2**44, "must be 0 to"),
         ("resting", "order_type", 3, "must be one that waits with a stop price"),
         ("resting", "order_type", 5, "must be one there is"),
@@ -87,6 +91,28 @@ def test_a_field_out_of_its_range_is_named_with_its_place(
     offset = int(str(e.value).partition(": byte ")[2].partition(":")[0])
     kind = np.dtype(rows.dtype[field])
     assert np.frombuffer(data, kind, 1, offset)[0] == value
+
+
+@pytest.mark.parametrize(
+    ("link", "said"),
+    [
+        (LINK_LISTED | LINK_NEXT, "must be of two orders with the same open"),
+        (LINK_LISTED | LINK_HELD, "must have an order to wait for"),
+    ],
+)
+def test_an_order_that_is_tied_to_none_is_refused(plan: Plan, link: int, said: str) -> None:
+    path = snapshots_of(plan.journal_dir(0))[0]
+    snapshot = read_snapshot(path)
+    # One that is held stands where those do that wait.
+    rows = snapshot.resting[snapshot.resting["symbol"] == snapshot.resting["symbol"][0]]
+    place = len(rows) - 1 if link & LINK_HELD else 0
+    rows = snapshot.resting[: len(rows)].copy()
+    rows["link"][place] = link
+    rows["flags"][place] |= Flag.RARE
+    object.__setattr__(snapshot, "resting", rows)
+    write(path, snapshot)
+    with pytest.raises(JournalError, match=rf"{path.name}: byte \d+: resting: link.*{said}"):
+        read_snapshot(path)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from bench.equality import BOOKS as BOTH
 from engine.books.contract import BookLimits, state_hash
-from engine.books.rules import MAX_PARTS
+from engine.books.rules import MAX_PARTS, SWEEP_ORDERS
 from engine.shard.snapshotter import take_snapshot
 from frontend.client import Client
 from frontend.client.errors import OrderRejectedError
@@ -21,7 +21,7 @@ from ipc.vocabulary import (
     Side,
     TimeInForce,
 )
-from tests.books import WIDE, Desk, MakeBook, Report, rejected
+from tests.books import WIDE, Desk, MakeBook, Report, command_array, rejected
 from tests.http import API, Http, free_port, http_section
 from tests.test_recovery import kill_matcher
 from tests.test_restore import copy_of
@@ -257,6 +257,21 @@ def test_a_mass_cancel_takes_all_of_it(desk: Desk) -> None:
     assert brief(reports) == [("CANCELED", 1, 0, 3), ("MASS_CANCELED", 0, 0, 0)]
     assert reports[0].quantity == 10
     assert parts(desk) == [(2, 10, 3)]
+
+
+def test_one_that_a_mass_cancel_stands_at_is_taken_though_it_shows_a_new_part(desk: Desk) -> None:
+    rows = [
+        {"command_type": 1, "symbol": 1, "account": OTHER, "side": BUY, "order_type": 2,
+         "time_in_force": 1, "price": 101, "quantity": 1, "timestamp_ns": 1}
+        for _ in range(SWEEP_ORDERS)
+    ]  # fmt: skip
+    desk.enter(command_array(rows))
+    iceberg(desk, BUY, 10, 100, 2)
+    assert desk.mass_cancel() == []
+    take(desk, SELL, SWEEP_ORDERS + 2)
+    assert parts(desk) == [(SWEEP_ORDERS + 1, 8, 2)]
+    told = desk.mass_cancel(flags=Flag.CONTINUE, account=0)
+    assert brief(told) == [("CANCELED", SWEEP_ORDERS + 1, 0, 2), ("MASS_CANCELED", 0, 0, 0)]
 
 
 @pytest.mark.parametrize("source", BOTH)

@@ -202,7 +202,7 @@ def test_the_fields_are_checked_before_the_order(narrow: Desk, command_type: int
     assert_rejected(narrow, Reason.UNKNOWN_ORDER, command_type, order_id=99, price=1, quantity=4)
 
 
-@pytest.mark.parametrize("command_type", [0, 6, 255])
+@pytest.mark.parametrize("command_type", [0, 8, 255])
 def test_no_such_command(narrow: Desk, command_type: int) -> None:
     fields = {"order_id": 1, "side": BUY, "order_type": LIMIT, "time_in_force": GTC}
     assert_rejected(narrow, Reason.INVALID_COMMAND, command_type, price=99, quantity=1, **fields)

@@ -34,7 +34,7 @@ COLUMNS = "taker_seq,taker_id,fill_no,maker_id,price,qty,maker_left"
 
 def flow_of(symbol: str, rows: Sequence[tuple[int, ...]]) -> Flow:
     """Return a flow of rows (seq, ts_ns, op, side, price, qty, id, tif), of plain orders."""
-    return Flow(symbol, np.array([(*row, 0, 0) for row in rows], FLOW_ROW), 1, 1000)
+    return Flow(symbol, np.array([(*row, 0, 0, 0, 0) for row in rows], FLOW_ROW), 1, 1000)
 
 
 def lines_of(out: io.StringIO | Path) -> list[str]:

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 from bench.equality import BOOKS
+from bench.truth import Told
+from engine.config import ConfigError, parse_config
+from ipc.records import account_of
 from ipc.vocabulary import (
     PREVENTION_SHIFT,
     ExecType,
@@ -23,7 +26,11 @@ from ipc.vocabulary import (
     Side,
     TimeInForce,
 )
+from ipc.wire.frames import frame
+from ipc.wire.messages import Cancel, NewOco, NewOrder
 from tests.books import WIDE, Desk, MakeBook, Report, rejected
+from tests.kept import plan_of
+from tests.test_faults import matcher
 
 BUY, SELL = Side.BUY, Side.SELL
 IOC, FOK = TimeInForce.IOC, TimeInForce.FOK
@@ -137,6 +144,47 @@ def test_it_holds_for_what_triggers(desk: Desk) -> None:
 def test_a_mode_that_is_none_is_refused(desk: Desk) -> None:
     answer = desk.new(BUY, 1, 100, self_trade_prevention=5)
     assert rejected(answer) == Reason.INVALID_SELF_TRADE_PREVENTION
+
+
+# What an account has by default ------------------------------------------------------------------
+
+KEYS = """
+[[keys]]
+user_id = "minds"
+sha256 = "{}"
+self_trade_prevention = "{}"
+"""
+
+
+def test_an_order_that_says_nothing_has_its_accounts_mode(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, KEYS.format("0" * 64, "decrement"))
+    told = Told()
+    told.open_stream(1, account_of("minds"))
+    told.open_stream(2, account_of("other"))
+    asks = (SELL, OrderType.LIMIT, TimeInForce.GTC, 100)
+    for stream in (1, 2):
+        orders = [
+            NewOrder(1, 1, 0, *asks, 5),
+            NewOrder(1, 2, 0, *asks, 5, self_trade_prevention=NEWEST),
+            Cancel(1, 3, 99),
+        ]
+        told.decoder.feed(b"".join(frame(order, stream) for order in orders))
+    told.decoder.feed(frame(NewOco(1, 4, SELL, 0, TimeInForce.GTC, 120, 5, 90), 1))
+    with matcher(plan) as one:
+        one.handle([told], [told])
+        modes = one.book.resting()["flags"] >> PREVENTION_SHIFT & 7
+        assert sorted(modes.tolist()) == sorted([DECREMENT, NEWEST, 0, NEWEST, *[DECREMENT] * 2])
+
+
+def test_a_mode_of_a_key_is_one_there_is_and_the_same_for_its_user() -> None:
+    instrument = '[[instruments]]\nsymbol = "A"\ntick_size = "1"\n'
+    same = [KEYS.format(digit * 64, "decrement") for digit in "12"]
+    assert len(parse_config(instrument + "".join(same), "t").keys) == 2
+    wrong = same[0] + KEYS.format("3" * 64, "none")
+    with pytest.raises(ConfigError, match=r"keys\[1\].self_trade_prevention.*must be the same"):
+        parse_config(instrument + wrong, "t")
+    with pytest.raises(ConfigError, match="self_trade_prevention"):
+        parse_config(instrument + KEYS.format("3" * 64, "oldest"), "t")
 
 
 # A public engine's cases -------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from ipc.vocabulary import (
 from tests.books import WIDE, Desk, MakeBook, Report, command_array, rejected
 from tests.http import API, Http, serving
 from tests.product import WAIT_S
+from tests.test_http_socket import Ws
 from tests.test_recovery import kill_matcher
 from tests.test_restore import copy_of
 from tests.test_serve import served
@@ -512,6 +513,64 @@ def test_a_client_hears_that_its_order_triggers(plan: Plan) -> None:
             one.submit("BB", "buy", 1, price="7.00", stop_price="8.00")
 
 
+def test_lists_over_rest_the_websocket_and_the_client(plan: Plan) -> None:
+    address = f"unix:{plan.addresses()[0].path}"
+    with Client(address, user_id="one") as one, Http(plan) as http:
+        http.call("DELETE", f"{API}/orders?user_id=mm")
+        body = {"user_id": "al", "symbol": "AA", "list_type": "bracket", "side": "buy"}
+        exits = {"take_price": 55, "stop_price": 45, "client_order_id": 700}
+        made = http.post(f"{API}/orders/list", body | exits | {"price": 50, "quantity": 3})
+        first, *held = made["order_ids"]
+        assert (made["status"], held, made["order_id"]) == ("OPEN", [first + 1, first + 2], first)
+        shown = [http.get(f"{API}/orders/{one}")["order"] for one in held]
+        assert [(row["order_type"], row["side"], row["stop_price"]) for row in shown] == [
+            *(("LIMIT", "SELL", None), ("STOP", "SELL", 45)),
+        ]
+        assert [row["client_order_id"] for row in shown] == [701, 702]
+        assert http.get(f"{API}/orderbook?symbol=AA")["asks"] == []
+        with Ws(plan) as ws:
+            ws.subscribe("orders", user_id="al")
+            one.submit("AA", "sell", 3, price="50.00")
+            events = [ws.receive() for _ in range(3)]
+            assert [(event["type"], event["order_id"]) for event in events] == [
+                *(("trade", first), ("triggered", held[0]), ("triggered", held[1])),
+            ]
+            one.submit("AA", "buy", 1, price="55.00")
+            events = [ws.receive() for _ in range(2)]
+            assert [(event["type"], event["remaining_quantity"]) for event in events] == [
+                *(("trade", 2), ("replaced", 2)),
+            ]
+            order = {"user_id": "al", "symbol": "BB", "list_type": "oco", "side": "sell"}
+            order |= {"quantity": 1, "price": 9, "stop_price": 5}
+            ws.send(op="order_list", order=order)
+            told = next(m["result"] for m in iter(ws.receive, None) if m["type"] == "result")
+            assert len(told["order_ids"]) == 2
+        reply = http.call("PATCH", f"{API}/orders/{held[0]}", {"quantity": 1})
+        assert (reply.status, reply.body["error"]["code"]) == (409, "LINKED_ORDER")
+        moved = http.call("PATCH", f"{API}/orders/{held[0]}", {"price": 56})
+        assert (moved.status, moved.body["remaining_quantity"]) == (200, 2)
+        http.call("DELETE", f"{API}/orders/{held[1]}")
+        shown = http.get(f"{API}/orders/{held[0]}")["order"]
+        assert (shown["status"], shown["reason"]) == ("CANCELLED", "LINKED")
+        for wrong, field in (
+            ({"list_type": "x"}, "list_type"),
+            ({"take_price": 0}, "take_price"),
+            ({"stop_limit_price": 1, "stop_price": None}, "stop_price"),
+            ({"list_type": "oco"}, "list_type"),
+        ):
+            reply = http.call(
+                "POST", f"{API}/orders/list", body | exits | {"quantity": 1, "price": 50} | wrong
+            )
+            assert reply.status == 400, reply.body
+            assert field in str(reply.body["error"])
+        pair = one.submit_oco("BB", "buy", 2, "3.00", "9.50", client_order_id=40)
+        assert (pair.client_order_id, pair.price) == (40, 3)
+        with pytest.raises(OrderRejectedError, match="INVALID_LIST"):
+            one.submit_bracket("BB", "buy", 1, "3.00")
+        one.cancel(symbol="BB", client_order_id=41)
+        assert one.order(pair.order_id).ord_status == OrdStatus.CANCELED
+
+
 def test_what_waits_comes_back_after_the_death_of_its_matcher_and_from_a_snapshot(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
@@ -522,6 +581,9 @@ def test_what_waits_comes_back_after_the_death_of_its_matcher_and_from_a_snapsho
             one.submit("AA", "sell", 1, price="7.00")
             one.submit("AA", "buy", 1, order_type="market")
             stop = one.submit("AA", "buy", 1, order_type="stop_limit", stop_price="8", price="9")
+            bracket = one.submit_bracket(
+                "AA", "buy", 2, "5.00", take_price="6.00", stop_price="4.00", client_order_id=60
+            )
         kill_matcher(serving_product)
         take_snapshot(plan, 0)
         kill_matcher(serving_product)
@@ -533,3 +595,9 @@ def test_what_waits_comes_back_after_the_death_of_its_matcher_and_from_a_snapsho
             one.submit("AA", "sell", 1, price="8.00")
             one.submit("AA", "buy", 1, order_type="market")
             assert one.order(stop.order_id).triggered
+            one.submit("AA", "sell", 2, price="5.00")
+            take, loss = (one.order(bracket.order_id + n) for n in (1, 2))
+            assert (take.client_order_id, loss.client_order_id) == (61, 62)
+            assert one.book("AA").asks[0].price == 6
+            one.cancel(loss.order_id)
+            assert one.order(take.order_id).ord_status == OrdStatus.CANCELED

@@ -10,6 +10,7 @@ orders as LIMIT orders.
 | command | fields |
 | --- | --- |
 | NEW | account, symbol, client_order_id, and all that ``check_new`` takes (flags: POST_ONLY) |
+| NEW_OCO, NEW_BRACKET | the same, and what ``check_list`` takes: see *Lists* |
 | CANCEL | account, order_id, or symbol and client_order_id |
 | REPLACE | as CANCEL, price, quantity, stop_price, display_quantity, and the three flags below |
 | REDUCE | as CANCEL, and quantity |
@@ -31,7 +32,8 @@ POST_ONLY_WOULD_TRADE.
 
 CANCEL, REPLACE, REDUCE: INVALID_ORDER_ID where both ids are 0; UNKNOWN_SYMBOL where a symbol is
 given, or is needed, that the shard does not hold; for REPLACE ``check_replace``, for REDUCE
-``check_quantity``; UNKNOWN_ORDER where no such order rests or waits, or it is not the account's.
+``check_quantity``; UNKNOWN_ORDER where no such order rests or waits, or it is not the account's;
+LINKED_ORDER where ``can_change`` says so of one that is tied to others.
 Then for REPLACE INVALID_STOP_PRICE where one is given and the order does not wait; for one that
 waits ``check_waiting``, else the band of the order's symbol; ALREADY_FILLED where the new quantity
 (without REINSERT) is not above cum_qty; INVALID_QUANTITY where cum_qty and quantity (with REINSERT)
@@ -111,6 +113,31 @@ or trigger too; the makers' modes do not matter. FOK counts no orders of the acc
 for CANCEL_OLDEST nothing behind the first of them. Orders of an account without a mode trade with
 each other.
 
+**Lists.** One command enters two or three orders of one account, symbol and quantity, all of them
+or none: symbol, ``check_list``, DUPLICATE_CLIENT_ORDER_ID for the id of any, BOOK_FULL and
+TOO_MANY_ORDERS where there is not room for all that rest or wait, POST_ONLY_WOULD_TRADE. Their
+order_ids follow one another, and so do their client_order_ids, from the one that is given. Each has
+a NEW report, the first is the answer (the others have request_id 0); then the first order enters.
+
+- NEW_OCO: a LIMIT order at ``price``, and one that waits for ``stop_price``: STOP_LIMIT with a
+  ``stop_limit_price``, else STOP. Both have the time in force and the mode of the command. It waits
+  once the LIMIT order has entered; where its stop price is reached by then, it triggers at once.
+- NEW_BRACKET: a MARKET or LIMIT order, and on the other side one or two *held* ones, which are GTC:
+  a LIMIT order at ``take_price``, and one that waits for ``stop_price``, as above. Once the first
+  is filled, and nothing triggers any more, those held are released, one after the other: each has
+  a TRIGGERED report, and enters or waits; of two they are then a pair as NEW_OCO makes. Where the
+  first ends otherwise, filled in part or not, those held are cancelled. With one of the two it is
+  what others call OTO.
+
+What a pair's order has lost, by trades or DECREMENT, is taken off the other one, which has a
+REPLACED report; where one has ended, or triggers, the other is cancelled: reason LINKED, request_id
+0. That comes once the command, or the order that triggers, is carried out whole, before the next
+triggers; for an order that triggers right behind its TRIGGERED report; with expiry, and in a mass
+cancel, which does not count those, right behind the order that ends. So both have the same open.
+Held orders are listed, counted and cancelled like those that wait, and come last among those that
+wait for a rise. A GTD list whose time is over is rejected. In a COMMAND ``take_price`` stands in
+minimum_quantity, ``stop_limit_price`` in display_quantity.
+
 **FOK.** An order that the opposite side cannot fill whole within its price is cancelled whole
 (FOK_UNFILLED) without a trade.
 
@@ -148,8 +175,8 @@ the command's own order (also a taker's trades), 0 in a maker's and in those on 
 ``price`` is the order's limit, 0 for orders without one. ``last_price`` is the trade's; in the
 TRIGGERED report of an order and in those before it, its stop price; in one of a prevented
 self-trade see above. ``flags`` of a report on an order are the order's POST_ONLY, RARE where it has
-a display quantity or expires, and TRIGGERED, which has come to be with the command that triggers
-it, in the answer to it already; of a REJECTED or MASS_CANCELED report, the command's.
+a display quantity, expires or is of a list, and TRIGGERED, which has come to be with the command
+that triggers it, in the answer to it already; of a REJECTED or MASS_CANCELED report, the command's.
 ``timestamp_ns`` is the command's. MASS_CANCELED carries the command's symbol, account, request_id
 and flags, and otherwise zeros; its ord_status is NEW (0). REJECTED has ord_status REJECTED.
 ``command_type`` is the causing command's in every report, a maker's too.
@@ -167,6 +194,9 @@ or replaced from then on; where more rest of an account than its new limit, it e
 """
 
 from ipc.codes import (
+    COMMAND_TYPE_CANCEL,
+    COMMAND_TYPE_NEW_OCO,
+    COMMAND_TYPE_REPLACE,
     FLAG_KEEP_PRICE,
     FLAG_KEEP_QUANTITY,
     FLAG_POST_ONLY,
@@ -178,6 +208,7 @@ from ipc.codes import (
     ORDER_TYPE_STOP_LIMIT,
     REASON_INVALID_DISPLAY_QUANTITY,
     REASON_INVALID_EXPIRE_TIME,
+    REASON_INVALID_LIST,
     REASON_INVALID_MINIMUM_QUANTITY,
     REASON_INVALID_ORDER_TYPE,
     REASON_INVALID_POST_ONLY,
@@ -214,6 +245,25 @@ MAX_SWEEPS = 1_024
 """Mass cancels of a shard that are under way at a time."""
 MAX_PARTS = 100
 """Of an iceberg: so many times its display quantity may be open. Each part trades by itself."""
+
+LINK_NEXT, LINK_PREVIOUS, LINK_CHILD, LINK_CHILDREN = 1, 2, 4, 8
+"""Bits of an order of a list, by whom it is tied to: one of a pair with the order of the next id,
+or of the one before; the one that the next one waits for, and the one behind that too."""
+LINK_HELD, LINK_LISTED, LINK_FRESH = 16, 32, 64
+"""It is held; it is of a list, and stays so; its command is under way, and has not let it wait."""
+LINK_PAIRED = LINK_NEXT | LINK_PREVIOUS
+LINK_TIED = LINK_PAIRED | LINK_CHILD | LINK_CHILDREN | LINK_HELD
+LINKS = (
+    0,
+    *(LINK_LISTED, LINK_LISTED | LINK_NEXT, LINK_LISTED | LINK_PREVIOUS),
+    *(LINK_LISTED | LINK_CHILD, LINK_LISTED | LINK_CHILD | LINK_CHILDREN),
+    *(LINK_LISTED | LINK_HELD | paired for paired in (0, LINK_NEXT, LINK_PREVIOUS)),
+)
+"""All that an order can have between commands."""
+HELD_PRICE = MAX_PRICE + 1
+"""As whose stop price those held stand among those that wait for a rise: no trade reaches it."""
+MAX_LISTED = 3
+"""Orders of a list."""
 
 _TYPES = tuple(map(int, OrderType))
 _PRICELESS, _CONDITIONAL = tuple(map(int, PRICELESS)), tuple(map(int, CONDITIONAL))
@@ -450,3 +500,79 @@ def check_new(
     if reason == REASON_NONE and self_trade_prevention > _LAST_MODE:
         reason = REASON_INVALID_SELF_TRADE_PREVENTION
     return reason
+
+
+def can_change(link: int, command_type: int, flags: int) -> bool:
+    """Tell whether a command may change an order that is tied so: one that is held is cancelled
+    alone, any other may be replaced too where its quantity stays."""
+    if link & LINK_TIED == 0 or command_type == COMMAND_TYPE_CANCEL:
+        return True
+    keeps = command_type == COMMAND_TYPE_REPLACE and flags & FLAG_KEEP_QUANTITY != 0
+    return keeps and link & LINK_HELD == 0
+
+
+def is_price(price: int, min_price: int, max_price: int) -> bool:
+    """Tell whether an order may have such a limit."""
+    return min_price <= price <= max_price and 1 <= price <= MAX_PRICE
+
+
+def check_exit(
+    side: int, price: int, stop_price: int, stop_limit_price: int, min_price: int, max_price: int
+) -> int:
+    """Return 0, or the Reason why a limit and a stop price, of which 0 is none, cannot be those of
+    a pair on a side, or of one order of it."""
+    if price == 0 and stop_price == 0:
+        return REASON_INVALID_LIST
+    if price != 0 and not is_price(price, min_price, max_price):
+        return REASON_INVALID_LIST
+    if stop_price == 0:
+        return REASON_NONE if stop_limit_price == 0 else REASON_INVALID_LIST
+    reason = check_stop_price(ORDER_TYPE_STOP, stop_price, min_price, max_price)
+    if reason != REASON_NONE:
+        return reason
+    if stop_limit_price != 0 and not is_price(stop_limit_price, min_price, max_price):
+        return REASON_INVALID_LIST
+    apart = price == 0 or (price > stop_price if side == SIDE_SELL else price < stop_price)
+    return REASON_NONE if apart else REASON_INVALID_LIST
+
+
+def check_list(
+    command_type: int,
+    side: int,
+    order_type: int,
+    time_in_force: int,
+    flags: int,
+    self_trade_prevention: int,
+    price: int,
+    quantity: int,
+    take_price: int,
+    stop_price: int,
+    stop_limit_price: int,
+    expire_time_ns: int,
+    client_order_id: int,
+    now_ns: int,
+    min_price: int,
+    max_price: int,
+) -> int:
+    """Return 0, or the first Reason why a NEW_OCO or NEW_BRACKET command's fields are no list."""
+    pair = command_type == COMMAND_TYPE_NEW_OCO
+    kind = ORDER_TYPE_LIMIT if pair else order_type
+    if kind not in (ORDER_TYPE_MARKET, ORDER_TYPE_LIMIT):
+        return REASON_INVALID_ORDER_TYPE
+    only = 0 if pair else flags
+    terms = (side, kind, time_in_force, only, price, quantity)
+    further = (expire_time_ns, 0, self_trade_prevention)
+    reason = check_new(*terms, 0, 0, *further, min_price, max_price)
+    if reason != REASON_NONE:
+        return reason
+    if pair and not can_rest(kind, time_in_force):
+        return REASON_INVALID_TIME_IN_FORCE
+    if time_in_force == TIME_IN_FORCE_GTD and expire_time_ns <= now_ns:
+        return REASON_INVALID_EXPIRE_TIME
+    if client_order_id < 0 or client_order_id > MAX_CLIENT_ID - MAX_LISTED:
+        return REASON_INVALID_LIST
+    exits = (stop_price, stop_limit_price, min_price, max_price)
+    if pair:
+        reason = check_exit(side, price, *exits)
+        return REASON_INVALID_LIST if reason == REASON_NONE and stop_price == 0 else reason
+    return check_exit(SIDE_SELL if side == SIDE_BUY else SIDE_BUY, take_price, *exits)

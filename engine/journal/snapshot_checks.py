@@ -13,7 +13,19 @@ import numpy.typing as npt
 
 from engine.books.contract import Counters, Records
 from engine.books.id_memory import forgotten_before, places_from_newest
-from engine.books.rules import MAX_PARTS, MAX_SWEEPS, is_priceless, waits_for_rise
+from engine.books.rules import (
+    HELD_PRICE,
+    LINK_CHILD,
+    LINK_CHILDREN,
+    LINK_HELD,
+    LINK_NEXT,
+    LINK_PAIRED,
+    LINKS,
+    MAX_PARTS,
+    MAX_SWEEPS,
+    is_priceless,
+    waits_for_rise,
+)
 from engine.journal.shard_config import ShardConfig
 from ipc.arrays import Words
 from ipc.codes import (
@@ -98,7 +110,7 @@ class RowChecks:
         self._bounds: dict[str, Bounds] = {
             "resting": order
             | amounts
-            | {"price": (0, MAX_PRICE), "leaves_qty": (1, MAX_QUANTITY), "reserved": (0, 0)}
+            | {"price": (0, MAX_PRICE), "leaves_qty": (1, MAX_QUANTITY), "link": (0, max(LINKS))}
             | {"order_type": _TYPES, "time_in_force": _TIMES}
             | {"stop_price": (0, MAX_PRICE)}
             | dict.fromkeys(("display_quantity", "shown_quantity"), (0, MAX_QUANTITY))
@@ -177,6 +189,7 @@ def state_problem(
     """Return which section, and what there, cannot be of one state, though each row is right."""
     checks = (
         ("resting", resting, _resting_checks(shard_config, resting)),
+        ("resting", resting, _link_checks(resting)),
         ("recent", recent, _recent_checks(shard_config, counters, recent)),
         ("sweeps", sweeps, _sweep_checks(sweeps, resting)),
         ("last_prices", last_prices, [("symbol", _grows(last_prices["symbol"]), "must grow")]),
@@ -234,7 +247,9 @@ def _kind_checks(rows: Records) -> list[_Check]:
             ~(waits & (rows["flags"] & FLAG_POST_ONLY != 0)),
             "must not be post-only with these",
         ),
-        ("cum_qty", ~waits | (rows["cum_qty"] == 0), "must be 0 while it waits"),
+        ("cum_qty", ~(waits | _held(rows)) | (rows["cum_qty"] == 0), "must be 0 while it waits"),
+        ("flags", ~(_held(rows) & triggered), "must not say triggered while it is held"),
+        ("link", np.isin(rows["link"], LINKS), "must be one of an order of a list"),
         (
             "time_in_force",
             waits | ~np.isin(rows["time_in_force"], _AT_ONCE),
@@ -275,7 +290,42 @@ def _display_checks(rows: Records) -> list[_Check]:
             np.where(rare & rests, shows, shown == 0),
             "must be what is shown of an iceberg that rests",
         ),
-        ("flags", (rare | expires) == flagged, "must say whether an order is rare"),
+        (
+            "flags",
+            (rare | expires | (rows["link"] != 0)) == flagged,
+            "must say whether an order is rare",
+        ),
+    ]
+
+
+def _held(rows: Records) -> npt.NDArray[np.bool_]:
+    """Return, by row, whether an order waits for another one of its list."""
+    held: npt.NDArray[np.bool_] = rows["link"] & LINK_HELD != 0
+    return held
+
+
+def _link_checks(resting: Records) -> list[_Check]:
+    """Both of a pair are there, with the same open; those held have one that they wait for."""
+    links, ids = resting["link"].astype(np.int64), resting["order_id"]
+    order = np.argsort(ids, kind="stable")
+
+    def tied(wanted: Words, names: tuple[str, ...]) -> npt.NDArray[np.int64]:
+        """Return the links of the orders with these ids, 0 where there is none of the same."""
+        places = np.minimum(np.searchsorted(ids[order], wanted), max(0, len(ids) - 1))
+        found = order[places]
+        same = ids[found] == wanted
+        for name in names:
+            same &= resting[name][found] == resting[name]
+        return np.where(same, links[found], 0)
+
+    one, two = np.uint64(1), np.uint64(2)
+    own = ("account", "symbol")
+    other = tied(np.where(links & LINK_NEXT, ids + one, ids - one), (*own, "side", "leaves_qty"))
+    pairs = ((links ^ other) & LINK_PAIRED == LINK_PAIRED) & ((links ^ other) & LINK_HELD == 0)
+    first, behind = tied(ids - one, own) & LINK_CHILD, tied(ids - two, own) & LINK_CHILDREN
+    return [
+        ("link", (links & LINK_PAIRED == 0) | pairs, "must be of two orders with the same open"),
+        ("link", ~_held(resting) | (first + behind != 0), "must have an order to wait for"),
     ]
 
 
@@ -293,7 +343,7 @@ def _reached_checks(resting: Records, last_prices: Records) -> list[_Check]:
     last[last_prices["symbol"].astype(np.intp)] = last_prices["price"]
     prices, stops = last[resting["symbol"]], resting["stop_price"]
     reached = np.where(_on_rise(resting), stops <= prices, stops >= prices)
-    reached &= (stops != 0) & (prices != 0)
+    reached &= (stops != 0) & (prices != 0) & ~_held(resting)
     return [("stop_price", ~reached, "is reached by the symbol's last trade")]
 
 
@@ -301,9 +351,11 @@ def _resting_checks(shard_config: ShardConfig, resting: Records) -> list[_Check]
     """By symbol, bids then asks, best price, then those that wait; no more than an instrument
     holds, and none crossed."""
     symbols, sides = resting["symbol"].astype(np.int64), resting["side"].astype(np.int64)
-    waits = resting["stop_price"] != 0
+    held = _held(resting)
+    waits = held | (resting["stop_price"] != 0)
     prices = np.where(waits, resting["stop_price"], resting["price"]).astype(np.int64)
-    rise = _on_rise(resting)
+    prices[held] = HELD_PRICE
+    rise = _on_rise(resting) | held
     ranks = np.where(np.where(waits, rise, sides == SIDE_SELL), prices, -prices)
     books = symbols * 8 + np.where(waits, np.where(rise, 4, 5), sides)
     in_order = np.ones(len(resting), np.bool_)

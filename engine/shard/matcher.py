@@ -28,6 +28,7 @@ from engine.shard.durability import Durability
 from engine.shard.effects import Made, Sinks, show_depth
 from engine.shard.pipeline import Pipeline, PipelineParts
 from engine.shard.pipeline_choice import make_pipeline
+from engine.shard.prevention_defaults import PreventionDefaults
 from engine.shard.recovery import Recovered
 from engine.shard.report_shares import ReportShares
 from engine.storage import Storage
@@ -84,6 +85,7 @@ class Matcher:
         self._status = status
         self._durability = durability
         self._clock, self.wait = clock, wait
+        self._defaults = PreventionDefaults(plan.config.keys)
         self._open_rings(plan, shard)
         self._commands = np.zeros(engine.batch_commands, COMMAND)
         self._continue = np.zeros(1, COMMAND)
@@ -228,6 +230,8 @@ class Matcher:
 
         With fsync ``settle`` comes when all is taken that has arrived: one sync serves it then.
         """
+        if self._defaults:
+            self._defaults.give(commands)
         self._taken += len(commands)
         if self._durability.keep(commands, self._clock_ns):
             self._match(commands, links)

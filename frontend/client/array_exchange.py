@@ -25,10 +25,11 @@ PIECE = 4_096
 """Commands encoded at a time."""
 
 _FLAGS = np.zeros(256, np.uint8)
-_FLAGS[CommandType.NEW] = Flag.POST_ONLY
+_FLAGS[CommandType.NEW] = _FLAGS[CommandType.NEW_BRACKET] = Flag.POST_ONLY
 _FLAGS[CommandType.REPLACE] = Flag.REINSERT | Flag.KEEP_PRICE | Flag.KEEP_QUANTITY
 _FLAGS_RULE = (
-    "must be 0, or POST_ONLY on a NEW and REINSERT, KEEP_PRICE, KEEP_QUANTITY on a REPLACE"
+    "must be 0, or POST_ONLY on a NEW or NEW_BRACKET and REINSERT, KEEP_PRICE, KEEP_QUANTITY on a "
+    "REPLACE"
 )
 _NUMBERS = ("order_id", "client_order_id", "price", "quantity")
 
@@ -41,7 +42,7 @@ def check_commands(commands: Records) -> None:
         raise InvalidOrderError("commands", f"{len(commands)} are more than {MAX_ARRAY} at once")
     kinds = commands["command_type"]
     wrong = (kinds < min(CommandType)) | (kinds > max(CommandType))
-    _refuse(wrong, "command_type", "must be NEW to MASS_CANCEL (1 to 5)")
+    _refuse(wrong, "command_type", "must be NEW to NEW_BRACKET (1 to 7)")
     wrong = commands["flags"] & ~_FLAGS[kinds] != 0
     _refuse(wrong, "flags", _FLAGS_RULE)
     for name in _NUMBERS:

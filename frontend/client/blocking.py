@@ -21,7 +21,7 @@ from frontend.client.array_exchange import ArrayExchange
 from frontend.client.asynchronous import AsyncClient
 from frontend.client.base import BaseClient
 from frontend.client.blocking_wire import Wire, deadline_in, is_over
-from frontend.client.commands import Commands, Order, Request, ServerMessage, Terms
+from frontend.client.commands import Commands, ListTerms, Order, Request, ServerMessage, Terms
 from frontend.client.errors import (
     AnswerTimeoutError,
     ClientError,
@@ -121,6 +121,44 @@ class Client(BaseClient):
         """Enter an order; see ``Order``. Returns its acceptance: fills come as reports."""
         order = Order(symbol, side, quantity, price, **terms)
         return self._ask(self._commands().new_order(order))
+
+    def submit_oco(
+        self,
+        symbol: str,
+        side: Side | str,
+        quantity: Number,
+        price: Number,
+        stop_price: Number,
+        **terms: Unpack[ListTerms],
+    ) -> Execution:
+        """Enter two orders that sell, or buy, the same: a limit order at ``price``, and one that
+        waits for ``stop_price``, with ``stop_limit_price`` as its limit where that is given. What
+        the one trades is taken off the other; once it triggers or ends, the other goes. Returns the
+        acceptance of the first; the second has the ids behind its.
+        """
+        request = (symbol, side, quantity, price, stop_price, terms)
+        return self._ask(self._commands().new_oco(*request))
+
+    def submit_bracket(
+        self,
+        symbol: str,
+        side: Side | str,
+        quantity: Number,
+        price: Number | None = None,
+        *,
+        take_price: Number | None = None,
+        stop_price: Number | None = None,
+        post_only: bool = False,
+        **terms: Unpack[ListTerms],
+    ) -> Execution:
+        """Enter an order, a market order without ``price``, and one or two that wait on the other
+        side until it is filled: to take the profit, and to stop the loss. From then on those two
+        are as ``submit_oco`` makes them. Returns the acceptance of the first; the others have the
+        ids behind its.
+        """
+        exits = (take_price, stop_price, post_only, terms)
+        request = (symbol, side, quantity, price, *exits)
+        return self._ask(self._commands().new_bracket(*request))
 
     def submit_batch(self, orders: Sequence[Order]) -> list[Execution | ClientError]:
         """Enter many orders at once; return the outcome of each in its place.

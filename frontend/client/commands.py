@@ -34,6 +34,8 @@ from ipc.wire.messages import (
     Cancel,
     MassCancel,
     MassCancelReport,
+    NewBracket,
+    NewOco,
     NewOrder,
     OrderQuery,
     OrderState,
@@ -106,6 +108,16 @@ class Terms(TypedDict, total=False):
     minimum_quantity: Number | None
 
 
+class ListTerms(TypedDict, total=False):
+    """What a pair or a bracket may have besides: see ``Client.submit_oco``."""
+
+    stop_limit_price: Number | None
+    time_in_force: TimeInForce | str
+    client_order_id: int
+    self_trade_prevention: SelfTradePrevention | str
+    expire_time_ns: int
+
+
 class Commands:
     """Writes requests of one session: ``next_request_id`` numbers them."""
 
@@ -139,6 +151,59 @@ class Commands:
             _lots(listing, order.display_quantity),
             _client_id(order.expire_time_ns, "expire_time_ns"),
             _lots(listing, order.minimum_quantity),
+        )
+        return Request(message, self._execution)
+
+    def new_oco(
+        self,
+        symbol: str,
+        side: Side | str,
+        quantity: Number,
+        price: Number,
+        stop_price: Number,
+        terms: ListTerms,
+    ) -> Request[Execution]:
+        """Enter a pair, of which one is to trade."""
+        listing = self.listings.named(symbol)
+        message = NewOco(
+            listing.number,
+            self._next_request_id(),
+            _code(Side, side, "side"),
+            _client_id(terms.get("client_order_id", 0), "client_order_id"),
+            _code(TimeInForce, terms.get("time_in_force", TimeInForce.GTC), "time_in_force"),
+            listing.ticks(price),
+            listing.lots(quantity),
+            listing.ticks(stop_price),
+            **_list_terms(listing, terms),
+        )
+        return Request(message, self._execution)
+
+    def new_bracket(
+        self,
+        symbol: str,
+        side: Side | str,
+        quantity: Number,
+        price: Number | None,
+        take_price: Number | None,
+        stop_price: Number | None,
+        post_only: bool,
+        terms: ListTerms,
+    ) -> Request[Execution]:
+        """Enter an order with exits; a market order where it has no price."""
+        listing = self.listings.named(symbol)
+        message = NewBracket(
+            listing.number,
+            self._next_request_id(),
+            _code(Side, side, "side"),
+            _client_id(terms.get("client_order_id", 0), "client_order_id"),
+            OrderType.MARKET if price is None else OrderType.LIMIT,
+            _code(TimeInForce, terms.get("time_in_force", TimeInForce.GTC), "time_in_force"),
+            _ticks(listing, price),
+            listing.lots(quantity),
+            _ticks(listing, take_price),
+            _ticks(listing, stop_price),
+            post_only=bool(post_only),
+            **_list_terms(listing, terms),
         )
         return Request(message, self._execution)
 
@@ -283,6 +348,16 @@ def _code(kind: type[E], value: E | str | Any, field: str) -> int:
         return int(kind[value.upper()])
     allowed = ", ".join(repr(name.lower()) for name in kind.__members__)
     raise InvalidOrderError(field, f"{shown(value)} must be one of {allowed}")
+
+
+def _list_terms(listing: Listing, terms: ListTerms) -> dict[str, int]:
+    """Return what pairs and brackets have besides, for the wire."""
+    mode = terms.get("self_trade_prevention", SelfTradePrevention.NONE)
+    return {
+        "stop_limit_price": _ticks(listing, terms.get("stop_limit_price")),
+        "self_trade_prevention": _code(SelfTradePrevention, mode, "self_trade_prevention"),
+        "expire_time_ns": _client_id(terms.get("expire_time_ns", 0), "expire_time_ns"),
+    }
 
 
 def _ticks(listing: Listing, stop_price: Number | None) -> int:

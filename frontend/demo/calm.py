@@ -26,6 +26,11 @@ _LOWEST_TICKS = 200
 _TAKE_SHARE, _DRIFT_SHARE = 0.12, 0.10
 _MEAN_DISTANCE = 9.0
 _MEAN_LOTS = 45.0
+_LIFETIME_S = (60.0, 900.0)
+"""How long a quote stands that nobody trades with or takes back."""
+_ICEBERG_SHARE, _ICEBERG_LOTS, _PARTS = 0.3, 100, 4
+"""Of the quotes of so many lots and more: they show a fourth of themselves at a time."""
+_GONE = (OrdStatus.FILLED, OrdStatus.EXPIRED)
 
 
 class Act(NamedTuple):
@@ -107,7 +112,17 @@ class CalmMarket:
         quantity = instrument.lot.text(act.lots)
         if act.ticks:
             price = instrument.tick.text(act.ticks)
-            made = self._maker.submit(instrument.symbol, act.side, quantity, price)
+            lifetime_s = self._chance.uniform(*_LIFETIME_S)
+            shown = instrument.lot.text(-(-act.lots // _PARTS)) if self._hides(act) else None
+            made = self._maker.submit(
+                instrument.symbol,
+                act.side,
+                quantity,
+                price,
+                time_in_force="gtd",
+                expire_time_ns=time.time_ns() + int(lifetime_s * 1e9),
+                display_quantity=shown,
+            )
             quotes.append(made.order_id)
             if len(quotes) > RESTING:
                 self._take_back(quotes.popleft())
@@ -116,11 +131,15 @@ class CalmMarket:
             self._taker.submit(instrument.symbol, act.side, quantity, order_type=kind)
         self._hear()
 
+    def _hides(self, act: Act) -> bool:
+        """Tell whether a quote shows a part of itself at a time."""
+        return act.lots >= _ICEBERG_LOTS and self._chance.random() < _ICEBERG_SHARE
+
     def _hear(self) -> None:
-        """Forget the quotes that are traded."""
+        """Forget the quotes that are traded, or whose time is over."""
         self._taker.receive(0)
         for message in self._maker.receive(0):
-            if isinstance(message, Report) and message.ord_status == OrdStatus.FILLED:
+            if isinstance(message, Report) and message.ord_status in _GONE:
                 with contextlib.suppress(ValueError):  # it was taken back
                     self._quotes[self._places[message.symbol]].remove(message.order_id)
 

@@ -101,7 +101,8 @@ class Market:
     """One instrument, and its decimals: ``prices[quoted][ticks]``, ``quantities[quoted][lots]``.
 
     Their way back is ``ticks.of(price)``, ``stops.of(stop_price)``, ``lots.of(quantity)``,
-    ``displays.of(display_quantity)``, ``minima.of(minimum_quantity)``.
+    ``displays.of(display_quantity)``, ``minima.of(minimum_quantity)``; of a list's exits
+    ``takes.of(take_price)``, ``stop_limits.of(stop_limit_price)``.
     """
 
     def __init__(self, instrument: Instrument) -> None:
@@ -118,6 +119,9 @@ class Market:
         self.displays = Steps(instrument.lot, *shown)
         least = ("minimum_quantity", MAX_QUANTITY, Reason.INVALID_MINIMUM_QUANTITY)
         self.minima = Steps(instrument.lot, *least)
+        exits = (MAX_PRICE, Reason.INVALID_LIST)
+        self.takes = Steps(instrument.tick, "take_price", *exits)
+        self.stop_limits = Steps(instrument.tick, "stop_limit_price", *exits)
         half = Scale(instrument.tick.mantissa * 5, instrument.tick.digits + 1)
         self._halves = (Decimals(half, False), Decimals(half, True))
 

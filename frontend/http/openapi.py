@@ -7,6 +7,7 @@ import msgspec
 from frontend.http.errors import STATUS_OF_CODE
 from frontend.http.models import MAX_ID, ErrorAnswer
 from frontend.http.order_fields import NewOrder
+from frontend.http.order_lists import LIST_TYPES
 from frontend.http.queries import TIMES
 from frontend.http.routes import PREFIX, ROUTES, Route
 from ipc.schema.declarations import FIELDS
@@ -141,6 +142,12 @@ def _refine(schemas: dict[str, Any], symbols: list[str], default_symbol: str | N
     for name, words in _WORDS.items():
         order["properties"][name]["examples"] = words
     order["properties"]["symbol"]["examples"] = symbols[:4]
+    listed = schemas["OrderList"]
+    listed["required"] = ["user_id", "list_type", "side", "quantity", *order["required"][4:]]
+    shown = {"list_type": [*LIST_TYPES], "symbol": symbols[:4]} | _WORDS
+    for name in listed["properties"].keys() & shown.keys():
+        listed["properties"][name]["examples"] = shown[name]
+    listed["additionalProperties"] = False
     order["x-order-types"] = {kind.name: _prices_of(kind) for kind in OrderType}
     order["additionalProperties"] = False
     schemas["Replacement"]["additionalProperties"] = False

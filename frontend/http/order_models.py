@@ -137,6 +137,12 @@ class OrderResult(Answer, kw_only=True):
     reason_text: str | UnsetType = UNSET
 
 
+class OrderListResult(OrderResult, kw_only=True):
+    """What became of the first order of a list at once, and which orders it has."""
+
+    order_ids: list[int]
+
+
 class BatchItem(Struct, omit_defaults=True, kw_only=True):
     """What became of one order of a batch."""
 

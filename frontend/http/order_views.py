@@ -49,6 +49,7 @@ _WHY = {
     Reason.MASS_CANCEL: "all orders of its user were cancelled",
     Reason.MINIMUM_UNFILLED: "less than its minimum could be traded at once",
     Reason.EXPIRED: "its time was over",
+    Reason.LINKED: "the order that it was tied to has triggered, has been filled or has ended",
     Reason.SELF_TRADE: "it would have traded with an order of its own user",
 }
 """Of what was left of an order."""

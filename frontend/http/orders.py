@@ -76,7 +76,7 @@ class Entering(msgspec.Struct):
         return self.result(await self.api.entry.ask(session, self.command))
 
 
-def _enter(
+def enter(
     request: Request,
     begin: Callable[Concatenate[Request, P], Entering],
     *more: P.args,
@@ -98,7 +98,7 @@ def _enter(
 
 def create_order(request: Request) -> Awaitable[Result] | None:
     """Enter an order; the answer tells what became of it at once."""
-    return _enter(request, begin_order)
+    return enter(request, begin_order)
 
 
 class _NewOrder(Entering):
@@ -193,7 +193,7 @@ def _failed(api: Api, index: int, error: Exception) -> BatchItem:
 def replace_order(request: Request) -> Awaitable[Result] | None:
     """Change price or total quantity of a resting order; it may trade like a new one."""
     query = read_query(OrderQuery, request.query)
-    return _enter(request, begin_replace, query.user_id, query.numbers == "string")
+    return enter(request, begin_replace, query.user_id, query.numbers == "string")
 
 
 class _OrderChange(Entering):
@@ -243,7 +243,7 @@ def begin_replace(request: Request, named: str | None, quoted: bool = False) -> 
 def cancel_order(request: Request) -> Awaitable[Result] | None:
     """Cancel a resting order."""
     query = read_query(OrderQuery, request.query)
-    return _enter(request, begin_cancel, query.user_id, query.numbers == "string")
+    return enter(request, begin_cancel, query.user_id, query.numbers == "string")
 
 
 class _Cancel(_OrderChange):
@@ -302,7 +302,7 @@ async def cancel_client_order(request: Request) -> CancelAnswer:
 def cancel_orders(request: Request) -> Awaitable[Result] | None:
     """Cancel every order of a user, in one symbol or in all."""
     query = read_query(CancelQuery, request.query)
-    return _enter(request, begin_cancel_all, query.user_id, query.symbol)
+    return enter(request, begin_cancel_all, query.user_id, query.symbol)
 
 
 class _CancelAll(Entering):

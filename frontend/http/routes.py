@@ -7,8 +7,8 @@ import msgspec
 
 from frontend.http import market_models as m
 from frontend.http import order_fields as f
+from frontend.http import order_lists, orders, reads
 from frontend.http import order_models as o
-from frontend.http import orders, reads
 from frontend.http.errors import ApiError
 from frontend.http.manual import manual_page
 from frontend.http.metrics import CONTENT_TYPE, metrics
@@ -141,6 +141,14 @@ ROUTES = (
         o.BatchResult,
         body=o.Batch,
         codes=_SENT,
+    ),
+    Route(
+        "POST",
+        "/orders/list",
+        order_lists.create_order_list,
+        o.OrderListResult,
+        body=order_lists.OrderList,
+        codes=(*_NEW, "INVALID_STOP_PRICE", "INVALID_EXPIRE_TIME", "INVALID_LIST", *_SENT),
     ),
     Route(
         "GET",

@@ -16,9 +16,11 @@ RequestTag = Annotated[str, Meta(max_length=64)] | int | None
 
 
 class Op(Change, kw_only=True):
-    """What a client asks: subscribe, unsubscribe, login, order, replace, cancel, cancel_all, ping.
+    """What a client asks: subscribe, unsubscribe, login, order, order_list, replace, cancel,
+    cancel_all, ping.
 
-    ``order`` is a new order as in ``POST /orders``; what a replace changes stands beside ``op``.
+    ``order`` is a new order as in ``POST /orders``, or with order_list what ``POST /orders/list``
+    takes; what a replace changes stands beside ``op``.
     """
 
     op: Word

@@ -28,6 +28,7 @@ from frontend.http.errors import ApiError, broken_rule, of_validation
 from frontend.http.feeds import CHANNELS, Feed
 from frontend.http.market import Market
 from frontend.http.order_entry import Outcome
+from frontend.http.order_lists import begin_list
 from frontend.http.order_models import Change
 from frontend.http.order_views import order_event
 from frontend.http.request import Request
@@ -49,7 +50,8 @@ _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Op)
 _tag_decoder = msgspec.json.Decoder(Tag)
 _CHANNELS = "must be one of " + ", ".join([*CHANNELS, "orders"])
-_OPS = "must be one of subscribe, unsubscribe, login, order, replace, cancel, cancel_all, ping"
+_OPS = "must be one of subscribe, unsubscribe, login, order, order_list, replace, cancel, "
+_OPS += "cancel_all, ping"
 
 
 class Socket:
@@ -291,6 +293,11 @@ class Socket:
             raise broken_rule("order", "must be given", "INVALID_REQUEST")
         await self._enter(op, orders.begin_order(self._request(bytes(op.order))))
 
+    async def _order_list(self, op: Op) -> None:
+        if not bytes(op.order):
+            raise broken_rule("order", "must be given", "INVALID_REQUEST")
+        await self._enter(op, begin_list(self._request(bytes(op.order))))
+
     async def _replace(self, op: Op) -> None:
         change = {name: getattr(op, name) for name in Change.__struct_fields__}
         body = _encode({name: value for name, value in change.items() if value is not UNSET})
@@ -346,6 +353,7 @@ _HANDLERS = {
     "unsubscribe": Socket._unsubscribe,
     "login": Socket._login,
     "order": Socket._order,
+    "order_list": Socket._order_list,
     "replace": Socket._replace,
     "cancel": Socket._cancel,
     "cancel_all": Socket._cancel_all,

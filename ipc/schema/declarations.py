@@ -79,6 +79,11 @@ FIELDS: tuple[Field, ...] = (
     Field("shown_quantity", "<u8", "lots of an iceberg that are shown; 0: none, or it waits"),
     Field("expire_time_ns", "<u8", "of a GTD order: since the epoch; 0: never", "Amount",
           Reason.INVALID_EXPIRE_TIME, None, "expire_time_ns", 126),
+    Field("take_price", "<u8", "ticks: where the exit of a bracket takes the profit; 0: none",
+          "Amount", Reason.INVALID_LIST, None, "take_price"),
+    Field("stop_limit_price", "<u8", "ticks: the limit of a list's stop order; 0: none", "Amount",
+          Reason.INVALID_LIST, None, "stop_limit_price"),
+    Field("link", "<u2", "bits: whom an order of a list is tied to; 0: nobody"),
     Field("minimum_quantity", "<u8", "lots of an IOC order: trade so many at once, or none",
           "Amount", Reason.INVALID_MINIMUM_QUANTITY, None, "minimum_quantity", 110),
     # What reports say.
@@ -135,7 +140,7 @@ RECORDS: dict[str, tuple[str, ...]] = {
     "LEVEL": ("price", "quantity", "order_count"),
     "RESTING": (
         "order_id", "account", "client_order_id", "price", "leaves_qty", "cum_qty",
-        "symbol", "side", "flags", "order_type", "time_in_force", "reserved: <u2",
+        "symbol", "side", "flags", "order_type", "time_in_force", "link",
         # What only rare orders have.
         "stop_price", "display_quantity", "shown_quantity", "expire_time_ns",
     ),
@@ -214,6 +219,20 @@ FROM_CLIENT: tuple[Row, ...] = (
     Row("MassCancel", 5,
         "Cancel every order of the account in one symbol, or with symbol 0 in all.",
         ("symbol", "request_id")),
+    Row("NewOco", 6,
+        """Enter two orders that sell, or buy, the same: a limit order at ``price``, and one that
+        waits for ``stop_price`` (with a limit: ``stop_limit_price``). Once one has traded, it is as
+        much less of the other; once it triggers or ends, the other goes. The second has the
+        ``client_order_id`` behind the first one's, and the ``order_id`` too.""",
+        ("symbol", "request_id", "side", "client_order_id", "time_in_force", "price", "quantity",
+         "stop_price", "stop_limit_price = 0", "self_trade_prevention = 0", "expire_time_ns = 0")),
+    Row("NewBracket", 7,
+        """Enter an order, and with it one or two that wait on the other side until it is filled: to
+        take the profit at ``take_price``, and to stop the loss at ``stop_price``; then those two
+        are as ``NewOco`` makes them. Their ids follow that of the first.""",
+        ("symbol", "request_id", "side", "client_order_id", "order_type", "time_in_force", "price",
+         "quantity", "take_price = 0", "stop_price = 0", "stop_limit_price = 0",
+         "post_only = False", "self_trade_prevention = 0", "expire_time_ns = 0")),
     Row("OrderQuery", 96,
         "Ask for the state of one order of the account, by ``order_id``.",
         ("symbol", "request_id", "order_id")),
@@ -380,8 +399,11 @@ FLAGS: dict[str, Flag] = {"post_only": Flag.POST_ONLY, "reinsert": Flag.REINSERT
 """Booleans of commands, which are bits of a record's ``flags``."""
 KEEPS: dict[str, Flag] = {"price": Flag.KEEP_PRICE, "quantity": Flag.KEEP_QUANTITY}
 """What a record's ``flags`` say where a command has nil for a number."""
-RECORD_NAMES = {"canceled_orders": "quantity", "code": "reason"}
-"""Fields of answers that a REPORT holds under another name."""
+RECORD_NAMES = {
+    "canceled_orders": "quantity", "code": "reason",
+    "take_price": "minimum_quantity", "stop_limit_price": "display_quantity",
+}  # fmt: skip
+"""Fields of answers that a REPORT holds under another name, and of lists in a COMMAND."""
 
 
 def tag_problem(row: Row) -> str:
@@ -432,7 +454,7 @@ def unnamed_fields(row: Row) -> list[str]:
 for _row in EVENTS:
     if _unnamed := unnamed_fields(_row):
         raise ValueError(f"{_row.name}: no report has, or REST does not name: {_unnamed}")
-for _name in ("NewOrder", "Cancel", "Replace", "Reduce", "MassCancel",
+for _name in ("NewOrder", "Cancel", "Replace", "Reduce", "MassCancel", "NewOco", "NewBracket",
               "Report", "Reject", "MassCancelReport"):  # fmt: skip
     if _problem := place_problem(ROWS[_name]):
         raise ValueError(_problem)

@@ -140,7 +140,10 @@ def _rests() -> list[_Rest]:
     for kind, row in _KINDS.items():
         fields = list(map(parsed, row.fields))
         assert [name for name, _, _ in fields[:2]] == ["symbol", "request_id"]
-        rest = [(_Borne(name, "None" in form), bool(default)) for name, form, default in fields[2:]]
+        rest = [
+            (_Borne(RECORD_NAMES.get(name, name), "None" in form), bool(default))
+            for name, form, default in fields[2:]
+        ]
         found.append(_Rest(int(kind), rest))
     return found
 
@@ -202,7 +205,7 @@ def _put_field(name: str, nilable: bool) -> list[str]:
 
 
 def _read_command() -> str:
-    borne = {name for row in _KINDS.values() for name in names(row)}
+    borne = {RECORD_NAMES.get(name, name) for row in _KINDS.values() for name in names(row)}
     numbers = [name for name in RECORDS["COMMAND"] if name in borne]
     lines = [
         "@called",

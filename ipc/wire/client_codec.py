@@ -65,7 +65,7 @@ def _sent(command: CommandRow, name: str) -> Any:
     if name in FLAGS:
         return bool(command.flags & FLAGS[name])
     kept = command.command_type == CommandType.REPLACE and command.flags & KEEPS.get(name, 0)
-    return None if kept else getattr(command, name)
+    return None if kept else getattr(command, RECORD_NAMES.get(name, name))
 
 
 def command_frames(commands: Records) -> tuple[bytes, Integers]:

@@ -32,10 +32,10 @@ _NONE = np.uint64(0)
 _MAX_ID = np.uint64(MAX_CLIENT_ID)
 _MAX_CODE = np.uint64(255)
 _MAX_SYMBOL = np.uint64(65_535)
-_LEAST = np.array([0, 9, 4, 7, 6, 3], np.int64)
-_MOST = np.array([0, 15, 5, 10, 6, 3], np.int64)
+_LEAST = np.array([0, 9, 4, 7, 6, 3, 9, 9], np.int64)
+_MOST = np.array([0, 15, 5, 10, 6, 3, 12, 15], np.int64)
 """Of each command, by its tag: items of the array without and with the optional ones."""
-LAST_TAG = 5
+LAST_TAG = 7
 MAX_COMMAND_FRAME = 94
 """Bytes that the longest frame of a command does not exceed."""
 REPORT_ANSWERS_AT = 18
@@ -76,6 +76,29 @@ def put_command(out: Bytes, at: int, command: Any) -> int:
             at = put_uint(out, at, command.display_quantity)
         elif tag == 4:
             at = put_uint(out, at, command.quantity)
+    elif tag in (6, 7):
+        at = put_uint(out, at, np.uint64(command.side))
+        at = put_uint(out, at, command.client_order_id)
+        if tag == 6:
+            at = put_uint(out, at, np.uint64(command.time_in_force))
+            at = put_uint(out, at, command.price)
+            at = put_uint(out, at, command.quantity)
+            at = put_uint(out, at, command.stop_price)
+            at = put_uint(out, at, command.display_quantity)
+            at = put_uint(out, at, np.uint64(command.self_trade_prevention))
+            at = put_uint(out, at, command.expire_time_ns)
+        elif tag == 7:
+            at = put_uint(out, at, np.uint64(command.order_type))
+            at = put_uint(out, at, np.uint64(command.time_in_force))
+            at = put_uint(out, at, command.price)
+            at = put_uint(out, at, command.quantity)
+            at = put_uint(out, at, command.minimum_quantity)
+            at = put_uint(out, at, command.stop_price)
+            at = put_uint(out, at, command.display_quantity)
+            out[at] = TRUE if command.flags & 1 else FALSE  # post_only
+            at += 1
+            at = put_uint(out, at, np.uint64(command.self_trade_prevention))
+            at = put_uint(out, at, command.expire_time_ns)
     return at
 
 
@@ -156,6 +179,41 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
                 display_quantity, at = read_uint(data, at, stop)
         elif tag == 4:
             quantity, at = read_uint(data, at, stop)
+    elif tag in (6, 7):
+        side, at = read_uint(data, at, stop)
+        client_order_id, at = read_uint(data, at, stop)
+        if tag == 6:
+            time_in_force, at = read_uint(data, at, stop)
+            price, at = read_uint(data, at, stop)
+            quantity, at = read_uint(data, at, stop)
+            stop_price, at = read_uint(data, at, stop)
+            if items > 9:
+                display_quantity, at = read_uint(data, at, stop)
+            if items > 10:
+                self_trade_prevention, at = read_uint(data, at, stop)
+            if items > 11:
+                expire_time_ns, at = read_uint(data, at, stop)
+        elif tag == 7:
+            order_type, at = read_uint(data, at, stop)
+            time_in_force, at = read_uint(data, at, stop)
+            price, at = read_uint(data, at, stop)
+            quantity, at = read_uint(data, at, stop)
+            if items > 9:
+                minimum_quantity, at = read_uint(data, at, stop)
+            if items > 10:
+                stop_price, at = read_uint(data, at, stop)
+            if items > 11:
+                display_quantity, at = read_uint(data, at, stop)
+            if items > 12:
+                if at >= stop or data[at] not in (FALSE, TRUE):
+                    return False
+                if data[at] == TRUE:  # post_only
+                    flags |= 1
+                at += 1
+            if items > 13:
+                self_trade_prevention, at = read_uint(data, at, stop)
+            if items > 14:
+                expire_time_ns, at = read_uint(data, at, stop)
     if side > _MAX_CODE:
         return False
     if order_type > _MAX_CODE:

@@ -52,11 +52,14 @@ MAX_STREAM = FRONTEND_STREAM - 1
 
 _TYPE, _FLAGS = CommandRow._fields.index("command_type"), CommandRow._fields.index("flags")
 _ACCOUNT, _TIME = CommandRow._fields.index("account"), CommandRow._fields.index("timestamp_ns")
+
+
+def _index(name: str) -> int:
+    return CommandRow._fields.index(RECORD_NAMES.get(name, name))
+
+
 _PLACES: dict[type[Struct], list[tuple[str, int | None]]] = {
-    kind: [
-        (name, None if name in FLAGS else CommandRow._fields.index(name))
-        for name in kind.__struct_fields__
-    ]
+    kind: [(name, None if name in FLAGS else _index(name)) for name in kind.__struct_fields__]
     for kind in get_args(CLIENT_COMMANDS)
 }
 """Of each command, where its fields stand in a COMMAND; None: as bits of ``flags``."""

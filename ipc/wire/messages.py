@@ -120,6 +120,48 @@ class MassCancel(Message, tag=5):
     request_id: Id
 
 
+class NewOco(Message, tag=6):
+    """Enter two orders that sell, or buy, the same: a limit order at ``price``, and one that
+    waits for ``stop_price`` (with a limit: ``stop_limit_price``). Once one has traded, it is as
+    much less of the other; once it triggers or ends, the other goes. The second has the
+    ``client_order_id`` behind the first one's, and the ``order_id`` too.
+    """
+
+    symbol: SymbolNumber
+    request_id: Id
+    side: Code
+    client_order_id: Id
+    time_in_force: Code
+    price: Amount
+    quantity: Amount
+    stop_price: Amount
+    stop_limit_price: Amount = 0
+    self_trade_prevention: Code = 0
+    expire_time_ns: Amount = 0
+
+
+class NewBracket(Message, tag=7):
+    """Enter an order, and with it one or two that wait on the other side until it is filled: to
+    take the profit at ``take_price``, and to stop the loss at ``stop_price``; then those two
+    are as ``NewOco`` makes them. Their ids follow that of the first.
+    """
+
+    symbol: SymbolNumber
+    request_id: Id
+    side: Code
+    client_order_id: Id
+    order_type: Code
+    time_in_force: Code
+    price: Amount
+    quantity: Amount
+    take_price: Amount = 0
+    stop_price: Amount = 0
+    stop_limit_price: Amount = 0
+    post_only: bool = False
+    self_trade_prevention: Code = 0
+    expire_time_ns: Amount = 0
+
+
 class OrderQuery(Message, tag=96):
     """Ask for the state of one order of the account, by ``order_id``."""
 
@@ -398,7 +440,7 @@ class Heartbeat(Message, tag=44):
 # up to here
 
 
-CLIENT_COMMANDS = NewOrder | Cancel | Replace | Reduce | MassCancel
+CLIENT_COMMANDS = NewOrder | Cancel | Replace | Reduce | MassCancel | NewOco | NewBracket
 CLIENT_QUERIES = OrderQuery | TradesQuery | BookQuery
 CLIENT_MESSAGES = CLIENT_COMMANDS | CLIENT_QUERIES | Login | Ping
 BACKEND_MESSAGES = CLIENT_COMMANDS | CLIENT_QUERIES | OpenStream | CloseStream | TestRequest

@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 
 from engine.books.ladder import layout, order_index
-from engine.books.ladder.check_extras import check_extras, check_free, hidden_of
+from engine.books.ladder.check_extras import (
+    check_extras,
+    check_free,
+    check_links,
+    hidden_of,
+    link_of,
+)
 from engine.books.ladder.check_kept import check_kept
 from engine.books.ladder.layout import (
     COUNTING,
@@ -24,9 +30,9 @@ from engine.books.ladder.layout import (
     WORD_BITS,
 )
 from engine.books.ladder.tables import Tables
-from engine.books.rules import can_rest, waits_for_rise
+from engine.books.rules import HELD_PRICE, LINK_HELD, MAX_LISTED, can_rest, waits_for_rise
 from ipc.records import SEQUENCE_MASK
-from ipc.vocabulary import CONDITIONAL, MAX_PRICE, MAX_QUANTITY, Flag, Side
+from ipc.vocabulary import CONDITIONAL, MAX_PRICE, MAX_QUANTITY, Flag, OrderType, Side
 
 
 def check(tables: Tables) -> None:
@@ -53,17 +59,20 @@ def check(tables: Tables) -> None:
         assert in_hand.isdisjoint(orders_seen), "the order at hand rests"
     live = orders_seen.keys() | in_hand
     assert len(live) == state["live_orders"], "live_orders: not as many as there are"
-    assert len(live) <= state["order_capacity"], "live_orders: more than there is room for"
+    spare = MAX_LISTED - 1
+    assert len(live) <= state["order_capacity"] + spare, "live_orders: more than there is room for"
     check_free(tables.orders["next"], "order", state, live)
     check_free(tables.levels["oldest"], "level", state, levels_seen)
     check_free(tables.forks["low"], "fork", state, forks_seen)
     check_extras(tables, orders_seen, live)
+    if state["unfinished"] == FINISHED:
+        check_links(tables, live)
     order_ids = tables.orders["order_id"]
     assert all(order_ids[slot] for slot in live), "a live order without an order_id"
     assert np.count_nonzero(order_ids) == len(live), "a free node with an order_id"
     old = _old_orders(tables, live, orders_seen)
     assert len(old) == state["old_orders"], "old_orders: not as many as there are"
-    assert len(old) <= state["old_capacity"], "old_orders: more than there is room for"
+    assert len(old) <= state["old_capacity"] + spare, "old_orders: more than there is room for"
     _check_client_ids(tables, old, orders_seen)
     _check_order_ids(tables, old)
     _check_recent(tables)
@@ -173,8 +182,14 @@ def _check_order(tables: Tables, side: int, key: int, slot: int) -> None:
     order_id, kind_bits = int(order["order_id"]), int(order["kind_bits"])
     code, rise = kind_bits & 0xFF, side % SIDES == WAITING
     kind, triggered = kind_bits >> 8 & 0xFF, kind_bits >> 24 & Flag.TRIGGERED != 0
-    if side & WAITING:
+    if side & WAITING and key ^ int(tables.sides[side]["flip"]) == HELD_PRICE:
+        assert rise, f"order {slot}: is held on the wrong side"
+        assert link_of(tables, slot) & LINK_HELD, f"order {slot}: is held"
+        assert kind in (*CONDITIONAL, OrderType.LIMIT), f"order {slot}: type"
+        assert not triggered, f"order {slot}: is held and is triggered"
+    elif side & WAITING:
         assert kind in CONDITIONAL, f"order {slot}: type"
+        assert not link_of(tables, slot) & LINK_HELD, f"order {slot}: is not held"
         assert waits_for_rise(kind, code) == rise, f"order {slot}: waits for the other direction"
         assert not triggered, f"order {slot}: waits and is triggered"
         assert order["cum_qty"] == 0, f"order {slot}: waits and is filled"

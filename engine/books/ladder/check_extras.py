@@ -7,6 +7,7 @@ import numpy as np
 
 from engine.books.ladder.layout import NO_EXPIRY, SIDE_BITS, WAITING
 from engine.books.ladder.tables import Tables
+from engine.books.rules import LINK_CHILD, LINK_HELD, LINK_NEXT, LINK_PAIRED, LINKS
 from ipc.vocabulary import Flag
 
 
@@ -22,6 +23,35 @@ def hidden_of(tables: Tables, slot: int) -> int:
     return int(tables.extras["hidden"][tables.places["extra"][slot]])
 
 
+def link_of(tables: Tables, slot: int) -> int:
+    """Return whom an order is tied to."""
+    return int(tables.extras["link"][tables.places["extra"][slot]]) if is_rare(tables, slot) else 0
+
+
+def check_links(tables: Tables, live: Collection[int]) -> None:
+    """Check, between commands, that pairs have the same open, and those held one to wait for."""
+    state: Any = tables.state[0]
+    assert not state["first_due"], "first_due: nothing is under way"
+    assert not state["first_released"], "first_released: nothing is under way"
+    linked = {int(tables.orders["order_id"][slot]): slot for slot in live if link_of(tables, slot)}
+    for order_id, slot in linked.items():
+        link, where = link_of(tables, slot), f"order {order_id}: link"
+        row: Any = tables.extras[tables.places["extra"][slot]]
+        assert link in LINKS, where
+        assert not row["due"], f"{where}: due"
+        assert not row["released"], f"{where}: released"
+        if link & LINK_PAIRED:
+            other = linked.get(order_id + (1 if link & LINK_NEXT else -1), 0)
+            both = link_of(tables, other) | link if other else 0
+            assert both & LINK_PAIRED == LINK_PAIRED, f"{where}: not one of two"
+            one, two = (tables.orders["leaves_qty"][n] for n in (slot, other))
+            assert one == two, f"{where}: not the same open"
+        if link & LINK_HELD:
+            before = (linked.get(order_id - back, 0) for back in (1, 2))
+            held = any(n and link_of(tables, n) & LINK_CHILD for n in before)
+            assert held, f"{where}: held for nobody"
+
+
 def check_extras(tables: Tables, resting: Mapping[int, int], live: Collection[int]) -> None:
     """Check that rare orders have a row each, and nobody else one; ``resting``: slot and side."""
     rare = [slot for slot in live if is_rare(tables, slot)]
@@ -34,7 +64,8 @@ def check_extras(tables: Tables, resting: Mapping[int, int], live: Collection[in
         extra: Any = tables.extras[places[slot]]
         assert extra["slot"] == slot, f"order {slot}: its extra is another one's"
         expires = int(extra["expire_time_ns"])
-        assert extra["display_quantity"] > 0 or expires, f"order {slot}: is not rare"
+        rare_by = extra["display_quantity"] > 0 or expires or extra["link"]
+        assert rare_by, f"order {slot}: is not rare"
         if expires:
             assert tables.expiries["extra"][extra["next"]] == places[slot], f"order {slot}: expiry"
         side = resting.get(slot, WAITING)
@@ -47,6 +78,7 @@ def check_extras(tables: Tables, resting: Mapping[int, int], live: Collection[in
             assert extra["hidden"] >= 0, f"order {slot}: hidden"
         else:
             assert extra["hidden"] == 0, f"order {slot}: hides a part and has none to show"
+            icebergs[side >> SIDE_BITS] += int(extra["link"] != 0)
     assert (tables.instruments["icebergs"] == icebergs).all(), "icebergs: not as many as there are"
     state = tables.state[0]
     check_free(tables.extras["next"], "extra", state, rows)

@@ -21,7 +21,7 @@ from engine.books.ladder import (
     stops,
 )
 from engine.books.ladder.layout import FINISHED, MATCHING, SIDES, TRIGGERING, WAITING
-from engine.books.ladder.mass_cancel import mass_cancel
+from engine.books.ladder.mass_cancel import others
 from engine.books.ladder.memory import (
     Book,
     Bool,
@@ -276,8 +276,8 @@ def carry_out(book: Book, output: Output, command: Row, hash32: Int) -> Bool:
     """Carry out one command, or go on with it; False where a buffer is full before its end."""
     state = state_at(book.state)
     command_type = reports.command_type_of(command.head)
-    if unlikely(command_type == COMMAND_TYPE_MASS_CANCEL):
-        return mass_cancel(book.state, output, command, book.accounts, book.duplicates)
+    if unlikely(command_type >= COMMAND_TYPE_MASS_CANCEL):
+        return others(book.state, output, command, book.accounts, book.duplicates)
     if unlikely(state.unfinished != FINISHED):
         if state.unfinished == TRIGGERING:
             return stops.go_on(book.state, output, book.accounts, book.duplicates)

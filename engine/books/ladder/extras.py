@@ -6,7 +6,7 @@ nodes tells which row. As long as there are none, neither table takes memory.
 
 import numpy as np
 
-from engine.books.ladder import reports
+from engine.books.ladder import links, reports
 from engine.books.ladder.layout import NO_EXPIRY
 from engine.books.ladder.memory import (
     Book,
@@ -49,6 +49,7 @@ def take_extra(book: Book, slot: Int, display_quantity: Int, expire_time_ns: Int
     extra.display_quantity = display_quantity
     extra.hidden = 0
     extra.expire_time_ns = expire_time_ns
+    extra.link = 0
     order_at(book, slot).kind_bits |= reports.RARE_BIT
     if expire_time_ns != 0:
         place = state.fresh_expiry
@@ -58,13 +59,15 @@ def take_extra(book: Book, slot: Int, display_quantity: Int, expire_time_ns: Int
 
 @called
 def give_back(address: Int, slot: Int) -> None:
-    """Take an order's row away, at its end."""
+    """Take an order's row away, at its end, and give those that it is tied to what that means."""
     kept_apart()
     book = open_book(address, False, False)
     state = state_at(book.state)
     owner = place_at(book, slot)
     number = owner.extra
     extra = extra_at(book, number)
+    if extra.link != 0:
+        links.untie(address, slot)
     if extra.expire_time_ns != 0:
         place = extra.next
         count = state.fresh_expiry - 1
@@ -123,10 +126,24 @@ def settle(address: Int, place: Int, number: Int) -> None:
 
 
 @inlined
+def needs_care(extra: Row) -> Bool:
+    """Tell whether who trades with such an order that rests must look at its row."""
+    return (extra.display_quantity != 0) | (extra.link != 0)
+
+
+@inlined
 def display_of(book: Book, slot: Int) -> Int:
     """Return the display_quantity of an order; 0: all of it is shown."""
     if reports.is_rare(signed(order_at(book, slot).kind_bits)):
         return extra_of(book, slot).display_quantity
+    return 0
+
+
+@inlined
+def link_of(book: Book, slot: Int) -> Int:
+    """Return whom an order is tied to: ``engine.books.rules``."""
+    if reports.is_rare(signed(order_at(book, slot).kind_bits)):
+        return signed(extra_of(book, slot).link)
     return 0
 
 

@@ -226,6 +226,7 @@ def _make_resting(source: int) -> Any:
                     extra = extras.extra_of(book, slot)
                     orders[count].display_quantity = extra.display_quantity
                     orders[count].expire_time_ns = extra.expire_time_ns
+                    orders[count].link = extra.link
                     orders[count].leaves_qty += extra.hidden
                     if side & WAITING == 0 and extra.display_quantity != 0:
                         orders[count].shown_quantity = order.leaves_qty

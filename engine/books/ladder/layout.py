@@ -63,6 +63,13 @@ EXTRA = np.dtype(
         ("expire_time_ns", "<i8"),  # 0: never
         ("slot", "<u4"),  # the order's; 0: the row is free
         ("next", "<u4"),  # where it stands in the heap of those that expire, or next free row
+        # Of the orders of a list: see ``links``.
+        ("stop_price", "<i8"),  # of one that is held
+        ("due", "<i8"),  # what is to be taken off it; below 0: it is cancelled
+        ("link", "<u4"),  # whom it is tied to: ``engine.books.rules``
+        ("next_due", "<u4"),
+        ("next_released", "<u4"),
+        ("released", "<u4"),  # 1: it is to be let go of
     ]
 )
 """What only rare orders have: see ``extras``."""
@@ -303,7 +310,14 @@ STATE = np.dtype(
         ("trigger_side", "<i8"),  # of the order that enters
         ("trigger_price", "<i8"),  # its stop price, until that is reported; then 0
         ("trigger_slot", "<u4"),  # 0: the next one is still to be found
-        ("reserved", "<u4"),
+        ("trigger_waits", "<u4"),  # what comes before it enters: see ``stops``
+        # Orders of lists, as rows of EXTRA: see ``links``.
+        ("first_due", "<u4"),
+        ("last_due", "<u4"),
+        ("first_released", "<u4"),
+        ("last_released", "<u4"),
+        ("listed", "<u4"),  # orders of the list at hand
+        ("unreported", "<u4"),  # the first of them that is not reported yet; 0: all are
         ("sweep_looks", "<i8"),  # how many more the command at hand may look at
         ("sweep_count", "<i8"),  # mass cancels under way
         ("watching", "<i8"),  # what it matters for that orders come to rest and leave
@@ -323,6 +337,8 @@ STATE = np.dtype(
 
 REPORTS_OF_A_START = 2
 """A command starts only where this many reports fit: all that one without trades can need."""
+NOTHING_TRADED = -1
+"""Of ``traded_high``: no trade has reached any, but something of ``links`` is to be done."""
 NO_EXPIRY = (1 << 64) - 1
 """Of a book in which no order expires."""
 SWEEPING, COUNTING = 1, 2

@@ -6,7 +6,7 @@ commands as they came, but for ``order_id``, ``quantity``, ``price`` and ``stop_
 
 import numpy as np
 
-from engine.books.ladder import cursor, extras, queues, reports
+from engine.books.ladder import cursor, extras, lists, queues, reports, stops
 from engine.books.ladder.layout import CANCELING, FINISHED, SWEEPING
 from engine.books.ladder.memory import (
     Book,
@@ -27,9 +27,12 @@ from engine.books.ladder.memory import (
 )
 from engine.books.rules import MAX_SWEEPS, SWEEP_ORDERS
 from ipc.codes import (
+    COMMAND_TYPE_MASS_CANCEL,
+    COMMAND_TYPE_NEW_BRACKET,
     EXEC_TYPE_CANCELED,
     FLAG_CONTINUE,
     LIQUIDITY_NONE,
+    REASON_INVALID_COMMAND,
     REASON_MASS_CANCEL,
     REASON_UNKNOWN_SYMBOL,
 )
@@ -114,7 +117,11 @@ def cancel_one(book: Book, output: Output, sweep: Row, slot: Int) -> None:
 def look(book: Book, output: Output, sweep: Row) -> Bool:
     """Look at orders, as many as the command still may; False where a buffer is full."""
     state = state_at(book.state)
-    while state.sweep_slot != 0 and state.sweep_looks > 0:
+    while True:
+        if state.first_due != 0 and not stops.settle(book.state, output, sweep):
+            return False
+        if state.sweep_slot == 0 or state.sweep_looks <= 0:
+            break
         slot = state.sweep_slot
         order = order_at(book, slot)
         own = order.account == sweep.account and order.order_id <= signed(sweep.order_id)
@@ -144,6 +151,24 @@ def start(book: Book, output: Output, command: Row) -> Bool:
         return False
     state.sweep_looks = _ALL
     return True
+
+
+@called
+def others(address: Int, output: Output, command: Row, accounts: Bool, duplicates: Bool) -> Bool:
+    """Carry out what is none of the commonest commands, or go on with it; False where a buffer is
+    full before its end."""
+    kept_apart()
+    command_type = reports.command_type_of(command.head)
+    features = (accounts, duplicates)
+    if command_type == COMMAND_TYPE_MASS_CANCEL:
+        return mass_cancel(address, output, command, *features)
+    book = open_book(address, *features)
+    if state_at(book.state).unfinished != FINISHED:
+        return stops.go_on(address, output, *features)
+    if command_type > COMMAND_TYPE_NEW_BRACKET:
+        reports.reject(book, output, command, command.order_id, REASON_INVALID_COMMAND)
+        return True
+    return lists.new_list(address, output, command, *features)
 
 
 @called

@@ -6,7 +6,7 @@ own account's, or icebergs rest, another one (``match_with_care``).
 
 import numpy as np
 
-from engine.books.ladder import extras, prices, queues, reports
+from engine.books.ladder import extras, links, prices, queues, reports
 from engine.books.ladder.layout import NO_KEY, WAITING
 from engine.books.ladder.memory import (
     Book,
@@ -25,6 +25,7 @@ from engine.books.ladder.memory import (
     state_at,
     unlikely,
 )
+from engine.books.rules import LINK_PAIRED
 from ipc.codes import (
     EXEC_TYPE_CANCELED,
     EXEC_TYPE_REPLACED,
@@ -175,7 +176,7 @@ def note_trades(address: Int, side: Int, first: Int, last: Int) -> None:
 def needs_care(book: Book, side: Int, kind_bits: Int) -> Bool:
     """Tell whether an order cannot trade the plain way."""
     icebergs = signed(instrument_at(book, instrument_of_side(side)).icebergs)
-    return icebergs | reports.prevention_of(kind_bits) != 0
+    return icebergs | reports.is_minded(kind_bits) != 0
 
 
 @inlined
@@ -262,7 +263,10 @@ def trade_shown(
 ) -> None:
     """Trade with any order what of it is shown."""
     hidden = extras.hidden_of(book, maker_slot)
+    quantity = min(order_at(book, slot).leaves_qty, order_at(book, maker_slot).leaves_qty)
     exchange(book, output, command, side, slot, maker_slot, hidden)
+    note_loss(book, maker_slot, quantity)
+    note_loss(book, slot, quantity)
     if order_at(book, maker_slot).leaves_qty != 0:
         return
     if hidden != 0:
@@ -270,6 +274,13 @@ def trade_shown(
         return
     queues.withdraw(book.state, side ^ 1, maker_slot)
     queues.end_order(book, side ^ 1, maker_slot)
+
+
+@inlined
+def note_loss(book: Book, slot: Int, quantity: Int) -> None:
+    """Tell whom an order is tied to that it has so much less open."""
+    if extras.link_of(book, slot) & LINK_PAIRED:
+        links.lose(book.state, slot, quantity)
 
 
 @inlined
@@ -295,6 +306,7 @@ def prevent(
         queues.end_order(book, side ^ 1, maker_slot)
     elif decrements:
         queues.take_off(book, maker_slot, quantity)
+        note_loss(book, maker_slot, quantity)
         hidden = extras.hidden_of(book, maker_slot)
         maker.leaves_qty += hidden
         reports.report_order(book, output, command, maker_slot, EXEC_TYPE_REPLACED, *for_maker)
@@ -303,6 +315,7 @@ def prevent(
         reports.report_order(book, output, command, slot, EXEC_TYPE_CANCELED, *for_taker)
     elif decrements:
         order.leaves_qty -= quantity
+        note_loss(book, slot, quantity)
         reports.report_order(book, output, command, slot, EXEC_TYPE_REPLACED, *for_taker)
     return taker_ends
 

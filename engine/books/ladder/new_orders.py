@@ -61,6 +61,10 @@ for _check in (
     rules.check_new_display,
     rules.check_display,
     rules.check_new,
+    rules.can_change,
+    rules.is_price,
+    rules.check_exit,
+    rules.check_list,
 ):
     register_jitable(_check)
 

@@ -16,6 +16,7 @@ from engine.books.ladder.memory import (
     state_at,
     unlikely,
 )
+from engine.books.rules import HELD_PRICE
 from ipc.codes import SIDE_BUY
 from ipc.native.compiled import called, inlined
 
@@ -138,7 +139,7 @@ def rest_rare(address: Int, side: Int, slot: Int, shown: Int) -> None:
     extra = extras.extra_of(book, slot)
     extra.hidden = order.leaves_qty - shown
     order.leaves_qty = shown
-    if extra.display_quantity != 0:
+    if extras.needs_care(extra):
         instrument_at(book, instrument_of_side(side)).icebergs += 1
     rest(book, side, slot)
 
@@ -179,8 +180,9 @@ def take_off(book: Book, slot: Int, quantity: Int) -> None:
 
 @inlined
 def stop_price_of(book: Book, side: Int, slot: Int) -> Int:
-    """Return the stop price of an order that waits."""
-    return level_at(book, order_at(book, slot).level).key ^ side_at(book, side).flip
+    """Return the stop price of an order that waits; of one that is held, its own."""
+    price = level_at(book, order_at(book, slot).level).key ^ side_at(book, side).flip
+    return extras.extra_of(book, slot).stop_price if price == HELD_PRICE else price
 
 
 @inlined
@@ -209,6 +211,6 @@ def withdraw(address: Int, side: Int, slot: Int) -> Int:
         extra = extras.extra_of(book, slot)
         order.leaves_qty += extra.hidden
         extra.hidden = 0
-        if extra.display_quantity != 0:
+        if extras.needs_care(extra):
             instrument.icebergs -= 1
     return stop_price

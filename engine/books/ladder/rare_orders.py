@@ -59,6 +59,7 @@ from ipc.codes import (
     REASON_EXPIRED,
     REASON_INVALID_DISPLAY_QUANTITY,
     REASON_INVALID_STOP_PRICE,
+    REASON_LINKED_ORDER,
     REASON_MARKET_REMAINDER,
     REASON_MINIMUM_UNFILLED,
     REASON_NONE,
@@ -168,7 +169,11 @@ def expire(address: Int, output: Output, command: Row) -> Bool:
     book = open_book(address, True, True)
     state = state_at(book.state)
     state.unfinished = EXPIRING
-    while state.fresh_expiry > 1 and state.next_expiry_ns <= command.timestamp_ns:
+    while True:
+        if state.first_due != 0 and not stops.settle(address, output, command):
+            return False
+        if state.fresh_expiry <= 1 or state.next_expiry_ns > command.timestamp_ns:
+            break
         if not reports.has_room(book, output, 1):
             return False
         slot = extra_at(book, expiry_at(book, 1).extra).slot
@@ -201,13 +206,20 @@ def change(
     left = order.leaves_qty + extras.hidden_of(book, slot)
     command_type = reports.command_type_of(command.head)
     quantity = signed(command.quantity)
+    flags = reports.flags_of(reports.kind_bits_of(command.head))
+    if not rules.can_change(extras.link_of(book, slot), command_type, flags):
+        reports.reject(book, output, command, command.order_id, REASON_LINKED_ORDER)
+        return True
     if command_type == COMMAND_TYPE_CANCEL or (
         command_type == COMMAND_TYPE_REDUCE and quantity >= left
     ):
         queues.withdraw(address, side, slot)
         answer(book, output, command, slot, EXEC_TYPE_CANCELED, REASON_CANCEL_REQUESTED, stop_price)
         queues.end_order(book, side, slot)
-        return True
+        if state_at(book.state).first_due == 0:
+            return True
+        stops.begin(book, command, side)
+        return stops.go_on(address, output, accounts, duplicates)
     price = order.price
     wanted = stop_price
     keeps_place = True

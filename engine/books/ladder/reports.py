@@ -48,6 +48,7 @@ _RARE = FLAG_RARE << 24
 _KIND_MASK = _PRICELESS << 8 | 0xFF0000
 _PLAIN_MASK = _KIND_MASK | _RARE
 _RESTING_KIND = TIME_IN_FORCE_GTC << 16
+_MINDED = (7 << PREVENTION_SHIFT | FLAG_RARE) << 24
 _FLAGS = 0xFF000000
 
 
@@ -107,6 +108,12 @@ def prevention_of_command(head: Int) -> Int:
 def prevention_of(kind_bits: Int) -> Int:
     """Return the SelfTradePrevention of an order."""
     return (kind_bits >> (24 + PREVENTION_SHIFT)) & 7
+
+
+@inlined
+def is_minded(kind_bits: Int) -> Int:
+    """Return what is not 0 where an order has a SelfTradePrevention, or is a rare one."""
+    return kind_bits & _MINDED
 
 
 @inlined

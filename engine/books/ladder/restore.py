@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.books import rules
 from engine.books.contract import Counters, Records
 from engine.books.ladder import extras, kept_ids, order_index, queues, reports, stops
 from engine.books.ladder.kernel import SOURCE
@@ -59,7 +60,12 @@ def _make_restore(source: int) -> Any:
             if rare:
                 further = (signed(row.display_quantity), signed(row.expire_time_ns))
                 extras.take_extra(book, slot, *further)
-            if row.stop_price != 0:
+                extra = extras.extra_of(book, slot)
+                extra.link = row.link
+                extra.stop_price = signed(row.stop_price)
+            if signed(row.link) & rules.LINK_HELD:
+                stops.hold(book.state, side, slot)
+            elif row.stop_price != 0:
                 stops.wait(book.state, side, slot, signed(row.stop_price))
             elif rare:
                 hides = row.display_quantity != 0

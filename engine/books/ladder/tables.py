@@ -10,7 +10,7 @@ from engine.books.contract import BookLimits, Counters, Records
 from engine.books.id_memory import IdShares, block_of, forgotten_before
 from engine.books.ladder import layout
 from engine.books.ladder.kernel import rebuild
-from engine.books.rules import MAX_SWEEPS
+from engine.books.rules import MAX_LISTED, MAX_SWEEPS
 from engine.books.secret import factors
 from ipc.records import COMMAND, make_id
 
@@ -20,6 +20,8 @@ _DOUBLING_CAPACITY = 1 << 13
 """Up to this many orders room is doubled; beyond, memory counts for more."""
 _OWN = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _HUGE_PAGE = 1 << 21
+_SPARE = MAX_LISTED - 1
+"""Orders beyond the capacity that the command may make for which there was room for one more."""
 _FIXED = (
     "sides", "summaries", "words", "near", "instruments", "symbols", "recent", "buckets", "hashes",
     "sweeps", "kept", "heads", "holders", "cause",
@@ -136,7 +138,7 @@ class Tables:
         self.buckets = _huge_zeros(2 * len(self.recent), layout.BUCKET)
         self.hashes = np.zeros(layout.HASHES, layout.HASH)
         self.sweeps = np.zeros(MAX_SWEEPS + 1, COMMAND)
-        self.cause = np.zeros(1, COMMAND)
+        self.cause = np.zeros(1 + MAX_LISTED, COMMAND)
         self.symbols["instrument"][self.instruments["symbol"]] = np.arange(1, count + 1)
 
     def _make_kept(self, shares: IdShares) -> None:
@@ -182,12 +184,13 @@ class Tables:
 
     def _make_orders(self, capacity: int) -> None:
         """Make or replace the tables that grow with the number of live orders."""
-        self.orders = _zeros(capacity + 1, layout.ORDER_NODE)
-        self.levels = _zeros(capacity + 1, layout.LEVEL_NODE)
-        self.forks = _zeros(capacity + 1, layout.FORK)
-        self.places = _zeros(capacity + 1, layout.PLACE)
-        self.extras = _zeros(capacity + 1, layout.EXTRA)
-        self.expiries = _zeros(capacity + 1, layout.EXPIRY)
+        rows = capacity + 1 + _SPARE
+        self.orders = _zeros(rows, layout.ORDER_NODE)
+        self.levels = _zeros(rows, layout.LEVEL_NODE)
+        self.forks = _zeros(rows, layout.FORK)
+        self.places = _zeros(rows, layout.PLACE)
+        self.extras = _zeros(rows, layout.EXTRA)
+        self.expiries = _zeros(rows, layout.EXPIRY)
         self.holdings = _zeros(_HOLDINGS * capacity, layout.HOLDING)
         self.state[0]["order_capacity"] = capacity
         self.state[0]["holding_entries"] = len(self.holdings)
@@ -225,7 +228,7 @@ class Tables:
     def grow_orders(self) -> None:
         """Make room for more live orders."""
         former = {name: getattr(self, name) for name in _ROWS}
-        self._make_orders(_grown(len(self.orders) - 1))
+        self._make_orders(_grown(int(self.state[0]["order_capacity"])))
         for name in _ROWS:
             used = int(self.state[0][_ROWS[name]])
             getattr(self, name)[:used] = former[name][:used]

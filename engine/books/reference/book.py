@@ -28,13 +28,18 @@ from engine.books.contract import (
 )
 from engine.books.id_memory import NO_SHARES, IdShares
 from engine.books.reference.levels import PriceLevels
+from engine.books.reference.lists import Lists
 from engine.books.reference.mass_cancels import Sweep
 from engine.books.reference.matching import Steps
-from engine.books.reference.new_orders import NewOrders
 from engine.books.reference.records import Command, Order, Row, mass_cancel_report
 from engine.books.rules import (
+    LINK_CHILD,
+    LINK_HELD,
+    LINK_PAIRED,
+    LINKS,
     MAX_SWEEPS,
     SWEEP_ORDERS,
+    can_change,
     check_band,
     check_display,
     check_quantity,
@@ -45,6 +50,8 @@ from ipc.codes import (
     COMMAND_TYPE_CANCEL,
     COMMAND_TYPE_MASS_CANCEL,
     COMMAND_TYPE_NEW,
+    COMMAND_TYPE_NEW_BRACKET,
+    COMMAND_TYPE_NEW_OCO,
     COMMAND_TYPE_REDUCE,
     COMMAND_TYPE_REPLACE,
     EXEC_TYPE_REPLACED,
@@ -61,6 +68,7 @@ from ipc.codes import (
     REASON_INVALID_ORDER_ID,
     REASON_INVALID_QUANTITY,
     REASON_INVALID_STOP_PRICE,
+    REASON_LINKED_ORDER,
     REASON_MASS_CANCEL,
     REASON_NONE,
     REASON_POST_ONLY_WOULD_TRADE,
@@ -80,7 +88,7 @@ _START = Counters(0, 0, 0)
 _FINISHED = object()
 
 
-class ReferenceBook(NewOrders):
+class ReferenceBook(Lists):
     """All books of one shard; implements ``engine.books.contract.Book``."""
 
     def __init__(
@@ -160,6 +168,8 @@ class ReferenceBook(NewOrders):
             return self._change(command)
         if kind == COMMAND_TYPE_MASS_CANCEL:
             return self._mass_cancel(command)
+        if kind in (COMMAND_TYPE_NEW_OCO, COMMAND_TYPE_NEW_BRACKET):
+            return self._new_list(command)
         return self._reject(command, REASON_INVALID_COMMAND)
 
     def _change(self, command: Command) -> Steps:
@@ -173,13 +183,16 @@ class ReferenceBook(NewOrders):
         if command.symbol not in (0, order.symbol) or self._sweeps.doom(order):
             return self._reject(command, REASON_UNKNOWN_ORDER)
         book = self._books[order.symbol]
+        if not can_change(order.link, command.command_type, command.flags):
+            return self._reject(command, REASON_LINKED_ORDER)
         if command.command_type == COMMAND_TYPE_REPLACE:
             return self._replace(command, book, order)
         if command.command_type == COMMAND_TYPE_REDUCE and command.quantity < order.leaves_qty:
             book.take(order, command.quantity)
             return self._answer(command, order, EXEC_TYPE_REPLACED)
         self._leave(book, order)
-        return self._cancel(command, order, REASON_CANCEL_REQUESTED, command.request_id, answers=1)
+        self._cancel(command, order, REASON_CANCEL_REQUESTED, command.request_id, answers=1)
+        return self._trigger_reached(command, book) if self._due else None
 
     def _check_change(self, command: Command) -> int:
         if command.order_id == 0 and command.client_order_id == 0:
@@ -275,11 +288,15 @@ class ReferenceBook(NewOrders):
             orders = sweeps.take(min(looks, MAX_RESTING_ORDERS))
             looks -= len(orders)
             for order in filter(sweep.takes, orders):
+                if order.order_id not in self._orders:  # it went with one that it was tied to
+                    looks += 1
+                    continue
                 while not self._room(1):
                     yield
                 self._books[order.symbol].remove(order)
                 self._cancel(command, order, REASON_MASS_CANCEL, request_id=0)
                 sweep.canceled_orders += 1
+                yield from self._settle_links(command)
             if sweeps.cursor is not None and not looks:
                 return
             if sweeps.cursor is None and sweep.again:
@@ -394,3 +411,22 @@ class ReferenceBook(NewOrders):
             {key for key in expected if key[1] not in by_id} if not between_commands else set()
         )
         assert expected - in_hand == expiring, "expiries: not those of live orders"
+        if between_commands:
+            self._check_links()
+
+    def _check_links(self) -> None:
+        """Check that pairs have the same open, and that those held have one to wait for."""
+        assert not self._due, "due: something is under way"
+        assert not self._released, "released: something is under way"
+        for order in self._orders.values():
+            where = f"order {order.order_id}: link"
+            assert order.link in LINKS, where
+            other = self._other(order)
+            if other is not None:
+                paired = (order.link | other.link) & LINK_PAIRED == LINK_PAIRED
+                assert paired, f"{where}: not one of two"
+                assert other.leaves_qty == order.leaves_qty, f"{where}: not the same open"
+            assert (other is None) == (not order.link & LINK_PAIRED), f"{where}: one of a pair"
+            if order.link & LINK_HELD:
+                before = (self._orders.get(order.order_id - back) for back in (1, 2))
+                assert any(one and one.link & LINK_CHILD for one in before), f"{where}: held"

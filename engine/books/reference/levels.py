@@ -16,10 +16,18 @@ from sortedcontainers import SortedDict
 
 from engine.books.contract import BookLimits
 from engine.books.reference.records import Order
-from engine.books.rules import can_rest, is_priceless, is_reached, waits_for_rise
+from engine.books.rules import (
+    HELD_PRICE,
+    LINK_HELD,
+    can_rest,
+    is_priceless,
+    is_reached,
+    waits_for_rise,
+)
 from ipc.codes import (
     FLAG_RARE,
     FLAG_TRIGGERED,
+    ORDER_TYPE_LIMIT,
     SELF_TRADE_PREVENTION_CANCEL_OLDEST,
     SIDE_BUY,
     SIDE_SELL,
@@ -34,11 +42,13 @@ from ipc.vocabulary import (
 
 _RISE, _FALL = 3, 4
 _SIDES = (SIDE_BUY, SIDE_SELL, _RISE, _FALL)
-_NO_RANK = MAX_PRICE + 1  # beyond the reach of any order
+_NO_RANK = HELD_PRICE + 1  # beyond the reach of any order
 
 
 def _place(order: Order) -> tuple[int, int]:
     """Return the side and the rank where an order rests or waits."""
+    if order.link & LINK_HELD:
+        return _RISE, HELD_PRICE
     if order.stop_price:
         rise = waits_for_rise(order.order_type, order.side)
         return (_RISE, order.stop_price) if rise else (_FALL, -order.stop_price)
@@ -249,7 +259,7 @@ class PriceLevels:
             orders = level.orders.values()
             assert orders, f"{where}: empty"
             assert level.quantity == sum(order.shown for order in orders), f"{where}: sum"
-            assert 1 <= abs(rank) <= MAX_PRICE, f"{where}: out of range"
+            assert 1 <= abs(rank) <= HELD_PRICE, f"{where}: out of range"
             for order_id, order in level.orders.items():
                 assert order.order_id == order_id, f"{where}: order_id"
                 assert order.symbol == symbol, f"{where}: another symbol's order"
@@ -261,7 +271,8 @@ class PriceLevels:
     def _check_kind(self, order: Order, where: str) -> None:
         display_quantity = order.display_quantity
         rare = order.flags & FLAG_RARE != 0
-        assert rare == (display_quantity != 0 or order.expire_time_ns != 0), f"{where}: flags"
+        has = display_quantity | order.expire_time_ns | order.link
+        assert rare == (has != 0), f"{where}: flags"
         expires = order.time_in_force in (TIME_IN_FORCE_DAY, TIME_IN_FORCE_GTD)
         assert expires == (order.expire_time_ns != 0), f"{where}: expire_time_ns"
         hides = display_quantity and not order.stop_price
@@ -269,7 +280,9 @@ class PriceLevels:
         if hides:
             assert 0 < order.shown <= display_quantity, f"{where}: shown"
         kind, triggered = order.order_type, order.flags & FLAG_TRIGGERED != 0
-        if order.stop_price:
+        if order.link & LINK_HELD and not order.stop_price:
+            assert kind == ORDER_TYPE_LIMIT, f"{where}: type of one that is held"
+        elif order.stop_price:
             assert kind in CONDITIONAL, f"{where}: type"
             assert not triggered, f"{where}: waits and is triggered"
             assert order.cum_qty == 0, f"{where}: waits and is filled"

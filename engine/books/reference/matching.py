@@ -14,7 +14,19 @@ from engine.books.reference.ids import IdMemory
 from engine.books.reference.levels import PriceLevels
 from engine.books.reference.mass_cancels import Sweeps
 from engine.books.reference.records import Command, Order, order_report, reject_report
-from engine.books.rules import can_rest, is_priceless, is_reached, waits_for_rise
+from engine.books.rules import (
+    LINK_CHILD,
+    LINK_CHILDREN,
+    LINK_FRESH,
+    LINK_HELD,
+    LINK_LISTED,
+    LINK_NEXT,
+    LINK_PAIRED,
+    can_rest,
+    is_priceless,
+    is_reached,
+    waits_for_rise,
+)
 from ipc.codes import (
     EXEC_TYPE_CANCELED,
     EXEC_TYPE_EXPIRED,
@@ -28,6 +40,7 @@ from ipc.codes import (
     REASON_EXPIRED,
     REASON_FOK_UNFILLED,
     REASON_IOC_REMAINDER,
+    REASON_LINKED,
     REASON_MARKET_REMAINDER,
     REASON_NONE,
     REASON_SELF_TRADE,
@@ -64,6 +77,9 @@ class Matching:
         self._ids = IdMemory(recent_orders, shares, self._orders, start.order_sequence)
         self._reports: list[ReportRow] = []
         self._trades: list[TradeRow] = []
+        self._due: dict[int, int] = {}
+        """What is to be taken off linked orders, by order_id; 0: they are cancelled."""
+        self._released: list[Order] = []
         self._report_capacity = 0
         self._trade_capacity = 0
 
@@ -130,6 +146,8 @@ class Matching:
                 taker_side=taker.side,
             )
         )
+        self._lose(maker, quantity)
+        self._lose(taker, quantity)
         last = (price, quantity, trade_id)
         taken, made = (REASON_NONE, LIQUIDITY_TAKER, *last), (REASON_NONE, LIQUIDITY_MAKER, *last)
         self._reports += (
@@ -165,6 +183,7 @@ class Matching:
             self._end_prevented(command, maker, 0, *last)
         elif mode == SELF_TRADE_PREVENTION_DECREMENT:
             book.take(maker, quantity)
+            self._lose(maker, quantity)
             self._report_prevented(command, maker, EXEC_TYPE_REPLACED, 0, *last)
         if mode in (SELF_TRADE_PREVENTION_CANCEL_NEWEST, SELF_TRADE_PREVENTION_CANCEL_BOTH) or (
             mode == SELF_TRADE_PREVENTION_DECREMENT and quantity == taker.leaves_qty
@@ -173,6 +192,7 @@ class Matching:
             return True
         if mode == SELF_TRADE_PREVENTION_DECREMENT:
             taker.leaves_qty -= quantity
+            self._lose(taker, quantity)
             self._report_prevented(command, taker, EXEC_TYPE_REPLACED, command.request_id, *last)
         return False
 
@@ -214,15 +234,21 @@ class Matching:
         yield from self._trigger_reached(command, book)
 
     def _trigger_reached(self, command: Command, book: PriceLevels) -> Iterator[None]:
-        """Trigger what trades have reached, round by round."""
+        """Trigger what trades have reached, round by round, and let go of what is released."""
         cause = command._replace(request_id=0)
-        while book.traded is not None:
-            (low, high), book.traded = book.traded, None
-            while order := book.next_reached(low, high):
-                self._sweeps.trigger(order)
-                book.remove(order)
-                order.flags |= FLAG_TRIGGERED
-                yield from self._trigger(cause, book, order)
+        yield from self._settle_links(cause)
+        while book.traded is not None or self._released:
+            while book.traded is not None:
+                (low, high), book.traded = book.traded, None
+                while order := book.next_reached(low, high):
+                    self._sweeps.trigger(order)
+                    book.remove(order)
+                    order.flags |= FLAG_TRIGGERED
+                    yield from self._trigger(cause, book, order)
+                    yield from self._settle_links(cause)
+            if self._released:
+                yield from self._release(cause, book, self._released.pop(0))
+                yield from self._settle_links(cause)
 
     def _trigger(self, cause: Command, book: PriceLevels, order: Order) -> Iterator[None]:
         """Let an order that is in no level enter, its stop price being reached."""
@@ -234,6 +260,10 @@ class Matching:
         report = order_report(cause, self._sequence, *on_order, 0, *last)
         self._reports.append(report)
         order.stop_price = 0
+        if order.flags & FLAG_TRIGGERED and (other := self._other(order)):
+            self._due[other.order_id] = 0
+            order.link = LINK_LISTED
+        yield from self._settle_links(cause)
         if order.time_in_force == TIME_IN_FORCE_FOK and not book.can_fill(order, order.leaves_qty):
             while not self._room(1):
                 yield
@@ -255,6 +285,7 @@ class Matching:
             order = self._orders[self._expiries[0][1]]
             self._leave(self._books[order.symbol], order)
             self._expire(command, order, 0)
+            yield from self._settle_links(command)
         while not self._room(2):
             yield
 
@@ -265,6 +296,77 @@ class Matching:
         self._reports.append(order_report(command, self._sequence, *on_order, 0, *last))
         self._end(order)
         return None
+
+    # Lists ---------------------------------------------------------------------------------------
+
+    def _release(self, cause: Command, book: PriceLevels, order: Order) -> Iterator[None]:
+        """Let an order enter or wait that was held."""
+        self._sweeps.trigger(order)
+        book.remove(order)
+        fresh = order.link & LINK_FRESH
+        order.link &= ~(LINK_HELD | LINK_FRESH)
+        rise = waits_for_rise(order.order_type, order.side)
+        if order.stop_price and not is_reached(rise, order.stop_price, book.last_price):
+            while not fresh and not self._room(1):
+                yield
+            if not fresh:
+                self._report_released(cause, order)
+            book.add(order)
+            return
+        if order.stop_price:
+            order.flags |= FLAG_TRIGGERED
+        yield from self._trigger(cause, book, order)
+
+    def _report_released(self, cause: Command, order: Order) -> None:
+        on_order = (order, EXEC_TYPE_TRIGGERED, 0, REASON_NONE)
+        report = order_report(cause, self._sequence, *on_order, last_price=order.stop_price)
+        self._reports.append(report)
+
+    def _settle_links(self, cause: Command) -> Iterator[None]:
+        """Give linked orders what became of those that they are tied to."""
+        while self._due:
+            while not self._room(1):
+                yield
+            order_id = next(iter(self._due))
+            lost, order = self._due.pop(order_id), self._orders[order_id]
+            book = self._books[order.symbol]
+            if lost:
+                book.take(order, lost)
+                on_order = (order, EXEC_TYPE_REPLACED, 0, REASON_LINKED)
+                stop_price = order.stop_price
+                report = order_report(cause, self._sequence, *on_order, last_price=stop_price)
+                self._reports.append(report)
+            else:
+                self._leave(book, order)
+                self._cancel(cause, order, REASON_LINKED, request_id=0)
+
+    def _other(self, order: Order) -> Order | None:
+        """Return the other one of a pair, while it lives."""
+        if not order.link & LINK_PAIRED:
+            return None
+        other = self._orders.get(order.order_id + (1 if order.link & LINK_NEXT else -1))
+        return other if other is not None and other.link & LINK_PAIRED else None
+
+    def _lose(self, order: Order, quantity: int) -> None:
+        """An order has so much less open than it had: so has the other one."""
+        other = self._other(order)
+        if other is not None and self._due.get(other.order_id) != 0:
+            self._due[other.order_id] = self._due.get(other.order_id, 0) + quantity
+
+    def _untie(self, order: Order) -> None:
+        """An order ends: those that it is tied to go, or are released."""
+        if order in self._released:
+            self._released.remove(order)
+        if other := self._other(order):
+            self._due[other.order_id] = 0
+        for bit, distance in ((LINK_CHILD, 1), (LINK_CHILDREN, 2)):
+            child = self._orders.get(order.order_id + distance) if order.link & bit else None
+            if child and not child.link & LINK_HELD:
+                continue
+            if child and order.leaves_qty:
+                self._due[child.order_id] = 0
+            elif child:
+                self._released.append(child)
 
     # Answers -------------------------------------------------------------------------------------
 
@@ -286,9 +388,11 @@ class Matching:
         self._end(order)
         return None
 
-    def _reject(self, command: Command, reason: int) -> Steps:
-        order_id = command.order_id
-        if reason == REASON_DUPLICATE_CLIENT_ORDER_ID:
+    def _reject(self, command: Command, reason: int, first_order_id: int = 0) -> Steps:
+        """Answer a command that is not carried out; ``first_order_id``: see
+        DUPLICATE_CLIENT_ORDER_ID, where it is not that of the command's own id."""
+        order_id = first_order_id or command.order_id
+        if reason == REASON_DUPLICATE_CLIENT_ORDER_ID and not first_order_id:
             order_id = self._first_order_id(command)
         self._reports.append(reject_report(command, self._sequence, order_id, reason))
         return None
@@ -306,6 +410,8 @@ class Matching:
     def _end(self, order: Order) -> None:
         """Let go of a filled or cancelled order."""
         del self._orders[order.order_id]
+        if order.link:
+            self._untie(order)
         if order.expire_time_ns:
             self._expiries.remove((order.expire_time_ns, order.order_id))
         self._ids.end(order)

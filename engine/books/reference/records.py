@@ -48,6 +48,7 @@ class Order:
     stop_price: int = 0  # 0: it waits for none, or no longer
     display_quantity: int = 0  # 0: all of it is shown
     expire_time_ns: int = 0  # 0: never
+    link: int = 0  # whom it is tied to: ``engine.books.rules``
     hidden: int = 0  # of what is left, while it rests
 
     @property
