@@ -9,10 +9,10 @@ from msgspec import UNSET, Meta, UnsetType
 
 from frontend.http.errors import broken_rule
 from frontend.http.market import Market, Steps
-from frontend.http.models import Amount, Query, RequestBody, Word, given
+from frontend.http.models import Query, Word
 from frontend.http.order_entry import Outcome
 from frontend.http.order_fields import MODES, SIDES, TIMES_IN_FORCE
-from frontend.http.order_models import OrderListResult
+from frontend.http.order_models import Amount, OrderListResult, RequestBody, given
 from frontend.http.order_requests import NO_REQUEST_ID, decode
 from frontend.http.order_views import order_result
 from frontend.http.orders import Entering, Result, enter
