@@ -1,4 +1,4 @@
-"""Exporters, their servers and the product killed under load: whether all that there is arrived once.
+"""Exporters, their servers and the product killed under load: has all that there is arrived once?
 
     python -m bench.exporter_kills --into postgres [--kills 100] [--seed N] [--full-disk]
 
@@ -283,43 +283,49 @@ def run(directory: Path, into: str, kills: int, seed: int, full_disk: bool) -> l
         config = kills_config().replace("[engine]", f"{server.section}[engine]", 1)
         product = Product(config, directory)
         product.start()
-        plan, ids = product.plan, itertools.count(1)
-        for shard in plan.shards:
-            hold(plan.journal_dir(shard), "kills", 0)  # what is compared begins with them
-        reader = None
-        if server.client is not None:
-            reader = Reader(plan, server.client())
-            reader.start()
-        last = threading.Barrier(CLIENTS)
-        addresses = [str(address) for address in plan.addresses()]
-        traders = [
-            Trader(addresses[n % len(addresses)], n, list(SYMBOLS), ids, seed, last)
-            for n in range(CLIENTS)
-        ]
-        killer = Killer(product, server, ROLES[into].name, traders, seed)
-        for trader in traders:
-            trader.start()
         try:
-            killer.kill(kills)
+            return _run(product, server, into, kills, seed)
         finally:
-            for trader in traders:
-                trader.stop.set()
-            for trader in traders:
-                trader.join(2 * PATIENCE_S)
-        print(f"killed: {dict(killer.kills)}; {sum(t.answers for t in traders)} answers")
-        found = failures(traders)
-        until_logged(plan)
-        found += differences(plan, traders)
-        killer.caught_up()
-        if reader is not None:
-            reader.ended.set()
-            reader.join(PATIENCE_S)
-        if code := product.stop():
-            found.append(f"exit code {code}:\n{product.lines.read_text()[-4_000:]}")
-        if reader is None:
-            return found + history_differences(plan, into)
-        assert server.client is not None
-        return found + redis_differences(plan, server.client(), reader)
+            product.end()
+
+
+def _run(product: Product, server: Server, into: str, kills: int, seed: int) -> list[str]:
+    plan, ids, reader = product.plan, itertools.count(1), None
+    for shard in plan.shards:
+        hold(plan.journal_dir(shard), "kills", 0)  # what is compared begins with them
+    if server.client is not None:
+        reader = Reader(plan, server.client())
+        reader.start()
+    last = threading.Barrier(CLIENTS)
+    addresses = [str(address) for address in plan.addresses()]
+    traders = [
+        Trader(addresses[n % len(addresses)], n, list(SYMBOLS), ids, seed, last)
+        for n in range(CLIENTS)
+    ]
+    killer = Killer(product, server, ROLES[into].name, traders, seed)
+    for trader in traders:
+        trader.start()
+    try:
+        killer.kill(kills)
+    finally:
+        for trader in traders:
+            trader.stop.set()
+        for trader in traders:
+            trader.join(2 * PATIENCE_S)
+    print(f"killed: {dict(killer.kills)}; {sum(t.answers for t in traders)} answers")
+    found = failures(traders)
+    until_logged(plan)
+    found += differences(plan, traders)
+    killer.caught_up()
+    if reader is not None:
+        reader.ended.set()
+        reader.join(PATIENCE_S)
+    if code := product.stop():
+        found.append(f"exit code {code}:\n{product.lines.read_text()[-4_000:]}")
+    if reader is None:
+        return found + history_differences(plan, into)
+    assert server.client is not None
+    return found + redis_differences(plan, server.client(), reader)
 
 
 def main() -> int:
@@ -336,9 +342,7 @@ def main() -> int:
         flush=True,
     )
     with TemporaryDirectory(prefix="sb-") as directory:
-        found = run(
-            Path(directory), options.into, options.kills, options.seed, options.full_disk
-        )
+        found = run(Path(directory), options.into, options.kills, options.seed, options.full_disk)
     for difference in found:
         print(f"WRONG: {difference}")
     print("no difference" if not found else f"{len(found)} differences")

@@ -36,6 +36,7 @@ class Product:
         deadline = time.monotonic() + PATIENCE_S
         while b"ready\n" not in self.lines.read_bytes()[begins:]:
             if self._process.poll() is not None or time.monotonic() > deadline:
+                self._process.kill()  # it would run on
                 raise StuckError(f"it does not start:\n{self.lines.read_text()}")
             time.sleep(POLL_S)
 
@@ -51,3 +52,9 @@ class Product:
         assert self._process is not None
         self._process.terminate()
         return self._process.wait(PATIENCE_S)
+
+    def end(self) -> None:
+        """End it, however it stands."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()

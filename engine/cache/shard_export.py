@@ -24,13 +24,14 @@ from engine.journal.format import JournalError
 from engine.journal.reader import read_header, segments_of
 from engine.journal.snapshot import snapshots_of
 from engine.plan import Plan
-from engine.shard.follower import Follower
-from ipc.vocabulary import OrdStatus
+from engine.shard.follower import Followed, Follower, as_one
+from ipc.vocabulary import ENDED
 
 logger = logging.getLogger("shardbook.redis")
 
-BATCH_COMMANDS = 1_024
-"""Of one call: Redis serves nobody else meanwhile."""
+BATCH_COMMANDS, MOST_COMMANDS = 1_024, 8_192
+"""Of one call, for Redis serves nobody else meanwhile; twice as many after each that was full, for
+what an order and an account have in a batch is written once."""
 FILL_ORDERS, FILL_TRADES = 1_000, 2_000
 MOST_BEHIND = 2_000_000
 """Commands that are followed one by one; from further away a shard is filled anew."""
@@ -67,6 +68,8 @@ class ShardExport:
         self._sent: _Batch | None = None
         self._again: _Batch | None = None
         self._writing = Writing(store.names, self._settings, written)
+        self._limit = BATCH_COMMANDS
+        """Of the next batch."""
         self._spoiled = False
         """Whether what Redis has is not to be gone on from."""
         self._refused_s = 0.0
@@ -236,7 +239,7 @@ class ShardExport:
         try:
             begun = store.begin(ready.identity)
             orders = shard.table.contents()
-            ended = np.isin(orders["ord_status"], (OrdStatus.FILLED, OrdStatus.CANCELED))
+            ended = np.isin(orders["ord_status"], ENDED)
             for some in (orders[~ended], _by_end(orders[ended], self._settings.ended_orders)):
                 for first in range(0, len(some), FILL_ORDERS):
                     store.write(begun, begun, writing.orders(some[first : first + FILL_ORDERS]))
@@ -260,19 +263,24 @@ class ShardExport:
     def _next(self, follower: Follower) -> _Batch | None:
         """Return the next batch, None where there is none yet."""
         before = self.position if self._sent is None else self._sent[0].position
+        batches: list[Followed] = []
+        left = self._limit
         try:
-            batch = follower.step(BATCH_COMMANDS)
+            while left and (batch := follower.step(left)) is not None:
+                batches.append(batch)
+                left -= len(batch.commands)
         except JournalError as error:
             # No journal is kept for it: it may have gone.
             logger.warning("shard %d is filled anew: %s", self._shard, error)
             self.close()
             self._fill(self._newest())
             return None
-        if batch is None:
+        self._limit = BATCH_COMMANDS if left else min(2 * self._limit, MOST_COMMANDS)
+        if not batches:
             return None
-        shard = follower.shard
-        out = self._writing.batch(batch, shard.book, shard.timestamp_ns, before)
-        return _position(follower), out, len(batch.trades)
+        shard, whole = follower.shard, as_one(batches)
+        out = self._writing.batch(whole, shard.book, shard.timestamp_ns, before)
+        return _position(follower), out, len(whole.trades)
 
     def _check(self, at: Position) -> None:
         """Look now and then whether Redis is where it was left, which keeps the lease too."""

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.books.contract import Records
-from engine.shard.follower import Followed
+from engine.shard.follower import Followed, as_one
 from ipc.arrays import Integers
 from ipc.records import ORDER, REPORT, TRADE
 from ipc.vocabulary import ENDED_UNFILLED, ExecType, Liquidity, OrdStatus, Side
@@ -103,9 +103,9 @@ class Rows(NamedTuple):
 
 def rows_of(batches: Sequence[Followed]) -> Rows:
     """Return the rows of batches that follow each other; there is one at least."""
-    reports = _joined([batch.reports for batch in batches], REPORT)
-    trades = _joined([batch.trades for batch in batches], TRADE)
-    return Rows(order_rows(reports), trade_rows(trades, reports), reports, batches[0].first_report)
+    whole = as_one(batches)
+    trades = trade_rows(whole.trades, whole.reports)
+    return Rows(order_rows(whole.reports), trades, whole.reports, whole.first_report)
 
 
 def order_rows(reports: Records) -> Records:
@@ -274,10 +274,3 @@ def user_pieces(trades: Records) -> list[tuple[int, int, bytes]]:
             last = min(first + PIECE_IDS, stop)
             pieces.append((int(accounts[first]), int(ids[last - 1]), ids[first:last].tobytes()))
     return pieces
-
-
-def _joined(parts: list[Records], dtype: np.dtype[np.void]) -> Records:
-    """Return records one after the other; as bytes, for numpy copies their fields one by one."""
-    if len(parts) == 1:
-        return parts[0]
-    return np.frombuffer(b"".join(part.tobytes() for part in parts), dtype)

@@ -14,7 +14,7 @@ that a hold (``engine.shard.holds``) tells the snapshotter which journal and sna
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,6 +53,24 @@ class Followed(NamedTuple):
     first_report: int
     """The number of the first report, as the shard's report ring counts; that of the next one
     where there is none."""
+
+
+def as_one(batches: Sequence[Followed]) -> Followed:
+    """Return batches that follow each other, one at least, as one."""
+    if len(batches) == 1:
+        return batches[0]
+    return Followed(
+        batches[-1].position,
+        _joined([batch.commands for batch in batches], COMMAND),
+        _joined([batch.reports for batch in batches], REPORT),
+        _joined([batch.trades for batch in batches], TRADE),
+        batches[0].first_report,
+    )
+
+
+def _joined(parts: Sequence[Records], dtype: np.dtype[np.void]) -> Records:
+    """Return records one after the other; as bytes, for numpy copies their fields one by one."""
+    return np.frombuffer(b"".join(part.tobytes() for part in parts), dtype)
 
 
 class Follower:
