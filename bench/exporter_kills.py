@@ -42,12 +42,15 @@ from engine.history.verify import verify_history
 from engine.plan import Plan
 from engine.roles import DATABASE, HISTORY, MONGODB, REDIS
 from engine.shard.holds import hold
+from frontend.client import Client
+from frontend.client.commands import Order
 from ipc.memory.status import ProcessStatus, StatusReader
 
 ROLES = {"sqlite": HISTORY, "postgres": DATABASE, "mongodb": MONGODB, "redis": REDIS}
 MOST_ANSWERS = 400
 """Between two kills so many answers come at the most."""
 LONGEST_AWAY_S = 0.6
+PACE_S = 0.1
 DISK_BYTES = 192 << 20
 FREE_BYTES = 1 << 20
 
@@ -95,6 +98,14 @@ class Reader(threading.Thread):
                 seen += [int(name.partition("-")[0]) for name, _ in entries]
                 found += len(entries)
             time.sleep(POLL_S)
+
+
+class Steady(Trader):
+    """A trader who lets some time pass between batches: what is held against rows stays bounded."""
+
+    def _send(self, client: Client, orders: list[Order]) -> list[Order]:
+        time.sleep(PACE_S)
+        return super()._send(client, orders)
 
 
 class Killer:
@@ -299,7 +310,7 @@ def _run(product: Product, server: Server, into: str, kills: int, seed: int) -> 
     last = threading.Barrier(CLIENTS)
     addresses = [str(address) for address in plan.addresses()]
     traders = [
-        Trader(addresses[n % len(addresses)], n, list(SYMBOLS), ids, seed, last)
+        Steady(addresses[n % len(addresses)], n, list(SYMBOLS), ids, seed, last)
         for n in range(CLIENTS)
     ]
     killer = Killer(product, server, ROLES[into].name, traders, seed)

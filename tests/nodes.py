@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,9 +33,10 @@ def serving_by(kind: str, extra: str = "", before: str = "", **more: int) -> Ite
 class Node:
     """``shardbook api`` as a user starts it."""
 
-    def __init__(self, config: Path, port: int, entry: int) -> None:
+    def __init__(self, config: Path, port: int, entry: int, under: Sequence[str] = ()) -> None:
+        """``under`` is what it is run under."""
         self.port = port
-        command = [sys.executable, "-m", "frontend.cli", "api", "--config", str(config)]
+        command = [*under, sys.executable, "-m", "frontend.cli", "api", "--config", str(config)]
         self.process = subprocess.Popen([*command, "--frontend", f"127.0.0.1:{entry}"])
 
     def end(self) -> int:

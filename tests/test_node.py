@@ -1,7 +1,11 @@
 """API nodes: one picture on all of them, that stands for what was answered; and Redis away."""
 
+import asyncio
+import os
 import random
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,14 +13,21 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pytest
+import redis.asyncio
 from websockets.exceptions import ConnectionClosed
 
+from engine.cache.names import Names
 from engine.plan import Plan
+from frontend.node.picture import Picture
+from ipc.memory.status import StatusReader
+from tests.caching import export
 from tests.http import API, Http, free_port, http_section
+from tests.kept import commands_for, plan_of, write_journal
 from tests.nodes import Node, node_of, node_plan
 from tests.product import make_config, running, until
 from tests.redis_server import RedisServer, redis_running
 from tests.test_http_socket import Rebuilt, Ws
+from tests.test_snapshot import log_trades
 
 pytestmark = pytest.mark.servers
 SYMBOLS = ("AA", "BB", "CC", "DD")
@@ -122,6 +133,64 @@ def order(user: str, price: int) -> dict[str, Any]:
     return limit | {"user_id": user, "price": price}
 
 
+def test_what_was_answered_is_waited_for_when_its_session_has_ended(
+    desk: Desk, https: list[Http]
+) -> None:
+    node, status = https[1], StatusReader(desk.plan.status_path)
+    exporter, frontend = (
+        next(p.pid for p in status.processes() if p.role == role) for role in ("redis", "frontend")
+    )
+    placed = [node.order("gone", "buy", 1, 1, symbol=symbol) for symbol in SYMBOLS]
+    paths = [f"{API}/orders/{order['order_id']}" for order in placed]
+    for path in paths:
+        assert node.get(path)["order"]["status"] == "OPEN"
+    os.kill(exporter, signal.SIGSTOP)
+    try:
+        for path in paths:
+            assert node.call("DELETE", f"{path}?user_id=gone").status == 200
+        os.kill(frontend, signal.SIGKILL)  # and with it all sessions end
+        until(lambda: node.call("POST", f"{API}/orders", order("gone", 2)).status == 200)
+        for path in paths:
+            late = node.call("GET", f"{path}?user_id=gone")
+            assert (late.status, late.code) == (503, "BUSY"), late.body
+    finally:
+        os.kill(exporter, signal.SIGCONT)
+    for path in paths:
+        until(lambda path=path: node.call("GET", path).status == 200)  # type: ignore[misc]
+        assert node.get(path)["order"]["status"] == "CANCELLED"
+
+
+def test_a_picture_is_as_old_as_what_was_written(tmp_path: Path, desk: Desk) -> None:
+    plan = plan_of(tmp_path, desk.server.text("old"))
+    write_journal(plan, commands_for(plan, 300))  # of years ago
+    log_trades(plan)
+    cache = export(plan)
+    cache.shards[0]._checked_s = time.monotonic() + 3_600
+    age_s = asyncio.run(age_of_picture(plan, desk.server, tmp_path / "one"))
+    assert age_s > 86_400 * 365
+    cache.shards[0]._checked_s = 0.0
+    cache.step()  # sees that nothing more has come
+    assert asyncio.run(age_of_picture(plan, desk.server, tmp_path / "two")) < 60
+    cache.close()
+
+
+async def age_of_picture(plan: Plan, server: RedisServer, directory: Path) -> float:
+    """Return how old a picture says that it is, once there is one."""
+    directory.mkdir()
+    client = redis.asyncio.Redis(port=server.port, protocol=2)
+    picture = Picture(
+        client, "here", Names("old").of(0), plan.instruments_of(0), directory, 64, lambda: None
+    )
+    following = asyncio.ensure_future(picture.follow())
+    while picture.away is not None:
+        await asyncio.sleep(0.01)
+    found = picture.age_s
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    await client.aclose()
+    return found
+
+
 def test_what_is_not_here_in_time_is_refused(https: list[Http]) -> None:
     path = f"{API}/orderbook?symbol=AA"
     late = https[1].call("GET", path, **{"Shardbook-Sequence": "0=999999999"})
@@ -161,6 +230,8 @@ def test_while_redis_is_away_orders_go_through_and_reads_say_so(
     path = f"{API}/orders/{placed['order_id']}"
     refused = node.call("GET", path)
     assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+    assert node.get("/health")["status"] == "healthy"
+    assert node.call("GET", "/ready").status == 503
     cancelled = node.call("DELETE", f"{path}?user_id=away")
     assert (cancelled.status, cancelled.body["status"]) == (200, "CANCELLED")
     desk.server.start()

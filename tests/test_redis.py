@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from engine.cache import shard_export as exporting
 from engine.cache import store as storing
-from engine.cache.batch import MORE_LISTED
+from engine.cache.batch import MORE_LISTED, TICKER_FIELDS
 from engine.cache.exporter import Cache
 from engine.cache.link import CacheError
 from engine.cache.names import Names
@@ -25,9 +26,10 @@ from engine.environment import with_environment
 from engine.plan import Plan
 from frontend.client import Client
 from frontend.client.errors import OrderRejectedError
+from ipc.vocabulary import CommandType, OrderType, Side
 from tests.caching import as_it_is, export, in_redis
 from tests.kept import commands_for, plan_of, recovered, write_journal
-from tests.product import make_config, until
+from tests.product import make_config, running, until
 from tests.redis_server import RedisServer, redis_running
 from tests.test_serve import served
 from tests.test_snapshot import SMALL, log_trades
@@ -82,12 +84,19 @@ def test_what_is_followed_comes_to_the_same(
     written(plan, 300)
     names = Names(prefix).of(0)
     monkeypatch.setattr(exporting, "BATCH_COMMANDS", 100)
+    monkeypatch.setattr(exporting, "MOST_COMMANDS", 400)
     with exported(plan) as cache:
+        client.pexpire(names.writer, 5_000)
         write_journal(plan, commands_for(plan, 3_000, 2), end=recovered(plan)[0].end)
         while cache.step():
             pass
         assert (cache.shards[0].fills, cache.shards[0].commands) == (1, 3_000)
+        assert client.pttl(names.writer) > 5_000
     assert in_redis(plan, client) == as_it_is(plan)
+    changes = client.xrange(names.changes)
+    sizes = [int(name.partition("-")[0]) - int(fields["previous"]) for name, fields in changes[1:]]
+    assert sizes[:4] == [100, 200, 400, 400]
+    assert max(sizes) == 400
     numbers: dict[int, list[int]] = {}
     for key in client.scan_iter(f"{names.all}events:*"):
         account = int(key.rpartition(":")[2])
@@ -117,10 +126,59 @@ def test_an_exporter_that_comes_again_goes_on_where_redis_is(
     assert client.exists(names_mark)
     client.delete(names_mark)
     assert in_redis(plan, client) == as_it_is(plan)
+    last = client.hmget(Names(prefix).of(0).ticker("AA"), *TICKER_FIELDS[-3:])
+    assert all(last)
+    rests = commands_for(plan, 1, 3)
+    rests["symbol"], rests["side"], rests["price"] = plan.instruments[0].number, Side.BUY, 1
+    rests["order_type"], rests["command_type"] = OrderType.LIMIT, CommandType.NEW
+    write_journal(plan, rests, end=recovered(plan)[0].end)
+    with exported(plan):  # no trade is new: the last one is known from Redis
+        pass
+    assert client.hmget(Names(prefix).of(0).ticker("AA"), *TICKER_FIELDS[-3:]) == last
+
+
+@pytest.mark.parametrize("count", [200, 400])
+def test_where_the_journal_went_another_way_it_is_filled_anew(
+    tmp_path: Path, redis_server: RedisServer, prefix: str, count: int
+) -> None:
+    plan = planned(tmp_path, redis_server, prefix)
+    written(plan, 300)
+    with exported(plan):
+        pass
+    for left in (*plan.journal_dir(0).iterdir(), *plan.log_dir.iterdir()):
+        left.unlink()
+    written(plan, count, 5)  # of the same data directory, as after a loss that was accepted
+    with exported(plan) as cache:
+        assert cache.shards[0].fills == 1
+    assert in_redis(plan, redis_server.client()) == as_it_is(plan)
+
+
+def test_from_far_away_it_is_filled_anew(
+    redis_server: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(make_config()) as product, Client(product.addresses()[0], "alice") as client:
+        section = redis_server.section(prefix)
+        plan = product.with_config(msgspec.structs.replace(product.config, redis=section))
+        client.submit("AA", "buy", 1, "1.00")
+        with exported(plan) as cache:
+            shard = cache.shards[next(i.shard for i in plan.instruments if i.symbol == "AA")]
+            assert (shard.fills, shard.position) == (1, 1)
+            client.submit("AA", "buy", 1, "1.00")
+            until(lambda: (cache.step(), shard.position)[1] == 2)
+            assert shard.fills == 1
+            monkeypatch.setattr(exporting, "MOST_BEHIND", 1)
+            client.submit("AA", "buy", 1, "1.00")
+            client.submit("AA", "buy", 1, "1.00")
+            until(lambda: (cache.step(), shard.position)[1] == 4)
+            assert shard.fills == 2
 
 
 def test_a_batch_whose_answer_is_lost_is_not_done_twice(
-    tmp_path: Path, redis_server: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    redis_server: RedisServer,
+    prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     plan, client = planned(tmp_path, redis_server, prefix), redis_server.client()
     written(plan, 300)
@@ -141,6 +199,7 @@ def test_a_batch_whose_answer_is_lost_is_not_done_twice(
         while cache.step() or cache.away:
             pass
         assert (cache.shards[0].fills, cache.failures) == (1, 1)
+    assert "not where it was left" not in caplog.text  # it was not begun anew either
     assert in_redis(plan, client) == as_it_is(plan)
 
 
@@ -191,9 +250,9 @@ def test_everything_is_bounded(tmp_path: Path, redis_server: RedisServer, prefix
     for symbol, ids in found.trades.items():  # what a stream has beyond is less than a node of it
         assert ids[-100:] == wanted.trades[symbol]
         assert len(ids) < 250
-    events = []
+    events, listed = [], []
     for account in wanted.open_orders:
-        assert 20 <= client.zcard(names.user_orders(account)) <= 20 + MORE_LISTED
+        listed.append(client.zcard(names.user_orders(account)))
         assert (
             set(map(int, client.zrange(names.open_orders(account), 0, -1)))
             == (wanted.open_orders[account])
@@ -203,12 +262,32 @@ def test_everything_is_bounded(tmp_path: Path, redis_server: RedisServer, prefix
         assert numbers == list(range(numbers[0], numbers[-1] + 1))
         events.append(len(numbers))
         assert 0 < client.ttl(names.events(account)) <= 86_400
+    assert 20 <= max(listed) <= 20 + MORE_LISTED
     assert 30 <= max(events) <= 30 + 64
     assert client.xlen(names.depth("AA")) == 3
     assert 0 < client.ttl(names.trades("AA")) <= 86_400
     ended = next(order_id for order_id in found.orders if order_id not in live)
     assert 0 < client.ttl(f"{names.order}{ended}") <= 86_400
     assert client.ttl(f"{names.order}{next(iter(live))}") == -1
+
+
+def test_trades_go_as_they_grow_old(tmp_path: Path, redis_server: RedisServer, prefix: str) -> None:
+    plan, client = (
+        planned(tmp_path, redis_server, prefix, "trade_seconds = 1000"),
+        redis_server.client(),
+    )
+    written(plan, 300)
+    with exported(plan) as cache:
+        commands = commands_for(plan, 3_000, 2)
+        commands["timestamp_ns"] += np.arange(3_000).astype(np.uint64) // 100 * 100 * 10**9
+        write_journal(plan, commands, end=recovered(plan)[0].end)
+        while cache.step():
+            pass
+    found = client.xrange(Names(prefix).of(0).trades("AA"))
+    times = [json.loads(fields["trade"])["timestamp"] // 10**9 for _, fields in found]
+    ids, wanted = in_redis(plan, client).trades["AA"], as_it_is(plan).trades["AA"]
+    assert ids == wanted[-len(ids) :]
+    assert 800 <= times[-1] - times[0] <= 1_100
 
 
 def refused(cache: Cache) -> None:
@@ -405,8 +484,7 @@ def test_whoever_is_killed_redis_is_right_in_the_end(
         reader.ended.set()
         reader.join()
         assert reader.seen == made
-        member = serving.member("redis")
-        assert member.counters["away"] == 0
+        until(lambda: serving.member("redis").counters["away"] == 0)
         account = server.client().hget(f"{prefix}:users", "alice")
         assert server.client().hget(f"{prefix}:accounts", account) == "alice"
 

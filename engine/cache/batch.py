@@ -4,6 +4,7 @@ A batch is carried out whole or not at all (``engine.cache.store``), so each key
 batch where that can be: the newest state of an order, all events of an account in a few entries.
 """
 
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -374,6 +375,7 @@ class Writing:
             "XADD", self._names.changes, "MAXLEN", "~", MOST_CHANGES, f"{positions[1]}-0",
             "previous", positions[0], "depth", encode(symbols), "trades", encode(list(traded)),
             "last_trade", book.counters().trade_sequence, "timestamp", time_ns,
+            "late_ms", late_ms(time_ns),
         )  # fmt: skip
 
     # Of a state ----------------------------------------------------------------------------------
@@ -403,6 +405,12 @@ class Writing:
             out.add_many("RPUSH", self._names.ended, ended)
         self._shelve(out, shelves)
         return out
+
+
+def late_ms(timestamp_ns: int) -> int:
+    """Return how long ago a command came, what follows being written now: so old may a picture be
+    that stands for it. 0: none came yet."""
+    return max(0, time.time_ns() - timestamp_ns) // 1_000_000 if timestamp_ns else 0
 
 
 def rows_of(records: Records) -> list[tuple[Any, ...]]:

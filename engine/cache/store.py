@@ -15,7 +15,7 @@ import hiredis
 import redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from engine.cache.batch import TICKER_FIELDS, Argument, Commands
+from engine.cache.batch import TICKER_FIELDS, Argument, Commands, late_ms
 from engine.cache.link import CacheAwayError, CacheError, judged
 from engine.cache.names import VERSION, ShardNames
 
@@ -105,7 +105,10 @@ class ShardStore:
         with judged(self.where):
             if self._client.set(self.names.writer, self._token, nx=True, px=LEASE_MS):
                 return True
-            return bool(self.holder() == self._token)
+            if self.holder() != self._token:
+                return False
+        self.renew()
+        return True
 
     def holder(self) -> str:
         """Return who has the lease: host, process and a number of its own."""
@@ -118,7 +121,9 @@ class ShardStore:
 
         Raises ``MovedError`` where Redis is not at a position.
         """
-        self._run(at.state, str(at.position), ())
+        caught_up = Commands()
+        caught_up.add("HSET", self.names.position, "late_ms", 0)
+        self._run(at.state, str(at.position), caught_up)
 
     def last_trade(self, symbol: str) -> tuple[str, str, int] | None:
         """Return price, quantity and number of a symbol's last trade, None where none is known."""
@@ -216,6 +221,7 @@ class ShardStore:
 
     def _move_to(self, position: Position) -> Commands:
         commands, fields = Commands(), list[Argument](("version", VERSION))
+        fields += ("late_ms", late_ms(position.timestamp_ns))
         for name, value in zip(Position._fields, position, strict=True):
             fields += (name, str(value))
         commands.add("HSET", self.names.position, *fields)

@@ -70,11 +70,10 @@ class NodeEntry:
         await asyncio.sleep(0)
 
     def seen_by(self, user_id: str | None) -> dict[int, int]:
-        """Return by shard the last command of which something came to a user; None: to any."""
-        if user_id is None:
-            return self.seen
-        session = self._sessions.get(user_id)
-        return {} if session is None else session.seen
+        """Return by shard the last command of which something came to a user; to any, where none
+        is named or he has no session: one that has ended may have told him."""
+        session = None if user_id is None else self._sessions.get(user_id)
+        return self.seen if session is None else session.seen
 
     def open_session_of(self, user_id: str) -> None:
         """Return None: whoever enters an order here waits for it, while what it needs is held."""
@@ -113,6 +112,7 @@ class NodeEntry:
             except (OSError, TimeoutError):
                 continue
             self._sessions[user_id] = session
+            session.seen.update(self.seen)  # one before may have told him
             self._learn(user_id)
             session.used_s = self._loop.time()
             return session
@@ -128,6 +128,7 @@ class NodeEntry:
         )
 
     def _ended(self, session: NodeSession) -> None:
+        self._see(session)
         if self._sessions.get(session.user_id) is session:
             del self._sessions[session.user_id]
 

@@ -8,7 +8,7 @@ whoever needs a later one waits for it. Where it missed something it is taken an
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +112,12 @@ class Picture:
         if found.get(b"state", b"").decode() != READY:
             raise CacheAwayError(f"shard {self.shard} is not in Redis yet")
         position, trades = int(found[b"position"]), int(found[b"trades"])
+        late_s, left_ms = _late_s(found), await self._client.pttl(self.names.writer)
         await self._depth(self._instruments)
         after = make_id(self.shard, self.ring.published)
         await self._trades(self._instruments, after, trades, anew=True)
-        self._stand_at(position)
+        silent_s = (LEASE_MS - left_ms) / 1_000 if left_ms > 0 else LEASE_MS / 1_000
+        self._stand_at(position, late_s + silent_s)
         if self.away is not None:
             logger.warning("shard %d: goes on", self.shard)
         self.away = None
@@ -131,11 +133,12 @@ class Picture:
         depth: dict[str, None] = {}
         traded: dict[str, None] = {}
         previous, last_trade, position = self.position, 0, self.position
+        late_s = 0.0
         for name, fields in entries:
             if int(fields[b"previous"]) != previous:
                 raise _MissedError
             previous = position = int(name.partition(b"-")[0])
-            last_trade = int(fields[b"last_trade"])
+            last_trade, late_s = int(fields[b"last_trade"]), _late_s(fields)
             depth |= dict.fromkeys(_names.decode(fields[b"depth"]))
             traded |= dict.fromkeys(_names.decode(fields[b"trades"]))
         if depth:
@@ -143,20 +146,21 @@ class Picture:
         if traded:
             after = make_id(self.shard, self.ring.published)
             await self._trades(traded, after, last_trade, anew=False)
-        self._stand_at(position)
+        self._stand_at(position, late_s)
 
     async def _look(self) -> None:
         """Look whether Redis is where it was, and since when its writer says so."""
         async with self._client.pipeline(transaction=True) as pipe:
-            pipe.hmget(self.names.position, "state", "position")
+            pipe.hmget(self.names.position, "state", "position", "late_ms")
             pipe.pttl(self.names.writer)
-            (state, position), left_ms = await pipe.execute()
+            (state, position, late_ms), left_ms = await pipe.execute()
         if (state or b"").decode() != READY:
             raise CacheAwayError(f"shard {self.shard} is not in Redis any more")
         if int(position) < self.position:
             raise _MissedError
         if left_ms > 0 and int(position) == self.position:
-            self._current_s = time.monotonic() - (LEASE_MS - left_ms) / 1_000
+            late_s = _late_s({b"late_ms": late_ms or b"0"})
+            self._current_s = time.monotonic() - late_s - (LEASE_MS - left_ms) / 1_000
 
     async def _depth(self, symbols: Iterable[str]) -> None:
         known = [symbol for symbol in symbols if symbol in self._instruments]
@@ -205,8 +209,8 @@ class Picture:
                 raise _MissedError
             self._ring.begin_after(last)
 
-    def _stand_at(self, position: int) -> None:
-        self.position, self._current_s = position, time.monotonic()
+    def _stand_at(self, position: int, late_s: float) -> None:
+        self.position, self._current_s = position, time.monotonic() - late_s
         for sequence, reached in self._waiting:
             if sequence <= position and not reached.done():
                 reached.set_result(None)
@@ -217,3 +221,8 @@ class Picture:
             logger.error("shard %d: %s", self.shard, why)
             self._lost()
         self.away = why
+
+
+def _late_s(fields: Mapping[bytes, bytes]) -> float:
+    """Return how old, at the most, what is written was when that was done."""
+    return int(fields.get(b"late_ms", b"0")) / 1_000

@@ -1,0 +1,164 @@
+"""What guards a history against loss by its own retries, bounds and other shards."""
+
+from pathlib import Path
+from threading import Semaphore
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.history import exporter as exporting
+from engine.history import past
+from engine.history.destination import AwayError, Cursor
+from engine.history.exporter import Exporter
+from engine.history.past import logged_trades
+from engine.history.rows import ORDER_ROW, TRADE_ROW, Rows
+from engine.history.sqlite import NAME
+from engine.plan import Plan
+from engine.shard.follower import BATCH_COMMANDS
+from engine.shard.holds import held_positions
+from engine.shard.snapshotter import take_snapshot
+from engine.trade_log.lines import LineFormatter
+from engine.trade_log.log import TradeLog
+from ipc.records import REPORT, TRADE, make_id, sequence_of
+from ipc.vocabulary import OrdStatus, Side
+from tests.histories import PostgresStore, SqliteStore, Store, destination, planned, verified
+from tests.kept import commands_for, plan_of, recovered, write_journal
+from tests.product import until
+from tests.test_snapshot import SMALL, log_trades
+
+
+def test_one_transaction_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = planned(tmp_path, SqliteStore(), SMALL)
+    write_journal(plan, commands_for(plan, 6_000))
+    opened = destination(plan, SqliteStore())
+    exporter = Exporter(plan, opened, NAME)
+    for name in ("BATCH_COMMANDS", "BATCH_REPORTS"):
+        with monkeypatch.context() as change:
+            change.setattr(exporting, name, 1)
+            assert 0 < exporter.step() <= BATCH_COMMANDS
+    exporter.close()
+    opened.close()
+
+
+def test_only_what_is_durable_is_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = planned(tmp_path, SqliteStore(), SMALL)
+    write_journal(plan, commands_for(plan, 6_000))
+    opened = destination(plan, SqliteStore())
+    allowed, sync = Semaphore(0), opened.sync
+
+    def slowly() -> None:
+        allowed.acquire(timeout=60)
+        sync()
+
+    monkeypatch.setattr(opened, "sync", slowly)
+    monkeypatch.setattr(exporting, "BATCH_COMMANDS", 1)
+    monkeypatch.setattr(exporting, "SETTLE_S", 0.0)
+    exporter = Exporter(plan, opened, NAME)
+    first = exporter.step()  # begins to be made durable
+    assert exporter.step() > 0
+    assert held_positions(plan.journal_dir(0)) == {NAME: 0}
+    allowed.release()
+    until(lambda: (exporter.settle(), held_positions(plan.journal_dir(0)))[1] != {NAME: 0})  # type: ignore[func-returns-value]
+    assert held_positions(plan.journal_dir(0)) == {NAME: first}
+    allowed.release(9)
+    exporter.close()
+    opened.close()
+
+
+def test_an_open_order_of_another_shard_is_left_alone(tmp_path: Path, store: Store) -> None:
+    plan = planned(tmp_path, store, SMALL)
+    opened = destination(plan, store)
+    trades, reports = np.zeros(0, TRADE_ROW), np.zeros(0, REPORT)
+    for shard in (0, 1):
+        rows = np.zeros(1, ORDER_ROW)
+        rows["order_id"], rows["created_ns"] = make_id(shard, 5), 1
+        rows["status"] = OrdStatus.NEW
+        opened.write(Cursor(shard, "", 1, 5, 0, 0, 0), Rows(rows, trades, reports, 1))
+    opened.begin(Cursor(0, "", 9, 7, 0, 0, 0), np.zeros(0, ORDER_ROW), "a gap")
+    assert opened.cursors()[0].lost_orders == 1  # its own is lost sight of
+    opened.close()
+    found = store.ask(plan, "SELECT status FROM order_rows ORDER BY order_id")
+    assert found == [(-1,), (OrdStatus.NEW,)]
+
+
+def past_plan(directory: Path, store: Store) -> tuple[Plan, int]:
+    """Return a plan whose journal's beginning is gone, and the last trade of its log."""
+    plan = planned(directory, store, SMALL, engine="ended_orders = 50\n")
+    end, last = None, 0
+    for part in range(6):
+        write_journal(plan, commands_for(plan, 1_000, part), end=end)
+        last = log_trades(plan)
+        take_snapshot(plan, 0)
+        end = recovered(plan, last)[0].end
+    return plan, last
+
+
+def test_a_piece_of_the_log_that_was_not_taken_is_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore()
+    plan, _ = past_plan(tmp_path, store)
+    monkeypatch.setattr(past, "TRADES_AT_ONCE", 100)
+    opened = destination(plan, store)
+    write, calls = opened.write_past, iter(range(1 << 30))
+
+    def fail_once(*arguments: Any) -> None:
+        if next(calls) == 2:
+            raise AwayError("away")
+        write(*arguments)
+
+    monkeypatch.setattr(opened, "write_past", fail_once)
+    exporter = Exporter(plan, opened, NAME)
+    while exporter.step() or exporter.away:
+        pass
+    assert exporter.failures == 1
+    exporter.close()
+    opened.close()
+    assert store.ask(plan, "SELECT lost_trades FROM shards") == [(0,)]
+    verified(plan, store)
+
+
+def test_trades_that_the_log_lacks_are_counted(tmp_path: Path) -> None:
+    store = SqliteStore()
+    plan, last = past_plan(tmp_path, store)
+    [log] = [path for path in plan.log_dir.iterdir() if path.suffix == ".ndjson"]
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[200:]))  # its beginning was moved away
+    opened = destination(plan, store)
+    exporter = Exporter(plan, opened, NAME)
+    while exporter.step():
+        pass
+    exporter.close()
+    opened.close()
+    assert store.ask(plan, "SELECT lost_trades FROM shards") == [(200,)]
+    assert store.ask(plan, "SELECT count(*) FROM trade_rows") == [(last - 200,)]
+    verified(plan, store)
+
+
+def test_of_the_log_a_shard_takes_its_own(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    trades = np.zeros(9, TRADE)
+    trades["trade_id"] = [make_id(n % 2, 1 + n // 2) for n in range(9)]
+    trades["symbol"] = [plan.instruments[n % 2].number for n in range(9)]
+    trades["price"], trades["quantity"] = 5, 1
+    trades["taker_side"] = Side.BUY
+    log = TradeLog(plan.log_dir, 1 << 20)
+    log.append(LineFormatter(plan.instruments).format(trades))
+    log.close()
+    [(found, _, end)] = logged_trades(plan, 0, 2, 4)
+    assert [sequence_of(int(i)) for i in found["trade_id"]] == [2, 3, 4]
+    assert end == 4
+
+
+@pytest.mark.servers
+def test_a_commit_is_waited_for_whatever_the_database_says(
+    tmp_path: Path, postgres_store: PostgresStore
+) -> None:
+    plan = planned(tmp_path, postgres_store, SMALL)
+    name = postgres_store.name
+    postgres_store.ask(plan, f"ALTER DATABASE {name} SET synchronous_commit = 'off'")
+    opened: Any = destination(plan, postgres_store)
+    [(said,)] = opened._link().execute("SHOW synchronous_commit").fetchall()
+    opened.close()
+    assert said == "on"
