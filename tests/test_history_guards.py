@@ -1,5 +1,6 @@
-"""What guards a history against loss by its own retries, bounds and other shards."""
+"""What guards exporters against loss by their own retries, bounds and other shards."""
 
+import time
 from pathlib import Path
 from threading import Semaphore
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.cache.past import newest_trades
 from engine.history import exporter as exporting
 from engine.history import past
 from engine.history.destination import AwayError, Cursor
@@ -14,12 +16,15 @@ from engine.history.exporter import Exporter
 from engine.history.past import logged_trades
 from engine.history.rows import ORDER_ROW, TRADE_ROW, Rows
 from engine.history.sqlite import NAME
+from engine.journal.format import JournalError
+from engine.journal.reader import segments_of
 from engine.plan import Plan
 from engine.shard.follower import BATCH_COMMANDS
 from engine.shard.holds import held_positions
 from engine.shard.snapshotter import take_snapshot
 from engine.trade_log.lines import LineFormatter
 from engine.trade_log.log import TradeLog
+from ipc.memory.ring import RingWriter, create_ring
 from ipc.records import REPORT, TRADE, make_id, sequence_of
 from ipc.vocabulary import OrdStatus, Side
 from tests.histories import PostgresStore, SqliteStore, Store, destination, planned, verified
@@ -119,21 +124,52 @@ def test_a_piece_of_the_log_that_was_not_taken_is_taken_again(
     verified(plan, store)
 
 
-def test_trades_that_the_log_lacks_are_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [slice(200, None), slice(0, 100)], ids=["end", "beginning"])
+def test_trades_that_the_log_lacks_are_counted(tmp_path: Path, kept: slice) -> None:
     store = SqliteStore()
     plan, last = past_plan(tmp_path, store)
     [log] = [path for path in plan.log_dir.iterdir() if path.suffix == ".ndjson"]
     lines = log.read_bytes().splitlines(keepends=True)
-    log.write_bytes(b"".join(lines[200:]))  # its beginning was moved away
+    log.write_bytes(b"".join(lines[kept]))
     opened = destination(plan, store)
     exporter = Exporter(plan, opened, NAME)
     while exporter.step():
         pass
     exporter.close()
     opened.close()
-    assert store.ask(plan, "SELECT lost_trades FROM shards") == [(200,)]
-    assert store.ask(plan, "SELECT count(*) FROM trade_rows") == [(last - 200,)]
+    [(lost,)] = store.ask(plan, "SELECT lost_trades FROM shards")
+    assert lost == 200 if kept.start else lost > 100
+    assert store.ask(plan, "SELECT count(*) FROM trade_rows") == [(last - lost,)]
     verified(plan, store)
+
+
+def test_told_to_stop_it_takes_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(tmp_path, SqliteStore(), SMALL)
+    write_journal(plan, commands_for(plan, 6_000))
+    opened = destination(plan, SqliteStore())
+    monkeypatch.setattr(exporting, "BATCH_COMMANDS", 1)
+    exporter = Exporter(plan, opened, NAME)
+    exporter.run(lambda: True, time.sleep)
+    exporter.close()
+    opened.close()
+    assert held_positions(plan.journal_dir(0)) == {NAME: 6_000}
+
+
+def test_a_journal_that_is_damaged_ends_it(tmp_path: Path) -> None:
+    plan = planned(tmp_path, SqliteStore(), SMALL)
+    write_journal(plan, commands_for(plan, 6_000))
+    opened = destination(plan, SqliteStore())
+    exporter = Exporter(plan, opened, NAME)
+    damaged = segments_of(plan.journal_dir(0))[-2].path
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(JournalError):
+        until(lambda: exporter.step() < 0)
+    exporter.close()
+    opened.close()
 
 
 def test_of_the_log_a_shard_takes_its_own(tmp_path: Path) -> None:
@@ -149,6 +185,21 @@ def test_of_the_log_a_shard_takes_its_own(tmp_path: Path) -> None:
     [(found, _, end)] = logged_trades(plan, 0, 2, 4)
     assert [sequence_of(int(i)) for i in found["trade_id"]] == [2, 3, 4]
     assert end == 4
+
+
+def test_a_ring_that_lags_is_no_source_of_the_newest_trades(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    write_journal(plan, commands_for(plan, 1_000))
+    last = log_trades(plan)
+    made = recovered(plan)[1]
+    plan.ring_path(0).parent.mkdir(parents=True, exist_ok=True)
+    create_ring(plan.ring_path(0), 0, 1 << 12, 0, 0)
+    ring = RingWriter(plan.ring_path(0))
+    for published in (last - 5, last):
+        ring.publish(made[ring.published : published])
+        found = newest_trades(plan, 0, last, 1_000)
+        assert found["trade_id"].tolist() == made["trade_id"].tolist()
+    ring.close()
 
 
 @pytest.mark.servers

@@ -149,7 +149,8 @@ def test_what_was_answered_is_waited_for_when_its_session_has_ended(
         for path in paths:
             assert node.call("DELETE", f"{path}?user_id=gone").status == 200
         os.kill(frontend, signal.SIGKILL)  # and with it all sessions end
-        until(lambda: node.call("POST", f"{API}/orders", order("gone", 2)).status == 200)
+        unknown = f"{API}/orders/{placed[-1]['order_id'] + 999}?user_id=gone"
+        until(lambda: node.call("DELETE", unknown).status == 404)  # by a session that is new
         for path in paths:
             late = node.call("GET", f"{path}?user_id=gone")
             assert (late.status, late.code) == (503, "BUSY"), late.body

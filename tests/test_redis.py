@@ -30,12 +30,15 @@ from ipc.vocabulary import CommandType, OrderType, Side
 from tests.caching import as_it_is, export, in_redis
 from tests.kept import commands_for, plan_of, recovered, write_journal
 from tests.product import make_config, running, until
-from tests.redis_server import RedisServer, redis_running
+from tests.redis_server import RedisServer, redis_running, valkey
 from tests.test_serve import served
 from tests.test_snapshot import SMALL, log_trades
 
 pytestmark = pytest.mark.servers
 KILLS = int(os.environ.get("SHARDBOOK_REDIS_KILLS", "4"))
+STATUS, UPDATED = 3, 9
+"""Of an order of a picture."""
+ENDED_WORDS = ("FILLED", "CANCELLED", "EXPIRED")
 _prefixes = iter(range(1 << 30))
 
 
@@ -77,6 +80,38 @@ def test_a_filled_shard_is_as_its_journal_says(
     assert found == wanted
 
 
+def test_of_ended_orders_it_is_filled_with_the_last(
+    tmp_path: Path, redis_server: RedisServer, prefix: str
+) -> None:
+    plan = planned(tmp_path, redis_server, prefix, "ended_orders = 50")
+    written(plan)
+    with exported(plan):
+        found = in_redis(plan, redis_server.client())
+    ended = sorted(
+        order[UPDATED] for order in as_it_is(plan).orders.values() if order[STATUS] in ENDED_WORDS
+    )
+    kept = [order[UPDATED] for order in found.orders.values() if order[STATUS] in ENDED_WORDS]
+    assert sorted(kept) == ended[-50:]
+
+
+def test_while_it_is_filled_a_shard_says_so(
+    tmp_path: Path, redis_server: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, client = planned(tmp_path, redis_server, prefix), redis_server.client()
+    written(plan)
+    write, states = storing.ShardStore.write, list[str]()
+
+    def looked(*arguments: Any) -> None:
+        states.append(client.hget(Names(prefix).of(0).position, "state"))
+        write(*arguments)
+
+    monkeypatch.setattr(storing.ShardStore, "write", looked)
+    with exported(plan):
+        pass
+    assert len(states) > 2
+    assert set(states) == {"filling"}
+
+
 def test_what_is_followed_comes_to_the_same(
     tmp_path: Path, redis_server: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +123,9 @@ def test_what_is_followed_comes_to_the_same(
     with exported(plan) as cache:
         client.pexpire(names.writer, 5_000)
         write_journal(plan, commands_for(plan, 3_000, 2), end=recovered(plan)[0].end)
+        assert cache.step() > 0
+        behind, lag_ns = cache.shards[0].lag()
+        assert (behind, lag_ns < 90 * 10**9) == (100, True)  # since it had all, not since they came
         while cache.step():
             pass
         assert (cache.shards[0].fills, cache.shards[0].commands) == (1, 3_000)
@@ -181,6 +219,7 @@ def test_a_batch_whose_answer_is_lost_is_not_done_twice(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     plan, client = planned(tmp_path, redis_server, prefix), redis_server.client()
+    monkeypatch.setattr(exporting, "BATCH_COMMANDS", 100)
     written(plan, 300)
     with exported(plan) as cache:
         write_journal(plan, commands_for(plan, 300, 2), end=recovered(plan)[0].end)
@@ -229,6 +268,30 @@ def test_what_was_emptied_or_changed_is_filled_again(
         until(lambda: (cache.step(), cache.shards[0].fills)[1] > fills)
         assert json.loads(client.hget(f"{prefix}:instruments", 1))["symbol"] == "AA"
     assert in_redis(plan, client) == as_it_is(plan)
+
+
+def test_a_replica_that_leads_now_and_is_behind_is_gone_on_with(
+    tmp_path: Path, prefix: str
+) -> None:
+    with redis_running() as leader, redis_running() as replica:
+        plan = planned(tmp_path, leader, prefix)
+        first, second, position = leader.client(), replica.client(), Names(prefix).of(0).position
+        second.replicaof("127.0.0.1", leader.port)
+        written(plan)
+        with exported(plan) as cache:
+            until(lambda: second.hget(position, "position") == "3000")
+            second.replicaof("NO", "ONE")
+            write_journal(plan, commands_for(plan, 500, 2), end=recovered(plan)[0].end)
+            log_trades(plan)
+            until(lambda: (cache.step(), first.hget(position, "position"))[1] == "3500")
+            leader.kill()
+            until(lambda: (cache.step(), cache.away)[1] is not None)
+            second.config_set("port", leader.port)  # as an address that leads to it by now
+            until(lambda: (cache.step(), cache.away)[1] is None)
+            while cache.step():
+                pass
+            assert cache.shards[0].fills == 1
+        assert in_redis(plan, first) == as_it_is(plan)
 
 
 def test_everything_is_bounded(tmp_path: Path, redis_server: RedisServer, prefix: str) -> None:
@@ -281,8 +344,7 @@ def test_trades_go_as_they_grow_old(tmp_path: Path, redis_server: RedisServer, p
         commands = commands_for(plan, 3_000, 2)
         commands["timestamp_ns"] += np.arange(3_000).astype(np.uint64) // 100 * 100 * 10**9
         write_journal(plan, commands, end=recovered(plan)[0].end)
-        while cache.step():
-            pass
+        cache.run(lambda: True, time.sleep)  # told to stop, it takes what is there
     found = client.xrange(Names(prefix).of(0).trades("AA"))
     times = [json.loads(fields["trade"])["timestamp"] // 10**9 for _, fields in found]
     ids, wanted = in_redis(plan, client).trades["AA"], as_it_is(plan).trades["AA"]
@@ -386,6 +448,19 @@ def test_a_cluster_takes_each_batch_on_one_node(tmp_path: Path, prefix: str) -> 
         assert in_redis(plan, client) == as_it_is(plan)
         slots = {client.execute_command("CLUSTER", "KEYSLOT", k) for k in client.scan_iter("*{0}*")}
         assert len(slots) == 1
+
+
+def test_valkey_takes_it_as_redis_does(tmp_path: Path, prefix: str) -> None:
+    with redis_running(named=valkey()) as server:
+        assert server.client().info("server")["server_name"] == "valkey"
+        plan = planned(tmp_path, server, prefix)
+        written(plan, 1_000)
+        with exported(plan) as cache:
+            write_journal(plan, commands_for(plan, 1_000, 2), end=recovered(plan)[0].end)
+            while cache.step():
+                pass
+            assert cache.shards[0].fills == 1
+        assert in_redis(plan, server.client()) == as_it_is(plan)
 
 
 def test_settings_from_the_environment() -> None:
