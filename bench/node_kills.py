@@ -50,7 +50,7 @@ SYMBOLS = ("AA", "BB", "CC", "DD")
 FOLLOWED = "AA"
 USERS = 8
 CUT_S = 1.0
-PAUSE_S = 0.5
+PAUSE_S = 2.0
 """Between two kills at the most."""
 _FAILED = (OSError, http.client.HTTPException, AssertionError)
 

@@ -30,7 +30,6 @@ import uvicorn
 import uvloop
 
 from bench import history
-from bench.bare_chain import free_port
 from bench.http import API, _ask, prepare
 from bench.http_load import HttpLoad, HttpRun, request
 from bench.measure import machine, table, versions
@@ -44,6 +43,7 @@ from frontend.launch import running_engine
 from frontend.node.run import _client, run
 from ipc.links.sockets import Address, listen
 from ipc.records import shard_of
+from tests.http import free_port
 from tests.redis_server import redis_running
 from tests.test_http_socket import Ws
 

@@ -192,7 +192,7 @@ def test_a_ring_that_lags_is_no_source_of_the_newest_trades(tmp_path: Path) -> N
     write_journal(plan, commands_for(plan, 1_000))
     last = log_trades(plan)
     made = recovered(plan)[1]
-    plan.ring_path(0).parent.mkdir(parents=True, exist_ok=True)
+    plan.run_dir.mkdir(mode=0o700)
     create_ring(plan.ring_path(0), 0, 1 << 12, 0, 0)
     ring = RingWriter(plan.ring_path(0))
     for published in (last - 5, last):
@@ -200,6 +200,58 @@ def test_a_ring_that_lags_is_no_source_of_the_newest_trades(tmp_path: Path) -> N
         found = newest_trades(plan, 0, last, 1_000)
         assert found["trade_id"].tolist() == made["trade_id"].tolist()
     ring.close()
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("done", [False, True], ids=["not_done", "answer_lost"])
+def test_what_is_made_ahead_waits_for_what_is_tried_again(
+    tmp_path: Path, postgres_store: PostgresStore, monkeypatch: pytest.MonkeyPatch, done: bool
+) -> None:
+    plan = planned(tmp_path, postgres_store, SMALL)
+    write_journal(plan, commands_for(plan, 12_000))
+    log_trades(plan)
+    opened = destination(plan, postgres_store)
+    write, calls = opened.write, iter(range(1 << 30))
+
+    def fail_once(*arguments: Any) -> None:
+        fails = next(calls) == 2
+        if done or not fails:
+            write(*arguments)
+        if fails:
+            raise AwayError("away")
+
+    monkeypatch.setattr(opened, "write", fail_once)
+    monkeypatch.setattr(exporting, "BATCH_COMMANDS", 1)  # each is full
+    exporter = Exporter(plan, opened, NAME)
+    behind = []
+    while exporter.step() or exporter.away:
+        behind.append(exporter.shards[0].lag().commands)
+    assert max(behind) > 0  # what is made and waits
+    assert (exporter.failures, exporter.shards[0].commands) == (1, 12_000)
+    exporter.close()
+    opened.close()
+    verified(plan, postgres_store)
+
+
+@pytest.mark.servers
+def test_a_journal_that_ends_early_ends_it_once_what_was_made_is_written(
+    tmp_path: Path, postgres_store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(tmp_path, postgres_store, SMALL)
+    write_journal(plan, commands_for(plan, 6_000))
+    opened = destination(plan, postgres_store)
+    monkeypatch.setattr(exporting, "BATCH_COMMANDS", 1)
+    exporter = Exporter(plan, opened, NAME)
+    damaged = segments_of(plan.journal_dir(0))[-2].path
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(JournalError):
+        until(lambda: exporter.step() < 0)
+    written = opened.cursors()[0].position
+    exporter.close()
+    opened.close()
+    assert written == exporter.shards[0].position > 0
 
 
 @pytest.mark.servers

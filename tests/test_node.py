@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -159,6 +160,26 @@ def test_what_was_answered_is_waited_for_when_its_session_has_ended(
     for path in paths:
         until(lambda path=path: node.call("GET", path).status == 200)  # type: ignore[misc]
         assert node.get(path)["order"]["status"] == "CANCELLED"
+
+
+def test_what_nobody_answers_is_not_waited_for_without_end(desk: Desk, https: list[Http]) -> None:
+    node, status = https[1], StatusReader(desk.plan.status_path)
+    worker, frontend = (
+        next(p.pid for p in status.processes() if p.role == role) for role in ("query", "frontend")
+    )
+    placed = node.order("asked", "buy", 1, 1, symbol="AA", time_in_force="ioc")
+    path = f"{API}/orders/{placed['order_id']}"
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(node.call, "DELETE", f"{path}?user_id=asked")
+            time.sleep(0.2)  # it is asked; else what follows refuses it
+            os.kill(frontend, signal.SIGKILL)
+            found = asked.result()
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    assert (found.status, found.code) == (503, "BUSY"), found.body
+    until(lambda: node.call("DELETE", f"{path}?user_id=asked").status == 409)
 
 
 def test_a_picture_is_as_old_as_what_was_written(tmp_path: Path, desk: Desk) -> None:

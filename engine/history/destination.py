@@ -60,6 +60,10 @@ class Destination(Protocol):
     then, and ``HistoryError`` where that is of no use.
     """
 
+    apart: bool
+    """Whether another process does the work of ``write``, which any thread may call then, one at a
+    time."""
+
     def cursors(self) -> dict[int, Cursor]:
         """Return each shard's cursor, of those that have one."""
         ...

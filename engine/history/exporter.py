@@ -3,14 +3,14 @@
 One process a destination. It asks nothing of the matchers and can be late by any time: a hold
 (``engine.shard.holds``) keeps the journal that it still needs. The hold goes on only once the
 destination has what lies before it durably. While a destination is away it is tried again and
-again; what it was to get waits in memory, and that is one batch a shard.
+again; what it was to get waits in memory, and that is two batches a shard at the most.
 """
 
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,7 +58,10 @@ class ShardExport:
     """One shard's way into a destination. Raises as ``Destination`` does, and ``JournalError``,
     ``TradeLogError``, ``OSError``."""
 
-    def __init__(self, plan: Plan, shard: int, destination: Destination, name: str) -> None:
+    def __init__(
+        self, plan: Plan, shard: int, destination: Destination, name: str, thread: Executor
+    ) -> None:
+        """``thread`` writes what is much, while the next is made."""
         self.shard = shard
         self.cursor: Cursor | None = destination.cursors().get(shard)
         self.held = -1
@@ -69,7 +72,12 @@ class ShardExport:
         self._directory = plan.journal_dir(shard)
         self._follower: Follower | None = None
         self._past: Iterator[tuple[Records, Records, int]] | None = None
+        self._thread = thread
         self._pending: tuple[Cursor, Rows] | None = None
+        self._ahead: tuple[Cursor, Rows] | None = None
+        """What follows on that."""
+        self._failed: JournalError | None = None
+        """Why nothing could be made that follows."""
         self._caught_up_ns = 0
         self.hold(self.position)
 
@@ -93,7 +101,9 @@ class ShardExport:
             return self._take_past(self.cursor)
         if self._pending is None:
             try:
-                self._pending = self._next()
+                if self._failed is not None:
+                    raise self._failed
+                self._pending = self._next(self.cursor)
             except JournalError:
                 position = self.cursor.position
                 if earliest_position(self._directory, position) == position:
@@ -104,23 +114,41 @@ class ShardExport:
             self._caught_up_ns = time.time_ns()
             return 0
         cursor, rows = self._pending
-        self._destination.write(cursor, rows)
         done = cursor.position - self.cursor.position
+        is_full = done >= BATCH_COMMANDS or len(rows.reports) >= BATCH_REPORTS
+        if is_full and self._destination.apart:
+            self._write_and_prepare(cursor, rows)
+        else:
+            self._destination.write(cursor, rows)
         self.commands, self.trades = self.commands + done, self.trades + len(rows.trades)
-        self.cursor, self._pending = cursor, None
+        self.cursor, self._pending, self._ahead = cursor, self._ahead, None
         return done
+
+    def _write_and_prepare(self, cursor: Cursor, rows: Rows) -> None:
+        """Write rows, and make those that follow meanwhile."""
+        writing = self._thread.submit(self._destination.write, cursor, rows)
+        try:
+            if self._ahead is None and self._failed is None:
+                self._ahead = self._next(cursor)
+        except JournalError as error:
+            self._failed = error
+        finally:
+            wait((writing,))
+        writing.result()
 
     def lag(self) -> Lag:
         """Return how far the destination is behind."""
         behind = 0 if self._follower is None else self._follower.behind()
-        if self._pending is not None and self.cursor is not None:
-            behind += self._pending[0].position - self.cursor.position
+        waiting = self._ahead or self._pending
+        if waiting is not None and self.cursor is not None:
+            behind += waiting[0].position - self.cursor.position
         last_ns = 0 if self.cursor is None else self.cursor.timestamp_ns
         waited = time.time_ns() - max(self._caught_up_ns, last_ns) if behind else 0
         return Lag(behind, max(0, waited), bytes_behind(self._directory, self.position))
 
     def close(self) -> None:
         """Stop following."""
+        self._failed = None
         if self._follower is not None:
             self._follower.close()
             self._follower = None
@@ -208,10 +236,9 @@ class ShardExport:
         self.cursor = done
         return max(1, len(trades))
 
-    def _next(self) -> tuple[Cursor, Rows] | None:
-        """Return the rows of what has come, and the cursor behind them."""
+    def _next(self, after: Cursor) -> tuple[Cursor, Rows] | None:
+        """Return the rows of what has come after a cursor, and the cursor behind them."""
         assert self._follower is not None
-        assert self.cursor is not None
         batches: list[Followed] = []
         commands = reports = 0
         while commands < BATCH_COMMANDS and reports < BATCH_REPORTS:
@@ -224,7 +251,7 @@ class ShardExport:
         if not batches:
             return None
         last_order, last_trade, last_report = _counters(self._follower)
-        cursor = self.cursor._replace(
+        cursor = after._replace(
             position=batches[-1].position,
             orders=last_order,
             trades=last_trade,
@@ -250,7 +277,10 @@ class Exporter:
         self._destination = destination
         destination.write_instruments(plan.known_instruments)
         self._users = UserLists(plan, destination.user_ends())
-        self.shards = [ShardExport(plan, shard, destination, name) for shard in plan.shards]
+        self._writing = ThreadPoolExecutor(1, "write")
+        self.shards = [
+            ShardExport(plan, shard, destination, name, self._writing) for shard in plan.shards
+        ]
         self.failures = 0
         """Tries that failed."""
         self._failure: str | None = None
@@ -324,6 +354,7 @@ class Exporter:
         except (HistoryError, OSError) as error:
             logger.error("history: %s", error)
         self._thread.shutdown()
+        self._writing.shutdown()
         for export in self.shards:
             export.close()
 

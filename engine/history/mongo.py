@@ -58,6 +58,8 @@ class MongoDestination:
     ``events``: keep every report as well. Raises ``AwayError`` and ``HistoryError``.
     """
 
+    apart = True
+
     def __init__(self, section: MongodbSection, *, events: bool = False) -> None:
         self.where = where(section)
         self._section, self._events = section, events

@@ -76,6 +76,8 @@ class PostgresDestination:
     ``events``: keep every report as well. Raises ``AwayError`` and ``HistoryError``.
     """
 
+    apart = True
+
     def __init__(self, database: DatabaseSection, *, events: bool = False) -> None:
         self.where = where(database)
         self._database, self._events = database, events

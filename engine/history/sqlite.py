@@ -87,6 +87,8 @@ class SqliteDestination:
     ``events``: keep every report as well. ``bounds``: what has rows leave to files beside it.
     """
 
+    apart = False
+
     def __init__(self, path: Path, *, events: bool = False, bounds: Bounds | None = None) -> None:
         self.path = path
         self._mover: Mover | None = None

@@ -171,7 +171,7 @@ class NodeEntry:
         """Look up the trades that a command made: its reports do not name the other side."""
         assert found.last is not None
         asked = found.last.symbol, found.first_trade_id, found.trade_count
-        with contextlib.suppress(asyncio.CancelledError, TimeoutError):
+        with contextlib.suppress(ApiError, TimeoutError):
             async with asyncio.timeout(self._timeout_s):
                 self.made[found.first_trade_id] = await session.made_trades(*asked)
         # Whoever waits for the answer is woken after this.

@@ -7,6 +7,7 @@ asked for book and order, which shared memory would show a worker on the same ma
 import asyncio
 import itertools
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 import msgspec
@@ -15,7 +16,7 @@ from frontend.http.errors import ApiError
 from frontend.http.exchange import Exchange, Exchanges
 from ipc.memory.status import StatusWriter
 from ipc.records import shard_of
-from ipc.vocabulary import CONDITIONAL, PRICELESS, Flag, TimeInForce
+from ipc.vocabulary import CONDITIONAL, PRICELESS, Flag, Reason, TimeInForce
 from ipc.wire.frames import FrameSplitter, FrameTooLongError, frame
 from ipc.wire.messages import (
     CLIENT_COMMANDS,
@@ -40,6 +41,9 @@ from ipc.wire.messages import (
 )
 
 ASK_AGAIN_S = 0.001
+ASK_S = 5.0
+"""How long a question may take."""
+SILENT = "order entry does not answer now; try again"
 MOST_TRADES = 1_000
 MORE_TRADES = 64
 """Of a symbol, asked for beyond those of a command: others may have traded since."""
@@ -92,8 +96,9 @@ class NodeSession(asyncio.Protocol):
         if not self.opened.done():
             self._refuse("the frontend has closed the connection")
         self.exchanges.fail_all()
-        for question in self._asked.values():
-            question.cancel()
+        for question in list(self._asked.values()):
+            if not question.done():
+                question.set_exception(ApiError("BUSY", SILENT))
         for lost in list(self.listeners.values()):
             lost()
         self._ended(self)
@@ -125,8 +130,11 @@ class NodeSession(asyncio.Protocol):
         return [t for t in reversed(trades) if first_trade_id <= t.trade_id < last]
 
     async def order(self, order_id: int) -> OrderState | None:
-        """Return an order of the user as the product shows it, None where it does not."""
+        """Return an order of the user as the product shows it, None where it does not. Raises
+        ``ApiError``."""
         found = await self._ask(OrderQuery(0, 0, order_id))
+        if isinstance(found, Reject) and found.code != Reason.UNKNOWN_ORDER:
+            raise ApiError("BUSY", SILENT)  # nobody was asked
         return found if isinstance(found, OrderState) else None
 
     # Messages ------------------------------------------------------------------------------------
@@ -177,9 +185,15 @@ class NodeSession(asyncio.Protocol):
         waits = first.order_type in _CONDITIONAL and not first.flags & _TRIGGERED
         if not waits and (first.order_type in _PRICELESS or first.time_in_force != _GTC):
             return  # its end is reported
-        task = asyncio.get_running_loop().create_task(self._settle(exchange, first))
+        task = asyncio.get_running_loop().create_task(self._settle_in_time(exchange, first))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _settle_in_time(self, exchange: Exchange, first: Report) -> None:
+        with suppress(ApiError):  # nobody can be asked: what has come is what is told
+            await self._settle(exchange, first)
+        if exchange.request_id in self.exchanges.pending:
+            self.exchanges.finish(exchange)
 
     async def _settle(self, exchange: Exchange, first: Report) -> None:
         """Finish a command once nothing more can come of it."""
@@ -194,15 +208,20 @@ class NodeSession(asyncio.Protocol):
                 if exchange.last is not None and filled <= exchange.last.cum_qty:
                     break
             await asyncio.sleep(ASK_AGAIN_S)
-        if exchange.request_id in pending:
-            self.exchanges.finish(exchange)
 
-    def _ask(self, query: "BookQuery | OrderQuery | TradesQuery") -> "asyncio.Future[Message]":
+    async def _ask(self, query: "BookQuery | OrderQuery | TradesQuery") -> Message:
+        """Return the answer to a question. Raises ``ApiError`` where none comes."""
         query.request_id = next(self._questions)
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._asked[query.request_id] = answer
         self._write(query)
-        return answer
+        try:
+            async with asyncio.timeout(ASK_S):
+                return await answer
+        except TimeoutError:
+            raise ApiError("BUSY", SILENT) from None
+        finally:
+            self._asked.pop(query.request_id, None)
 
     def ping(self) -> None:
         """Keep the connection."""
