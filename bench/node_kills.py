@@ -336,25 +336,31 @@ def differences(place: Site, users: list[User], watchers: list[Watcher]) -> list
         right = shown(worker, names)
     for number in range(len(place.nodes)):
         try:
-            _until(lambda number=number: _shows(place, number, names, right), "equal node")  # type: ignore[misc]
+            _until(lambda number=number: not _differs(place, number, names, right), "equal node")  # type: ignore[misc]
         except StuckError:
-            found.append(f"node {number} shows something else than the product at rest")
+            differs = _differs(place, number, names, right)
+            found.append(f"node {number} shows something else than the product at rest: {differs}")
     return found
 
 
-def _shows(place: Site, number: int, names: list[str], right: list[Any]) -> bool:
-    with suppress(*_FAILED), Http(place.node(number)) as node:
-        return shown(node, names) == right
-    return False
+def _differs(place: Site, number: int, names: list[str], right: dict[str, Any]) -> str:
+    """Return what a node shows that is not right; nothing where all is."""
+    try:
+        with Http(place.node(number)) as node:
+            found = shown(node, names)
+    except _FAILED as error:
+        return repr(error)
+    wrong = [path for path in right if found[path] != right[path]]
+    return f"{wrong[0]}: {found[wrong[0]]}\n not {right[wrong[0]]}"[:2_000] if wrong else ""
 
 
-def shown(http: Http, users: list[str]) -> list[Any]:
+def shown(http: Http, users: list[str]) -> dict[str, Any]:
     """Return what is shown, but for when."""
     paths = [f"/orderbook?symbol={symbol}&depth=64" for symbol in SYMBOLS]
     paths += [f"/orders?user_id={user}&limit=500" for user in users]
     paths += [f"/trades?symbol={symbol}&limit=1000" for symbol in SYMBOLS]
-    found = [http.get(API + path) for path in paths]
-    for body in found:
+    found = {path: http.get(API + path) for path in paths}
+    for body in found.values():
         del body["timestamp"]
         body.pop("sequence", None)
     return found

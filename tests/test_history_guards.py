@@ -18,6 +18,7 @@ from engine.history.rows import ORDER_ROW, TRADE_ROW, Rows
 from engine.history.sqlite import NAME
 from engine.journal.format import JournalError
 from engine.journal.reader import segments_of
+from engine.journal.snapshot import sequence_of_snapshot, snapshots_of
 from engine.plan import Plan
 from engine.shard.follower import BATCH_COMMANDS
 from engine.shard.holds import held_positions
@@ -141,6 +142,15 @@ def test_trades_that_the_log_lacks_are_counted(tmp_path: Path, kept: slice) -> N
     assert lost == 200 if kept.start else lost > 100
     assert store.ask(plan, "SELECT count(*) FROM trade_rows") == [(last - lost,)]
     verified(plan, store)
+
+
+def test_a_damaged_snapshot_is_no_beginning(tmp_path: Path) -> None:
+    plan, _ = past_plan(tmp_path, SqliteStore())
+    directory = plan.journal_dir(0)
+    first = past.earliest_position(directory, 0)
+    [path] = [path for path in snapshots_of(directory) if sequence_of_snapshot(path) == first]
+    path.write_bytes(path.read_bytes()[:-1])
+    assert past.earliest_position(directory, 0) > first
 
 
 def test_told_to_stop_it_takes_what_is_there(
