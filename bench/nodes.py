@@ -108,7 +108,7 @@ def reads(port: int, section: RedisSection, order_id: int, options: argparse.Nam
     """Return the table of reads."""
     names = Names(section.prefix)
     of_order = names.of(shard_of(order_id))
-    shards = json.loads(_ask(port, request("GET", f"{API}/symbols")))["symbols"]
+    shards = json.loads(_asked(port, f"{API}/symbols"))["symbols"]
     [shard] = [s.get("shard", 0) for s in shards if s["symbol"] == "AAPL"]
     stream = names.of(shard).trades("AAPL")
     paths = {
@@ -116,8 +116,7 @@ def reads(port: int, section: RedisSection, order_id: int, options: argparse.Nam
         f"{API}/trades?symbol=AAPL&limit=100": ("XREVRANGE", stream, "+", "-", "COUNT", "100"),
     }
     calls = {
-        path.partition("?")[0]: (command, _ask(port, request("GET", path)))
-        for path, command in paths.items()
+        path.partition("?")[0]: (command, _asked(port, path)) for path, command in paths.items()
     }
     bare, ready = free_port(), multiprocessing.get_context("spawn").Event()
     found: dict[str, tuple[list[HttpRun], list[HttpRun]]] = {path: ([], []) for path in paths}
@@ -220,19 +219,19 @@ def main() -> None:
         node_config: Config = msgspec.structs.replace(config, http=http)
         address = Address(host="127.0.0.1", port=entry)
         stack.enter_context(process(run, node_config, [address], ""))
-        _await(port)
+        _asked(port, "/ready")
         if "reads" in options.parts:
             print(reads(port, section, prepare(port), options), flush=True)
         if "live" in options.parts:
             print(live(plan, Plan(node_config, directory), options), flush=True)
 
 
-def _await(port: int) -> None:
+def _asked(port: int, path: str) -> bytes:
+    """Return a good answer of a node, once it has one: the first commands of a shard fill it."""
     until_s = time.monotonic() + 60
     while True:
         try:
-            _ask(port, request("GET", "/ready"))
-            return
+            return _ask(port, request("GET", path))
         except (OSError, AssertionError):
             assert time.monotonic() < until_s
             time.sleep(0.05)

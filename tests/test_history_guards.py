@@ -1,5 +1,6 @@
 """What guards exporters against loss by their own retries, bounds and other shards."""
 
+import os
 import time
 from pathlib import Path
 from threading import Semaphore
@@ -10,7 +11,7 @@ import pytest
 
 from engine.cache.past import newest_trades
 from engine.history import exporter as exporting
-from engine.history import past
+from engine.history import past, sqlite
 from engine.history.destination import AwayError, Cursor
 from engine.history.exporter import Exporter
 from engine.history.past import logged_trades
@@ -69,6 +70,31 @@ def test_only_what_is_durable_is_let_go_of(tmp_path: Path, monkeypatch: pytest.M
     assert held_positions(plan.journal_dir(0)) == {NAME: first}
     allowed.release(9)
     exporter.close()
+    opened.close()
+
+
+def test_what_is_written_is_made_durable_and_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(tmp_path, SqliteStore(), SMALL)
+    opened = destination(plan, SqliteStore())
+    rows = np.zeros(2_000, ORDER_ROW)
+    rows["order_id"] = np.arange(1, 2_001)
+    trades, reports = np.zeros(0, TRADE_ROW), np.zeros(0, REPORT)
+    opened.write(Cursor(0, "", 1, 2_000, 0, 0, 0), Rows(rows, trades, reports, 1))
+    synced, sync = list[str](), os.fdatasync
+
+    def noted(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").resolve().name)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", noted)
+    before = plan.history_path.stat().st_size
+    opened.sync()
+    assert (synced, plan.history_path.stat().st_size) == ([f"{plan.history_path.name}-wal"], before)
+    monkeypatch.setattr(sqlite, "_CHECKPOINT_BYTES", 0)
+    opened.sync()
+    assert plan.history_path.stat().st_size > before
     opened.close()
 
 

@@ -191,6 +191,23 @@ def test_where_the_journal_went_another_way_it_is_filled_anew(
     assert in_redis(plan, redis_server.client()) == as_it_is(plan)
 
 
+def test_the_first_commands_of_a_shard_disturb_no_reader(
+    redis_server: RedisServer, prefix: str
+) -> None:
+    with running(make_config()) as product, Client(product.addresses()[0], "alice") as client:
+        section = redis_server.section(prefix)
+        plan = product.with_config(msgspec.structs.replace(product.config, redis=section))
+        redis, position = redis_server.client(), Names(prefix).of(0).position
+        with exported(plan) as cache:
+            until(lambda: (cache.step(), redis.hget(position, "state"))[1] == "ready")
+            for instrument in plan.instruments_of(0):
+                client.submit(instrument.symbol, "buy", 1, "1.00")
+            until(lambda: (cache.step(), redis.hget(position, "position"))[1] == "2")
+            assert cache.shards[0].fills == 0
+            assert len(redis.hget(position, "identity")) > 8
+        assert in_redis(plan, redis) == as_it_is(plan)
+
+
 def test_from_far_away_it_is_filled_anew(
     redis_server: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

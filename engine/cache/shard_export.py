@@ -220,7 +220,9 @@ class ShardExport:
             logger.warning("shard %d is filled anew: %s", self._shard, error)
             return None
         found = _position(follower)
-        if found.identity == there.identity and found == there:
+        if not there.identity and not there.position:
+            found = found._replace(identity="")  # it had no command, and has no reader to disturb
+        if found == there:
             return follower
         follower.close()
         return None
