@@ -1,6 +1,9 @@
 """What Redis should have of a product, and what it has: for tests of the exporter into it."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +16,9 @@ from engine.plan import Plan
 from engine.shard.follower import Follower
 from ipc.records import LEVEL, ORDER
 from ipc.vocabulary import OrdStatus, Side
+from tests.kept import commands_for, plan_of, write_journal
+from tests.redis_server import RedisServer
+from tests.test_snapshot import SMALL, log_trades
 
 
 class Picture(NamedTuple):
@@ -33,6 +39,26 @@ def export(plan: Plan) -> Cache:
         assert cache.away is None, cache.away
         idle = 0 if done else idle + 1
     return cache
+
+
+def planned(directory: Path, server: RedisServer, prefix: str, more: str = "") -> Plan:
+    """Return the plan of a product of one shard that is exported."""
+    return plan_of(directory, SMALL + server.text(prefix, more))
+
+
+def written(plan: Plan, count: int = 3_000, seed: int = 1) -> None:
+    """Have a journal and its trade log."""
+    write_journal(plan, commands_for(plan, count, seed))
+    log_trades(plan)
+
+
+@contextmanager
+def exported(plan: Plan) -> Iterator[Cache]:
+    cache = export(plan)
+    try:
+        yield cache
+    finally:
+        cache.close()
 
 
 def in_redis(plan: Plan, client: Any, shard: int = 0) -> Picture:

@@ -109,3 +109,11 @@ def redis_server() -> Iterator[RedisServer]:
     """A server that the tests of a module share."""
     with redis_running() as server:
         yield server
+
+
+_prefixes = iter(range(1 << 30))
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"test-{next(_prefixes)}"
