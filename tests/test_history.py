@@ -19,7 +19,7 @@ from engine.books.contract import Records
 from engine.history.destination import AwayError, Cursor, HistoryError
 from engine.history.exporter import Exporter
 from engine.history.history import value_of
-from engine.history.kept import POSTGRES, SQLITE
+from engine.history.kept import SQLITE
 from engine.history.past import earliest_position
 from engine.history.rows import ORDER_ROW, TRADE_ROW, Rows, values
 from engine.history.sqlite import SqliteDestination
@@ -136,8 +136,7 @@ def test_a_second_exporter_is_refused(
     plan = planned(tmp_path, store, SMALL)
     first = destination(plan, store)
     with monkeypatch.context() as change:
-        if store.kept is POSTGRES:
-            change.setattr("engine.history.postgres.LOCK_WAIT_S", 0.2)
+        change.setattr(f"engine.history.{store.kept.name}.LOCK_WAIT_S", 0.2)
         refused = f"another exporter writes to it.* process {os.getpid()}"
         with pytest.raises(HistoryError, match=refused):
             destination(plan, store)

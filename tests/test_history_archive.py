@@ -251,7 +251,10 @@ def test_exported_files_have_what_a_query_shows(
 
 
 def test_a_history_is_filled_at_once(
-    plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    plan: Plan,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = tmp_path / "test.toml"
     place = ["--config", str(config), "--data-dir", str(plan.data_dir)]
@@ -262,6 +265,7 @@ def test_a_history_is_filled_at_once(
         assert capsys.readouterr().out == "sqlite: 4000 commands taken in\n"
         assert held_positions(plan.journal_dir(0)) == held
         verified(plan, STORE)
+    monkeypatch.setattr("engine.history.sqlite.LOCK_WAIT_S", 0.1)
     with closing(STORE.kept.destination(plan)):
         assert main(["history", "backfill", *place]) == 1
         assert "another exporter writes to it" in capsys.readouterr().err

@@ -1,9 +1,10 @@
 """What guards exporters against loss by their own retries, bounds and other shards."""
 
+import fcntl
 import os
 import time
 from pathlib import Path
-from threading import Semaphore
+from threading import Semaphore, Timer
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,16 @@ def test_what_is_written_is_made_durable_and_taken_over(
     opened.sync()
     assert plan.history_path.stat().st_size > before
     opened.close()
+
+
+def test_a_lock_that_goes_soon_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    ending = Timer(0.3, os.close, [lock])  # as where one that was killed takes a while to end
+    ending.start()
+    sqlite.SqliteDestination(path).close()
+    ending.join()
 
 
 def test_an_open_order_of_another_shard_is_left_alone(tmp_path: Path, store: Store) -> None:

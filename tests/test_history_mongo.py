@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,6 +17,7 @@ import pytest
 
 from engine.accept_loss import accept_loss
 from engine.config import ConfigError
+from engine.history import mongo_lock
 from engine.history.archive import month_of
 from engine.history.destination import AwayError, HistoryError
 from engine.history.exporter import Exporter
@@ -249,6 +251,7 @@ def test_a_second_exporter_is_refused_and_one_that_stands_still_loses(
     beating.start()
     try:
         refused = f"another exporter writes to it: process {os.getpid()} of this machine"
+        monkeypatch.setattr("engine.history.mongo_lock.REFUSED_S", 0.3)
         with pytest.raises(HistoryError, match=refused):
             destination(plan, mongo_store)
     finally:
@@ -261,6 +264,27 @@ def test_a_second_exporter_is_refused_and_one_that_stands_still_loses(
     first.close()
     second.tidy()
     second.close()
+
+
+def test_an_exporter_that_ends_with_its_product_is_waited_for(
+    tmp_path: Path, mongo_store: MongoStore
+) -> None:
+    plan = exported(tmp_path, mongo_store, 200)
+    with subprocess.Popen(["sleep", "60"]) as old, mongo_store.opened() as database:
+        owner = f"{mongo_lock._machine()} {old.pid} 0"
+        database.lock.insert_one({"_id": "writer", "owner": owner, "beats": 0})
+
+        def end() -> None:
+            for _ in range(10):  # its last steps
+                database.lock.update_one({"_id": "writer"}, {"$inc": {"beats": 1}})
+                time.sleep(0.05)
+            old.kill()
+            old.wait()
+
+        ending = threading.Thread(target=end)
+        ending.start()
+        destination(plan, mongo_store).close()
+        ending.join()
 
 
 def test_what_is_none_or_another_is_refused(tmp_path: Path, mongo_store: MongoStore) -> None:

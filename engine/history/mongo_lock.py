@@ -16,6 +16,8 @@ from engine.history.mongo_link import Document
 
 LOCK_WAIT_S = 15.0
 """How long a holder of the lock may stand still before it has lost it."""
+REFUSED_S = 5.0
+"""How long one that goes on is waited for: it may be about to end, with the product that it was of."""
 
 
 class WriterLock:
@@ -25,8 +27,9 @@ class WriterLock:
         """Take it. Raises ``HistoryError`` where another holds it, and ``PyMongoError``."""
         self._where, self._me = where, f"{_machine()} {os.getpid()} {uuid.uuid4().hex}"
         self._locks = locks = database.lock
-        until_s = time.monotonic() + LOCK_WAIT_S
+        refused_s = time.monotonic() + REFUSED_S
         seen: Document | None = None
+        seen_s = 0.0
         while True:
             held = locks.find_one({"_id": "writer"})
             if held is None:
@@ -35,13 +38,14 @@ class WriterLock:
                 except DuplicateKeyError:
                     continue
                 return
+            now_s, gone = time.monotonic(), _is_gone(held["owner"])
             if seen is None or held != seen:
-                if seen is not None:
+                if seen is not None and not gone and now_s > refused_s:
                     raise HistoryError(
                         f"{self._where}: another exporter writes to it: {_who(held)}"
                     )
-                seen = held
-            if _is_gone(held["owner"]) or time.monotonic() > until_s:
+                seen, seen_s = held, now_s
+            if gone or now_s > seen_s + LOCK_WAIT_S:
                 mine = {"$set": {"owner": self._me, "beats": 0}}
                 same = {"_id": "writer", "owner": held["owner"], "beats": held["beats"]}
                 if locks.update_one(same, mine).matched_count:

@@ -54,6 +54,8 @@ _CHECKPOINT_PAGES = 32_768
 """At which the writer waits for that: what bounds the log where the disk is slow."""
 _WAL_BYTES = 64 << 20
 _BUSY_S = 2.0
+LOCK_WAIT_S = 5.0
+"""How long the lock may be another's: one that was killed may take a while to end."""
 _AWAY = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -273,17 +275,24 @@ def _lock(path: Path) -> int:
     """Take the lock of a file; it goes with the process. Raises ``HistoryError``."""
     with judged(path):
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    until_s = time.monotonic() + LOCK_WAIT_S
+    while not (taken := _is_taken(lock)) and time.monotonic() < until_s:
+        time.sleep(0.05)
+    if not taken:
         owner = os.pread(lock, 32, 0).decode(errors="replace").strip()
         os.close(lock)
-        raise HistoryError(
-            f"{path}: another exporter writes to it, process {owner or 'unknown'}"
-        ) from None
+        raise HistoryError(f"{path}: another exporter writes to it, process {owner or 'unknown'}")
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
+
+
+def _is_taken(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _opened(path: Path) -> sqlite3.Connection:
