@@ -22,7 +22,7 @@ from engine.journal.format import JournalError
 from engine.journal.reader import segments_of
 from engine.journal.snapshot import sequence_of_snapshot, snapshots_of
 from engine.plan import Plan
-from engine.shard.follower import BATCH_COMMANDS
+from engine.shard.follower import BATCH_COMMANDS, Follower
 from engine.shard.holds import held_positions
 from engine.shard.snapshotter import take_snapshot
 from engine.trade_log.lines import LineFormatter
@@ -299,6 +299,40 @@ def test_a_journal_that_ends_early_ends_it_once_what_was_made_is_written(
     exporter.close()
     opened.close()
     assert written == exporter.shards[0].position > 0
+
+
+@pytest.mark.servers
+def test_what_was_carried_out_before_a_failure_is_not_passed_over(
+    tmp_path: Path, postgres_store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(tmp_path, postgres_store, SMALL)
+    write_journal(plan, commands_for(plan, 12_000))
+    log_trades(plan)
+    step, calls = Follower.step, iter(range(1 << 30))
+
+    def fail_once(*arguments: Any) -> Any:
+        if next(calls) == 3:  # the second of those that are made ahead
+            raise JournalError("for once")
+        return step(*arguments)
+
+    monkeypatch.setattr(Follower, "step", fail_once)
+    monkeypatch.setattr(exporting, "BATCH_COMMANDS", 2 * BATCH_COMMANDS)
+    with pytest.raises(JournalError, match="for once"):
+        drain(plan, postgres_store)
+    drain(plan, postgres_store)
+    verified(plan, postgres_store)
+
+
+def drain(plan: Plan, store: Store) -> None:
+    """Export all that there is."""
+    opened = destination(plan, store)
+    exporter = Exporter(plan, opened, NAME)
+    try:
+        while exporter.step():
+            pass
+    finally:
+        exporter.close()
+        opened.close()
 
 
 @pytest.mark.servers
