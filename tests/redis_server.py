@@ -27,9 +27,11 @@ class RedisServer:
 
     def __init__(self, directory: Path, program: str, *more: str) -> None:
         self._program, self._directory, self._more = program, directory, more
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = 1 << 16
+        while self.port > 55_535:  # that of a cluster's other nodes is 10,000 beyond
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                self.port = free.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
