@@ -28,6 +28,7 @@ from engine.plan import Plan
 from engine.roles import MATCHER
 from engine.shard.recovery import Shard, find_start, publish_nothing
 from engine.storage import Storage
+from ipc.arrays import joined
 from ipc.memory.mapping import MappingError
 from ipc.memory.status import PID, StatusReader, counter_place, is_alive
 from ipc.records import COMMAND, REPORT, TRADE
@@ -61,16 +62,11 @@ def as_one(batches: Sequence[Followed]) -> Followed:
         return batches[0]
     return Followed(
         batches[-1].position,
-        _joined([batch.commands for batch in batches], COMMAND),
-        _joined([batch.reports for batch in batches], REPORT),
-        _joined([batch.trades for batch in batches], TRADE),
+        joined([batch.commands for batch in batches]),
+        joined([batch.reports for batch in batches]),
+        joined([batch.trades for batch in batches]),
         batches[0].first_report,
     )
-
-
-def _joined(parts: Sequence[Records], dtype: np.dtype[np.void]) -> Records:
-    """Return records one after the other; as bytes, for numpy copies their fields one by one."""
-    return np.frombuffer(b"".join(part.tobytes() for part in parts), dtype)
 
 
 class Follower:
