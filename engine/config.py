@@ -16,6 +16,7 @@ from msgspec import Meta, field
 from engine.config_errors import explain
 from engine.sections import (
     MAX_INSTRUMENT,
+    ClusterSection,
     DatabaseSection,
     EngineSection,
     FrontendSection,
@@ -23,6 +24,7 @@ from engine.sections import (
     HttpSection,
     InstrumentSection,
     JournalSection,
+    KafkaSection,
     KeySection,
     MongodbSection,
     PersisterSection,
@@ -45,6 +47,10 @@ from ipc.vocabulary import MAX_PRICE
 SYMBOL = re.compile(r"[A-Za-z0-9._/-]{1,24}")
 HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|\[?[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*\]?")
 REDIS_PREFIX = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+KAFKA_BROKERS = re.compile(
+    rf"(?:{HOST.pattern}):[0-9]{{1,5}}(?:,(?:{HOST.pattern}):[0-9]{{1,5}}){{0,31}}"
+)
+KAFKA_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 DATABASE_NAME = re.compile(r"[!-~]{1,255}")
 MONGODB_URI = re.compile(r"mongodb(\+srv)?://[^@\s]{1,255}")
 MONGODB_NAME = re.compile(r"[\w-]{1,63}", re.ASCII)
@@ -71,6 +77,8 @@ class Config(Section, frozen=True):
     mongodb: MongodbSection = MongodbSection()
 
     redis: RedisSection = RedisSection()
+    kafka: KafkaSection = KafkaSection()
+    cluster: ClusterSection = ClusterSection()
     query: QuerySection = QuerySection()
     http: HttpSection = HttpSection()
     tls: TlsSection = TlsSection()
@@ -174,6 +182,7 @@ def check_config(config: Config) -> None:
     config.listed()
     _check_history(config)
     _check_redis(config.redis)
+    _check_kafka(config, config.kafka)
     _check_edge(config)
     path = config.socket_path(config.frontend.processes - 1).absolute()
     try:
@@ -189,6 +198,7 @@ def _check_history(config: Config) -> None:
         ("database.enabled", config.database.enabled),
         ("mongodb.enabled", config.mongodb.enabled),
         ("redis.enabled", config.redis.enabled),
+        ("kafka.enabled", config.kafka.enabled),
     ):
         if kept and config.journal.durability == "off":
             raise ConfigError(f'{key} = true: needs a journal, and journal.durability is "off"')
@@ -226,6 +236,33 @@ def _check_redis(redis: RedisSection) -> None:
         raise ConfigError(f"redis.prefix = {shown(redis.prefix)}: {rule}")
     if redis.tls_ca and not redis.tls:
         raise ConfigError("redis.tls_ca: redis.tls must be true where this is given")
+
+
+def _check_kafka(config: Config, kafka: KafkaSection) -> None:
+    """Verify how Kafka is reached, and what its topics are called."""
+    if not KAFKA_BROKERS.fullmatch(kafka.brokers):
+        rule = "must be HOST:PORT, or up to 32 of them with commas between"
+        raise ConfigError(f"kafka.brokers = {shown(kafka.brokers)}: {rule}")
+    for key in ("prefix", "group_id", *(k for k in kafka.__struct_fields__ if "_topic" in k)):
+        name = getattr(kafka, key)
+        if not KAFKA_NAME.fullmatch(name) and not (key.endswith("_topic") and not name):
+            rule = "must be 1 to 200 letters, digits or . _ -"
+            raise ConfigError(f"kafka.{key} = {shown(name)}: {rule}")
+    for key in ("tls_ca", "tls_certificate", "tls_key"):
+        if getattr(kafka, key) and not kafka.tls:
+            raise ConfigError(f"kafka.{key}: kafka.tls must be true where this is given")
+    if bool(kafka.tls_certificate) != bool(kafka.tls_key):
+        raise ConfigError("kafka: tls_certificate and tls_key must be given together")
+    if config.cluster.enabled and config.journal.durability != "async":
+        raise ConfigError(
+            f'cluster.enabled = true: journal.durability = "{config.journal.durability}": must be '
+            '"async": what makes commands durable is the log'
+        )
+    if bool(kafka.sasl_mechanism) != bool(kafka.user):
+        raise ConfigError("kafka: sasl_mechanism and user must be given together")
+    if kafka.user and not DATABASE_NAME.fullmatch(kafka.user):
+        rule = "must be printable characters without blanks, 255 at the most"
+        raise ConfigError(f"kafka.user = {shown(kafka.user)}: {rule}")
 
 
 def _check_edge(config: Config) -> None:

@@ -89,11 +89,17 @@ VARIABLES: dict[str, Variable] = {
     "REDIS_USER": Variable("redis", "user", str),
     "REDIS_TLS": Variable("redis", "tls", _switch),
     "REDIS_PREFIX": Variable("redis", "prefix", str),
+    "KAFKA_ENABLED": Variable("kafka", "enabled", _switch),
+    "KAFKA_BROKERS": Variable("kafka", "brokers", str),
+    "KAFKA_GROUP_ID": Variable("kafka", "group_id", str),
+    "KAFKA_PREFIX": Variable("kafka", "prefix", str),
+    "KAFKA_TLS": Variable("kafka", "tls", _switch),
+    "KAFKA_USER": Variable("kafka", "user", str),
     "DATA_DIR": Variable("", "data_dir", str),
     "LOG_LEVEL": Variable("", "log_level", _level),
 }
-"""Every variable there is, but for DATABASE_PASSWORD and REDIS_PASSWORD, which no configuration
-has. ``PORT`` keeps the host of ``http.address``."""
+"""Every variable there is, but for DATABASE_PASSWORD, REDIS_PASSWORD and KAFKA_PASSWORD, which no
+configuration has. ``PORT`` keeps the host of ``http.address``."""
 
 
 def with_environment(config: Config, environment: Mapping[str, str]) -> Config:

@@ -183,6 +183,10 @@ def _redis(plan: Plan) -> Sequence[int]:
     return (0,) if plan.config.redis.enabled else ()
 
 
+def _kafka(plan: Plan) -> Sequence[int]:
+    return (0,) if plan.config.kafka.enabled else ()
+
+
 HISTORY = Role(
     "history",
     "engine.history.process:run",
@@ -227,7 +231,27 @@ REDIS = Role(
     counts=("commands", "trades", "fills", "write_errors", "away", "lag_commands", "lag_ms"),
     gauges=frozenset({"away", "lag_commands", "lag_ms"}),
 )
-ENGINE_ROLES = (PERSISTER, MATCHER, HISTORY, DATABASE, MONGODB, REDIS)
+KAFKA = Role(
+    "kafka",
+    "engine.kafka.process:run",
+    _kafka,
+    start=35,
+    stop=35,
+    halts="Kafka is not written",
+    counts=(
+        "commands",
+        "trades",
+        "snapshots",
+        "transactions",
+        "missing_trades",
+        "write_errors",
+        "away",
+        "lag_commands",
+        "lag_ms",
+    ),
+    gauges=frozenset({"away", "lag_commands", "lag_ms"}),
+)
+ENGINE_ROLES = (PERSISTER, MATCHER, HISTORY, DATABASE, MONGODB, REDIS, KAFKA)
 """The rows of this package, but for the supervisor, which every table has."""
 
 

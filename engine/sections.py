@@ -17,6 +17,7 @@ Seconds = Annotated[int, Meta(ge=0, le=86_400)]
 PowerOfTwo = Annotated[int, Meta(ge=16, le=1 << 26)]
 PreventionWord = Literal["none", "cancel_newest", "cancel_oldest", "cancel_both", "decrement"]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+MAX_NODES = 64
 MAX_KEPT_S = 366 * 86_400
 MAX_RECENT_ORDERS = 1 << 26
 MAX_INSTRUMENT = (1 << 16) - 1
@@ -139,6 +140,38 @@ class RedisSection(Section, frozen=True):
     user_events: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_000
     depth_levels: Annotated[int, Meta(ge=1, le=1_024)] = 64
     depth_entries: Annotated[int, Meta(ge=1, le=1_000_000)] = 128
+
+
+class KafkaSection(Section, frozen=True):
+    """``[kafka]``: topics of Kafka that trades go to."""
+
+    enabled: bool = False
+    brokers: str = "127.0.0.1:9092"
+    prefix: str = "shardbook"
+    group_id: str = "shardbook"
+    tls: bool = False
+    tls_ca: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
+    sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
+    user: str = ""
+    trades_topic: str = ""
+    instruments_topic: str = ""
+    snapshots_topic: str = ""
+    positions_topic: str = ""
+    commands_topic: str = ""
+    commands_hours: Annotated[int, Meta(ge=1, le=24 * 366)] = 168
+    partitions: Annotated[int, Meta(ge=1, le=10_000)] = 8
+    replication: Annotated[int, Meta(ge=0, le=32)] = 0
+    snapshot_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 1_000
+    snapshot_levels: Annotated[int, Meta(ge=1, le=1_024)] = 20
+
+
+class ClusterSection(Section, frozen=True):
+    """``[cluster]``: this product is one node of several, which Kafka gives their commands."""
+
+    enabled: bool = False
+    node: Annotated[int, Meta(ge=0, lt=MAX_NODES)] = 0
 
 
 class QuerySection(Section, frozen=True):

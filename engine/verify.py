@@ -39,6 +39,11 @@ class Verdict:
         """Add what was found."""
         self.lines.append(line)
 
+    def wrong(self, line: str) -> None:
+        """Add what is not as it must be."""
+        self.problems += 1
+        self.lines.append(f"PROBLEM: {line}")
+
     @contextlib.contextmanager
     def judging(self, name: str) -> Iterator[None]:
         """Take what is raised as a problem of ``name``."""

@@ -20,7 +20,7 @@ from typing import NoReturn, TextIO
 
 from engine.outlet import fill_standard_descriptors
 from engine.printable import printable
-from frontend.command_line import flows, kept, reads, starts
+from frontend.command_line import cluster, flows, kept, reads, starts
 from frontend.command_line.endings import ToldToEnd, exit_code_of
 from frontend.command_line.options import Parser
 
@@ -103,7 +103,7 @@ def _parser() -> Parser:
         added.set_defaults(run=run)
         return added
 
-    for group in (starts, flows, reads, kept):
+    for group in (starts, flows, reads, kept, cluster):
         group.add(command)
     return parser
 

@@ -15,7 +15,7 @@ from engine.plan import Plan
 from engine.roles import RoleTable
 from engine.supervisor import ServeError, serve
 from frontend.reading import running_plan
-from frontend.roles import ROLES
+from frontend.roles import roles_of
 
 STOP_S = 60.0
 
@@ -26,15 +26,17 @@ def running_engine(
     data_dir: Path,
     announce: Callable[[str], None] | None = None,
     context: BaseContext | None = None,
-    roles: RoleTable = ROLES,
+    roles: RoleTable | None = None,
     shards: Iterable[int] | None = None,
 ) -> Iterator[Plan]:
     """Start the product and give its plan once it is ready; drain it at the end.
 
-    It consists of ``roles``, and has ``shards`` of those that the configuration names, or each.
-    What it announces goes to ``announce``. ``context`` makes its process, and spawns it where none
-    is given. Raises ``ServeError`` where it does not start, or does not end well.
+    It consists of ``roles``, of those of its configuration where none are given, and has ``shards``
+    of those that the configuration names, or each. What it announces goes to ``announce``.
+    ``context`` makes its process, and spawns it where none is given. Raises ``ServeError`` where it
+    does not start, or does not end well.
     """
+    roles = roles or roles_of(config)
     context = context or multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(  # type: ignore[attr-defined]

@@ -4,9 +4,11 @@ See ``engine.roles``, which has the form of a row and those of the engine.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from engine.config import Config
 from engine.plan import Plan
-from engine.roles import ENGINE_ROLES, Role, RoleTable
+from engine.roles import ENGINE_ROLES, MATCHER, Role, RoleTable
 
 ORDER_LATENCY_US = (100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 102_400, 1_000_000)
 """The bounds of the latency histogram of an HTTP worker: each order counts in one bucket."""
@@ -116,5 +118,19 @@ HTTP = Role(
         }
     ),
 )
+CLUSTER_MATCHER = replace(
+    MATCHER,
+    entry="engine.cluster.matcher:run",
+    counts=(*MATCHER.counts, "entries", "waiting_entries"),
+    gauges=MATCHER.gauges | {"waiting_entries"},
+    warm=(*MATCHER.warm, ("the log", "engine.cluster.cutting:warm")),
+)
+"""What is a matcher where the product is one node of several."""
 ROLES = RoleTable((FRONTEND, *ENGINE_ROLES, QUERY, HTTP))
 """Every process of the product, in the order in which they are told of."""
+_OF_A_NODE = RoleTable(CLUSTER_MATCHER if row == MATCHER else row for row in ROLES.rows[1:])
+
+
+def roles_of(config: Config) -> RoleTable:
+    """Return the processes that a product of a configuration consists of."""
+    return _OF_A_NODE if config.cluster.enabled else ROLES

@@ -33,6 +33,7 @@ pytest_plugins = [
     "tests.postgres",
     "tests.mongo",
     "tests.redis_server",
+    "tests.kafka_brokers",
     "tests.histories",
     "tests.failing_disk",
     "tests.peer",

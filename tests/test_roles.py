@@ -17,6 +17,7 @@ from engine.roles import (
     DATABASE,
     ENGINE_ROLES,
     HISTORY,
+    KAFKA,
     MATCHER,
     MONGODB,
     PERSISTER,
@@ -145,11 +146,11 @@ def test_a_table_that_cannot_be() -> None:
 
 
 def test_the_orders_of_the_product() -> None:
-    exporters = [HISTORY, DATABASE, MONGODB, REDIS]
+    exporters = [HISTORY, DATABASE, MONGODB, REDIS, KAFKA]
     assert ROLES.started() == [MATCHER, QUERY, PERSISTER, *exporters, FRONTEND, HTTP]
     assert ROLES.stopped() == [HTTP, FRONTEND, MATCHER, *exporters, QUERY, PERSISTER]
     names = [row.name for row in ROLES.rows]
-    engine = ["persister", "matcher", "history", "database", "mongodb", "redis"]
+    engine = ["persister", "matcher", "history", "database", "mongodb", "redis", "kafka"]
     assert names == ["supervisor", "frontend", *engine, "query", "http"]
 
 

@@ -207,6 +207,11 @@ class Follower:
                 storage.close(descriptor)
 
 
+def last_shown(plan: Plan, shard: int) -> int:
+    """Return the last command that a shard's matcher has shown; 0 while no product runs."""
+    return _Matched(plan, shard).sequence() or 0
+
+
 class _Matched:
     """The last command that a matcher has shown, as its status says."""
 

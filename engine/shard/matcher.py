@@ -225,6 +225,10 @@ class Matcher:
         self._clock_ns = max(self._clock_ns, self._clock())
         return self._clock_ns
 
+    def last_report(self, account: int) -> int:
+        """Return the number of an account's last report, 0 where it has none."""
+        return self._account_sequences.last(account)
+
     def take(self, commands: Records, links: list[Link]) -> None:
         """Keep a batch, and match it where it need not wait. Raises ``JournalError``.
 

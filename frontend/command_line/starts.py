@@ -49,10 +49,10 @@ def _serve(options: argparse.Namespace) -> int:
         data_dir.mkdir(parents=True, exist_ok=True)
     from engine.plan import Plan
     from engine.supervisor import serve
-    from frontend.roles import ROLES
+    from frontend.roles import roles_of
 
     open_outlets()
-    return serve(Plan(config, data_dir), say, ROLES)
+    return serve(Plan(config, data_dir), say, roles_of(config))
 
 
 def _api(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from engine.plan import Plan
 from engine.roles import GatewayNumber
+from engine.sections import MAX_NODES
 from frontend.gateway.accounts import AccountRegistry
 from frontend.gateway.gateway import Gateway
 from frontend.gateway.keys import Keys
@@ -36,6 +37,14 @@ def session_numbers(place: GatewayNumber) -> Iterator[int]:
         yield max(1, turn % turns) * place.total - place.number
 
 
+def _among_nodes(plan: Plan, place: GatewayNumber) -> GatewayNumber:
+    """Return which of the gateways of a cluster one is, whose nodes have equally many."""
+    cluster = plan.config.cluster
+    if not cluster.enabled:
+        return place
+    return GatewayNumber(cluster.node * place.total + place.number, MAX_NODES * place.total)
+
+
 async def open_hall(
     plan: Plan, place: GatewayNumber | None, status: StatusWriter, query_workers: int
 ) -> Gateway:
@@ -62,7 +71,7 @@ async def open_hall(
         Router(shards, matchers, workers),
         status,
         product_version(),
-        session_numbers(place),
+        session_numbers(_among_nodes(plan, place)),
         Keys(plan.config.keys),
     )
     gateway.link_found()

@@ -88,11 +88,16 @@ class Waker(Protocol):
 class Backend:
     """Accepts frontends on one Unix socket, and moves bytes between them and the caller.
 
-    ``linger_ns``: see ``ipc.links.wait_strategy``.
+    ``linger_ns``: see ``ipc.links.wait_strategy``. ``make_link`` makes what stands for one.
     """
 
     def __init__(
-        self, address: Address, waker: Waker, max_unsent_bytes: int, linger_ns: int = 0
+        self,
+        address: Address,
+        waker: Waker,
+        max_unsent_bytes: int,
+        linger_ns: int = 0,
+        make_link: Callable[[socket.socket], Link] = Link,
     ) -> None:
         self.links: list[Link] = []
         self._gone: list[Link] = []
@@ -102,6 +107,7 @@ class Backend:
         self.listening = True
         self._address = address
         self._waker = waker
+        self._make_link = make_link
         self._max_unsent_bytes = max_unsent_bytes
         self._by_descriptor: dict[int, Link] = {}
         self._epoll = select.epoll()  # what ``selectors`` adds costs as much as matching an order
@@ -184,7 +190,7 @@ class Backend:
             sock, _ = self._server.accept()
             sock.setblocking(False)
             widen(sock)
-            link = Link(sock)
+            link = self._make_link(sock)
             self.links.append(link)
             self._by_descriptor[sock.fileno()] = link
             self._epoll.register(sock, _IN)

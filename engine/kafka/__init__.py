@@ -1,0 +1,1 @@
+"""Kafka: a product's trades, instruments and books in topics."""
