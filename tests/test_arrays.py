@@ -301,7 +301,7 @@ def test_only_a_dead_matchers_commands_are_rejected() -> None:
     ("field", "change"),
     [
         ("command_type", {"command_type": 0}),
-        ("command_type", {"command_type": 6}),
+        ("command_type", {"command_type": max(CommandType) + 1}),
         ("flags", {"flags": Flag.REINSERT}),
         ("flags", {"flags": Flag.AGGREGATE}),
         *((name, {name: MAX_CLIENT_ID + 1}) for name in ("order_id", "price", "quantity")),

@@ -35,7 +35,7 @@ from ipc.vocabulary import ExecType, OrdStatus, Reason
 from tests.kafka_brokers import Brokers, brokers_running
 from tests.nodes_of_kafka import Cluster, clustered
 from tests.product import make_config, until
-from tests.test_redis import trade
+from tests.test_redis_servers import trade
 from tests.test_replay import recorded_fills
 from tests.test_serve import Served
 

@@ -31,7 +31,7 @@ from ipc.vocabulary import Side
 from tests.kafka_brokers import Brokers, brokers_running
 from tests.kept import commands_for, plan_of, recovered, write_journal
 from tests.product import make_config, until
-from tests.test_redis import trade
+from tests.test_redis_servers import trade
 from tests.test_serve import served
 from tests.test_snapshot import SMALL, log_trades
 

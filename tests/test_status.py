@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.roles import DATABASE, HISTORY, MATCHER, MONGODB, PERSISTER, REDIS, SUPERVISOR
+from engine.roles import DATABASE, HISTORY, KAFKA, MATCHER, MONGODB, PERSISTER, REDIS, SUPERVISOR
 from frontend.roles import FRONTEND, HTTP, QUERY, ROLES
 from ipc.memory.status import ProcessSlot, StatusReader, StatusWriter, create_status
 from ipc.vocabulary import Reason
@@ -24,6 +24,7 @@ SLOTS = [
     ProcessSlot(DATABASE, 0, None),
     ProcessSlot(MONGODB, 0, None),
     ProcessSlot(REDIS, 0, None),
+    ProcessSlot(KAFKA, 0, None),
 ]
 
 COUNTERS = {row.name: row.counters for row in ROLES.rows}
