@@ -204,8 +204,9 @@ def test_what_a_killed_matcher_did_not_carry_out_is_sent_again(
 
     class Again(Kill):
         def look(self) -> bool:
-            if not super().look() or len(kills) == MOST_KILLS:
-                return super().look()
+            back = super().look()
+            if not back or len(kills) == MOST_KILLS:
+                return back
             kills.append(self.pid)
             self.__init__(self._reader, self._shard)  # type: ignore[misc]
             return False
