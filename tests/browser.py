@@ -124,7 +124,12 @@ class Page:
         self.page.click("#who")
         self.page.fill("#user-id", user)
         self.page.press("#user-id", "Enter")
+        self.is_logged_in(user)
+
+    def is_logged_in(self, user: str) -> None:
+        """Wait until somebody trades, and the dialog, which takes what is typed, is gone."""
         self.becomes("#who", user)
+        self.becomes("dialog", None)
 
     def shows(self, symbol: str, wanted: dict[str, Any]) -> None:
         """Wait until the page shows just that."""

@@ -24,7 +24,6 @@ export class Account extends Source {
     this.waiting = null;
     this.whole = true;
     this.end = link.listen("orders", userId, (message) => this.take(message));
-    if (link.open) this.load();
     this.lookups = setInterval(() => this.lookUp(), LOOKUPS_MS);
   }
 
@@ -34,10 +33,12 @@ export class Account extends Source {
   }
 
   take(message) {
-    if (message.type === "link") {
-      if (message.state === "open") this.load();
+    if (message.type === "link") return;
+    if (message.type === "subscribed") {
+      this.load();
     } else if (message.type === "failed") {
       this.tell("bad", `orders: ${message.error.message}`);
+      this.load();
     } else if (this.waiting) {
       this.waiting.push(message);
     } else {
@@ -47,6 +48,7 @@ export class Account extends Source {
 
   /** Take orders and fills as they are, and then what was told meanwhile. */
   async load() {
+    this.loadAgain = this.waiting !== null; // what is under way was asked for before
     if (this.waiting) return;
     this.waiting = [];
     try {
@@ -66,6 +68,7 @@ export class Account extends Source {
     this.waiting = null;
     for (const message of waiting) this.report(message, false);
     this.changed();
+    if (this.loadAgain) this.load();
   }
 
   async pages(path, name, more) {

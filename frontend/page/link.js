@@ -157,9 +157,10 @@ export class Link extends Source {
   }
 
   subscribe(entry) {
-    this.ask(operation("subscribe", entry)).catch((error) => {
-      if (error.code !== "LOST") entry.handler({ type: "failed", error });
-    });
+    this.ask(operation("subscribe", entry)).then(
+      () => entry.handler({ type: "subscribed" }), // what is read from now on and what is told leave no gap
+      (error) => error.code === "LOST" || entry.handler({ type: "failed", error }),
+    );
   }
 
   async beat() {

@@ -103,12 +103,11 @@ export class Market extends Source {
       endTrades = this.link.listen("trades", this.symbol, (message) => this.takeTrades(message));
     };
     followTrades();
-    if (this.link.open) this.loadTrades();
     const sampling = setInterval(() => {
       if (this.link.spare) {
         endTrades?.();
         endTrades = null;
-        if (this.link.open && document.visibilityState === "visible") this.loadTrades();
+        if (this.link.open && !this.loading && document.visibilityState === "visible") this.loadTrades();
       } else followTrades();
     }, SAMPLE_MS);
     const checking = setInterval(() => this.check(), CHECK_MS);
@@ -127,6 +126,8 @@ export class Market extends Source {
       if (message.state !== "open") this.book.known = false;
     } else if (message.type === "failed") {
       this.problem = message.error.message;
+    } else if (message.type === "subscribed") {
+      return; // the snapshot comes next
     } else if (!this.book.apply(message)) {
       if (!this.book.known) return; // a snapshot is on its way
       this.gap();
@@ -151,10 +152,10 @@ export class Market extends Source {
 
   takeTrades(message) {
     if (message.type === "link") {
-      if (message.state === "open") this.loadTrades();
-      else this.told = 0;
+      if (message.state !== "open") this.told = 0;
       return;
     }
+    if (message.type === "subscribed" || message.type === "failed") this.loadTrades();
     if (message.type !== "trades") return;
     const missed = this.told && message.previous && message.previous !== this.told;
     this.told = message.trades.at(-1).trade_id;
@@ -171,6 +172,7 @@ export class Market extends Source {
 
   /** Take what has been traded up to now, and what has come meanwhile. */
   async loadTrades() {
+    this.loadAgain = Boolean(this.loading); // what is under way was asked for before
     if (this.loading) return;
     this.loading = true;
     this.waiting = [];
@@ -186,6 +188,7 @@ export class Market extends Source {
     const waiting = this.waiting;
     this.waiting = [];
     this.addTrades(waiting);
+    if (this.loadAgain) this.loadTrades();
   }
 
   addTrades(trades) {
