@@ -167,6 +167,8 @@ def test_a_slow_tab_shows_the_same(browser: Any, plan: Plan, http: Http, seed: i
 
 def test_what_was_missed_is_noticed_and_read_anew(browser: Any, plan: Plan, http: Http) -> None:
     """One message of the book never comes: the next one tells, below the checksum's levels too."""
+    for user, side in (("bob", "sell"), ("alice", "buy")):  # the last trade is not the middle
+        http.order(user, side, 1, price(MIDDLE + 12), symbol="AA")
     begin(http)
     for away in range(2, 13):
         http.order("bob", "buy", 1, price(MIDDLE - away), symbol="AA")

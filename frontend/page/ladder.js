@@ -11,11 +11,13 @@ const ROW_PX = 19;
 const GROUPS = [1, 2, 5, 10, 25, 50, 100, 500, 1_000];
 const NO_ORDERS = { lots: 0, count: 0 };
 
-/** The middle of what is known, in ticks. */
+/** The middle of what is known, in ticks; the last trade says it only where the book is empty. */
 function middle(market) {
   const { bids, asks } = market.book.levels();
   if (bids.length && asks.length) return Math.floor((bids[0].ticks + asks[0].ticks) / 2);
-  return bids[0]?.ticks ?? asks[0]?.ticks ?? market.last?.ticks ?? market.lastTicks ?? null;
+  const best = bids[0]?.ticks ?? asks[0]?.ticks ?? null;
+  if (best !== null || !market.book.known) return best;
+  return market.last?.ticks ?? market.lastTicks ?? null;
 }
 
 /** The user's resting orders of a symbol by side and row, as what the rows show. */
