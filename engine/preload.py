@@ -2,8 +2,8 @@
 
 import gc
 import importlib
-from ctypes import CDLL
 
+from engine.heap import give_back
 from engine.roles import told_to_load
 from engine.warm_apart import warm_fork_server
 
@@ -12,7 +12,5 @@ for _module in _told.modules:
     importlib.import_module(_module)
 warm_fork_server(_told.book, _told.steps)
 gc.collect()
-_trim = getattr(CDLL(None), "malloc_trim", None)  # glibc's
-if _trim is not None:
-    _trim(0)  # what loading has freed: each process would copy the pages where it takes some of it
+give_back()  # what loading has freed: each process would copy the pages where it takes some of it
 gc.freeze()  # shared with all processes made from here: a collection would copy what it looks at

@@ -13,6 +13,7 @@ import numpy as np
 from engine.trade_log.history import BackwardLog, trades_of
 from engine.trade_log.lines import LoggedTrade, to_records
 from engine.trade_log.segments import active_number
+from frontend.pace import Pace
 from ipc.arrays import Records, joined, those
 from ipc.instruments import Instrument, ScaleError
 from ipc.memory.ring import RingReader
@@ -20,6 +21,8 @@ from ipc.records import SEQUENCE_MASK, TRADE, sequence_of, shard_of
 
 BATCH_TRADES = 4_096
 """Trades copied out of a ring in one go."""
+PIECE_TRADES = 32
+"""Trades of the log that are read between two rests."""
 
 
 class PastTrades:
@@ -33,6 +36,7 @@ class PastTrades:
         self._symbols = {instrument.symbol for instrument in instruments}
         self._directory = log_dir
         self._log = BackwardLog(log_dir)
+        self._pace = Pace()
         self._without: defaultdict[int, set[str | None]] = defaultdict(set)
         """By closed segment, the symbols of which it holds nothing."""
 
@@ -92,8 +96,10 @@ class PastTrades:
         symbol = None if instrument is None else instrument.symbol
         active, segment, nothing = active_number(self._directory), 0, True
         parts, count = [trades[::-1]], len(trades)
+        self._pace.begin()
         try:
             for block in self._log.blocks(skip=self._without_any(symbol)):
+                self._pace.rest()
                 if not block.lines:
                     continue
                 if segment and block.position.segment != segment:
@@ -132,12 +138,15 @@ class PastTrades:
             if sequence_of(trade.trade_id) < below.get(shard_of(trade.trade_id), 0)
             and trade.symbol in self._symbols
         ]
-        try:
-            return to_records(wanted, self._instruments) if wanted else np.empty(0, TRADE)
-        except (
-            ScaleError
-        ):  # some were logged under another tick or lot, and cannot be said in these
-            return joined([np.empty(0, TRADE), *map(self._record, wanted)])
+        parts = [np.empty(0, TRADE)]
+        for first in range(0, len(wanted), PIECE_TRADES):
+            self._pace.rest()
+            piece = wanted[first : first + PIECE_TRADES]
+            try:
+                parts.append(to_records(piece, self._instruments))
+            except ScaleError:  # some were logged under another tick or lot: these cannot say them
+                parts += map(self._record, piece)
+        return joined(parts)
 
     def _record(self, trade: LoggedTrade) -> Records:
         try:

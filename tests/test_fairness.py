@@ -198,7 +198,7 @@ def test_accounts_that_were_held_are_read_from_again_a_few_in_a_turn() -> None:
     told: list[str] = []
 
     async def answer_all() -> None:
-        turns = Turns(HELD_A_TURN)
+        turns = Turns(2 * HELD_A_TURN)  # of sessions
         floods = [AccountChannel(number, number, [0], 8, turns) for number in range(5)]
         for flood in floods:
             flood.sessions = [Told(told, f"{flood.number} {n}") for n in range(2)]

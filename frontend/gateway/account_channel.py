@@ -138,7 +138,7 @@ class AccountChannel:
     def _take_turn(self) -> None:
         self._turn_is_due = False
         if self._turns is not None:
-            self._turns.spend(self, 1)
+            self._turns.spend(self, len(self.sessions))  # each is read from, and told of all
         if self.window_full:
             self.resume_reading()
 

@@ -8,6 +8,7 @@ from functools import partial
 import uvloop
 
 from engine.children import FINISH
+from engine.heap import Heap
 from engine.plan import Plan
 from engine.process import Wakeup
 from frontend.gateway.client_connection import ClientConnection
@@ -59,7 +60,7 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
 async def _until_stopped(gateway: Gateway, wakeup: Wakeup) -> None:
     """Return when the process is told to stop; sweep out silent sessions meanwhile."""
     loop = asyncio.get_running_loop()
-    woken = asyncio.Event()
+    woken, heap = asyncio.Event(), Heap()
 
     def stop() -> None:
         wakeup.stopping = True
@@ -74,6 +75,7 @@ async def _until_stopped(gateway: Gateway, wakeup: Wakeup) -> None:
         wakeup.wait(0)
         gateway.connections.door.close_overdue(loop.time())
         gateway.connections.close_silent(loop.time())
+        heap.look(loop.time())
     loop.remove_reader(wakeup.fileno())
 
 

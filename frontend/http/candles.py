@@ -14,7 +14,6 @@ from pathlib import Path
 
 from msgspec import UNSET, UnsetType
 
-from engine.trade_log.lines import to_records
 from engine.trade_log.reader import LogTail, Position
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.history_reads import MEMORY, WITH_MEMORY, Found, HistoryReads, PastCandles
@@ -30,6 +29,7 @@ from frontend.http.market_models import (
 from frontend.http.models import Source, lowered
 from frontend.http.product_state import ProductState
 from frontend.http.queries import read_query
+from frontend.pace import Pace
 from ipc.arrays import Records
 from ipc.records import sequence_of, shard_of
 
@@ -48,6 +48,8 @@ MAX_MINUTES = 50_000
 MINUTE_NS = 60 * 10**9
 DAY_NS = 86_400 * 10**9
 BATCH_TRADES = 16_384
+PIECE_TRADES = 256
+"""Trades of a ring that are taken in between two rests."""
 _INTERVAL_RULE = "must be one of " + ", ".join(INTERVALS)
 
 Minute = list[int]
@@ -74,10 +76,12 @@ class Candles:
         """Symbols whose oldest minutes have given way."""
         self._position = Position(0, 0)
         self._stopping = threading.Event()
+        self._pace = Pace()
         self._thread = ThreadPoolExecutor(1, "candles")
 
     def catch_up(self) -> None:
         """Take in all trades that there are, from the log where the rings have lost some."""
+        self._pace.begin()
         for shard, ring in self._state.rings.items():
             while not self._stopping.is_set():
                 result = ring.read(self._seen[shard], BATCH_TRADES)
@@ -89,7 +93,9 @@ class Candles:
                     # The log does not have them: its segments were moved away.
                 if not len(result.records):
                     break
-                self._add(result.records)
+                for first in range(0, len(result.records), PIECE_TRADES):
+                    self._add(result.records[first : first + PIECE_TRADES])
+                    self._pace.rest()
 
     def of(
         self, number: int, minutes: int, first: int, limit: int, end: int, since: int = 0
@@ -236,42 +242,45 @@ class Candles:
 
     def _read_log(self) -> None:
         """Take in what the log has more than is known."""
-        markets, instruments = self._state.markets, self._state.instruments
+        markets = self._state.markets
         with contextlib.closing(LogTail(self._log_dir, self._position)) as tail:
             while not self._stopping.is_set() and (trades := tail.read()):
-                wanted = [
-                    trade
-                    for trade in trades
-                    if sequence_of(trade.trade_id)
-                    > self._seen.get(shard_of(trade.trade_id), 1 << 60)
-                    and markets.said(trade.symbol, trade.price, trade.quantity) is not None
-                ]
-                if wanted:
-                    self._add(to_records(wanted, instruments))
+                for trade in trades:
+                    shard, sequence = shard_of(trade.trade_id), sequence_of(trade.trade_id)
+                    if sequence <= self._seen.get(shard, 1 << 60):
+                        continue
+                    said = markets.said(trade.symbol, trade.price, trade.quantity)
+                    if said is not None:
+                        market, price, quantity = said
+                        self._take(trade.trade_id, trade.timestamp, market.number, price, quantity)
+                    self._pace.rest()
                 self._position = tail.position
 
     def _add(self, trades: Records) -> None:
         """Take in trades that follow what is known of their shards."""
         for trade_id, _, time_ns, price, quantity, _, _, symbol, *_ in trades.tolist():
-            shard, sequence = shard_of(trade_id), sequence_of(trade_id)
-            if sequence != self._seen[shard] + 1:
-                self._since_ns[shard] = time_ns
-            self._seen[shard] = sequence
-            minutes = self._minutes[symbol]
-            minute = minutes.get(time_ns // MINUTE_NS)
-            if minute is None:
-                minutes[time_ns // MINUTE_NS] = [price, price, price, price, quantity, 1]
-                if len(minutes) > MAX_MINUTES:
-                    self._cut.add(symbol)
-                    del minutes[min(minutes)]
-                continue
-            if price > minute[1]:
-                minute[1] = price
-            elif price < minute[2]:
-                minute[2] = price
-            minute[3] = price
-            minute[4] += quantity
-            minute[5] += 1
+            self._take(trade_id, time_ns, symbol, price, quantity)
+
+    def _take(self, trade_id: int, time_ns: int, symbol: int, price: int, quantity: int) -> None:
+        shard, sequence = shard_of(trade_id), sequence_of(trade_id)
+        if sequence != self._seen[shard] + 1:
+            self._since_ns[shard] = time_ns
+        self._seen[shard] = sequence
+        minutes = self._minutes[symbol]
+        minute = minutes.get(time_ns // MINUTE_NS)
+        if minute is None:
+            minutes[time_ns // MINUTE_NS] = [price, price, price, price, quantity, 1]
+            if len(minutes) > MAX_MINUTES:
+                self._cut.add(symbol)
+                del minutes[min(minutes)]
+            return
+        if price > minute[1]:
+            minute[1] = price
+        elif price < minute[2]:
+            minute[2] = price
+        minute[3] = price
+        minute[4] += quantity
+        minute[5] += 1
 
 
 def _candle(market: Market, start: int, minute: Minute, quoted: bool) -> Candle:

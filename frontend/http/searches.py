@@ -15,6 +15,7 @@ from collections.abc import Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
 from frontend.http.errors import ApiError
+from frontend.pace import Pace
 
 T = TypeVar("T")
 Work = Generator[None, None, T]
@@ -167,6 +168,7 @@ class ThreadedSearches:
         self._thread.join()
 
     def _run(self) -> None:
+        pace = Pace()
         while True:
             with self._news:
                 while not self._turns and not self._closing:
@@ -174,7 +176,9 @@ class ThreadedSearches:
                 if self._closing:
                     return
                 search = self._turns.take()
+            pace.begin()
             ended = search.go_on(0.0)
+            pace.rest()
             if ended is not None:
                 self._loop.call_soon_threadsafe(search.settle, *ended)
                 continue

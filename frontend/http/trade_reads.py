@@ -47,6 +47,8 @@ SEARCH_S = 1.0
 """How long a search of the log for one symbol's last trade keeps others waiting."""
 SCAN_BYTES = 16 << 20
 """Of the log, looked at by one request."""
+PIECE_TRADES = 64
+"""Trades of the log that are looked at in a piece of a search."""
 REMEMBERED_ANSWERS = 64
 _encode = msgspec.json.Encoder().encode
 
@@ -398,7 +400,9 @@ class TradeReads:
             for block in self._log.blocks(position):
                 position = block.position
                 scanned += len(block.lines)
-                for trade in trades_of(block, symbol):
+                for number, trade in enumerate(trades_of(block, symbol)):
+                    if number % PIECE_TRADES == PIECE_TRADES - 1:
+                        yield
                     shard, sequence = shard_of(trade.trade_id), sequence_of(trade.trade_id)
                     if sequence >= below.get(shard, 0) or not _in_time(query, trade.timestamp):
                         if query.from_ is not None and trade.timestamp < query.from_:

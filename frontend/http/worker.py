@@ -14,6 +14,7 @@ import uvicorn
 import uvloop
 
 from engine.children import FINISH
+from engine.heap import Heap
 from engine.plan import Plan
 from engine.process import Wakeup
 from engine.roles import GatewayNumber
@@ -32,14 +33,13 @@ from frontend.http.order_entry import OrderEntry
 from frontend.http.product_state import ProductState
 from frontend.http.socket_protocol import Farewells, SocketProtocol
 from frontend.http.sockets import MAX_MESSAGE_BYTES
+from frontend.pace import SWITCH_S
 from frontend.version import product_version
 from ipc.links.sockets import Address, listen, notice_vanished
 from ipc.links.tls import server_context
 from ipc.memory.status import StatusWriter
 
 TICK_S = 1.0
-SWITCH_S = 0.0005
-"""How soon a thread that reads the log gives way to the event loop."""
 RECEIVE_BUFFER_BYTES = 64 << 10
 """Of each connection in the kernel: what is taken of one before another's turn."""
 SEND_BUFFER_BYTES = 256 << 10
@@ -192,7 +192,7 @@ async def _until_stopped(server: Server, door: Door, status: StatusWriter, wakeu
     """Return when the process is told to stop; close connections that only wait meanwhile."""
     loop = asyncio.get_running_loop()
     woken = asyncio.Event()
-    farewells = Farewells()
+    farewells, heap = Farewells(), Heap()
 
     def stop() -> None:
         wakeup.stopping = True
@@ -213,4 +213,5 @@ async def _until_stopped(server: Server, door: Door, status: StatusWriter, wakeu
                 close_overdue(loop.time())
         door.close_overdue(loop.time())
         farewells.look((connection.transport for connection in connections), loop.time())
+        heap.look(loop.time())
     loop.remove_reader(wakeup.fileno())
