@@ -63,7 +63,8 @@ class PastTrades:
         if limit and any(self._goes_on(shard, found[shard], limit) for shard in shards):
             deadline = None if timeout_s is None else time.monotonic() + timeout_s
             below = {shard: _first(part) for shard, part in found.items()}
-            trades = self._with_log(instrument, limit, trades, below, deadline)
+            with self._pace.work():
+                trades = self._with_log(instrument, limit, trades, below, deadline)
         return trades[:limit]
 
     def close(self) -> None:
@@ -96,7 +97,6 @@ class PastTrades:
         symbol = None if instrument is None else instrument.symbol
         active, segment, nothing = active_number(self._directory), 0, True
         parts, count = [trades[::-1]], len(trades)
-        self._pace.begin()
         try:
             for block in self._log.blocks(skip=self._without_any(symbol)):
                 self._pace.rest()

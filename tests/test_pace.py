@@ -37,35 +37,47 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_by_itself_it_goes_on(clock: Clock) -> None:
     own = Pace()
-    own.begin()
-    for _ in range(1_000):
-        clock.work(WORK_S, waited_s=WORK_S / 5)
-        own.rest()
+    with own.work():
+        for _ in range(1_000):
+            clock.work(WORK_S, waited_s=WORK_S / 5)
+            own.rest()
     assert clock.rests == []
 
 
 def test_where_somebody_waited_it_rests_as_long_as_is_said(clock: Clock) -> None:
     own = Pace()
-    own.begin()
-    clock.work(WORK_S / 2, waited_s=1.0)
-    own.rest()
-    assert clock.rests == []  # too little to stop for
-    clock.work(WORK_S / 2, waited_s=WORK_S / 2)
-    own.rest()
-    assert clock.rests == [pytest.approx(RESTS * WORK_S)]
-    clock.work(WORK_S)  # what was before does not count again
-    own.rest()
-    assert len(clock.rests) == 1
-    clock.work(1.0, waited_s=1.0)
-    own.rest()
-    assert clock.rests[1:] == [MOST_REST_S]
+    with own.work():
+        clock.work(WORK_S / 2, waited_s=1.0)
+        own.rest()
+        assert clock.rests == []  # too little to stop for
+        clock.work(WORK_S / 2, waited_s=WORK_S / 2)
+        own.rest()
+        assert clock.rests == [pytest.approx(RESTS * WORK_S)]
+        clock.work(WORK_S)  # what was before does not count again
+        own.rest()
+        assert len(clock.rests) == 1
+        clock.work(1.0, waited_s=1.0)
+        own.rest()
+        assert clock.rests[1:] == [MOST_REST_S]
+
+
+def test_two_threads_together_take_no_more_than_one(clock: Clock) -> None:
+    own, other = Pace(), Pace()
+    with own.work():
+        with other.work():
+            clock.work(WORK_S, waited_s=WORK_S)
+            own.rest()
+        clock.work(WORK_S, waited_s=WORK_S)
+        own.rest()
+    assert clock.rests == [pytest.approx(2 * RESTS * WORK_S), pytest.approx(RESTS * WORK_S)]
 
 
 def test_what_passed_before_it_began_does_not_count(clock: Clock) -> None:
     own = Pace()
-    own.begin()
     clock.now_s += 60.0
-    own.begin()
-    clock.work(WORK_S)
-    own.rest()
+    for _ in range(2):
+        with own.work():
+            clock.work(WORK_S)
+            own.rest()
+        clock.now_s += 60.0
     assert clock.rests == []

@@ -1,17 +1,24 @@
 """What a process does for clients in a turn of its event loop, for all of them together.
 
 A bound for each connection would let many of them fill the loop together, so there is one for all:
-who comes when it is used up waits for a later turn. Clients have their turns one after the other,
-however many connections each has. Who has had none for a while goes before those who have, as the
-new flows of FQ-CoDel do (RFC 8290): who asks for little waits for one turn of the loop, and not for
-all that others ask for.
+who comes when it is used up waits for a later turn. Whoever has had least goes first, however many
+connections each has, and whatever a piece of work costs: this is start-time fair queueing (Goyal,
+Vin and Cheng, SIGCOMM 1996), where who has asked for little is some turns ahead. So who asks for
+less than an equal share waits for a turn or two of the loop, and not for all that others ask for.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable
+from heapq import heappop, heappush
+from time import perf_counter
 
 GoOn = Callable[[], None]
+
+AHEAD = 20.0
+"""Budgets of work by which who was quiet is ahead of those who are served."""
+MOST_KNOWN = 4_096
+"""Clients whose work is remembered, before those are forgotten that have nothing to catch up."""
 
 
 class Turns:
@@ -22,11 +29,16 @@ class Turns:
 
     def __init__(self, budget: float) -> None:
         self._budget = self._left = budget
-        self._waiting: dict[Hashable, deque[GoOn] | None] = {}
-        """What is to go on, by whose it is; nothing for who has had a turn since the last round."""
+        self._ahead = AHEAD * budget
+        self._waiting: dict[Hashable, deque[GoOn]] = {}
         self._wait_count = 0
-        self._new: deque[Hashable] = deque()
-        self._old: deque[Hashable] = deque()
+        self._had: dict[Hashable, float] = {}
+        """The work of each client, from where it began on."""
+        self._order: list[tuple[float, int, Hashable]] = []
+        """A heap of those who wait: what each had when it was put there, and a number."""
+        self._numbers = 0
+        self._served = 0.0
+        """What the one had that had its turn last: all who are known catch up to it."""
         self._running: Hashable = None
         self._begins = False
 
@@ -34,16 +46,21 @@ class Turns:
         """Return whether work may be done at once; else it has to ``wait``."""
         if self._left <= 0:
             return False
-        return not self._wait_count or whose == self._running or whose not in self._waiting
+        return not self._wait_count or whose == self._running or self._is_first(whose)
+
+    def _is_first(self, whose: Hashable) -> bool:
+        return whose not in self._waiting and self._begin_of(whose) < self._order[0][0]
+
+    def _begin_of(self, whose: Hashable) -> float:
+        least = self._served - self._ahead
+        return max(self._had.get(whose, least), least)
 
     def spend(self, whose: Hashable, work: float) -> None:
         """Take note of work that was done; it may be more than was left."""
         self._left -= work
         if self._wait_count or self._left <= 0:  # else nobody waits, so nobody need be behind
             self._running = whose
-            if whose not in self._waiting:
-                self._waiting[whose] = None
-                self._old.append(whose)
+            self._had[whose] = self._begin_of(whose) + work
         if not self._begins:
             self._begin_later()
 
@@ -53,12 +70,15 @@ class Turns:
         if waiting is not None:
             waiting.append(go_on)
         else:
-            if whose not in self._waiting:
-                self._new.append(whose)
             self._waiting[whose] = deque([go_on])
+            self._put(whose)
         self._wait_count += 1
         if not self._begins:
             self._begin_later()
+
+    def _put(self, whose: Hashable) -> None:
+        self._numbers += 1
+        heappush(self._order, (self._begin_of(whose), self._numbers, whose))
 
     async def turn(self, whose: Hashable, work: float) -> None:
         """Wait until so much work may be done, and take note of it."""
@@ -84,20 +104,57 @@ class Turns:
         self._begins = False
         self._left, self._running = self._budget, None
         if not self._wait_count:
-            self._waiting.clear()
-            self._old.clear()
+            self._had.clear()
+            self._served = 0.0
             return
         try:
-            while self._left > 0 and (self._new or self._old):
-                whose = (self._new or self._old).popleft()
-                waiting = self._waiting[whose]
-                if not waiting:
-                    del self._waiting[whose]
-                    continue
-                self._old.append(whose)
-                self._running = whose
-                self._wait_count -= 1
-                waiting.popleft()()
+            while self._left > 0 and self._order:
+                self._serve_first()
         finally:
-            if (self._new or self._old) and not self._begins:
+            if len(self._had) > MOST_KNOWN:
+                least = self._served - self._ahead
+                self._had = {whose: had for whose, had in self._had.items() if had > least}
+            if self._wait_count and not self._begins:
                 self._begin_later()
+
+    def _serve_first(self) -> None:
+        """Let the one that had least go on, with what has waited longest of it."""
+        had, _, whose = heappop(self._order)
+        if had < self._begin_of(whose):  # it had more since
+            self._put(whose)
+            return
+        self._served = max(self._served, had)
+        waiting = self._waiting[whose]
+        go_on = waiting.popleft()
+        self._wait_count -= 1
+        self._running = whose
+        if not waiting:
+            del self._waiting[whose]
+        try:
+            go_on()
+        finally:
+            if waiting and self._waiting.get(whose) is waiting:
+                self._put(whose)
+
+
+class WorkClock:
+    """The time that one client's work takes, in pieces that each have their turn."""
+
+    def __init__(self, turns: Turns, whose: Hashable, piece_s: float) -> None:
+        """``piece_s``: what a piece counts for until it is known what it took."""
+        self._turns = turns
+        self._whose = whose
+        self._piece_s = piece_s
+        self._begun_s = 0.0
+
+    async def turn(self) -> None:
+        """End a piece, where one was begun, and wait until the next may begin."""
+        self.stop()
+        await self._turns.turn(self._whose, self._piece_s)
+        self._begun_s = perf_counter()
+
+    def stop(self) -> None:
+        """End the piece: it counts for what it took."""
+        if self._begun_s:
+            self._turns.spend(self._whose, perf_counter() - self._begun_s - self._piece_s)
+            self._begun_s = 0.0

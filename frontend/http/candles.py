@@ -81,7 +81,10 @@ class Candles:
 
     def catch_up(self) -> None:
         """Take in all trades that there are, from the log where the rings have lost some."""
-        self._pace.begin()
+        with self._pace.work():
+            self._catch_up()
+
+    def _catch_up(self) -> None:
         for shard, ring in self._state.rings.items():
             while not self._stopping.is_set():
                 result = ring.read(self._seen[shard], BATCH_TRADES)

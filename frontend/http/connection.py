@@ -33,8 +33,8 @@ _JSON = b"application/json"
 PLACE, TURNS = "place", "turns"
 """Under which names a WebSocket's scope has the place of its connection, and the turns of all, in
 its ``state``."""
-MUCH_BYTES = 16_384
-"""A piece of so much takes time to parse."""
+PIECE_BYTES = 4_096
+"""What is parsed of a connection's bytes before others have their turn."""
 TURN_S = 0.001
 """How long requests of all connections are served in a turn of the event loop."""
 _HEAD_END = b"\r\n\r\n"
@@ -146,8 +146,11 @@ class Connection(HttpToolsProtocol, Entrant):
     """What is being answered."""
     _serving = False
     _turn_is_due = False
-    _holds = False
-    """Whether nothing is read before its turn."""
+    _unparsed = b""
+    _position = 0
+    """Up to where that is parsed; nothing more is read before the rest is."""
+    _parsing = False
+    _parse_is_due = False
     _stopping = False
     _lost = False
     place: Place | None = None
@@ -177,33 +180,17 @@ class Connection(HttpToolsProtocol, Entrant):
         """Forget what is not answered."""
         self._lost = True
         self._calls.clear()
+        self._unparsed = b""
         if self.place is not None:
             self.place.leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse, then serve what is whole."""
-        if len(data) < MUCH_BYTES:
-            self._take(data)
-            return
-        turns, whose, begun_s = self.turns, self._whose(), perf_counter()
-        self._take(data)
-        turns.spend(whose, perf_counter() - begun_s)
-        if turns.may(whose) or self._holds or self.transport.is_closing():
-            return
-        if self.transport.get_protocol() is self:  # and not become a WebSocket's by now
-            self._holds = True
-            self.flow.pause_reading()
-            turns.wait(whose, self._read_on)
-
-    def _read_on(self) -> None:
-        """Read again, in its turn, where nothing waits to be served."""
-        self._holds = False
-        if not self._calls and not self._lost:
-            self.flow.resume_reading()
-
-    def _take(self, data: bytes) -> None:
         if self._problem is not None:
+            return
+        if self._unparsed:
+            self._unparsed += data
             return
         stop = data.find(_HEAD_END) + len(_HEAD_END)
         head = self.heads.get(data[:stop]) if self._between else None
@@ -222,8 +209,49 @@ class Connection(HttpToolsProtocol, Entrant):
                 )
             self._waits_since = 0.0
             self._calls.append(call)
+        elif len(data) > PIECE_BYTES:
+            self._unparsed, self._position = data, 0
+            self._parse_on()
+            return
         else:
             self._parse(data, stop)
+        self._serve_or_wait()
+
+    def _parse_on(self) -> None:
+        """Parse piece by piece, each in its turn, and none before those before it are answered."""
+        turns, whose = self.turns, self._whose()
+        self._parse_is_due, self._parsing = False, True
+        while self._unparsed and not self._calls and self._current is None:
+            if (
+                self._problem is not None
+                or self._lost
+                or self.transport.is_closing()
+                or self.transport.get_protocol() is not self
+            ):
+                self._unparsed = b""
+            elif not turns.may(whose):
+                self._parse_is_due = True
+                self.flow.pause_reading()
+                turns.wait(whose, self._parse_on)
+                break
+            else:
+                begun_s = perf_counter()
+                piece = self._unparsed[self._position : self._position + PIECE_BYTES]
+                self._position += len(piece)
+                if self._position >= len(self._unparsed):
+                    self._unparsed = b""
+                self._parse(piece, piece.find(_HEAD_END) + len(_HEAD_END))
+                turns.spend(whose, perf_counter() - begun_s)
+                self._serve_or_wait()
+        self._parsing = False
+        if self._unparsed:
+            self.flow.pause_reading()
+        elif not self._calls and self._current is None:
+            self._waits_since = self._waits_since or self.loop.time()
+            if self.flow.read_paused and not self._lost:
+                self.flow.resume_reading()
+
+    def _serve_or_wait(self) -> None:
         if self._calls:
             if self._current is None and not self._turn_is_due:
                 self._serve_all()
@@ -403,7 +431,10 @@ class Connection(HttpToolsProtocol, Entrant):
             self.flow.pause_reading()
             if self._current is None:
                 self._waits_since = self.loop.time()  # for the client to read
-        elif self.flow.read_paused and not self._lost and not self._holds:
+        elif self._unparsed:
+            if not self._parsing and not self._parse_is_due and self._current is None:
+                self._parse_on()
+        elif self.flow.read_paused and not self._lost:
             self.flow.resume_reading()
 
     def _whose(self) -> Hashable:
@@ -435,8 +466,9 @@ class Connection(HttpToolsProtocol, Entrant):
             self._calls.clear()
             self.transport.close()
             return
-        self._waits_since = 0.0 if self._calls else self.loop.time()
-        if self._calls and not self._serving:
+        more = self._calls or self._unparsed
+        self._waits_since = 0.0 if more else self.loop.time()
+        if more and not self._serving:
             self._serve_all()
 
     def resume_writing(self) -> None:

@@ -359,16 +359,19 @@ class Feeds:
         quiet = 0
         try:
             while self._active:
-                news = self._look()
+                news = await self._look()
                 quiet = 0 if news else quiet + 1
                 await asyncio.sleep(LOOK_S if quiet < IDLE_LOOKS else IDLE_S)
         finally:
             self._watching = None
 
-    def _look(self) -> bool:
+    async def _look(self) -> bool:
+        """Have every feed look, others having their turn in between."""
         news = False
         for feed in list(self._active):
-            news |= self.look(feed)
+            if feed in self._active and self.look(feed):
+                news = True
+                await asyncio.sleep(0)
         return news
 
     def look(self, feed: Feed) -> bool:

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 
+from frontend.gateway.turns import WorkClock
 from frontend.http.api import Api
 from frontend.http.errors import ApiError, broken_rule
 from frontend.http.market import Market
@@ -36,8 +37,9 @@ from frontend.http.user_session import UserSession
 from ipc.codes import ORD_STATUS_CANCELED, ORD_STATUS_EXPIRED, ORD_STATUS_FILLED
 from ipc.wire.messages import CLIENT_COMMANDS, Cancel, MassCancel, MassCancelReport, Replace, Report
 
-BATCH_A_TURN, ORDER_S = 64, 0.000008
-"""Orders of a batch that are entered, or answered, in a turn, and what that counts for."""
+BATCH_A_TURN, ORDER_S = 16, 0.00002
+"""Orders of a batch that are entered, or answered, in a turn, and what one counts for until it is
+known what they took."""
 
 _batch_decoder = msgspec.json.Decoder(Batch)
 _replacement_decoder = msgspec.json.Decoder(Replacement)
@@ -140,9 +142,10 @@ async def create_orders(request: Request) -> BatchResult:
     results: list[BatchItem | None] = [None] * len(orders)
     waiting = []
     whose = request.user_id or id(request)
+    clock = WorkClock(api.turns, whose, BATCH_A_TURN * ORDER_S)
     for index, data in enumerate(orders):
         if index % BATCH_A_TURN == 0:
-            await api.turns.turn(whose, ORDER_S * min(BATCH_A_TURN, len(orders) - index))
+            await clock.turn()
         try:
             entry = read_order(data, api.state.markets)
             session = await api.entry.session_of(request.user(entry.user_id))
@@ -151,9 +154,10 @@ async def create_orders(request: Request) -> BatchResult:
             results[index] = _failed(api, index, error)
         else:
             waiting.append((index, entry, api.entry.ask(session, entry.command)))
+    clock.stop()
     for number, (index, entry, answer) in enumerate(waiting):
         if number % BATCH_A_TURN == 0:
-            await api.turns.turn(whose, ORDER_S * min(BATCH_A_TURN, len(waiting) - number))
+            await api.turns.turn(whose, BATCH_A_TURN * ORDER_S)
         results[index] = _batch_item(request, index, entry, await answer, quoted)
     api.meter.orders(len(waiting), time.perf_counter_ns() - begun)
     items = [item for item in results if item is not None]

@@ -176,9 +176,9 @@ class ThreadedSearches:
                 if self._closing:
                     return
                 search = self._turns.take()
-            pace.begin()
-            ended = search.go_on(0.0)
-            pace.rest()
+            with pace.work():
+                ended = search.go_on(0.0)
+                pace.rest()
             if ended is not None:
                 self._loop.call_soon_threadsafe(search.settle, *ended)
                 continue
