@@ -11,7 +11,7 @@ class Work:
     """What clients have to do, one piece at a time, and in which order it was done."""
 
     def __init__(self, budget: float) -> None:
-        self.turns = Turns(budget)
+        self.turns = Turns(budget, rest_s=0.0)
         self.done: list[str] = []
 
     def ask(self, whose: str, pieces: int, name: str = "") -> None:
@@ -108,6 +108,25 @@ def test_work_that_is_more_than_the_budget_is_done_all_the_same() -> None:
         work.ask("b", 2)
         assert work.done == []
         assert await work.until(2) == "bb"
+
+    run(case)
+
+
+def test_who_asked_for_little_waits_for_nobody_and_the_others_leave_the_loop_time() -> None:
+    async def case(work: Work) -> None:
+        loop = asyncio.get_running_loop()
+        work.turns._rest_s = 0.001
+        for whose in "abc":
+            work.ask(whose, 400)
+        await work.until(300)
+        work.turns.spend("a", 4)
+        work.ask("n", 1)
+        assert work.done[-1] == "n", "though the turn is used up"
+        begun_s, before = loop.time(), len(work.done)
+        await work.until(before + 40)
+        assert loop.time() - begun_s >= 9 * 0.001, "ten turns, with rests in between"
+        work.ask("n", 200)
+        assert 30 <= work.done.count("n") <= 50, "as much as it is ahead, and no more"
 
     run(case)
 

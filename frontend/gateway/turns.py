@@ -5,6 +5,8 @@ who comes when it is used up waits for a later turn. Whoever has had least goes 
 connections each has, and whatever a piece of work costs: this is start-time fair queueing (Goyal,
 Vin and Cheng, SIGCOMM 1996), where who has asked for little is some turns ahead. So who asks for
 less than an equal share waits for a turn or two of the loop, and not for all that others ask for.
+While such a one is there the others leave the loop some time between their turns: a process that
+never sleeps is run late, where others want its core, and would find him late.
 """
 
 import asyncio
@@ -17,6 +19,8 @@ GoOn = Callable[[], None]
 
 AHEAD = 20.0
 """Budgets of work by which who was quiet is ahead of those who are served."""
+REST_S, STAYS_S = 0.001, 1.0
+"""Between two turns of the others, for so long after somebody came who is far ahead."""
 MOST_KNOWN = 4_096
 """Clients whose work is remembered, before those are forgotten that have nothing to catch up."""
 
@@ -27,8 +31,11 @@ class Turns:
     Whose work it is, is anything that can be a key: a user, or where strangers come from.
     """
 
-    def __init__(self, budget: float) -> None:
+    def __init__(self, budget: float, rest_s: float = REST_S) -> None:
         self._budget = self._left = budget
+        self._rest_s = rest_s
+        self._modest_s = -STAYS_S
+        """When somebody came last who was far ahead of all who wait."""
         self._ahead = AHEAD * budget
         self._waiting: dict[Hashable, deque[GoOn]] = {}
         self._wait_count = 0
@@ -44,12 +51,15 @@ class Turns:
 
     def may(self, whose: Hashable) -> bool:
         """Return whether work may be done at once; else it has to ``wait``."""
-        if self._left <= 0:
+        if self._left > 0 and (not self._wait_count or whose == self._running):
+            return True
+        if not self._wait_count or whose in self._waiting:
             return False
-        return not self._wait_count or whose == self._running or self._is_first(whose)
-
-    def _is_first(self, whose: Hashable) -> bool:
-        return whose not in self._waiting and self._begin_of(whose) < self._order[0][0]
+        ahead = self._order[0][0] - self._begin_of(whose)
+        if ahead > self._ahead / 2:
+            self._modest_s = asyncio.get_running_loop().time()
+            return True  # it asks for little: the turn may take that much longer
+        return ahead > 0 and self._left > 0
 
     def _begin_of(self, whose: Hashable) -> float:
         least = self._served - self._ahead
@@ -97,7 +107,11 @@ class Turns:
 
     def _begin_later(self) -> None:
         self._begins = True
-        asyncio.get_running_loop().call_soon(self._begin)
+        loop = asyncio.get_running_loop()
+        if self._rest_s and loop.time() - self._modest_s < STAYS_S:
+            loop.call_later(self._rest_s, self._begin)
+        else:
+            loop.call_soon(self._begin)
 
     def _begin(self) -> None:
         """Begin a turn of the loop, with those who wait."""
