@@ -1,10 +1,11 @@
 """What a process does for clients in a turn of its event loop, for all of them together.
 
 A bound for each connection would let many of them fill the loop together, so there is one for all:
-who comes when it is used up waits for a later turn. Whoever has had least goes first, however many
-connections each has, and whatever a piece of work costs: this is start-time fair queueing (Goyal,
-Vin and Cheng, SIGCOMM 1996), where who has asked for little is some turns ahead. So who asks for
-less than an equal share waits for a turn or two of the loop, and not for all that others ask for.
+who comes when it is used up waits for a later turn. Who has little waiting goes before those with
+much, as the sparse flows of FQ-CoDel do (RFC 8290), and among each kind whoever has had least,
+however many connections each has, and whatever a piece of work costs: that is start-time fair
+queueing (Goyal, Vin and Cheng, SIGCOMM 1996), where who was quiet is some turns ahead. So who asks
+for little waits for a turn or two of the loop, and not for all that others ask for.
 While such a one is there the others leave the loop some time between their turns: a process that
 never sleeps is run late, where others want its core, and would find him late.
 """
@@ -13,10 +14,15 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable
 from heapq import heappop, heappush
-from time import perf_counter
+from time import perf_counter, thread_time
 
 GoOn = Callable[[], None]
+_Entry = tuple[float, int, Hashable]
+"""What a client had when it was put there, and a number."""
 
+FEW = 4
+"""Who has no more than so many pieces waiting has little; those with more have every fourth turn
+for certain."""
 AHEAD = 20.0
 """Budgets of work by which who was quiet is ahead of those who are served."""
 REST_S, STAYS_S = 0.001, 1.0
@@ -41,11 +47,13 @@ class Turns:
         self._wait_count = 0
         self._had: dict[Hashable, float] = {}
         """The work of each client, from where it began on."""
-        self._order: list[tuple[float, int, Hashable]] = []
-        """A heap of those who wait: what each had when it was put there, and a number."""
+        self._few: list[_Entry] = []
+        self._many: list[_Entry] = []
+        """Heaps of those who wait, by how much of each does."""
         self._numbers = 0
         self._served = 0.0
         """What the one had that had its turn last: all who are known catch up to it."""
+        self._served_count = 0
         self._running: Hashable = None
         self._begins = False
 
@@ -55,7 +63,7 @@ class Turns:
             return True
         if not self._wait_count or whose in self._waiting:
             return False
-        ahead = self._order[0][0] - self._begin_of(whose)
+        ahead = (self._few or self._many)[0][0] - self._begin_of(whose)
         if ahead > self._ahead / 2:
             self._modest_s = asyncio.get_running_loop().time()
             return True  # it asks for little: the turn may take that much longer
@@ -64,6 +72,15 @@ class Turns:
     def _begin_of(self, whose: Hashable) -> float:
         least = self._served - self._ahead
         return max(self._had.get(whose, least), least)
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """What tells, in seconds, what a piece takes: of the processor, where others wait.
+
+        What passes meanwhile is not the client's, where other processes or threads run; but to ask
+        for it takes longer.
+        """
+        return thread_time if self._wait_count else perf_counter
 
     def spend(self, whose: Hashable, work: float) -> None:
         """Take note of work that was done; it may be more than was left."""
@@ -88,7 +105,8 @@ class Turns:
 
     def _put(self, whose: Hashable) -> None:
         self._numbers += 1
-        heappush(self._order, (self._begin_of(whose), self._numbers, whose))
+        order = self._few if len(self._waiting[whose]) <= FEW else self._many
+        heappush(order, (self._begin_of(whose), self._numbers, whose))
 
     async def turn(self, whose: Hashable, work: float) -> None:
         """Wait until so much work may be done, and take note of it."""
@@ -122,8 +140,10 @@ class Turns:
             self._served = 0.0
             return
         try:
-            while self._left > 0 and self._order:
-                self._serve_first()
+            while self._left > 0 and self._wait_count:
+                self._served_count += 1
+                much = self._many and (not self._few or self._served_count % 4 == 0)
+                self._serve_first(self._many if much else self._few)
         finally:
             if len(self._had) > MOST_KNOWN:
                 least = self._served - self._ahead
@@ -131,10 +151,11 @@ class Turns:
             if self._wait_count and not self._begins:
                 self._begin_later()
 
-    def _serve_first(self) -> None:
+    def _serve_first(self, order: list[_Entry]) -> None:
         """Let the one that had least go on, with what has waited longest of it."""
-        had, _, whose = heappop(self._order)
-        if had < self._begin_of(whose):  # it had more since
+        had, _, whose = heappop(order)
+        has_few = len(self._waiting[whose]) <= FEW
+        if had < self._begin_of(whose) or (order is self._few) is not has_few:  # it is so no more
             self._put(whose)
             return
         self._served = max(self._served, had)
@@ -165,10 +186,10 @@ class WorkClock:
         """End a piece, where one was begun, and wait until the next may begin."""
         self.stop()
         await self._turns.turn(self._whose, self._piece_s)
-        self._begun_s = perf_counter()
+        self._begun_s = thread_time()
 
     def stop(self) -> None:
         """End the piece: it counts for what it took."""
         if self._begun_s:
-            self._turns.spend(self._whose, perf_counter() - self._begun_s - self._piece_s)
+            self._turns.spend(self._whose, thread_time() - self._begun_s - self._piece_s)
             self._begun_s = 0.0

@@ -48,8 +48,8 @@ MAX_MINUTES = 50_000
 MINUTE_NS = 60 * 10**9
 DAY_NS = 86_400 * 10**9
 BATCH_TRADES = 16_384
-PIECE_TRADES = 256
-"""Trades of a ring that are taken in between two rests."""
+PIECE_TRADES, LOGGED_TRADES = 256, 16
+"""Trades of a ring, and of the log, that are taken in between two rests."""
 _INTERVAL_RULE = "must be one of " + ", ".join(INTERVALS)
 
 Minute = list[int]
@@ -248,7 +248,9 @@ class Candles:
         markets = self._state.markets
         with contextlib.closing(LogTail(self._log_dir, self._position)) as tail:
             while not self._stopping.is_set() and (trades := tail.read()):
-                for trade in trades:
+                for number, trade in enumerate(trades):
+                    if number % LOGGED_TRADES == 0:
+                        self._pace.rest()
                     shard, sequence = shard_of(trade.trade_id), sequence_of(trade.trade_id)
                     if sequence <= self._seen.get(shard, 1 << 60):
                         continue
@@ -256,7 +258,6 @@ class Candles:
                     if said is not None:
                         market, price, quantity = said
                         self._take(trade.trade_id, trade.timestamp, market.number, price, quantity)
-                    self._pace.rest()
                 self._position = tail.position
 
     def _add(self, trades: Records) -> None:

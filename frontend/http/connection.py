@@ -12,7 +12,6 @@ of a head is remembered, so a request that comes in one piece with a known one i
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
-from time import perf_counter
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import unquote
 
@@ -235,13 +234,14 @@ class Connection(HttpToolsProtocol, Entrant):
                 turns.wait(whose, self._parse_on)
                 break
             else:
-                begun_s = perf_counter()
+                clock = turns.clock
+                begun_s = clock()
                 piece = self._unparsed[self._position : self._position + PIECE_BYTES]
                 self._position += len(piece)
                 if self._position >= len(self._unparsed):
                     self._unparsed = b""
                 self._parse(piece, piece.find(_HEAD_END) + len(_HEAD_END))
-                turns.spend(whose, perf_counter() - begun_s)
+                turns.spend(whose, clock() - begun_s)
                 self._serve_or_wait()
         self._parsing = False
         if self._unparsed:
@@ -417,13 +417,14 @@ class Connection(HttpToolsProtocol, Entrant):
                     self._turn_is_due = True
                     turns.wait(whose, self._take_turn)
                 break
-            begun_s = perf_counter()
+            clock = turns.clock
+            begun_s = clock()
             self._current = self._calls.popleft()
             if place is not None and place.strange:
                 # Not in place: other connections may have the same call.
                 self._current = msgspec.structs.replace(self._current, place=place)
             self.serve(self._current, self._reply)
-            turns.spend(whose, perf_counter() - begun_s)
+            turns.spend(whose, clock() - begun_s)
         self._serving = False
         if self._calls:
             if self._turn_is_due:

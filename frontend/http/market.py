@@ -7,6 +7,7 @@ as JSON numbers, or as texts of the same. What they come as is remembered too.
 import contextlib
 from collections.abc import Iterable
 from decimal import Decimal
+from functools import lru_cache
 
 import msgspec
 from msgspec import Raw
@@ -18,6 +19,8 @@ from ipc.vocabulary import MAX_PRICE, MAX_QUANTITY, RULES, Reason
 
 MAX_REMEMBERED = 65_536
 """Decimals of one scale that are kept written."""
+REMEMBERED_STEPS = 8_192
+"""Of the decimals of a log."""
 MAX_REMEMBERED_BYTES = 32
 """Of a decimal that came: a longer one is read each time."""
 NAMED = 12
@@ -168,6 +171,12 @@ class Markets:
         """
         for market in self._listings.get(symbol, ()):
             with contextlib.suppress(ScaleError):
-                ticks = market.instrument.tick.steps(price, "price")
-                return market, ticks, market.instrument.lot.steps(quantity, "quantity")
+                ticks = _steps(market.instrument.tick, price)
+                return market, ticks, _steps(market.instrument.lot, quantity)
         return None
+
+
+@lru_cache(REMEMBERED_STEPS)
+def _steps(scale: Scale, value: Decimal) -> int:
+    """Return how many steps a decimal is: those of a log are the same again and again."""
+    return scale.steps(value, "value")

@@ -7,7 +7,6 @@ for ever for a peer to read the end of a connection that is being closed.
 
 import asyncio
 from collections.abc import Hashable, Iterable
-from time import perf_counter
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -63,7 +62,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
                 self._await_turn()
                 self._read_or_not()
                 return
-            begun_s = perf_counter()
+            clock = self._turns.clock
+            begun_s = clock()
             if len(self._unread) <= PIECE_BYTES:
                 piece, self._unread = self._unread, b""
             else:
@@ -72,7 +72,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
                 if self._position >= len(self._unread):
                     self._unread = b""
             super().data_received(piece)
-            self._turns.spend(self._whose(), perf_counter() - begun_s)
+            self._turns.spend(self._whose(), clock() - begun_s)
             if self._unread and self._is_idle():
                 self._await_turn()
         self._read_or_not()

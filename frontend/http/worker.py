@@ -40,6 +40,9 @@ from ipc.links.tls import server_context
 from ipc.memory.status import StatusWriter
 
 TICK_S = 1.0
+GARBAGE = 20_000, 20, 20
+"""How much is made before what is young, and then what is older, is looked through: a batch of
+orders makes some 10,000 objects that all end with it."""
 RECEIVE_BUFFER_BYTES = 64 << 10
 """Of each connection in the kernel: what is taken of one before another's turn."""
 SEND_BUFFER_BYTES = 256 << 10
@@ -112,6 +115,7 @@ async def serve_api(
         await asyncio.sleep(0.001)
     gc.collect()
     gc.freeze()  # what stays is not looked through again and again
+    gc.set_threshold(*GARBAGE)
     status.ready()
     accepting = None
     if context is not None:
