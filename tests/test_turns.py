@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from frontend.gateway.turns import Turns
+from frontend.gateway.turns import FEW, Turns
 
 
 class Work:
@@ -108,6 +108,22 @@ def test_work_that_is_more_than_the_budget_is_done_all_the_same() -> None:
         work.ask("b", 2)
         assert work.done == []
         assert await work.until(2) == "bb"
+
+    run(case)
+
+
+def test_who_has_little_waiting_goes_before_those_with_much_who_go_on_all_the_same() -> None:
+    async def case(work: Work) -> None:
+        work.turns.spend("x", 4)
+        for name in "mno":
+            for _ in range(FEW + 40):
+                work.ask(name, 1)
+        for name in "abc":
+            for _ in range(FEW):
+                work.ask(name, 1)
+        told = await work.until(3 * FEW + 4)
+        assert 3 <= sum(name in "mno" for name in told) <= 8
+        await work.until(3 * (2 * FEW + 40))
 
     run(case)
 

@@ -98,6 +98,7 @@ class Turns:
             waiting.append(go_on)
         else:
             self._waiting[whose] = deque([go_on])
+            self._had[whose] = self._begin_of(whose)  # as of now: it gains nothing while it waits
             self._put(whose)
         self._wait_count += 1
         if not self._begins:
