@@ -7,6 +7,7 @@ and login together. No address has more than its share.
 """
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections import Counter
@@ -18,6 +19,8 @@ from engine.sections import FrontendSection, HttpSection
 from ipc.links.sockets import Address, is_loopback
 from ipc.memory.status import StatusWriter
 
+ACCEPTS_A_TURN = 16
+"""Connections that are accepted in a turn of the event loop."""
 RETRY_S = 0.1
 NEVER_S = 86_400.0
 
@@ -149,6 +152,15 @@ class Entrant(asyncio.BaseProtocol):
     place: Place | None = None
 
 
+def handles(sock: socket.socket) -> list[socket.socket]:
+    """Return a listening socket as often as connections may be accepted in a turn of the loop.
+
+    uvloop accepts one of each: with one alone, those who come and go fill the kernel's queue, and
+    who finds it full tries again only after 1, 3 and 7 seconds.
+    """
+    return [sock, *(sock.dup() for _ in range(ACCEPTS_A_TURN - 1))]
+
+
 async def accept(
     sock: socket.socket, door: Door, context: ssl.SSLContext, make: Callable[[], Entrant]
 ) -> None:
@@ -161,16 +173,21 @@ async def accept(
     handshakes: set[asyncio.Task[bool]] = set()
     try:
         while True:
-            try:  # uvloop accepts one in a turn, so others have theirs, however many come at once
-                accepted, peer = await loop.sock_accept(sock)
+            try:
+                arrived = [await loop.sock_accept(sock)]
             except OSError:  # of a connection that is gone again, or for want of descriptors
                 await asyncio.sleep(RETRY_S)
                 continue
-            try:
-                place = door.enter(peer[0], loop.time())
-            except CrowdedError:  # before a handshake nothing can be said
-                accepted.close()
-            else:
+            with contextlib.suppress(OSError):
+                while len(arrived) < ACCEPTS_A_TURN:
+                    arrived.append(sock.accept())
+            for accepted, peer in arrived:
+                accepted.setblocking(False)
+                try:
+                    place = door.enter(peer[0], loop.time())
+                except CrowdedError:  # before a handshake nothing can be said
+                    accepted.close()
+                    continue
                 task = loop.create_task(_shake_hands(accepted, place, context, make))
                 place.end = place.abort = task.cancel
                 handshakes.add(task)

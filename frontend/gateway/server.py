@@ -12,7 +12,7 @@ from engine.heap import Heap
 from engine.plan import Plan
 from engine.process import Wakeup
 from frontend.gateway.client_connection import ClientConnection
-from frontend.gateway.door import accept
+from frontend.gateway.door import accept, handles
 from frontend.gateway.gateway import Gateway
 from frontend.gateway.linked_gateway import DRAIN_S, close_links, open_hall
 from ipc.links.sockets import BACKLOG, listen, notice_vanished
@@ -43,10 +43,12 @@ async def _serve(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -
             if context is not None:
                 accepting.append(asyncio.ensure_future(accept(sock, door, context, make)))
                 continue
-            server = await loop.create_server(make, sock=sock, backlog=BACKLOG)
-        else:
-            server = await loop.create_unix_server(make, sock=sock, backlog=BACKLOG)
-        servers.append(server)
+        for handle in handles(sock):
+            if address.host:
+                server = await loop.create_server(make, sock=handle, backlog=BACKLOG)
+            else:
+                server = await loop.create_unix_server(make, sock=handle, backlog=BACKLOG)
+            servers.append(server)
     status.ready()
     await _until_stopped(gateway, wakeup)
     for server in servers:

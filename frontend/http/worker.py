@@ -19,7 +19,7 @@ from engine.plan import Plan
 from engine.process import Wakeup
 from engine.roles import GatewayNumber
 from engine.sections import HttpSection
-from frontend.gateway.door import Door, Limits, accept
+from frontend.gateway.door import Door, Limits, accept, handles
 from frontend.gateway.linked_gateway import open_hall
 from frontend.http.access import Access, Admit
 from frontend.http.api import Api
@@ -110,7 +110,7 @@ async def serve_api(
     kind = connections(bounds, app.serve, access.admit, door, keyed, api.turns)
     server = Server(_server_config(app, kind, settings))
     context = server_context(tls.certificate, tls.key)
-    serving = asyncio.ensure_future(server.serve([sock] if context is None else []))
+    serving = asyncio.ensure_future(server.serve(handles(sock) if context is None else []))
     while not server.started and not serving.done():
         await asyncio.sleep(0.001)
     gc.collect()
