@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from ipc.native.code_cache import kept
 
 try:
-    from ipc.native.parts import WholeCompiler, part
+    from ipc.native.parts import WholeCompiler, part, stays_plain
 
     HAVE_NUMBA = True
 except ImportError:
@@ -93,3 +93,10 @@ def called(function: F) -> F:
     if not HAVE_NUMBA:
         return function
     return cast(F, part(function, OPTIONS))
+
+
+def called_too(*functions: Callable[..., Any]) -> None:
+    """Let compiled code call functions as those that are ``called``; they stay Python's as well."""
+    if HAVE_NUMBA:
+        for function in functions:
+            stays_plain(function, OPTIONS)

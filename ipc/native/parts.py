@@ -14,6 +14,7 @@ import numba
 from numba.core import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+from numba.core.typing.templates import infer_global
 
 _NOT_NEEDED = frozenset(
     {
@@ -23,6 +24,9 @@ _NOT_NEEDED = frozenset(
     }
 )  # fmt: skip
 """numba's passes for what no part has: contexts, closures, literals to unroll, whole arrays."""
+
+_OF_PLAIN: list[Any] = []
+"""What numba itself has only weak references to."""
 
 
 def part(function: Callable[..., Any], options: dict[str, Any]) -> Any:
@@ -43,6 +47,14 @@ def part(function: Callable[..., Any], options: dict[str, Any]) -> Any:
 
     made.get_call_template = get_call_template
     return made
+
+
+def stays_plain(function: Callable[..., Any], options: dict[str, Any]) -> None:
+    """Let compiled code call ``function`` as a ``part``, and Python as what it is."""
+    register: Any = infer_global  # untyped
+    made = part(function, options)
+    _OF_PLAIN.append(made)
+    register(function, types.Dispatcher(made))
 
 
 class _PartLibrary(JITCodeLibrary):

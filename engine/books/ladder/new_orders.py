@@ -1,7 +1,6 @@
 """What NEW and REPLACE need before an order enters, whatever its type."""
 
 import numpy as np
-from numba.extending import register_jitable
 
 from engine.books import rules
 from engine.books.ladder import holdings, kept_ids, order_index, queues, reports
@@ -36,12 +35,12 @@ from ipc.codes import (
     REASON_POST_ONLY_WOULD_TRADE,
     REASON_TOO_MANY_ORDERS,
 )
-from ipc.native.compiled import called, inlined
+from ipc.native.compiled import called, called_too, inlined
 from ipc.vocabulary import MAX_QUANTITY
 
 _ZERO = np.uint64(0)
 
-for _check in (
+called_too(
     rules.is_priceless,
     rules.check_quantity,
     rules.check_price_quantity,
@@ -65,8 +64,7 @@ for _check in (
     rules.is_price,
     rules.check_exit,
     rules.check_list,
-):
-    register_jitable(_check)
+)
 
 
 @inlined
