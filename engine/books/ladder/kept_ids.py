@@ -41,6 +41,7 @@ from engine.books.ladder.order_index import (
     recent_index,
 )
 from ipc.native.compiled import called, inlined
+from ipc.native.words import packed
 
 _HALF = np.uint64(32)
 _ZERO = np.uint64(0)
@@ -52,7 +53,7 @@ _AHEAD = 8
 @inlined
 def tables_of(book: Book) -> Kept:
     state = state_at(book.state)
-    return Kept(state.kept, state.heads, state.holders)
+    return packed(Kept(state.kept, state.heads, state.holders))
 
 
 @inlined

@@ -56,6 +56,7 @@ from engine.books.ladder.memory import (
 )
 from ipc.native.compiled import SOURCES, digest_of, inlined
 from ipc.native.views import data_of
+from ipc.native.words import packed
 
 MAX_RECENT_ORDERS = 1 << 24
 
@@ -87,7 +88,7 @@ def make_process(features: Features, source: int = SOURCE, keep: bool = True) ->
         book = open_book(address, accounts, duplicates)
         state = state_at(book.state)
         state.source = source
-        output = Output(data_of(reports), len(reports), data_of(trades), len(trades))
+        output = packed(Output(data_of(reports), len(reports), data_of(trades), len(trades)))
         first_command = data_of(commands)
         count = len(commands)
         if resume == 0:

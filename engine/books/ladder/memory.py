@@ -17,6 +17,7 @@ from numba import extending, from_dtype, types
 from engine.books.ladder import layout
 from ipc.native.code_cache import kept
 from ipc.native.compiled import WHOLE, inlined
+from ipc.native.words import packed
 
 Command = Any
 """A numba Record of a COMMAND, seen as COMMAND_WORDS."""
@@ -264,36 +265,38 @@ def instrument_of_side(side: Int) -> Int:
 def open_book(address: Int, accounts: Bool, duplicates: Bool) -> Book:
     """Return the tables that the STATE at an address names."""
     state = state_at(address)
-    return Book(
-        np.uint64(address),
-        state.orders,
-        state.levels,
-        state.forks,
-        state.places,
-        state.extras,
-        state.expiries,
-        state.client_ids,
-        state.client_id_entries,
-        state.order_ids,
-        state.order_id_entries,
-        state.sides,
-        state.summaries,
-        state.words,
-        state.near,
-        state.instruments,
-        state.symbols,
-        state.recent,
-        state.recent_mask,
-        state.buckets,
-        state.bucket_shift,
-        state.hashes,
-        state.sweeps,
-        state.holdings,
-        state.cause,
-        state.id_factor,
-        state.account_factor,
-        state.symbol_factor,
-        state.last_factor,
-        accounts,
-        duplicates,
+    return packed(
+        Book(
+            np.uint64(address),
+            state.orders,
+            state.levels,
+            state.forks,
+            state.places,
+            state.extras,
+            state.expiries,
+            state.client_ids,
+            state.client_id_entries,
+            state.order_ids,
+            state.order_id_entries,
+            state.sides,
+            state.summaries,
+            state.words,
+            state.near,
+            state.instruments,
+            state.symbols,
+            state.recent,
+            state.recent_mask,
+            state.buckets,
+            state.bucket_shift,
+            state.hashes,
+            state.sweeps,
+            state.holdings,
+            state.cause,
+            state.id_factor,
+            state.account_factor,
+            state.symbol_factor,
+            state.last_factor,
+            accounts,
+            duplicates,
+        )
     )
