@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from engine.books.contract import BookLimits, Progress, Records
 from engine.books.ladder import LadderBook
+from engine.books.ladder.kernel import process_address
 from engine.roles import MATCHER
 from engine.shard.account_sequences import AccountSequences
 from engine.shard.effects import Made, Stage, effects_of
@@ -24,6 +25,7 @@ from engine.shard.effects_kernel import (
     MORE_REPORT_ROWS,
     MORE_SLOTS,
     MORE_TRADE_ROWS,
+    NO_PROCESS,
 )
 from engine.shard.pipeline import PipelineParts
 from engine.shard.pipeline_kernel import SHOW, run_pipeline
@@ -99,7 +101,9 @@ class CompiledPipeline:
     def _make_room(self, why: int) -> None:
         """Let grow what has stopped the compiled call. Raises ``TableFullError``, ``RingError``."""
         words, parts = self._words, self._parts
-        if why == MORE_ORDERS:
+        if why == NO_PROCESS:
+            self._context["process"] = process_address()
+        elif why == MORE_ORDERS:
             self._book.make_room()
         elif why == MORE_ACCOUNTS:
             parts.numbers.grow()

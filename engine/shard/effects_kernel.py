@@ -40,8 +40,8 @@ from ipc.wire.report_encoder import MAX_FRAME, STREAM_TABLE, put_frame, stream_o
 
 (
     DONE, MORE_ORDERS, MORE_ACCOUNTS, MORE_SLOTS, MORE_OUTBOX, MORE_TRADE_ROWS, MORE_REPORT_ROWS,
-    WRONG_TRADES,
-) = range(8)  # fmt: skip
+    WRONG_TRADES, NO_PROCESS,
+) = range(9)  # fmt: skip
 """Why a round has stopped: it is through, or something must grow before it can go on; or the ids of
 its trades do not follow the ring's last."""
 
@@ -58,6 +58,7 @@ CONTEXT = np.dtype(
             "numbered",  # reports that have their number though they are not shown
             "symbol_count",  # of those that reports have touched
             "small_outbox",  # the link whose outbox has to grow
+            "process",  # where the book's kernel is; 0: not known yet
             "book",
             "reports",  # REPORT records
             "report_capacity",

@@ -20,6 +20,7 @@ from engine.shard.effects_kernel import (
     MORE_OUTBOX,
     MORE_REPORT_ROWS,
     MORE_TRADE_ROWS,
+    NO_PROCESS,
     PLACES,
     carry_out_round,
     carry_out_trades,
@@ -64,13 +65,16 @@ def make_pipeline(source: int) -> Any:
             if c.resume == _ZERO:
                 free = free_rows(trade_words, np.int64(c.trade_ring), np.int64(c.trade_readers))
                 c.trade_count = np.uint64(min(free, np.int64(c.trade_capacity)))
-            why, finished, reports, trades = kernel.process(
+            if c.process == _ZERO:
+                return NO_PROCESS
+            arguments = (
                 np.int64(c.book),
                 commands,
                 array_at(c.reports, np.int64(c.report_capacity), REPORT),
                 array_at(c.trades, np.int64(c.trade_count), TRADE),
                 np.int64(c.resume),
             )
+            why, finished, reports, trades = kernel.call_process(c.process, arguments)
             if why == GROW:
                 c.resume = _ONE
                 return MORE_ORDERS

@@ -27,8 +27,9 @@ WHOLE: dict[str, Any] = {**OPTIONS, "pipeline_class": WholeCompiler} if HAVE_NUM
 """For what Python calls."""
 
 _SHARED = (
-    "native/compiled", "native/kernel_atomics", "native/keyed_kernel", "native/parts",
-    "native/prefetch", "native/unaligned", "native/views", "native/words", "records", "bounds", "codes",
+    "native/by_address", "native/compiled", "native/kernel_atomics", "native/keyed_kernel",
+    "native/parts", "native/prefetch", "native/unaligned", "native/views", "native/words",
+    "records", "bounds", "codes",
     "schema/declarations", "reasons", "vocabulary", "wire/command_decoder",
     "wire/field_codec", "wire/frames", "wire/messages", "wire/packing", "wire/report_encoder",
 )  # fmt: skip

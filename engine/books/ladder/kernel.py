@@ -8,7 +8,9 @@ which is part of numba's key.
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
+from numba import types
 
 from engine.books import rules
 from engine.books.ladder import commands as book_commands
@@ -54,9 +56,11 @@ from engine.books.ladder.memory import (
     state_at,
     unlikely,
 )
+from ipc.native.by_address import address_of_function, call_of
 from ipc.native.compiled import SOURCES, digest_of, inlined
 from ipc.native.views import data_of
 from ipc.native.words import packed
+from ipc.records import COMMAND, REPORT, TRADE
 
 MAX_RECENT_ORDERS = 1 << 24
 
@@ -242,3 +246,13 @@ process = make_process(Features())
 resting = _make_resting(SOURCE)
 depth = _make_depth(SOURCE)
 rebuild = _make_rebuild(SOURCE)
+
+_RECORDS = (numba.typeof(np.zeros(0, dtype)) for dtype in (COMMAND, REPORT, TRADE))
+_PROCESS = types.UniTuple(types.int64, 4)(types.int64, *_RECORDS, types.int64)
+call_process = call_of(_PROCESS)
+"""``process`` for compiled code, which gives its address and then a tuple of its arguments."""
+
+
+def process_address() -> int:
+    """Return where the machine code of ``process`` is."""
+    return address_of_function(process, _PROCESS)
