@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+from llvmlite.binding import Linkage
 from numba.core import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
@@ -76,9 +77,12 @@ class _PartLibrary(JITCodeLibrary):
 
 
 class _WholeLibrary(JITCodeLibrary):
-    """What LLVM makes of a function and of its parts."""
+    """What LLVM makes of a function and of its parts, which nobody else can call."""
 
     def _optimize_final_module(self) -> None:
+        for function in self._final_module.functions:
+            if function.linkage == Linkage.linkonce_odr:
+                function.linkage = Linkage.internal
         codegen: Any = self._codegen  # untyped
         passes, builder = codegen._module_pass_manager()
         passes.run(self._final_module, builder)
