@@ -8,6 +8,7 @@ import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -88,10 +89,9 @@ def _steps(book: str, directory: Path) -> list[Step]:
 
     def match() -> None:
         if book == "ladder":
-            from engine.books.ladder import KERNELS
             from engine.books.ladder import warm as warm_ladder
 
-            warm_ladder(names=KERNELS[:1])
+            warm_ladder(names=["process"])
         assert make_book(book, 0, *limits).process(commands, reports, trades).reports == 1
 
     def show() -> None:
@@ -101,12 +101,11 @@ def _steps(book: str, directory: Path) -> list[Step]:
             with TemporaryDirectory(dir=directory) as place:
                 warm_round(Path(place))
 
-    def begin() -> None:
+    def begin(*names: str) -> None:
         if book == "ladder":
-            from engine.books.ladder import KERNELS
             from engine.books.ladder import warm as warm_ladder
 
-            warm_ladder(names=KERNELS[1:])
+            warm_ladder(names=names)
 
     def decode() -> None:
         decoder = CommandDecoder(MAX_BODY)
@@ -131,14 +130,23 @@ def _steps(book: str, directory: Path) -> list[Step]:
             OrderTableWriter(path).apply(reports[:1])
             assert OrderTableReader(path).get(int(reports["order_id"][0])) is not None
 
+    def show_all() -> None:
+        """Show, and what else is made of reports: one after another they have much in common."""
+        for use in (show, table, summarise, encode, warm_keeping):
+            use()
+
     return [
-        Step("matching and showing", match, (Step("showing", show), Step("a book's begin", begin))),
+        Step(
+            "matching",
+            match,
+            (
+                Step("a book's begin", partial(begin, "rebuild", "restore")),
+                Step("a book's depth", partial(begin, "depth", "resting")),
+            ),
+        ),
+        Step("showing", show_all),
         Step("the journal", warm_journal),
         Step("reading commands", decode),
-        Step("the order table", table),
-        Step("numbering reports", summarise),
-        Step("writing reports", encode),
-        Step("keeping reports", warm_keeping),
     ]
 
 

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from ipc.arrays import Bytes, Integers
-from ipc.native.compiled import called, compiled, inlined
+from ipc.native.compiled import called, inlined
 from ipc.native.unaligned import copy_bytes, store_u8, store_u64
 from ipc.vocabulary import MAX_CLIENT_ID
 from ipc.wire.packing import (
@@ -180,7 +180,7 @@ def _indented(lines: list[str]) -> list[str]:
 
 def _put_command() -> str:
     lines = [
-        "@compiled",
+        "@called",
         "def put_command(out: Bytes, at: int, command: Any) -> int:",
         '    """Write the body of a command, whose type is one that there is."""',
         "    tag = command.command_type",

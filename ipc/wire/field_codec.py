@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ipc.arrays import Bytes, Integers
-from ipc.native.compiled import called, compiled, inlined
+from ipc.native.compiled import called, inlined
 from ipc.native.unaligned import copy_bytes, store_u8, store_u64
 from ipc.vocabulary import MAX_CLIENT_ID
 from ipc.wire.packing import (
@@ -42,7 +42,7 @@ REPORT_ANSWERS_AT = 18
 """Where this code stands in the body of a ``Report`` that is written here."""
 
 
-@compiled
+@called
 def put_command(out: Bytes, at: int, command: Any) -> int:
     """Write the body of a command, whose type is one that there is."""
     tag = command.command_type

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ipc.arrays import Bytes
-from ipc.native.compiled import called, compiled, inlined
+from ipc.native.compiled import called, inlined
 from ipc.native.unaligned import (
     load_big_u64,
     load_u8,
@@ -51,7 +51,7 @@ def read_uint(data: Bytes, position: int, stop: int) -> tuple[Any, int]:
     return value, after
 
 
-@compiled
+@called
 def put_uint(out: Bytes, at: int, value: Any) -> int:
     """Write an unsigned integer in the shortest form; return where the next byte goes."""
     if value < _U7_END:
@@ -74,7 +74,7 @@ def put_uint(out: Bytes, at: int, value: Any) -> int:
     return at + 9
 
 
-@compiled
+@called
 def put_unless(out: Bytes, at: int, value: Any, kept: int) -> int:
     """Write an unsigned integer, or nil where ``kept`` is not 0."""
     if kept == 0:
