@@ -23,10 +23,12 @@ OURS = Path(__file__).resolve().parent.parent
 SYMBOL = '[[instruments]]\nsymbol = "S"\ntick_size = "0.01"\n'
 
 STEPS = """
+import gc
 import time
 from engine.warm import warm
 from frontend.roles import ROLES
 
+gc.disable()  # as where a product compiles
 told = []
 
 def tell(text):
