@@ -7,7 +7,7 @@ pictures of what they saw.
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -154,12 +154,22 @@ class Page:
 
 
 @contextmanager
-def page_of(browser: Any, plan: Plan, user: str | None = None, **options: Any) -> Iterator[Page]:
-    """Open the page of a product; at the end it has asked nobody else, and had no error."""
+def page_of(
+    browser: Any,
+    plan: Plan,
+    user: str | None = None,
+    prepare: Callable[[Any], object] = lambda page: None,
+    **options: Any,
+) -> Iterator[Page]:
+    """Open the page of a product; at the end it has asked nobody else, and had no error.
+
+    ``prepare`` is called with Playwright's page before.
+    """
     options.setdefault("viewport", {"width": 1600, "height": 1000})
     context = browser.new_context(**options)
     try:
         page = Page(context, plan)
+        prepare(page.page)
         yield page.open(user)
         socket_origin = page.origin.replace("http://", "ws://")
         outside = [

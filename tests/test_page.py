@@ -208,6 +208,37 @@ def open_orders(http: Http, user: str = "alice") -> list[dict[str, Any]]:
     return found
 
 
+def test_what_happens_while_a_stream_begins_is_shown(browser: Any, plan: Plan, http: Http) -> None:
+    begin(http)
+    held: list[tuple[Any, str]] = []
+
+    def route(socket: Any) -> None:
+        server = socket.connect_to_server()
+
+        def take(message: str) -> None:
+            asked = json.loads(message)
+            if asked["op"] == "subscribe" and asked["channel"] in ("orders", "trades"):
+                held.append((server, message))
+            else:
+                server.send(message)
+
+        socket.on_message(take)
+
+    def prepare(page: Any) -> None:
+        page.route_web_socket(lambda url: True, route)
+
+    with page_of(browser, plan, "alice", prepare) as page:
+        while len(held) < 2:
+            page.page.wait_for_timeout(10)
+        # Whatever the page has asked for before is answered: there is one worker.
+        page.page.evaluate(f"fetch('{API}/time').then((answer) => answer.text())")
+        http.order("alice", "buy", 3, price(MIDDLE + 1), symbol="AA")
+        http.order("alice", "buy", 2, price(MIDDLE - 2), symbol="AA")
+        for server, message in held:
+            server.send(message)
+        page.shows("AA", what_there_is(http))
+
+
 def test_the_ladder_trades_only_while_it_is_armed(browser: Any, plan: Plan, http: Http) -> None:
     begin(http)
     with page_of(browser, plan, "alice") as page:
