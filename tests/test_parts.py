@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from ipc.native.compiled import called, called_too, compiled, inlined
-from ipc.native.words import packed
 
 numba = pytest.importorskip("numba", reason="nothing is compiled without numba")
 types = numba.types
 Linkage = pytest.importorskip("llvmlite.binding").Linkage
 kept_apart = pytest.importorskip("engine.books.ladder.memory").kept_apart
+packed = pytest.importorskip("ipc.native.words").packed
 by_address = pytest.importorskip("ipc.native.by_address")
 
 

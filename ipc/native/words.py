@@ -5,68 +5,73 @@ it names one: of what it compiled for a book, half was that. A ``packed`` tuple 
 words, for it and for LLVM, until a field is asked for; the machine code is the same.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from ipc.native.compiled import HAVE_NUMBA
+from llvmlite import ir
+from numba import extending, types
+from numba.core.imputils import lower_getattr_generic
+from numba.core.typing.templates import AttributeTemplate, infer_getattr
 
-if HAVE_NUMBA:
-    from llvmlite import ir
-    from numba import extending, types
-    from numba.core.imputils import lower_getattr_generic
-    from numba.core.typing.templates import AttributeTemplate, infer_getattr
+T = TypeVar("T", bound=tuple[Any, ...])
 
-    _KINDS = (types.uint64, types.int64, types.boolean)
-    _WORD = ir.IntType(64)
+_KINDS = (types.uint64, types.int64, types.boolean)
+_WORD = ir.IntType(64)
 
-    class _Words(types.Type):
-        """The type of a packed tuple, whose fields it has by their names."""
 
-        def __init__(self, of: Any) -> None:
-            assert all(kind in _KINDS for kind in of.types), of
-            self.fields, self.kinds = of.fields, of.types
-            numbers = "".join(str(_KINDS.index(kind)) for kind in of.types)
-            super().__init__(f"{of.instance_class.__name__}{numbers}")
+class _Words(types.Type):
+    """The type of a packed tuple, whose fields it has by their names."""
 
-        @property
-        def key(self) -> Any:
-            return self.name, self.fields
+    def __init__(self, of: Any) -> None:
+        assert all(kind in _KINDS for kind in of.types), of
+        self.fields, self.kinds = of.fields, of.types
+        numbers = "".join(str(_KINDS.index(kind)) for kind in of.types)
+        super().__init__(f"{of.instance_class.__name__}{numbers}")
 
-    class _Model(extending.models.PrimitiveModel):  # type: ignore[misc]
-        def __init__(self, manager: Any, kind: Any) -> None:
-            super().__init__(manager, kind, ir.ArrayType(_WORD, len(kind.fields)))
+    @property
+    def key(self) -> Any:
+        return self.name, self.fields
 
-    class _Fields(AttributeTemplate):
-        key = _Words
 
-        def generic_resolve(self, kind: Any, field: str) -> Any:
-            return kind.kinds[kind.fields.index(field)] if field in kind.fields else None
+class _Model(extending.models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, ir.ArrayType(_WORD, len(kind.fields)))  # type: ignore[no-untyped-call]
 
-    def _field(context: Any, builder: Any, kind: Any, value: Any, field: str) -> Any:
-        place = kind.fields.index(field)
-        word = builder.extract_value(value, place)
-        return word if kind.kinds[place] != types.boolean else builder.trunc(word, ir.IntType(1))
 
-    def _packed(_: Any, values: Any) -> Any:
-        kind = _Words(values)
+class _Fields(AttributeTemplate):
+    key = _Words
 
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            made = ir.Constant(ir.ArrayType(_WORD, len(kind.fields)), ir.Undefined)
-            for place in range(len(kind.fields)):
-                value = builder.extract_value(args[0], place)
-                word = value if value.type == _WORD else builder.zext(value, _WORD)
-                made = builder.insert_value(made, word, place)
-            return made
+    def generic_resolve(self, kind: Any, field: str) -> Any:  # type: ignore[override]
+        return kind.kinds[kind.fields.index(field)] if field in kind.fields else None
 
-        return kind(values), generate
 
-    extending.register_model(_Words)(_Model)
-    infer_getattr(_Fields)
-    lower_getattr_generic(_Words)(_field)
-    packed: Any = extending.intrinsic(_packed)
-    """Return a ``NamedTuple`` of words and truth values as one value with the same attributes, from
-    within compiled code."""
-else:
+def _field(context: Any, builder: Any, kind: Any, value: Any, field: str) -> Any:
+    place = kind.fields.index(field)
+    word = builder.extract_value(value, place)
+    return word if kind.kinds[place] != types.boolean else builder.trunc(word, ir.IntType(1))
 
-    def packed(values: Any) -> Any:
-        """Fail: there is no compiled code."""
-        raise RuntimeError("compiled code was called without numba")
+
+def _packed(_: Any, values: Any) -> Any:
+    kind = _Words(values)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        made = ir.Constant(ir.ArrayType(_WORD, len(kind.fields)), ir.Undefined)
+        for place in range(len(kind.fields)):
+            value = builder.extract_value(args[0], place)
+            word = value if value.type == _WORD else builder.zext(value, _WORD)
+            made = builder.insert_value(made, word, place)
+        return made
+
+    return kind(values), generate
+
+
+_register: Any = extending.register_model
+_lower: Any = lower_getattr_generic
+_intrinsic: Any = extending.intrinsic
+_register(_Words)(_Model)
+_infer: Any = infer_getattr
+_infer(_Fields)
+_lower(_Words)(_field)
+packed: Callable[[T], T] = _intrinsic(_packed)
+"""Return a ``NamedTuple`` of words and truth values as one value with the same attributes, from
+within compiled code."""

@@ -8,6 +8,6 @@ points), ``tables``, ``check`` and ``book`` (Python's side), ``warm``.
 """
 
 from engine.books.ladder.book import LadderBook
-from engine.books.ladder.warm import KERNELS, warm
+from engine.books.ladder.warm import warm
 
-__all__ = ["KERNELS", "LadderBook", "warm"]
+__all__ = ["LadderBook", "warm"]

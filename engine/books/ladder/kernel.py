@@ -247,8 +247,10 @@ resting = _make_resting(SOURCE)
 depth = _make_depth(SOURCE)
 rebuild = _make_rebuild(SOURCE)
 
-_RECORDS = (numba.typeof(np.zeros(0, dtype)) for dtype in (COMMAND, REPORT, TRADE))
-_PROCESS = types.UniTuple(types.int64, 4)(types.int64, *_RECORDS, types.int64)
+_kind_of: Any = numba.typeof
+_tuple_of: Any = types.UniTuple
+_RECORDS = (_kind_of(np.zeros(0, dtype)) for dtype in (COMMAND, REPORT, TRADE))
+_PROCESS = _tuple_of(types.int64, 4)(types.int64, *_RECORDS, types.int64)
 call_process = call_of(_PROCESS)
 """``process`` for compiled code, which gives its address and then a tuple of its arguments."""
 
