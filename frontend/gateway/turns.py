@@ -1,13 +1,13 @@
 """What a process does for clients in a turn of its event loop, for all of them together.
 
 A bound for each connection would let many of them fill the loop together, so there is one for all:
-who comes when it is used up waits for a later turn. Who has had all that he asked for a moment ago
-goes before those who always have more to ask, as the sparse flows of FQ-CoDel do (RFC 8290), and
-among each kind whoever has had least, however many connections each has, and whatever a piece of
-work costs: that is start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996), where who was
-quiet is some turns ahead. So who asks for little waits for a turn or two of the loop, and not for
-all that others ask for. While such a one is there the others leave the loop some time between their
-turns: a process that never sleeps is run late, where others want its core, and finds him late.
+who comes when it is used up waits for a later turn. Who has little waiting goes before those with
+much, as the sparse flows of FQ-CoDel do (RFC 8290), and among each kind whoever has had least,
+however many connections each has, and whatever a piece of work costs: that is start-time fair
+queueing (Goyal, Vin and Cheng, SIGCOMM 1996), where who was quiet is some turns ahead. So who asks
+for little waits for a turn or two of the loop, and not for all that others ask for.
+While such a one is there the others leave the loop some time between their turns: a process that
+never sleeps is run late, where others want its core, and would find him late.
 """
 
 import asyncio
@@ -20,14 +20,13 @@ GoOn = Callable[[], None]
 _Entry = tuple[float, int, Hashable]
 """What a client had when it was put there, and a number."""
 
-LIGHT_S = 0.5
-"""Who has had something waiting all the time for so long is none of those who go before."""
-HEAVY_EACH = 4
-"""One of so many pieces is of the others, where both wait."""
+FEW = 8
+"""Who has no more than so many pieces waiting has little; those with more have every fourth turn
+for certain."""
 AHEAD = 20.0
 """Budgets of work by which who was quiet is ahead of those who are served."""
 REST_S, STAYS_S = 0.001, 1.0
-"""Between two turns of the others, for so long after somebody came who had nothing waiting."""
+"""Between two turns of the others, for so long after somebody came who is far ahead."""
 MOST_KNOWN = 4_096
 """Clients whose work is remembered, before those are forgotten that have nothing to catch up."""
 
@@ -42,17 +41,15 @@ class Turns:
         self._budget = self._left = budget
         self._rest_s = rest_s
         self._modest_s = -STAYS_S
-        """When somebody came last who had nothing waiting, while others had."""
+        """When somebody came last who was far ahead of all who wait."""
         self._ahead = AHEAD * budget
         self._waiting: dict[Hashable, deque[GoOn]] = {}
         self._wait_count = 0
         self._had: dict[Hashable, float] = {}
         """The work of each client, from where it began on."""
-        self._since_s: dict[Hashable, float] = {}
-        """Since when each of those who wait has had something waiting."""
-        self._light: list[_Entry] = []
-        self._heavy: list[_Entry] = []
-        """Heaps of those who wait, those that go before and the others."""
+        self._few: list[_Entry] = []
+        self._many: list[_Entry] = []
+        """Heaps of those who wait, by how much of each does."""
         self._numbers = 0
         self._served = 0.0
         """What the one had that had its turn last: all who are known catch up to it."""
@@ -66,10 +63,11 @@ class Turns:
             return True
         if not self._wait_count or whose in self._waiting:
             return False
-        self._modest_s = asyncio.get_running_loop().time()
-        if self._light and self._light[0][0] <= self._begin_of(whose):
-            return False
-        return self._left > -self._budget  # the turn may take that much longer
+        ahead = (self._few or self._many)[0][0] - self._begin_of(whose)
+        if ahead > self._ahead / 2:
+            self._modest_s = asyncio.get_running_loop().time()
+            return True  # it asks for little: the turn may take that much longer
+        return ahead > 0 and self._left > 0
 
     def _begin_of(self, whose: Hashable) -> float:
         least = self._served - self._ahead
@@ -101,7 +99,6 @@ class Turns:
         else:
             self._waiting[whose] = deque([go_on])
             self._had[whose] = self._begin_of(whose)  # as of now: it gains nothing while it waits
-            self._since_s[whose] = asyncio.get_running_loop().time()
             self._put(whose)
         self._wait_count += 1
         if not self._begins:
@@ -109,11 +106,8 @@ class Turns:
 
     def _put(self, whose: Hashable) -> None:
         self._numbers += 1
-        order = self._light if self._is_light(whose) else self._heavy
+        order = self._few if len(self._waiting[whose]) <= FEW else self._many
         heappush(order, (self._begin_of(whose), self._numbers, whose))
-
-    def _is_light(self, whose: Hashable) -> bool:
-        return asyncio.get_running_loop().time() - self._since_s[whose] < LIGHT_S
 
     async def turn(self, whose: Hashable, work: float) -> None:
         """Wait until so much work may be done, and take note of it."""
@@ -149,8 +143,8 @@ class Turns:
         try:
             while self._left > 0 and self._wait_count:
                 self._served_count += 1
-                due = not self._light or self._served_count % HEAVY_EACH == 0
-                self._serve_first(self._heavy if self._heavy and due else self._light)
+                much = self._many and (not self._few or self._served_count % 4 == 0)
+                self._serve_first(self._many if much else self._few)
         finally:
             if len(self._had) > MOST_KNOWN:
                 least = self._served - self._ahead
@@ -161,9 +155,9 @@ class Turns:
     def _serve_first(self, order: list[_Entry]) -> None:
         """Let the one that had least go on, with what has waited longest of it."""
         had, _, whose = heappop(order)
-        was_light = order is self._light
-        if had < self._begin_of(whose) or (was_light and not self._is_light(whose)):
-            self._put(whose)  # it is so no more
+        has_few = len(self._waiting[whose]) <= FEW
+        if had < self._begin_of(whose) or (order is self._few) is not has_few:  # it is so no more
+            self._put(whose)
             return
         self._served = max(self._served, had)
         waiting = self._waiting[whose]
@@ -171,7 +165,7 @@ class Turns:
         self._wait_count -= 1
         self._running = whose
         if not waiting:
-            del self._waiting[whose], self._since_s[whose]
+            del self._waiting[whose]
         try:
             go_on()
         finally:
