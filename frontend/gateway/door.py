@@ -19,7 +19,7 @@ from engine.sections import FrontendSection, HttpSection
 from ipc.links.sockets import Address, is_loopback
 from ipc.memory.status import StatusWriter
 
-ACCEPTS_A_TURN = 16
+ACCEPTS_A_TURN = 4
 """Connections that are accepted in a turn of the event loop."""
 RETRY_S = 0.1
 NEVER_S = 86_400.0

@@ -20,7 +20,7 @@ GoOn = Callable[[], None]
 _Entry = tuple[float, int, Hashable]
 """What a client had when it was put there, and a number."""
 
-FEW = 8
+FEW = 4
 """Who has no more than so many pieces waiting has little; those with more have every fourth turn
 for certain."""
 AHEAD = 20.0
