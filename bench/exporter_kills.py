@@ -165,8 +165,10 @@ class Killer:
         """Return once the exporter has all that there is."""
 
         def is_done() -> bool:
-            counters = self._exporter().counters
-            return counters["away"] == 0 and counters["lag_commands"] == 0
+            exporter = self._exporter()
+            return exporter.state == "ready" and not (
+                exporter.counters["away"] or exporter.counters["lag_commands"]
+            )
 
         self._until(is_done, "exporter that has caught up")
 
