@@ -13,7 +13,6 @@ from engine.history.sql_reader import Ask, SqlHistory, Timed
 from engine.sections import DatabaseSection
 from ipc.arrays import Integers
 
-
 _SETTINGS = {
     "default_transaction_read_only": "on",
     "jit": "off",  # it takes longer than what these questions take
