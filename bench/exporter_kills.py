@@ -162,13 +162,19 @@ class Killer:
         self.kills["disk full"] += 1
 
     def caught_up(self) -> None:
-        """Return once the exporter has all that there is."""
+        """Return once the exporter has all that there is; it may take as long as it goes on."""
+        left = 1 << 62
+        while left:
+            known = left
+            self._until(lambda known=known: self._left(known) < known, "exporter that goes on")  # type: ignore[misc]
+            left = self._left(known)
 
-        def is_done() -> bool:
-            counters = self._exporter().counters
-            return counters["away"] == 0 and counters["lag_commands"] == 0
-
-        self._until(is_done, "exporter that has caught up")
+    def _left(self, known: int) -> int:
+        """Return how many commands the exporter is behind, ``known`` where it does not say."""
+        exporter = self._exporter()
+        if exporter.state != "ready" or exporter.counters["away"]:
+            return known
+        return exporter.counters["lag_commands"]
 
     def _exporter(self) -> ProcessStatus:
         status = StatusReader(self._product.plan.status_path)

@@ -287,6 +287,11 @@ def exporter(place: Site) -> ProcessStatus:
     return next(process for process in found if process.role == REDIS.name)
 
 
+def is_behind(exporter: ProcessStatus) -> bool:
+    """Return whether an exporter has not all that there is, or does not say so yet."""
+    return exporter.state != "ready" or exporter.counters["lag_commands"] > 0
+
+
 def books_of(plan: Plan, commands: set[int]) -> tuple[dict[int, tuple[Any, ...]], int, list[int]]:
     """Return the book of the symbol at each of those commands, how often it changed, and its
     trades, as the journal has them."""
@@ -404,7 +409,7 @@ def run(kills: int, changes: int, seed: int) -> list[str]:
             f"killed: {dict(killed)}; {sum(u.entered for u in users)} orders entered, "
             f"{sum(u.failed for u in users)} tries failed, in {time.monotonic() - begun:.0f} s"
         )
-        _until(lambda: exporter(place).counters["lag_commands"] == 0, "exporter at the end")
+        _until(lambda: not is_behind(exporter(place)), "exporter at the end")
         time.sleep(1)  # watchers take what is under way
         over.set()
         with Http(place.plan) as worker:  # what wakes them

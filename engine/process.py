@@ -33,6 +33,7 @@ class Wakeup:
 
     ``reader``: which of the gating readers of trade rings it is, if any, and the doorbell is for.
     ``gateway``: which of the gateways it is, if any.
+    ``orphaned``: its parent has ended, and whoever is started next goes on with what is left.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Wakeup:
         reader: int | None = None,
         gateway: GatewayNumber | None = None,
     ) -> None:
-        self.stopping = False
+        self.stopping = self.orphaned = False
         self.reader = reader
         self.gateway = gateway
         self._selector = selectors.DefaultSelector()
@@ -77,7 +78,7 @@ class Wakeup:
         """Sleep until the doorbell, the stop signal, the parent's death or the timeout."""
         for key, _ in self._selector.select(timeout_s):
             if key.fd == self.parent_fd:
-                self.stopping = True
+                self.stopping = self.orphaned = True
                 self._selector.unregister(key.fileobj)
                 self.parent_fd = None
             elif key.data is not _NOT_OURS:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import time
 from pathlib import Path
 from threading import Event, Semaphore, Timer
@@ -14,21 +15,25 @@ from engine.cache.past import newest_trades
 from engine.history import exporter as exporting
 from engine.history import past, sqlite
 from engine.history.destination import AwayError, Cursor
-from engine.history.exporter import Exporter
+from engine.history.exporter import FIRST_COMMANDS, Exporter
 from engine.history.past import logged_trades
 from engine.history.postgres import PostgresDestination
+from engine.history.process import run
 from engine.history.rows import ORDER_ROW, TRADE_ROW, Rows
 from engine.history.sqlite import NAME
 from engine.journal.format import JournalError
 from engine.journal.reader import segments_of
 from engine.journal.snapshot import sequence_of_snapshot, snapshots_of
 from engine.plan import Plan
+from engine.roles import slots
 from engine.shard.follower import BATCH_COMMANDS, Follower
 from engine.shard.holds import held_positions
 from engine.shard.snapshotter import take_snapshot
 from engine.trade_log.lines import LineFormatter
 from engine.trade_log.log import TradeLog
+from frontend.roles import ROLES
 from ipc.memory.ring import RingWriter, create_ring
+from ipc.memory.status import StatusWriter, create_status
 from ipc.records import REPORT, TRADE, make_id, sequence_of
 from ipc.vocabulary import OrdStatus, Side
 from tests.histories import PostgresStore, SqliteStore, Store, destination, planned, verified
@@ -203,6 +208,60 @@ def test_told_to_stop_it_takes_what_is_there(
     exporter.close()
     opened.close()
     assert held_positions(plan.journal_dir(0)) == {NAME: 6_000}
+
+
+class Orphaned:
+    """What an exporter waits on whose product has died."""
+
+    stopping = orphaned = False
+
+    def wait(self, timeout_s: float | None) -> None:
+        self.stopping = self.orphaned = True
+
+
+class Watched(StatusWriter):
+    """Notes how far behind an exporter said to be when it was ready."""
+
+    lag = 0
+
+    def ready(self) -> None:
+        self.lag = self.words[self._place["lag_commands"]]
+        super().ready()
+
+
+def test_an_exporter_whose_product_has_died_leaves_the_rest_to_the_next(tmp_path: Path) -> None:
+    plan = planned(tmp_path, SqliteStore(), SMALL)
+    write_journal(plan, commands_for(plan, 12_000))
+    plan.run_dir.mkdir(parents=True, mode=0o700)
+    try:
+        create_status(plan.status_path, slots(ROLES.members(plan)))
+        StatusWriter(plan.status_path, "supervisor", 0).start(os.getpid(), 1)
+        StatusWriter(plan.status_path, "matcher", 0).set("commands", 12_000)
+        before = 0
+        for _ in range(2):
+            status = Watched(plan.status_path, "history", 0)
+            run(plan, 0, status, Orphaned())
+            assert status.lag == 12_000 - before  # said before anything was opened
+            position = held_positions(plan.journal_dir(0))[NAME]
+            assert FIRST_COMMANDS <= position - before < 2 * FIRST_COMMANDS
+            before = position
+    finally:
+        shutil.rmtree(plan.run_dir)
+
+
+def test_batches_grow_while_they_are_written_soon_and_shrink_while_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(tmp_path, SqliteStore())
+    write_journal(plan, commands_for(plan, 24 * FIRST_COMMANDS))
+    opened = destination(plan, SqliteStore())
+    monkeypatch.setattr(exporting, "BATCH_REPORTS", 1 << 30)
+    exporter = Exporter(plan, opened, NAME)
+    for slow_s, sizes in ((60.0, [1, 2, 4, 4]), (-1.0, [4, 2, 1, 1])):
+        monkeypatch.setattr(exporting, "SLOW_S", slow_s)
+        assert [exporter.step() // FIRST_COMMANDS for _ in sizes] == sizes
+    exporter.close()
+    opened.close()
 
 
 def test_a_journal_that_is_damaged_ends_it(tmp_path: Path) -> None:

@@ -15,17 +15,19 @@ from typing import Any, NamedTuple
 
 import pytest
 import redis.asyncio
+import uvloop
 from websockets.exceptions import ConnectionClosed
 
 from engine.cache.names import Names
 from engine.plan import Plan
 from frontend.node.picture import Picture
+from frontend.node.run import _client
 from ipc.memory.status import StatusReader
 from tests.caching import export
 from tests.http import API, Http, free_port, http_section
 from tests.kept import commands_for, plan_of, write_journal
 from tests.nodes import Node, node_of, node_plan
-from tests.product import make_config, running, until
+from tests.product import config_text, make_config, running, until
 from tests.redis_server import RedisServer, redis_running
 from tests.test_http_socket import Rebuilt, Ws
 from tests.test_snapshot import log_trades
@@ -211,6 +213,38 @@ async def age_of_picture(plan: Plan, server: RedisServer, directory: Path) -> fl
     await asyncio.gather(following, return_exceptions=True)
     await client.aclose()
     return found
+
+
+def test_a_connection_that_is_cut_while_it_is_made_is_a_failure_of_redis(desk: Desk) -> None:
+    async def cut() -> None:
+        client = _client(desk.server.section())
+        connection = client.connection_pool.make_connection()
+        await connection.connect()
+        connection._writer.transport.abort()
+        while await connection._reader.read(1):
+            pass
+        await asyncio.sleep(0.01)  # its transport is let go of
+        with pytest.raises(redis.ConnectionError, match="the connection was cut"):
+            await connection.send_command("PING", check_health=False)
+
+    uvloop.run(cut())
+
+
+def test_a_node_ends_that_cannot_follow_a_shard(tmp_path: Path, desk: Desk) -> None:
+    plan = plan_of(tmp_path, desk.server.text("odd"))
+    write_journal(plan, commands_for(plan, 300))
+    log_trades(plan)
+    export(plan).close()
+    client, names = desk.server.client(), Names("odd")
+    client.hset(names.of(0).position, "position", "seven")
+    config = tmp_path / "node.toml"
+    config.write_text(config_text(1, 2, desk.server.text("odd") + http_section(free_port(), 1)))
+    node = Node(config, 0, free_port())
+    try:
+        until(lambda: node.process.poll() is not None)
+        assert node.process.returncode == 1
+    finally:
+        node.end()
 
 
 def test_what_is_not_here_in_time_is_refused(https: list[Http]) -> None:

@@ -249,6 +249,20 @@ def test_trades_go_as_they_grow_old(tmp_path: Path, redis_server: RedisServer, p
     assert 800 <= times[-1] - times[0] <= 1_100
 
 
+def test_an_exporter_whose_product_has_died_leaves_the_rest_to_the_next(
+    tmp_path: Path, redis_server: RedisServer, prefix: str
+) -> None:
+    plan = planned(tmp_path, redis_server, prefix)
+    written(plan, 300)
+    with exported(plan) as cache:
+        write_journal(plan, commands_for(plan, 6_000, 2), end=recovered(plan)[0].end)
+        cache.run(lambda: True, time.sleep, lambda: True)
+        assert cache.shards[0].position < 6_300
+    with exported(plan) as cache:
+        assert cache.shards[0].fills == 0
+    assert in_redis(plan, redis_server.client()) == as_it_is(plan)
+
+
 def refused(cache: Cache) -> None:
     """Export until that is refused."""
     until(lambda: cache.step() < 0)

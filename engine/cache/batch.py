@@ -20,7 +20,7 @@ from engine.cache.formats import (
     State,
     Trade,
     Written,
-    encode,
+    text,
 )
 from engine.cache.names import ShardNames
 from engine.history.tables import ORDER_TYPES, REASONS, SIDES, STATUS_WORDS, TIMES
@@ -40,7 +40,6 @@ from ipc.codes import (
 from ipc.records import LEVEL, REPORT, OrderRow, sequence_of
 from ipc.vocabulary import Side
 
-Argument = bytes | str | int
 ENTRY_EVENTS = 64
 """Events of one entry of a stream, at the most."""
 MORE_LISTED = 64
@@ -80,15 +79,15 @@ _LAST_PRICE, _LAST_QTY = _PLACE["last_price"], _PLACE["last_qty"]
 _NUMBER = _PLACE["account_sequence"]
 
 
-class Commands(list[Argument]):
-    """Commands for Redis, as ``store`` sends them."""
+class Commands(list[str | int]):
+    """Commands for Redis, as ``store`` sends them: numbers are lengths alone."""
 
-    def add(self, *command: Argument) -> None:
+    def add(self, *command: str) -> None:
         """Add one."""
         self.append(len(command))
         self += command
 
-    def add_many(self, name: str, key: str, members: list[Argument], step: int = 1) -> None:
+    def add_many(self, name: str, key: str, members: list[str], step: int = 1) -> None:
         """Add one that takes any number of members, of ``step`` arguments each, in parts."""
         most = MOST_MEMBERS // step * step
         for first in range(0, len(members), most):
@@ -166,15 +165,16 @@ class Writing:
                     stops[order_id] = report[_LAST_PRICE]
                 if report[_LAST_QTY]:
                     shown[order_id] = report[_LAST_QTY]
-        ended: list[Argument] = []
+        ended: list[str] = []
         shelves = _Shelves()
+        orders, expiry = self._names.order, str(self._settings.order_seconds)
         for order_id, report in newest.items():
-            written = self._written[report[_SYMBOL]]
-            key = f"{self._names.order}{order_id}"
-            row: list[Argument] = ["HSET", key, "state", encode(_state(report, written))]
+            written, name = self._written[report[_SYMBOL]], str(order_id)
+            key = orders + name
+            row: list[str] = ["HSET", key, "state", text(_state(report, written))]
             first = entered.get(order_id)
             if first is not None:
-                row += ("entry", encode(_entry(first, written)))
+                row += ("entry", text(_entry(first, written)))
             if order_id in stops:
                 row += ("stop_price", written.plain_price(stops[order_id]))
             if order_id in shown:
@@ -183,9 +183,9 @@ class Writing:
             out += row
             is_ended = report[_STATUS] in _ENDED
             if is_ended:
-                out += (3, "EXPIRE", key, self._settings.order_seconds)
-                ended.append(order_id)
-            shelves.put(report[_ACCOUNT], order_id, first is not None, is_ended)
+                out += (3, "EXPIRE", key, expiry)
+                ended.append(name)
+            shelves.put(report[_ACCOUNT], name, first is not None, is_ended)
         if ended:
             out.add_many("RPUSH", self._names.ended, ended)
         self._shelve(out, shelves)
@@ -202,7 +202,7 @@ class Writing:
             out.add_many("ZADD", key, scored, 2)
             added = self._added.pop(account, 0) + len(scored) // 2
             if added > MORE_LISTED:
-                out.add("ZREMRANGEBYRANK", key, 0, -most - 1)
+                out.add("ZREMRANGEBYRANK", key, "0", str(-most - 1))
             else:
                 self._added[account] = added
             self._keep(out, key)
@@ -220,7 +220,7 @@ class Writing:
                 last = events[-1].number
                 oldest = max(0, last - self._settings.user_events)
                 named = "MINID", f"{oldest}-0", f"{last}-0"
-                out.add("XADD", key, *named, "events", encode(events))
+                out.add("XADD", key, *named, "events", text(events))
             self._keep(out, key)
 
     def _keep(self, out: Commands, key: str) -> None:
@@ -230,7 +230,7 @@ class Writing:
             self._kept.clear()
             self._added.clear()
         if self._kept.get(key, 0) <= self._time_ns:
-            out.add("EXPIRE", key, self._settings.order_seconds)
+            out.add("EXPIRE", key, str(self._settings.order_seconds))
             self._kept[key] = self._time_ns + self._settings.order_seconds * NS // AGES
 
     def _event(self, report: tuple[Any, ...]) -> Event:
@@ -274,6 +274,7 @@ class Writing:
     def trades(self, out: Commands, trades: Records) -> list[str]:
         """Write trades (TRADE), each an entry of its symbol's stream; return their symbols."""
         traded: dict[int, None] = {}
+        most = str(self._settings.trades)
         for row in rows_of(trades):
             trade_id, _, time_ns, price, quantity, buy, sell, symbol, side, _ = row
             written = self._written.get(symbol)
@@ -291,14 +292,13 @@ class Writing:
                 time_ns,
             )
             key = self._names.trades(written.symbol)
-            most = self._settings.trades
-            out += (8, "XADD", key, "MAXLEN", "~", most, f"{trade_id}-0", "trade", encode(view))
+            out += (8, "XADD", key, "MAXLEN", "~", most, f"{trade_id}-0", "trade", text(view))
             traded[symbol] = None
             self._last[symbol] = Last(price, quantity, trade_id)
             self._note_age(out, key, symbol, trade_id, time_ns)
         symbols = [self._written[symbol].symbol for symbol in traded]
         for name in symbols:
-            out.add("EXPIRE", self._names.trades(name), self._settings.trade_seconds)
+            out.add("EXPIRE", self._names.trades(name), str(self._settings.trade_seconds))
         return symbols
 
     def _note_age(self, out: Commands, key: str, symbol: int, trade_id: int, time_ns: int) -> None:
@@ -326,10 +326,11 @@ class Writing:
             for side in (Side.BUY, Side.SELL):
                 levels = self._levels[: book.depth(symbol, side, self._levels)]
                 tops.append(tuple(levels[0].tolist()[:2]) if len(levels) else None)
-                sides.append(written.levels(levels))
+                sides.append(written.levels(levels).decode())
             out.add(
-                "XADD", self._names.depth(written.symbol), "MAXLEN", self._settings.depth_entries,
-                f"{position}-0", "bids", sides[0], "asks", sides[1], "timestamp", time_ns,
+                "XADD", self._names.depth(written.symbol), "MAXLEN",
+                str(self._settings.depth_entries), f"{position}-0",
+                "bids", sides[0], "asks", sides[1], "timestamp", str(time_ns),
             )  # fmt: skip
             self._ticker(out, symbol, written, (*tops, self._last.get(symbol)), position, time_ns)
 
@@ -356,9 +357,9 @@ class Writing:
         values.append(last.trade_id if last is not None else "")
         key = self._names.ticker(written.symbol)
         pairs = zip(TICKER_FIELDS, values, strict=True)
-        out.add("HSET", key, *(part for pair in pairs for part in pair))
+        out.add("HSET", key, *(str(part) for pair in pairs for part in pair))
         told = dict(zip(TICKER_FIELDS, values, strict=True))
-        out.add("PUBLISH", key, encode(told))
+        out.add("PUBLISH", key, text(told))
 
     def changes(
         self,
@@ -372,10 +373,10 @@ class Writing:
         """Write which symbols have changed from one position to another."""
         symbols = [self._written[symbol].symbol for symbol in touched if symbol in self._written]
         out.add(
-            "XADD", self._names.changes, "MAXLEN", "~", MOST_CHANGES, f"{positions[1]}-0",
-            "previous", positions[0], "depth", encode(symbols), "trades", encode(list(traded)),
-            "last_trade", book.counters().trade_sequence, "timestamp", time_ns,
-            "late_ms", late_ms(time_ns),
+            "XADD", self._names.changes, "MAXLEN", "~", str(MOST_CHANGES), f"{positions[1]}-0",
+            "previous", str(positions[0]), "depth", text(symbols),
+            "trades", text(list(traded)), "last_trade", str(book.counters().trade_sequence),
+            "timestamp", str(time_ns), "late_ms", str(late_ms(time_ns)),
         )  # fmt: skip
 
     # Of a state ----------------------------------------------------------------------------------
@@ -383,14 +384,15 @@ class Writing:
     def orders(self, orders: Records) -> Commands:
         """Return what writes orders (ORDER) of an order table."""
         out, shelves = Commands(), _Shelves()
-        ended: list[Argument] = []
+        ended: list[str] = []
         for order in map(OrderRow._make, rows_of(orders)):
             written = self._written.get(order.symbol)
             if written is None:
                 continue
-            key = f"{self._names.order}{order.order_id}"
-            row: list[Argument] = ["HSET", key, "state", encode(_state_of(order, written))]
-            row += ("entry", encode(_entry_of(order, written)))
+            name = str(order.order_id)
+            key = self._names.order + name
+            row: list[str] = ["HSET", key, "state", text(_state_of(order, written))]
+            row += ("entry", text(_entry_of(order, written)))
             if order.stop_price:
                 row += ("stop_price", written.plain_price(order.stop_price))
             if order.display_quantity:
@@ -398,9 +400,9 @@ class Writing:
             out.add(*row)
             is_ended = order.ord_status in _ENDED
             if is_ended:
-                out.add("EXPIRE", key, self._settings.order_seconds)
-                ended.append(order.order_id)
-            shelves.put(order.account, order.order_id, True, is_ended)
+                out.add("EXPIRE", key, str(self._settings.order_seconds))
+                ended.append(name)
+            shelves.put(order.account, name, True, is_ended)
         if ended:
             out.add_many("RPUSH", self._names.ended, ended)
         self._shelve(out, shelves)
@@ -423,11 +425,11 @@ class _Shelves:
     """Which orders are whose: those that begin to be open, that end, and all that are new."""
 
     def __init__(self) -> None:
-        self.opened: dict[int, list[Argument]] = {}
-        self.closed: dict[int, list[Argument]] = {}
-        self.entered: dict[int, list[Argument]] = {}
+        self.opened: dict[int, list[str]] = {}
+        self.closed: dict[int, list[str]] = {}
+        self.entered: dict[int, list[str]] = {}
 
-    def put(self, account: int, order_id: int, is_new: bool, is_ended: bool) -> None:
+    def put(self, account: int, order_id: str, is_new: bool, is_ended: bool) -> None:
         """Put an order where it belongs."""
         if is_new:
             self.entered.setdefault(account, []).extend((order_id, order_id))

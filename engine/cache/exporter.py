@@ -74,8 +74,14 @@ class Cache:
         self._note(None)
         return done
 
-    def run(self, stopping: Callable[[], bool], pause: Callable[[float], object]) -> None:
-        """Export until told to stop and what is there by then is exported, or cannot be.
+    def run(
+        self,
+        stopping: Callable[[], bool],
+        pause: Callable[[float], object],
+        orphaned: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Export until told to stop and what is there by then is exported, or cannot be; where it
+        is ``orphaned`` too, no longer than a batch: its successor waits for Redis.
 
         ``pause`` takes seconds. Raises as ``step`` does.
         """
@@ -83,7 +89,7 @@ class Cache:
         while True:
             told = stopping()
             done = self.step()
-            if told and (done == 0 or self._failure is not None):
+            if told and (done == 0 or self._failure is not None or orphaned()):
                 return
             if self._failure is not None:
                 pause(retry_s)

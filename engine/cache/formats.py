@@ -192,3 +192,8 @@ class Written(NamedTuple):
 
 
 encode = msgspec.json.Encoder().encode
+
+
+def text(value: object) -> str:
+    """Return a value as JSON, as text."""
+    return encode(value).decode()

@@ -18,6 +18,8 @@ class Wakeup(Protocol):
     """What it waits on beside the time: the word to stop."""
 
     stopping: bool
+    orphaned: bool
+    """Whether the product that it belongs to has died."""
 
     def wait(self, timeout_s: float | None) -> None:
         """Return at the word to stop, or after the timeout."""
@@ -33,7 +35,6 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
         print(f"redis: {text}", file=sys.stderr, flush=True)
         sys.exit(HALTED)
     try:
-        status.ready()  # whether Redis answers or not
         cache, shown_s = Cache(plan), 0.0
 
         def look() -> bool:
@@ -49,10 +50,13 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
                 status.set("fills", sum(export.fills for export in cache.shards))
                 status.set("write_errors", cache.failures)
                 status.set("away", int(cache.away is not None))
+            wakeup.wait(0)  # far behind it never pauses, and is to notice who has died
             return wakeup.stopping
 
+        look()
+        status.ready()  # whether Redis answers or not
         try:
-            cache.run(look, wakeup.wait)
+            cache.run(look, wakeup.wait, lambda: wakeup.orphaned)
         finally:
             cache.close()
     except (CacheError, JournalError, TradeLogError) as error:

@@ -24,7 +24,7 @@ from engine.journal.format import JournalError
 from engine.journal.reader import read_header, segments_of
 from engine.journal.snapshot import snapshots_of
 from engine.plan import Plan
-from engine.shard.follower import Followed, Follower, as_one
+from engine.shard.follower import Followed, Follower, Matched, as_one
 from ipc.vocabulary import ENDED
 
 logger = logging.getLogger("shardbook.redis")
@@ -63,6 +63,7 @@ class ShardExport:
         self._settings = plan.config.redis
         self._shard = store.names.shard
         self._follower: Follower | None = None
+        self._matched = Matched(plan, store.names.shard)
         self._at: Position | None = None
         self._pending: _Batch | None = None
         self._sent: _Batch | None = None
@@ -136,10 +137,9 @@ class ShardExport:
 
     def lag(self) -> tuple[int, int]:
         """Return how far Redis is behind: commands, nanoseconds."""
-        behind = 0 if self._follower is None else self._follower.behind()
-        waiting = self._pending or self._sent or self._again
-        if waiting is not None:
-            behind += waiting[0].position - self.position
+        made = self._pending or self._sent or self._again
+        known = max(self._matched.sequence() or 0, 0 if made is None else made[0].position)
+        behind = max(0, known - self.position)
         last_ns = 0 if self._at is None else self._at.timestamp_ns
         waited = time.time_ns() - max(self._caught_up_ns, last_ns) if behind else 0
         return behind, max(0, waited)

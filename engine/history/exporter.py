@@ -31,13 +31,16 @@ from engine.journal.format import JournalError
 from engine.journal.reader import read_header, segments_of
 from engine.journal.snapshot import snapshots_of
 from engine.plan import Plan
-from engine.shard.follower import Followed, Follower
+from engine.shard.follower import Followed, Follower, Matched
 from engine.shard.holds import bytes_behind, hold
 
 logger = logging.getLogger("shardbook.history")
 
 BATCH_COMMANDS, BATCH_REPORTS = 16_384, 65_536
 """Of one transaction, about; what a single command comes to is never parted."""
+FIRST_COMMANDS, SLOW_S = 4_096, 0.5
+"""It begins with fewer, twice as many after each that was full, and with half as many after each
+that took so long: whoever dies meanwhile does all of it again, and whoever ends waits for it."""
 PAUSE_S = 0.02
 """Between two looks while little comes: so that a transaction is more than a few rows."""
 SETTLE_S = 0.5
@@ -71,6 +74,8 @@ class ShardExport:
         self._plan, self._destination, self._name = plan, destination, name
         self._directory = plan.journal_dir(shard)
         self._follower: Follower | None = None
+        self._limit = FIRST_COMMANDS
+        self._matched = Matched(plan, shard)
         self._past: Iterator[tuple[Records, Records, int]] | None = None
         self._thread = thread
         self._pending: tuple[Cursor, Rows] | None = None
@@ -115,11 +120,16 @@ class ShardExport:
             return 0
         cursor, rows = self._pending
         done = cursor.position - self.cursor.position
-        is_full = done >= BATCH_COMMANDS or len(rows.reports) >= BATCH_REPORTS
+        is_full = done >= self._most() or len(rows.reports) >= BATCH_REPORTS
+        begun_s = time.monotonic()
         if is_full and self._destination.apart:
             self._write_and_prepare(cursor, rows)
         else:
             self._destination.write(cursor, rows)
+        if time.monotonic() > begun_s + SLOW_S:
+            self._limit = max(FIRST_COMMANDS, self._limit // 2)
+        elif is_full:
+            self._limit = min(2 * self._limit, BATCH_COMMANDS)
         self.commands, self.trades = self.commands + done, self.trades + len(rows.trades)
         self.cursor, self._pending, self._ahead = cursor, self._ahead, None
         return done
@@ -138,10 +148,9 @@ class ShardExport:
 
     def lag(self) -> Lag:
         """Return how far the destination is behind."""
-        behind = 0 if self._follower is None else self._follower.behind()
-        waiting = self._ahead or self._pending
-        if waiting is not None and self.cursor is not None:
-            behind += waiting[0].position - self.cursor.position
+        made = self._ahead or self._pending
+        known = max(self._matched.sequence() or 0, 0 if made is None else made[0].position)
+        behind = max(0, known - self.position)
         last_ns = 0 if self.cursor is None else self.cursor.timestamp_ns
         waited = time.time_ns() - max(self._caught_up_ns, last_ns) if behind else 0
         return Lag(behind, max(0, waited), bytes_behind(self._directory, self.position))
@@ -236,12 +245,16 @@ class ShardExport:
         self.cursor = done
         return max(1, len(trades))
 
+    def _most(self) -> int:
+        """Return how many commands a batch has when it is full."""
+        return min(self._limit, BATCH_COMMANDS)
+
     def _next(self, after: Cursor) -> tuple[Cursor, Rows] | None:
         """Return the rows of what has come after a cursor, and the cursor behind them."""
         assert self._follower is not None
         batches: list[Followed] = []
         commands = reports = 0
-        while commands < BATCH_COMMANDS and reports < BATCH_REPORTS:
+        while commands < self._most() and reports < BATCH_REPORTS:
             batch = self._follower.step()
             if batch is None:
                 break
@@ -311,15 +324,21 @@ class Exporter:
         self._note(None)
         return done
 
-    def run(self, stopping: Callable[[], bool], pause: Callable[[float], object]) -> None:
-        """Export until told to stop and what is there by then is exported, or cannot be.
+    def run(
+        self,
+        stopping: Callable[[], bool],
+        pause: Callable[[float], object],
+        orphaned: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Export until told to stop and what is there by then is exported, or cannot be; where it
+        is ``orphaned`` too, no longer than a batch: its successor waits for the destination.
 
         ``pause`` takes seconds. Raises as ``step`` does.
         """
         while True:
             told = stopping()
             done = self.step()
-            if told and (done == 0 or self._failure is not None):
+            if told and (done == 0 or self._failure is not None or orphaned()):
                 return
             if self._failure is not None:
                 pause(self._retry_s)

@@ -16,8 +16,9 @@ from engine.history.mongo_link import Document
 
 LOCK_WAIT_S = 15.0
 """How long a holder of the lock may stand still before it has lost it."""
-REFUSED_S = 5.0
-"""How long one that goes on is waited for: it may be about to end, as its product has."""
+REFUSED_S = 20.0
+"""How long one that goes on is waited for: it may be about to end, as its product has, and finish
+a batch of each shard before."""
 
 
 class WriterLock:

@@ -13,6 +13,12 @@ from engine.history.sql_reader import Ask, SqlHistory, Timed
 from engine.sections import DatabaseSection
 from ipc.arrays import Integers
 
+_SETTINGS = {
+    "default_transaction_read_only": "on",
+    "jit": "off",  # it takes longer than what these questions take
+    "random_page_cost": "1.1",  # else a symbol's rows are picked out of all by reading all
+}
+
 
 class PostgresHistory(SqlHistory):
     """One reader of a database. A question that takes longer than ``timeout_s`` ends as
@@ -78,9 +84,7 @@ class PostgresHistory(SqlHistory):
             raise
 
     def _open(self) -> Link:
-        connection = connected(
-            self._database, "shardbook reader", self._timeout_s, default_transaction_read_only="on"
-        )
+        connection = connected(self._database, "shardbook reader", self._timeout_s, **_SETTINGS)
         self._limited = False
         try:
             check_schema(executing(connection))

@@ -12,6 +12,7 @@ from engine.journal.format import JournalError
 from engine.plan import Plan
 from engine.printable import printable
 from engine.process import HALTED
+from engine.shard.follower import last_shown
 from engine.shard.holds import held_positions, hold
 from engine.trade_log.segments import TradeLogError
 from ipc.memory.status import StatusWriter
@@ -25,6 +26,8 @@ class Wakeup(Protocol):
     """What it waits on beside the time: the word to stop."""
 
     stopping: bool
+    orphaned: bool
+    """Whether the product that it belongs to has died."""
 
     def wait(self, timeout_s: float | None) -> None:
         """Return at the word to stop, or after the timeout."""
@@ -50,6 +53,7 @@ def run_mongodb(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) ->
 
 def _run(plan: Plan, kept: Kept, status: StatusWriter, wakeup: Wakeup) -> None:
     try:
+        _show_held(plan, kept.hold, status)
         status.ready()  # whether its destination answers or not
         opened = _opened(plan, kept, status, wakeup)
         if opened is None:
@@ -57,8 +61,14 @@ def _run(plan: Plan, kept: Kept, status: StatusWriter, wakeup: Wakeup) -> None:
         destination, exporter = opened
         try:
             shows = _Shows(exporter, status)
+
+            def stopping() -> bool:
+                shows.look()
+                wakeup.wait(0)  # far behind it never pauses, and is to notice who has died
+                return wakeup.stopping
+
             try:
-                exporter.run(lambda: shows.look() or wakeup.stopping, wakeup.wait)
+                exporter.run(stopping, wakeup.wait, lambda: wakeup.orphaned)
             finally:
                 exporter.close()
         finally:
@@ -90,6 +100,7 @@ def _opened(
             status.set("away", 1)
             status.add("write_errors", 1)
             _hold_all(plan, kept.hold)
+            _show_held(plan, kept.hold, status)
             wakeup.wait(_RETRY_S)
         except BaseException:
             if destination is not None:
@@ -110,6 +121,15 @@ def _hold_all(plan: Plan, name: str) -> None:
             hold(directory, name, 0)
 
 
+def _show_held(plan: Plan, name: str, status: StatusWriter) -> None:
+    """Show how far the destination may be behind, while only the holds tell."""
+    behind = 0
+    for shard in plan.shards:
+        position = held_positions(plan.journal_dir(shard)).get(name, 0)
+        behind += max(0, last_shown(plan, shard) - position)
+    status.set("lag_commands", behind)
+
+
 class _Shows:
     """Shows now and then how far the exporter is, on the status page."""
 
@@ -117,8 +137,8 @@ class _Shows:
         self._exporter, self._status = exporter, status
         self._next_s = 0.0
 
-    def look(self) -> bool:
-        """Show it if it is time; never anything to stop for."""
+    def look(self) -> None:
+        """Show it if it is time."""
         now = time.monotonic()
         if now >= self._next_s:
             self._next_s = now + _SHOW_S
@@ -131,4 +151,3 @@ class _Shows:
             set_to("trades", sum(export.trades for export in self._exporter.shards))
             set_to("write_errors", self._exporter.failures)
             set_to("away", int(self._exporter.away is not None))
-        return False

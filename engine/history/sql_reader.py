@@ -37,6 +37,8 @@ class Timed(NamedTuple):
 ORDERS = Timed("order_rows", "order_id", "created_ns")
 TRADES = Timed("trade_rows", "trade_id", "timestamp_ns")
 TRADES_AT_ONCE = 8_192
+FIRST_PIECES, MOST_PIECES = 2, 256
+"""Of a user's trades, asked for at once: one may have thousands, or a single one."""
 _CANDLES = """WITH spans AS (SELECT timestamp_ns / ? AS span, min(trade_id) AS first,
 max(trade_id) AS last, max(price) AS high, min(price) AS low, sum(quantity) AS volume,
 count(*) AS trades FROM trade_rows WHERE symbol = ? AND trade_id >= ? AND trade_id < ? GROUP BY 1)
@@ -256,22 +258,24 @@ class SqlHistory(ABC):
             f"{pieces} >= ? AND last_trade < ? ORDER BY last_trade LIMIT 1", account, high, end
         )
         found: list[tuple[int, ...]] = []
-        before = high
+        before, at_once = high, FIRST_PIECES
         while len(found) < page.limit:
             for _, piece in rows:
                 ids = self._ids(piece)
                 ids = ids[(ids >= low) & (ids < high)][::-1]
+                if page.symbol is None:
+                    ids = ids[: page.limit - len(found)]
                 found += self._trades_with(ask, page, ids.tolist())
             rows = ask(
                 f"{pieces} >= ? AND last_trade < ? ORDER BY last_trade DESC LIMIT ?",
                 account,
                 low,
                 before,
-                min(page.limit, 256),
+                at_once,
             )
             if not rows:
                 break
-            before = rows[-1][0]
+            before, at_once = rows[-1][0], min(2 * at_once, MOST_PIECES)
         return found[: page.limit]
 
     def _trades_with(self, ask: Ask, page: Page, ids: list[int]) -> list[tuple[int, ...]]:

@@ -83,7 +83,7 @@ class Follower:
         """
         self._directory = plan.journal_dir(shard)
         self._fsync = plan.config.journal.durability == "fsync"
-        self._matched = _Matched(plan, shard)
+        self._matched = Matched(plan, shard)
         found = find_start(self._directory, shard_config_of(plan, shard), None, position)
         began = found.snapshot.counters.sequence
         self._reader = JournalReader(self._directory, found.snapshot.shard_config, began, live=True)
@@ -209,10 +209,10 @@ class Follower:
 
 def last_shown(plan: Plan, shard: int) -> int:
     """Return the last command that a shard's matcher has shown; 0 while no product runs."""
-    return _Matched(plan, shard).sequence() or 0
+    return Matched(plan, shard).sequence() or 0
 
 
-class _Matched:
+class Matched:
     """The last command that a matcher has shown, as its status says."""
 
     def __init__(self, plan: Plan, shard: int) -> None:

@@ -99,6 +99,8 @@ async def _run(
     status.start(os.getpid(), time.time_ns())
     node = _Node(plan, client, place, frontends, context, status)
     following = [asyncio.ensure_future(p.follow()) for p in node.state.pictures.values()]
+    for task in following:
+        task.add_done_callback(_ended)
     loop, wakeup = asyncio.get_running_loop(), _Wakeup()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, os.kill, os.getpid(), FINISH)
@@ -107,21 +109,45 @@ async def _run(
     finally:
         for task in following:
             task.cancel()
-        await asyncio.gather(*following, return_exceptions=True)
+        ends = await asyncio.gather(*following, return_exceptions=True)
         with contextlib.suppress(Exception):
             await client.aclose()
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end
+
+
+def _ended(following: "asyncio.Task[None]") -> None:
+    """Have a node end that does not follow a shard any more: what it shows would stay as it is."""
+    if not following.cancelled():
+        os.kill(os.getpid(), FINISH)
 
 
 def _client(section: RedisSection) -> Any:
     """Return what a node asks Redis by; a connection that was cut is made anew once, at once."""
     settings = options(section)
-    if settings.pop("ssl", False):
-        settings["connection_class"] = redis.asyncio.SSLConnection
+    secure = settings.pop("ssl", False)
+    settings["connection_class"] = _SecureConnection if secure else _Connection
     retry = Retry(NoBackoff(), 1)
     pool: Any = redis.asyncio.BlockingConnectionPool(
         max_connections=CONNECTIONS, timeout=ANSWER_S, protocol=2, retry=retry, **settings
     )
     return redis.asyncio.Redis(connection_pool=pool)
+
+
+class _Connection(redis.asyncio.Connection):
+    """One to which uvloop's word for a connection that was cut is one, too."""
+
+    async def send_packed_command(self, *arguments: Any, **more: Any) -> None:
+        """Send. Raises ``RedisError``."""
+        try:
+            await super().send_packed_command(*arguments, **more)
+        except RuntimeError as error:
+            raise redis.ConnectionError(f"the connection was cut: {error}") from None
+
+
+class _SecureConnection(_Connection, redis.asyncio.SSLConnection):
+    """The same by TLS."""
 
 
 class _Node:
