@@ -144,6 +144,7 @@ def _beyond(plan: Plan, shard: int, snapshot: Snapshot, logged: int, orders: int
         snapshot.sweeps,
         snapshot.last_prices,
         snapshot.orders,
+        snapshot.texts,
         snapshot.accounts,
     )
 

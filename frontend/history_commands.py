@@ -26,7 +26,7 @@ from engine.history.verify import verify_history
 from engine.plan import Plan
 from engine.shard.holds import release
 from engine.verify import Verdict
-from frontend.history_parquet import write_file
+from frontend.history_parquet import Names, write_file
 from frontend.reading import UnknownSymbolError
 from frontend.times import time_text
 from ipc.decimals import shown
@@ -192,7 +192,7 @@ def history_query(plan: Plan, options: argparse.Namespace, out: TextIO) -> int:
         else:
             rows = _pages(history, page, options.what, options.limit)
         instruments = {i.number: i for i in plan.known_instruments}
-        parts = _with_users(history, options.what, rows)
+        parts = _with_names(history, options.what, rows)
         if options.parquet is not None:
             count = write_file(options.parquet, options.what, instruments, parts)
             print(f"{options.parquet}: {count} {options.what}", file=out)
@@ -214,7 +214,7 @@ def history_export(plan: Plan, options: argparse.Namespace, out: TextIO) -> int:
         for what in ("orders", "trades"):
             rows = _pages(history, page, what, 1 << 62)
             path = options.directory / f"{what}.parquet"
-            count = write_file(path, what, instruments, _with_users(history, what, rows))
+            count = write_file(path, what, instruments, _with_names(history, what, rows))
             print(f"{path}: {count} {what}", file=out)
     return 0
 
@@ -234,30 +234,32 @@ def _pages(history: History, page: Page, what: str, limit: int) -> Iterator[Reco
             below[shard] = min(below[shard], identifier)
 
 
-def _with_users(
+def _with_names(
     history: History, what: str, parts: Iterator[Records]
-) -> Iterator[tuple[Records, dict[int, str]]]:
-    """Yield rows with the users of their accounts."""
+) -> Iterator[tuple[Records, Names]]:
+    """Yield rows with the users of their accounts, and the texts of orders."""
     columns = ("account",) if what == "orders" else ("buyer", "seller")
     known: dict[int, str] = {}
     for rows in parts:
         accounts = {account for column in columns for account in rows[column].tolist()}
         if accounts - known.keys():
             known |= history.users(accounts - known.keys())
-        yield rows, known
+        texts: dict[int, str] = {}
+        if what == "orders":
+            numbers = {number for number in rows["client_order_id"].tolist() if number < 0}
+            texts = history.texts(numbers) if numbers else {}
+        yield rows, Names(known, texts)
 
 
-def order_row(
-    row: Records, instruments: Mapping[int, Instrument], names: Mapping[int, str]
-) -> dict[str, Any]:
+def order_row(row: Records, instruments: Mapping[int, Instrument], names: Names) -> dict[str, Any]:
     """Return an order (ORDER_ROW) as people see it: ``ORDER_COLUMNS``."""
     order = dict(zip(row.dtype.names or (), row.item(), strict=True))
     instrument = instruments[order["symbol"]]
-    value = value_of(row)
+    value, number = value_of(row), order["client_order_id"]
     return {
         "order_id": order["order_id"],
-        "user_id": names.get(order["account"]),
-        "client_order_id": order["client_order_id"] or None,
+        "user_id": names.users.get(order["account"]),
+        "client_order_id": names.texts.get(number, number if number > 0 else None),
         "symbol": instrument.symbol,
         "side": Side(order["side"]).name,
         "order_type": OrderType(order["order_type"]).name,
@@ -278,9 +280,7 @@ def order_row(
     }
 
 
-def trade_row(
-    row: Records, instruments: Mapping[int, Instrument], names: Mapping[int, str]
-) -> dict[str, Any]:
+def trade_row(row: Records, instruments: Mapping[int, Instrument], names: Names) -> dict[str, Any]:
     """Return a trade (TRADE_ROW) as people see it: ``TRADE_COLUMNS``."""
     trade = dict(zip(row.dtype.names or (), row.item(), strict=True))
     instrument = instruments[trade["symbol"]]
@@ -289,8 +289,8 @@ def trade_row(
         "symbol": instrument.symbol,
         "buy_order_id": trade["buy_order_id"],
         "sell_order_id": trade["sell_order_id"],
-        "buyer": names.get(trade["buyer"]),
-        "seller": names.get(trade["seller"]),
+        "buyer": names.users.get(trade["buyer"]),
+        "seller": names.users.get(trade["seller"]),
         "price": _Exact(instrument.tick.text(trade["price"])),
         "quantity": _Exact(instrument.lot.text(trade["quantity"])),
         "maker_side": Side(3 - trade["taker_side"]).name,

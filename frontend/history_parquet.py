@@ -7,7 +7,7 @@ are to the nanosecond, UTC. What there is none of is null.
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,16 @@ _DIGITS = 38
 _INT64 = (1 << 63) - 1
 
 
+class Names(NamedTuple):
+    """Who accounts are, and what client_order_ids below 0 stand for."""
+
+    users: Mapping[int, str]
+    texts: Mapping[int, str]
+
+
+NO_NAMES = Names({}, {})
+
+
 class Columns:
     """Makes tables of rows, all of one schema, of the instruments that there are."""
 
@@ -42,7 +52,7 @@ class Columns:
         self._ticks = max(i.tick.digits for i in instruments.values())
         self._lots = max(i.lot.digits for i in instruments.values())
 
-    def orders(self, rows: Records, users: Mapping[int, str]) -> Any:
+    def orders(self, rows: Records, names: Names) -> Any:
         """Return orders (ORDER_ROW) as a table."""
         values = [
             (high << VALUE_BITS) + low
@@ -53,8 +63,9 @@ class Columns:
         symbols, flags, filled = rows["symbol"], rows["flags"], rows["filled"]
         return _table(
             order_id=rows["order_id"],
-            user_id=_words(rows["account"], users),
+            user_id=_words(rows["account"], names.users),
             client_order_id=_known(rows["client_order_id"]),
+            client_order_text=_words(rows["client_order_id"], names.texts),
             symbol=self._symbols(symbols),
             side=_words(rows["side"], SIDES),
             order_type=_words(rows["order_type"], ORDER_TYPES),
@@ -81,7 +92,7 @@ class Columns:
             self_trade_prevention=_words(flags >> PREVENTION_SHIFT & 7, PREVENTIONS),
         )
 
-    def trades(self, rows: Records, users: Mapping[int, str]) -> Any:
+    def trades(self, rows: Records, names: Names) -> Any:
         """Return trades (TRADE_ROW) as a table."""
         symbols = rows["symbol"]
         return _table(
@@ -89,8 +100,8 @@ class Columns:
             symbol=self._symbols(symbols),
             buy_order_id=rows["buy_order_id"],
             sell_order_id=rows["sell_order_id"],
-            buyer=_words(rows["buyer"], users),
-            seller=_words(rows["seller"], users),
+            buyer=_words(rows["buyer"], names.users),
+            seller=_words(rows["seller"], names.users),
             price=self._prices(symbols, rows["price"]),
             quantity=self._quantities(symbols, rows["quantity"]),
             maker_side=_words(3 - rows["taker_side"], SIDES),
@@ -125,9 +136,9 @@ def write_file(
     path: Path,
     what: str,
     instruments: Mapping[int, Instrument],
-    parts: Iterable[tuple[Records, Mapping[int, str]]],
+    parts: Iterable[tuple[Records, Names]],
 ) -> int:
-    """Write ``orders`` or ``trades``, with the users of their accounts, to a file; return how many.
+    """Write ``orders`` or ``trades``, with the names in them, to a file; return how many.
 
     The file is whole once it has its name. Raises ``AwayError`` and ``HistoryError``.
     """
@@ -137,14 +148,14 @@ def write_file(
         "orders": (columns.orders, ORDER_ROW),
         "trades": (columns.trades, TRADE_ROW),
     }[what]
-    schema = to_table(np.zeros(0, dtype), {}).schema
+    schema = to_table(np.zeros(0, dtype), NO_NAMES).schema
     aside = path.with_name(f"{path.name}.tmp")
     count = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(parquet.ParquetWriter(aside, schema, compression="zstd")) as writer:
-            for rows, users in parts:
-                writer.write_table(to_table(rows, users))
+            for rows, names in parts:
+                writer.write_table(to_table(rows, names))
                 count += len(rows)
         aside.rename(path)
     except OSError as error:
@@ -171,7 +182,7 @@ def _words(codes: Integers, words: Mapping[int, str]) -> Any:
 def _known(numbers: Integers) -> Any:
     import pyarrow
 
-    return pyarrow.array(numbers, mask=numbers == 0)
+    return pyarrow.array(numbers, mask=numbers <= 0)
 
 
 def _times(times_ns: Integers) -> Any:

@@ -224,6 +224,12 @@ class Reader:
         self._refresh()
         return self._order(order_id)
 
+    def client_order_id(self, order: np.void) -> int | str:
+        """Return the client_order_id of an order (ORDER) as its client gave it; 0: none, or a text
+        that has gone with the order meanwhile. In records a text is a number of 2**63 or more."""
+        table = self._tables[shard_of(int(order["order_id"]))]
+        return patiently(lambda: table.client_order_id(order))
+
     def orders_of(self, user_id: str, symbol: str | None = None, limit: int = 100) -> Records:
         """Return a user's orders (ORDER), live and ended not long ago, newest first.
 

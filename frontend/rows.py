@@ -119,14 +119,16 @@ def book_rows(book: BookView) -> Iterator[Row]:
             yield dict(zip(BOOK_FIELDS, values, strict=True))
 
 
-def order_row(order: np.void, instrument: Instrument, user_id: str) -> Row:
+def order_row(
+    order: np.void, instrument: Instrument, user_id: str, client_order_id: int | str
+) -> Row:
     """Return an order (ORDER) as a row; ``user_id`` is "" where it is not known."""
     tick, lot = instrument.tick, instrument.lot
     return {
         "order_id": int(order["order_id"]),
         "user_id": user_id,
         "account": f"{int(order['account']):016x}",
-        "client_order_id": int(order["client_order_id"]),
+        "client_order_id": client_order_id,
         "symbol": instrument.symbol,
         "side": _name(Side, int(order["side"])),
         "order_type": _name(OrderType, int(order["order_type"])),

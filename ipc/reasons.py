@@ -100,7 +100,7 @@ class Reason(IntEnum):
         25, "order_list",
         "must have prices within the instrument's price band: an exit's take_price, or its "
         "stop_price, or both; a stop_limit_price only with a stop_price; a price to sell at above "
-        "the stop_price beside it, one to buy at below; and numbers for the ids of its orders", 400,
+        "the stop_price beside it, one to buy at below; and ids for all of its orders", 400,
     )  # fmt: skip
     # The state of the book.
     DUPLICATE_CLIENT_ORDER_ID = (

@@ -67,6 +67,8 @@ class Administration(IntEnum):
 
     CONFIGURE = 64
     """Another configuration is in force from here on: see ``engine.journal.shard_config``."""
+    NAME = 65
+    """The text that is the client_order_id of the command behind it: see ``ipc.client_ids``."""
 
 
 class Side(IntEnum):

@@ -18,6 +18,7 @@ from frontend.gateway.frame_sorter import (
     SymbolSorter,
     count_answers,
 )
+from ipc.client_ids import name_row
 from ipc.records import COMMAND, MAX_SHARDS, REPORT, SEQUENCE_BITS
 from ipc.vocabulary import ExecType
 from ipc.wire import report_decoder
@@ -77,25 +78,27 @@ def check_commands(data: bytes) -> None:
             found += commands[:count].tolist()
             if odd is not None:
                 found.append(odd)
-            elif count < len(commands):
+            elif count + 1 < len(commands):
                 break
     except FrameTooLongError:
         too_long = True
-    wanted = [_command(stream, body) for _, stream, body in frames_of(data)]
+    wanted = [one for _, stream, body in frames_of(data) for one in _commands(stream, body)]
     assert too_long == ends_too_long(data)
     # What is read of the last batch is not told where the next header is too long.
     assert found == wanted[: len(found)]
     assert too_long or len(found) == len(wanted)
 
 
-def _command(stream: int, body: bytes) -> object:
+def _commands(stream: int, body: bytes) -> list[object]:
     try:
         message = backend_decoder.decode(body)
     except _UNREADABLE:
-        return stream, body
+        return [(stream, body)]
     if not isinstance(message, CLIENT_COMMANDS) or stream & MAX_STREAM != STREAM:
-        return stream, body
-    return command_row(message, ACCOUNT, TIME_NS, bool(stream & ~MAX_STREAM))
+        return [(stream, body)]
+    row = command_row(message, ACCOUNT, TIME_NS, bool(stream & ~MAX_STREAM))
+    text = getattr(message, "client_order_id", 0)
+    return [name_row(text, ACCOUNT, TIME_NS), row] if isinstance(text, str) else [row]
 
 
 def check_answers(data: bytes, asked: bool = False) -> None:

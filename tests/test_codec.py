@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ipc.client_ids import name_row
 from ipc.native.compiled import HAVE_NUMBA
 from ipc.records import COMMAND, REPORT, account_of
 from ipc.vocabulary import RULES, ExecType, Flag, Reason
@@ -100,7 +101,7 @@ def decode(
             rows += commands[:count].tolist()
             if odd is not None:
                 refused.append(odd[1])
-            elif count < capacity:
+            elif count + 1 < capacity:
                 break
     return rows, refused, decoder
 
@@ -120,6 +121,8 @@ def test_scanner_equals_msgspec_for_any_bytes(some: list[bytes], data) -> None:
             plain_refused.append(body)
             continue
         if isinstance(message, NewOrder | Cancel | Replace | Reduce | MassCancel):
+            text = getattr(message, "client_order_id", 0)
+            plain_rows += [name_row(text, ACCOUNT, 5)] if isinstance(text, str) else []
             plain_rows.append(command_row(message, ACCOUNT, 5))
         else:
             plain_refused.append(body)

@@ -1,6 +1,7 @@
 """What history keeps of an order: all that the order table shows, whatever orders come to bear."""
 
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,14 @@ from engine.history.kept import SQLITE
 from engine.history.rows import FIRST_COLUMNS, LATER_COLUMNS, as_orders
 from engine.history.sqlite import SqliteDestination
 from engine.history.sqlite_reader import SqliteHistory
+from frontend.history_commands import _with_names, order_row
+from frontend.history_parquet import Columns
 from ipc.records import ORDER
+from tests.books import command_array
 from tests.exporting import export
 from tests.histories import Store, destination, planned, reader, verified
 from tests.kept import TIME_NS, TIME_STEP, recovered, write_journal
+from tests.test_client_texts import named
 from tests.test_snapshot import SMALL
 
 SEED = 3
@@ -58,6 +63,48 @@ def test_an_order_is_kept_as_the_order_table_has_it(tmp_path: Path, store: Store
     assert len(modes) == len(np.unique(kept["flags"] >> 1 & 7)) > 1
 
 
+def test_texts_are_kept_beside_the_orders_that_have_them(tmp_path: Path, store: Store) -> None:
+    plan = planned(tmp_path, store, SMALL)
+    texts = [f"order-{n}" for n in range(30)]
+    exits = {"command_type": 7, "minimum_quantity": 110, "stop_price": 90}
+    rows = [row for text in texts for row in named(text)] + named("list", **exits)
+    rows.append(rows[1] | {"client_order_id": 9})
+    write_journal(plan, command_array(rows))
+    export(plan, store)
+    orders = recovered(plan)[0].shard.table.contents()
+    history = reader(plan, store)
+    kept = history.orders(Page(everything([0]), 100))[::-1]
+    numbers = kept["client_order_id"].tolist()
+    found = history.texts(numbers)
+    [(rows, names)] = _with_names(history, "orders", iter([kept]))
+    history.close()
+    instruments = {i.number: i for i in plan.known_instruments}
+    printed = [order_row(row, instruments, names)["client_order_id"] for row in rows]
+    assert printed == [*texts, "list", "list.2", "list.3", 9]
+    table = Columns(instruments).orders(rows, names)
+    assert table["client_order_text"].to_pylist() == [*printed[:-1], None]
+    assert table["client_order_id"].to_pylist() == [*[None] * (len(printed) - 1), 9]
+    shown = [found.get(number, number) for number in numbers]
+    assert shown == [*texts, "list", "list.2", "list.3", 9]
+    assert as_orders(kept)["client_order_id"].tolist() == orders["client_order_id"].tolist()
+    verified(plan, store)
+    own = "client_order_text" if store.kept is not SQLITE else "client_order_id"
+    some = "FROM orders WHERE order_id IN (7, 31, 34) ORDER BY order_id"
+    assert store.ask(plan, f"SELECT {own} {some}") == [
+        ("order-6",),
+        ("list",),
+        (9 if store.kept is SQLITE else None,),
+    ]
+    if store.kept is not SQLITE:
+        assert store.ask(plan, f"SELECT client_order_id {some}") == [(None,), (None,), (9,)]
+    with closing(destination(plan, store)) as opened:
+        cursor = opened.cursors()[0]
+        opened.begin(cursor._replace(position=cursor.position + 1), kept, "", {1 << 63: "more"})
+    history = reader(plan, store)
+    assert history.texts([1 << 63]) == {-(1 << 63): "more"}
+    history.close()
+
+
 def test_the_views_show_every_later_column(tmp_path: Path, store: Store) -> None:
     plan = planned(tmp_path, store, SMALL)
     destination(plan, store).close()
@@ -68,7 +115,7 @@ def test_the_views_show_every_later_column(tmp_path: Path, store: Store) -> None
 def test_a_file_of_the_first_version_is_taken_to_this_one(tmp_path: Path) -> None:
     path, new = tmp_path / "history.sqlite", tmp_path / "new.sqlite"
     old = sqlite3.connect(path)
-    for statement in sqlite_schema.STATEMENTS[:-1]:
+    for statement in sqlite_schema.STATEMENTS[: -len(sqlite_schema.LATER_STATEMENTS)]:
         for name in LATER_COLUMNS:
             statement = statement.replace(f", {sqlite_schema.later(name)}", "")  # noqa: PLW2901
         old.execute(statement)
@@ -98,8 +145,11 @@ def test_a_database_of_the_first_version_is_taken_to_this_one(
         return
     plan = planned(tmp_path, store, SMALL)
     begins = ",\nCASE WHEN o.stop_price"
+    named = "\nLEFT JOIN client_texts c ON c.number = o.client_order_id"
     views = [
-        view[: view.index(begins)] + view[view.index("\nFROM") :] if begins in view else view
+        view[: view.index(begins)] + view[view.index("\nFROM") :].replace(named, "")
+        if begins in view
+        else view
         for view in postgres_schema.VIEWS
     ]
     with monkeypatch.context() as change:

@@ -30,6 +30,7 @@ from engine.supervisor import ServeError, Supervisor
 from frontend.client import Client
 from frontend.roles import ROLES
 from ipc.vocabulary import OrdStatus
+from tests.books import command_array
 from tests.exporting import NAME, export
 from tests.histories import (
     MongoStore,
@@ -42,6 +43,7 @@ from tests.histories import (
 )
 from tests.kept import TIME_NS, commands_for, recovered, write_journal
 from tests.product import config_text, make_config, until
+from tests.test_client_texts import named
 from tests.test_history import lose_from, position_of, reached
 from tests.test_history_product import positions, run, trade
 from tests.test_history_reading import as_signed, plain_orders
@@ -102,6 +104,25 @@ def test_all_that_a_journal_comes_to_is_there_once(tmp_path: Path, mongo_store: 
     paid = sum(f["quantity"].to_decimal() * f["price"].to_decimal() for f in found["fills"])
     assert abs(found["average_price"].to_decimal() - paid / total) < Decimal("1e-6")
     assert month_of(int(found["created_at"].timestamp()) * 10**9) == month_of(TIME_NS)
+
+
+def test_texts_are_in_documents_and_rows(tmp_path: Path, mongo_store: MongoStore) -> None:
+    plan = planned(tmp_path, mongo_store, SMALL)
+    rows = [*named("first"), *named("second"), *named("take", side=2, quantity=7)]
+    write_journal(plan, command_array(rows[:4]))
+    export(plan, mongo_store)
+    write_journal(plan, command_array(rows[4:]), end=recovered(plan)[0].end)
+    export(plan, mongo_store)
+    verified(plan, mongo_store)
+    with mongo_store.opened() as database:
+        found = database.orders.find().sort("_id")
+        shown = [(order["client_order_id"], order["status"]) for order in found]
+    assert shown == [("first", "FILLED"), ("second", "PARTIAL"), ("take", "FILLED")]
+    with closing(reader(plan, mongo_store)) as history:
+        kept = history.orders(Page(everything([0]), 9))[::-1]
+        numbers = kept["client_order_id"].tolist()
+        texts = history.texts(numbers)
+        assert [texts[number] for number in numbers] == ["first", "second", "take"]
 
 
 CHANGES = {

@@ -10,7 +10,7 @@ from frontend.client import Client
 from tests.histories import PostgresStore, SqliteStore, Store
 from tests.http import API, Http
 from tests.product import make_config, running, until
-from tests.test_history_product import positions, role_of, trade
+from tests.test_history_product import positions, role_of
 
 HTTP = '[http]\naddress = "127.0.0.1:0"\n'
 TRADES = 45
@@ -24,7 +24,10 @@ def plan(shared_store: Store) -> Iterator[Plan]:
         make_config(2, 2, sections, engine="ended_orders = 4\nring_trades = 16\n")
     ) as found:
         with Client(found.addresses()[0], "alice") as client:
-            trade(client, TRADES)
+            for n in range(TRADES):
+                for symbol in ("AA", "BB"):
+                    client.submit(symbol, "sell", 1, "1.00", client_order_id=f"sell/{n}")
+                    client.submit(symbol, "buy", 1, "1.00")
             client.submit("AA", "buy", 7, "0.50")
         until(lambda: known(found, shared_store) == {90, 91})
         yield found
@@ -48,6 +51,7 @@ def test_an_order_that_memory_has_forgotten_is_in_the_history(
         assert (order["order_id"], order["status"], order["price"]) == (1, "FILLED", 1)
         assert (order["user_id"], order["side"], order["symbol"]) == ("alice", "SELL", "AA")
         assert (order["filled_quantity"], order["remaining_quantity"]) == (1, 0)
+        assert order["client_order_id"] == "sell/0"
         for path in ("1?user_id=bob", "92?user_id=alice", f"{1 << 50}?user_id=alice"):
             assert http.call("GET", f"{API}/orders/{path}").code == "ORDER_NOT_FOUND"
 
@@ -57,6 +61,8 @@ def test_a_user_sees_each_order_once_the_newest_first(plan: Plan, shared_store: 
         answer = http.get(f"{API}/orders?user_id=alice&symbol=AA")
         ids = [order["order_id"] for order in answer["orders"]]
         assert (ids, answer["source"]) == (list(range(91, 0, -1)), both_of(shared_store))
+        named = [order["client_order_id"] for order in reversed(answer["orders"])]
+        assert named == [*(id for n in range(TRADES) for id in (f"sell/{n}", 0)), 0]
         both = http.get(f"{API}/orders?user_id=alice&limit=500")["orders"]
         assert len({order["order_id"] for order in both}) == len(both) == 181
         times = [order["timestamp"] for order in both]

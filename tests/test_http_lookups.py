@@ -91,13 +91,14 @@ def test_an_order_is_found_and_cancelled_by_its_users_own_id(http: Http) -> None
         ("DELETE", "999999999?user_id=alice", 404, "ORDER_NOT_FOUND", "client_order_id"),
         ("GET", "0?user_id=alice", 400, "INVALID_REQUEST", "client_order_id"),
         ("DELETE", f"{2**63}?user_id=alice", 400, "INVALID_REQUEST", "client_order_id"),
-        ("GET", "x?user_id=alice", 400, "INVALID_REQUEST", "client_order_id"),
+        ("GET", "x%20y?user_id=alice", 400, "INVALID_REQUEST", "client_order_id"),
+        ("GET", "x?user_id=alice", 404, "ORDER_NOT_FOUND", "client_order_id"),
         ("GET", "7", 400, "INVALID_REQUEST", "user_id"),
         ("DELETE", "7", 400, "INVALID_REQUEST", "user_id"),
         ("GET", "7?user_id=alice&symbol=NOPE", 400, "UNKNOWN_SYMBOL", "symbol"),
         ("DELETE", "7?user_id=alice&symbol=NOPE", 400, "UNKNOWN_SYMBOL", "symbol"),
         ("PATCH", "7?user_id=alice", 405, "METHOD_NOT_ALLOWED", None),
-        ("GET", "7/8?user_id=alice", 404, "NOT_FOUND", None),
+        ("GET", "7/8?user_id=alice", 404, "ORDER_NOT_FOUND", "client_order_id"),
     ],
 )
 def test_what_is_wrong_with_a_look_up_is_named(

@@ -18,6 +18,7 @@ from frontend.http.candles import Candles
 from frontend.http.history_reads import HistoryReads
 from frontend.http.market import Markets
 from frontend.past_trades import PastTrades
+from ipc.client_ids import RememberedTexts
 from ipc.instruments import Scale
 from ipc.memory.ring import RingReader, RingWriter, create_ring
 from ipc.records import TRADE, make_id
@@ -179,7 +180,7 @@ def test_candles_are_made_of_what_is_there_where_segments_were_moved_away(market
     state = SimpleNamespace(
         markets=markets, rings=rings, shards=plan.shards, instruments=plan.instruments
     )
-    candles = Candles(state, HistoryReads(plan), plan.log_dir, 30.0)  # type: ignore[arg-type]
+    candles = Candles(state, HistoryReads(plan, RememberedTexts()), plan.log_dir, 30.0)  # type: ignore[arg-type]
     catching_up = threading.Thread(target=candles.catch_up, daemon=True)
     catching_up.start()
     catching_up.join(30)
@@ -223,7 +224,9 @@ def test_candles_are_of_what_is_listed_and_what_is_retired_stops_none(market: Ma
         state = SimpleNamespace(
             markets=markets, rings=rings, shards=market.plan.shards, instruments=known
         )
-        candles = Candles(state, HistoryReads(market.plan), market.plan.log_dir, 30.0)  # type: ignore[arg-type]
+        candles = Candles(
+            state, HistoryReads(market.plan, RememberedTexts()), market.plan.log_dir, 30.0
+        )  # type: ignore[arg-type]
         candles.catch_up()
         for number, count in counts.items():
             found = candles.of(number, 1, 0, 10, 10).values()

@@ -9,6 +9,8 @@ import pytest
 from engine.shard.account_sequences import AccountSequences
 from engine.shard.report_shares import ReportShares
 from frontend.gateway.report_history import ReportHistory, TooOldError
+from ipc.memory.order_table import create_table
+from ipc.memory.order_table_reader import OrderTableReader
 from ipc.memory.ring import REPORTS, RingReader, RingWriter, create_ring
 from ipc.records import REPORT, make_id
 from ipc.vocabulary import ExecType
@@ -80,7 +82,9 @@ class Rings:
         self.ring, self.kept = (RingWriter(path, REPORTS) for path in paths)
         self.numbers = AccountSequences(0)
         self.shares = ReportShares(self.ring, self.kept, self.numbers, share, most)
-        self.history = ReportHistory(*({0: RingReader(path, REPORTS)} for path in paths))
+        rings = ({0: RingReader(path, REPORTS)} for path in paths)
+        create_table(directory / "orders", 0, 1)
+        self.history = ReportHistory(*rings, {0: OrderTableReader(directory / "orders")})
 
     def tell(self, *accounts: int) -> None:
         """Publish a report to each of these accounts, as one round."""

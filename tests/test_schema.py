@@ -101,7 +101,7 @@ def test_each_command_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     assert declarations.missing_rows() == []
     monkeypatch.setattr(declarations, "JOURNALLED", ())
     monkeypatch.setattr(declarations, "FROM_CLIENT", FROM_CLIENT[1:])
-    assert declarations.missing_rows() == ["NEW", "CONFIGURE"]
+    assert declarations.missing_rows() == ["NEW", "CONFIGURE", "NAME"]
 
 
 def test_no_tag_is_a_commands_and_a_querys() -> None:

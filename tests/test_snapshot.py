@@ -202,7 +202,7 @@ def test_a_snapshot_of_another_version_is_not_passed_over(
     with monkeypatch.context() as patch:
         patch.setattr("engine.journal.snapshot.VERSION", 99)
         take_snapshot(plan, 0)
-    with pytest.raises(JournalError, match="has version 99, this program reads 6"):
+    with pytest.raises(JournalError, match="has version 99, this program reads 7"):
         recovered(plan)
 
 

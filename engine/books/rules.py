@@ -184,6 +184,10 @@ and flags, and otherwise zeros; its ord_status is NEW (0). REJECTED has ord_stat
 **Trades**: TRADE records in matching order, trade_id dense per shard; ``sequence`` is the taker's
 command's.
 
+**Texts.** A NAME command says which text the client_order_id of the next one stands for
+(``ipc.client_ids``). To a book it is nothing: no report, no order, and nothing expires before it.
+Command and NAME are carried out in the same call of ``process``, or neither.
+
 **Ids.** Every command handed to a book counts one ``sequence``; every accepted NEW one order
 sequence; every trade one trade sequence. All are dense per shard, and part of the state.
 
@@ -536,6 +540,14 @@ def check_exit(
     return REASON_NONE if apart else REASON_INVALID_LIST
 
 
+def is_name_of_list(client_order_id: int) -> bool:
+    """Tell whether the orders of a list can have the ids from this one on: numbers, or those that
+    stand for a text (``ipc.client_ids``), which compiled code has as negative numbers."""
+    if 0 <= client_order_id <= MAX_CLIENT_ID:
+        return client_order_id <= MAX_CLIENT_ID - MAX_LISTED
+    return client_order_id & MAX_LISTED == 0
+
+
 def check_list(
     command_type: int,
     side: int,
@@ -569,7 +581,7 @@ def check_list(
         return REASON_INVALID_TIME_IN_FORCE
     if time_in_force == TIME_IN_FORCE_GTD and expire_time_ns <= now_ns:
         return REASON_INVALID_EXPIRE_TIME
-    if client_order_id < 0 or client_order_id > MAX_CLIENT_ID - MAX_LISTED:
+    if not is_name_of_list(client_order_id):
         return REASON_INVALID_LIST
     exits = (stop_price, stop_limit_price, min_price, max_price)
     if pair:

@@ -26,6 +26,8 @@ from engine.cache.names import ShardNames
 from engine.history.tables import ORDER_TYPES, REASONS, SIDES, STATUS_WORDS, TIMES
 from engine.sections import RedisSection
 from engine.shard.follower import Followed
+from ipc.bounds import TEXT_BIT
+from ipc.client_ids import KnownTexts, is_text
 from ipc.codes import (
     EXEC_TYPE_CANCELED,
     EXEC_TYPE_EXPIRED,
@@ -39,6 +41,7 @@ from ipc.codes import (
 )
 from ipc.records import LEVEL, REPORT, OrderRow, sequence_of
 from ipc.vocabulary import Side
+from ipc.wire.matcher_codec import TextOf, no_text
 
 ENTRY_EVENTS = 64
 """Events of one entry of a stream, at the most."""
@@ -76,7 +79,7 @@ _PLACE = {name: place for place, name in enumerate(REPORT.names or ())}
 _EXEC_TYPE, _STATUS, _SYMBOL = (_PLACE[n] for n in ("exec_type", "ord_status", "symbol"))
 _ACCOUNT, _ORDER_ID, _REASON = (_PLACE[n] for n in ("account", "order_id", "reason"))
 _LAST_PRICE, _LAST_QTY = _PLACE["last_price"], _PLACE["last_qty"]
-_NUMBER = _PLACE["account_sequence"]
+_NUMBER, _CLIENT_ID = _PLACE["account_sequence"], _PLACE["client_order_id"]
 
 
 class Commands(list[str | int]):
@@ -129,12 +132,19 @@ class Writing:
 
     # Of commands ---------------------------------------------------------------------------------
 
-    def batch(self, followed: Followed, book: Book, timestamp_ns: int, previous: int) -> Commands:
+    def batch(
+        self,
+        followed: Followed,
+        book: Book,
+        timestamp_ns: int,
+        previous: int,
+        text_of: TextOf = no_text,
+    ) -> Commands:
         """Return what some commands came to, ``book`` being as it is after them; ``previous`` is
-        the position before them."""
+        the position before them. ``text_of`` knows the texts of orders."""
         out = Commands()
         self._time_ns = max(self._time_ns, timestamp_ns)
-        reports = rows_of(followed.reports)
+        reports = _named(followed, text_of)
         self._orders(out, reports)
         self._events(out, reports)
         traded = self.trades(out, followed.trades)
@@ -381,8 +391,8 @@ class Writing:
 
     # Of a state ----------------------------------------------------------------------------------
 
-    def orders(self, orders: Records) -> Commands:
-        """Return what writes orders (ORDER) of an order table."""
+    def orders(self, orders: Records, text_of: TextOf = no_text) -> Commands:
+        """Return what writes orders (ORDER) of an order table, which ``text_of`` is of."""
         out, shelves = Commands(), _Shelves()
         ended: list[str] = []
         for order in map(OrderRow._make, rows_of(orders)):
@@ -392,7 +402,8 @@ class Writing:
             name = str(order.order_id)
             key = self._names.order + name
             row: list[str] = ["HSET", key, "state", text(_state_of(order, written))]
-            row += ("entry", text(_entry_of(order, written)))
+            named = _text_or_number(order.order_id, order.client_order_id, text_of)
+            row += ("entry", text(_entry_of(order, named, written)))
             if order.stop_price:
                 row += ("stop_price", written.plain_price(order.stop_price))
             if order.display_quantity:
@@ -419,6 +430,24 @@ def rows_of(records: Records) -> list[tuple[Any, ...]]:
     """Return records as tuples: by columns, several times faster than numpy does it."""
     names = records.dtype.names or ()
     return list(zip(*(records[name].tolist() for name in names), strict=True))
+
+
+def _named(followed: Followed, text_of: TextOf) -> list[tuple[Any, ...]]:
+    """Return reports as tuples, with texts for the client_order_ids that are some."""
+    rows = rows_of(followed.reports)
+    known = KnownTexts()
+    known.note(followed.commands)
+    for place in np.flatnonzero(followed.reports["client_order_id"] >= np.uint64(TEXT_BIT)):
+        row = rows[place]
+        number = row[_CLIENT_ID]
+        own = known.find(number) or _text_or_number(row[_ORDER_ID], number, text_of)
+        rows[place] = (*row[:_CLIENT_ID], own, *row[_CLIENT_ID + 1 :])
+    return rows
+
+
+def _text_or_number(order_id: int, number: int, text_of: TextOf) -> int | str:
+    """Return a client_order_id as its client gave it; 0 where its text is not known."""
+    return (text_of(order_id, number) or 0) if is_text(number) else number
 
 
 class _Shelves:
@@ -468,11 +497,11 @@ def _state(report: tuple[Any, ...], written: Written) -> State:
     )
 
 
-def _entry_of(order: OrderRow, written: Written) -> Entry:
+def _entry_of(order: OrderRow, named: int | str, written: Written) -> Entry:
     return Entry(
         order.order_id,
         str(order.account),
-        order.client_order_id,
+        named,
         written.symbol,
         SIDES[order.side],
         ORDER_TYPES[order.order_type],

@@ -43,7 +43,7 @@ class Entry(Struct, frozen=True):
 
     order_id: int
     account: str
-    client_order_id: int
+    client_order_id: int | str
     symbol: str
     side: str
     order_type: str
@@ -72,7 +72,7 @@ class Event(Struct, frozen=True):
     number: int
     type: str
     order_id: int
-    client_order_id: int
+    client_order_id: int | str
     symbol: str | None
     side: str | None
     status: str | None

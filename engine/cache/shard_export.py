@@ -244,7 +244,8 @@ class ShardExport:
             ended = np.isin(orders["ord_status"], ENDED)
             for some in (orders[~ended], _by_end(orders[ended], self._settings.ended_orders)):
                 for first in range(0, len(some), FILL_ORDERS):
-                    store.write(begun, begun, writing.orders(some[first : first + FILL_ORDERS]))
+                    piece = some[first : first + FILL_ORDERS]
+                    store.write(begun, begun, writing.orders(piece, shard.table.text_of))
             trades = newest_trades(self._plan, self._shard, ready.trades, self._settings.trades)
             for first in range(0, len(trades), FILL_TRADES):
                 out = Commands()
@@ -281,7 +282,8 @@ class ShardExport:
         if not batches:
             return None
         shard, whole = follower.shard, as_one(batches)
-        out = self._writing.batch(whole, shard.book, shard.timestamp_ns, before)
+        at = (shard.book, shard.timestamp_ns, before)
+        out = self._writing.batch(whole, *at, shard.table.text_of)
         return _position(follower), out, len(whole.trades)
 
     def _check(self, at: Position) -> None:

@@ -40,7 +40,8 @@ class Steps:
 
     def __init__(self, matcher: Matcher, clock: LogClock) -> None:
         self._matcher, self._clock = matcher, clock
-        self._commands = np.zeros(MOST_FRAMES, COMMAND)
+        # One with a text for its id is two: see ``ipc.client_ids``.
+        self._commands = np.zeros(2 * MOST_FRAMES, COMMAND)
         self._decoder = CommandDecoder(MAX_BODY)
         self.time_ns = matcher.tick()
         """Of the last command, which the journal has."""

@@ -5,7 +5,7 @@ doubled or invented, whoever dies. It is filled from one data directory, which e
 and by one exporter at a time, which holds its lock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from engine.books.contract import Records
@@ -72,8 +72,9 @@ class Destination(Protocol):
         """Enter rows, and take their shard's cursor to where they go up to."""
         ...
 
-    def begin(self, cursor: Cursor, orders: Records, note: str) -> None:
-        """Begin a shard with a snapshot's orders (ORDER_ROW) where no journal goes further back.
+    def begin(self, cursor: Cursor, orders: Records, note: str, texts: Mapping[int, str]) -> None:
+        """Begin a shard with a snapshot's orders (ORDER_ROW), whose client_order_ids may stand for
+        ``texts``, where no journal goes further back.
 
         Orders that are there as open, and are none of these, get the status ``UNKNOWN``; ``note``
         stays.

@@ -24,6 +24,7 @@ from engine.history.past import (
     first_cursor,
     logged_trades,
     rows_of_table,
+    texts_by_number,
 )
 from engine.history.rows import ORDER_ROW, TRADE_ROW, Rows, rows_of
 from engine.history.users import UserLists
@@ -200,7 +201,10 @@ class ShardExport:
     def _begin(self, follower: Follower, position: int) -> None:
         """Give the destination a shard's first cursor, or one behind what it cannot have."""
         before = self.cursor
-        rows = rows_of_table(follower.shard.table.contents())
+        table = follower.shard.table
+        orders = table.contents()
+        rows = rows_of_table(orders)
+        texts = texts_by_number(orders, table.texts_of(orders))
         cursor = first_cursor(
             self.shard,
             identity(follower.shard.secret),
@@ -219,7 +223,7 @@ class ShardExport:
                 "orders are not here, the trades are those of the trade log"
             )
             logger.warning("shard %d: %s", self.shard, note)
-        self._destination.begin(cursor, rows, note)
+        self._destination.begin(cursor, rows, note, texts)
         self.cursor = self._destination.cursors()[self.shard]
 
     def _take_past(self, cursor: Cursor) -> int:
@@ -271,7 +275,7 @@ class ShardExport:
             reports=last_report,
             timestamp_ns=self._follower.shard.timestamp_ns,
         )
-        return cursor, rows_of(batches)
+        return cursor, rows_of(batches, self._follower.shard.table.text_of)
 
     def _table_path(self) -> Path:
         """Return where the order table of the replay lies: in memory where the product runs."""

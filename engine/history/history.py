@@ -104,6 +104,11 @@ class History(Protocol):
         """Return the user ids of accounts, as rows have them; of those that are known."""
         ...
 
+    def texts(self, numbers: Collection[int]) -> dict[int, str]:
+        """Return the texts that client_order_ids stand for, by their numbers as rows have them
+        (below 0); of those that are known."""
+        ...
+
     def close(self) -> None:
         """Let go of it."""
         ...

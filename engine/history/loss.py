@@ -14,7 +14,7 @@ from engine.books.contract import Records
 from engine.books.secret import identity
 from engine.history.destination import AwayError, Cursor, HistoryError
 from engine.history.kept import DEFAULT_TIMEOUT_S, HISTORIES, SQLITE, Kept, kept_by
-from engine.history.past import first_cursor, rows_of_table
+from engine.history.past import first_cursor, rows_of_table, texts_by_number
 from engine.history.rows import as_trades
 from engine.journal.format import JournalError
 from engine.journal.reader import JournalReader, read_header, segments_of
@@ -148,4 +148,5 @@ def go_on_without(plan: Plan, snapshot: Snapshot, kept: Kept, known: Cursor) -> 
         f"of them is here alone; orders go on after {counters.order_sequence}"
     )
     with closing(kept.destination(plan)) as destination:
-        destination.begin(cursor, rows, note)
+        texts = texts_by_number(snapshot.orders, snapshot.texts)
+        destination.begin(cursor, rows, note, texts)

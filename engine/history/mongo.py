@@ -11,7 +11,7 @@ One writes, by a lock (``engine.history.mongo_lock``); who lost it finds the cur
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -34,7 +34,7 @@ from engine.history.mongo_documents import (
 )
 from engine.history.mongo_link import DUPLICATE, Document, connected, judged, where
 from engine.history.mongo_lock import WriterLock
-from engine.history.rows import Rows, signed
+from engine.history.rows import Rows, signed, text_rows
 from engine.history.tables import CURSOR_COLUMNS, EVENT_COLUMNS, INSTRUMENT_COLUMNS, UNKNOWN
 from engine.sections import MongodbSection
 from ipc.instruments import Instrument
@@ -97,6 +97,7 @@ class MongoDestination:
 
         def enter() -> None:
             fills = _fills(rows.reports)
+            self._enter_texts(rows.texts)
             self._enter_orders(_as_rows(rows.orders, ORDER_NAMES), fills, cursor.position)
             self._enter_trades(_as_rows(rows.trades, TRADE_NAMES))
             if self._events:
@@ -104,11 +105,12 @@ class MongoDestination:
 
         self._write(cursor, enter)
 
-    def begin(self, cursor: Cursor, orders: Records, note: str) -> None:
+    def begin(self, cursor: Cursor, orders: Records, note: str, texts: Mapping[int, str]) -> None:
         """Begin a shard with a snapshot's orders."""
         between = {"$gt": make_id(cursor.shard, 0), "$lt": make_id(cursor.shard + 1, 0)}
         with judged(self.where):
             self._lock.beat()
+            self._enter_texts(texts)
             self._enter_orders(_as_rows(orders, ORDER_NAMES), {}, cursor.position)
             there = self._database.orders
             there.update_many(
@@ -252,6 +254,14 @@ class MongoDestination:
         return HistoryError(
             f"{self.where}: shard {shard} is not there as it was written: another exporter has "
             "written meanwhile, or an older state was restored"
+        )
+
+    def _enter_texts(self, texts: Mapping[int, str]) -> None:
+        """Enter texts, and know them for the documents of their orders."""
+        self._documents.texts = dict(text_rows(texts))
+        self._insert(
+            "client_texts",
+            [{"_id": number, "text": text} for number, text in self._documents.texts.items()],
         )
 
     def _enter_orders(self, rows: list[Row], fills: dict[int, list[Fill]], position: int) -> None:

@@ -80,6 +80,8 @@ class Documents:
     def __init__(self) -> None:
         self.instruments: dict[int, Scales] = {}
         self.users: dict[int, str] = {}
+        self.texts: dict[int, str] = {}
+        """Of the client_order_ids of the orders that are written now."""
 
     def know(
         self,
@@ -100,10 +102,13 @@ class Documents:
         tick, lot, filled = instrument.tick, instrument.lot, row["filled"]
         finer = Scale(tick.mantissa, tick.digits + AVERAGE_DIGITS)
         paid = _decimal(finer, average(value_of(row), filled)) if filled else None
+        number = row["client_order_id"]
+        own = {"client_order_id": self.texts.get(number, number) or None}
         return {
             "order_id": row["order_id"],
             "user_id": self.users.get(row["account"]),
-            "client_order_id": row["client_order_id"] or None,
+            # Of an order whose text is not known here its document says it already.
+            **(own if number >= 0 or number in self.texts else {}),
             "symbol": instrument.symbol,
             "side": SIDES[row["side"]],
             "order_type": ORDER_TYPES[row["order_type"]],

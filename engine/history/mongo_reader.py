@@ -144,6 +144,12 @@ class MongoHistory:
         with self._asking() as database:
             return {found["_id"]: found["user_id"] for found in database.users.find(wanted)}
 
+    def texts(self, numbers: Collection[int]) -> dict[int, str]:
+        """Return the texts that client_order_ids stand for."""
+        wanted = {"_id": {"$in": [signed(number) for number in numbers]}}
+        with self._asking() as database:
+            return {found["_id"]: found["text"] for found in database.client_texts.find(wanted)}
+
     def trades_after(self, shard: int, last: int) -> Iterator[Records]:
         """Yield the trades of a shard behind its trade ``last``, oldest first."""
         after, end = make_id(shard, last), make_id(shard + 1, 0)

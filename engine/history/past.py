@@ -67,6 +67,13 @@ def rows_of_table(orders: Records) -> Records:
     return rows[np.argsort(rows["order_id"])]
 
 
+def texts_by_number(orders: Records, texts: Records) -> dict[int, str]:
+    """Return the texts (TEXT) of orders (ORDER) by their client_order_ids, which stand for them."""
+    ids = (orders[name].tolist() for name in ("order_id", "client_order_id"))
+    numbers = dict(zip(*ids, strict=True))
+    return {numbers[order_id]: text.decode() for order_id, text in texts.tolist()}
+
+
 def missing_orders(orders: Records, first: int, last: int) -> int:
     """Return how many of the orders numbered ``first`` to ``last`` are not among ``orders``."""
     sequences = orders["order_id"] & SEQUENCE_MASK

@@ -6,7 +6,7 @@ connection that breaks while it commits leaves open whether it has; the cursor t
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,6 +32,7 @@ from engine.history.rows import (
     Rows,
     matrix_of,
     signed,
+    text_rows,
     user_pieces,
 )
 from engine.history.tables import (
@@ -104,6 +105,7 @@ class PostgresDestination:
             if not is_new.all():
                 self._copy(_STAGED, matrix_bytes(matrix_of(rows.orders[~is_new])))
                 execute(_UPSERT_STAGED)
+            _enter_texts(execute, rows.texts)
             self._enter_trades(rows.trades)
             if self._events:
                 self._enter_events(cursor.shard, rows.reports, rows.first_report)
@@ -111,7 +113,7 @@ class PostgresDestination:
 
         self._write(cursor, enter)
 
-    def begin(self, cursor: Cursor, orders: Records, note: str) -> None:
+    def begin(self, cursor: Cursor, orders: Records, note: str, texts: Mapping[int, str]) -> None:
         """Begin a shard with a snapshot's orders."""
 
         def enter(execute: Execute) -> Cursor:
@@ -126,6 +128,7 @@ class PostgresDestination:
                 make_id(cursor.shard + 1, 0),
             )
             execute(_UPSERT_STAGED)
+            _enter_texts(execute, texts)
             execute(
                 "DELETE FROM order_events WHERE shard = %s AND number > %s",
                 cursor.shard,
@@ -304,6 +307,17 @@ class PostgresDestination:
         columns = [np.full(len(reports), shard), np.arange(first, first + len(reports))]
         columns += [reports[name].astype(np.int64) for name in EVENT_COLUMNS]
         self._copy("order_events", matrix_bytes(np.stack(columns, axis=1)))
+
+
+def _enter_texts(execute: Execute, texts: Mapping[int, str]) -> None:
+    if texts:
+        rows = text_rows(texts)
+        execute(
+            "INSERT INTO client_texts SELECT * FROM unnest(%s::bigint[], %s::text[]) "
+            "ON CONFLICT DO NOTHING",
+            [number for number, _ in rows],
+            [text for _, text in rows],
+        )
 
 
 def _place(cursor: Cursor) -> tuple[Any, ...]:

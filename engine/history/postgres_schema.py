@@ -3,8 +3,9 @@
 ``order_rows`` and ``trade_rows`` hold what ``engine.history.rows`` says, in integers. The views
 ``orders``, ``trades`` and ``user_trades`` show the same to people: symbols, users, words, exact
 decimals (numeric), and times (timestamptz, cut to microseconds) beside the nanoseconds.
-``user_trade_ids`` has, by account, the ids of its trades in pieces. ``relations`` says what was
-made, so that what was changed by hand is found.
+``client_texts`` has the texts of those client_order_ids that are some: in ``order_rows`` they are
+numbers below 0. ``user_trade_ids`` has, by account, the ids of its trades in pieces. ``relations``
+says what was made, so that what was changed by hand is found.
 
 Where TimescaleDB is created in the database when the history is begun, ``trade_rows`` is a
 hypertable of chunks of a day.
@@ -53,7 +54,8 @@ def _time(column: str) -> str:
 
 # A view that is there gets further columns behind those that it has, and keeps who may read it.
 _ORDERS_VIEW = f"""CREATE OR REPLACE VIEW orders AS
-SELECT o.order_id, u.user_id, o.client_order_id, i.symbol,
+SELECT o.order_id, u.user_id,
+CASE WHEN o.client_order_id >= 0 THEN o.client_order_id END AS client_order_id, i.symbol,
 {words("o.side", SIDES)} AS side, {words("o.order_type", ORDER_TYPES)} AS order_type,
 {words("o.time_in_force", TIMES)} AS time_in_force,
 CASE WHEN o.price > 0 THEN o.price * i.tick END AS price,
@@ -69,9 +71,10 @@ o.created_ns, o.updated_ns, o.account,
 CASE WHEN o.stop_price > 0 THEN o.stop_price * i.tick END AS stop_price,
 CASE WHEN o.display_quantity > 0 THEN o.display_quantity * i.lot END AS display_quantity,
 o.flags & {TRIGGERED} <> 0 AS triggered, o.flags & {POST_ONLY} <> 0 AS post_only,
-{words(PREVENTION, PREVENTIONS)} AS self_trade_prevention
+{words(PREVENTION, PREVENTIONS)} AS self_trade_prevention, c.text AS client_order_text
 FROM order_rows o JOIN instruments i ON i.number = o.symbol
-LEFT JOIN users u ON u.account = o.account"""
+LEFT JOIN users u ON u.account = o.account
+LEFT JOIN client_texts c ON c.number = o.client_order_id"""
 
 _TRADES_VIEW = f"""CREATE OR REPLACE VIEW trades AS SELECT t.trade_id, i.symbol, t.buy_order_id,
 t.sell_order_id, b.user_id AS buyer, s.user_id AS seller, t.price * i.tick AS price,
@@ -143,12 +146,17 @@ _HYPERTABLE = (
     f"chunk_time_interval => {CHUNK_NS}::bigint, create_default_indexes => false)",
 )
 
+_LATER = [
+    (f"ALTER TABLE order_rows ADD COLUMN {name} bigint NOT NULL DEFAULT 0",)
+    for name in LATER_COLUMNS
+]
+_TEXTS = ("CREATE TABLE client_texts (number bigint PRIMARY KEY, text text NOT NULL)",)
+_COLUMNS_BEFORE_TEXTS = 2
 MIGRATIONS = (
     _FIRST,
-    *(
-        (f"ALTER TABLE order_rows ADD COLUMN {name} bigint NOT NULL DEFAULT 0",)
-        for name in LATER_COLUMNS
-    ),
+    *_LATER[:_COLUMNS_BEFORE_TEXTS],
+    _TEXTS,
+    *_LATER[_COLUMNS_BEFORE_TEXTS:],
 )
 """What takes a schema to version 1, 2, and so on."""
 VERSION = len(MIGRATIONS)

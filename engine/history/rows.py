@@ -2,14 +2,15 @@
 
 Rows are integers only: ticks, lots, nanoseconds, codes of ``ipc.vocabulary``; 0 means "none". All
 fields are 64 bits wide and signed, so that an array of rows is a matrix without a conversion;
-accounts, which use all 64 bits, are the same bits there.
+accounts, and client_order_ids that stand for texts, use all 64 bits, and are the same bits there.
 
 An order's average price is kept exactly, as what was paid: the sum of price * quantity of its
 trades, ``value_high * 2**62 + value_low``. A row has that of its own batch, for a destination adds
 it to what it has.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +19,11 @@ import numpy.typing as npt
 from engine.books.contract import Records
 from engine.shard.follower import Followed, as_one
 from ipc.arrays import Integers
+from ipc.bounds import TEXT_BIT
+from ipc.client_ids import KnownTexts
 from ipc.records import ORDER, REPORT, TRADE
 from ipc.vocabulary import ENDED_UNFILLED, ExecType, Liquidity, OrdStatus, Side
+from ipc.wire.matcher_codec import TextOf, no_text
 
 ORDER_NAMES = {"cum_qty": "filled", "ord_status": "status"}
 """Fields of ORDER that rows call otherwise."""
@@ -99,13 +103,29 @@ class Rows(NamedTuple):
     """REPORT, as the shard's report ring counts them."""
     first_report: int
     """The number of the first report."""
+    texts: Mapping[int, str] = MappingProxyType({})
+    """Of new orders' client_order_ids that stand for one: see ``ipc.client_ids``."""
 
 
-def rows_of(batches: Sequence[Followed]) -> Rows:
-    """Return the rows of batches that follow each other; there is one at least."""
+def rows_of(batches: Sequence[Followed], text_of: TextOf = no_text) -> Rows:
+    """Return the rows of batches that follow each other; there is one at least. ``text_of`` is that
+    of the order table behind them."""
     whole = as_one(batches)
     trades = trade_rows(whole.trades, whole.reports)
-    return Rows(order_rows(whole.reports), trades, whole.reports, whole.first_report)
+    texts = _texts(whole, text_of)
+    return Rows(order_rows(whole.reports), trades, whole.reports, whole.first_report, texts)
+
+
+def _texts(whole: Followed, text_of: TextOf) -> dict[int, str]:
+    known = KnownTexts()
+    known.note(whole.commands)
+    reports = whole.reports
+    is_new = reports["exec_type"] == ExecType.NEW
+    places = np.flatnonzero(is_new & (reports["client_order_id"] >= np.uint64(TEXT_BIT)))
+    columns = (reports[name][places].tolist() for name in ("order_id", "client_order_id"))
+    ids = zip(*columns, strict=True)
+    found = {number: known.find(number) or text_of(order_id, number) for order_id, number in ids}
+    return {number: text for number, text in found.items() if text is not None}
 
 
 def order_rows(reports: Records) -> Records:
@@ -248,9 +268,14 @@ def matrix_of(rows: Records) -> Integers:
     return np.ascontiguousarray(rows).view(np.int64).reshape(-1, columns)
 
 
-def signed(account: int) -> int:
+def text_rows(texts: Mapping[int, str]) -> list[tuple[int, str]]:
+    """Return texts as rows: the number of each, as rows of orders hold it, and the text."""
+    return [(signed(number), text) for number, text in texts.items()]
+
+
+def signed(number: int) -> int:
     """Return the same 64 bits as rows hold them."""
-    return account - (1 << 64) if account >= 1 << 63 else account
+    return number - (1 << 64) if number >= 1 << 63 else number
 
 
 def user_pieces(trades: Records) -> list[tuple[int, int, bytes]]:

@@ -215,6 +215,16 @@ class SqlHistory(ABC):
                 )
             )
 
+    def texts(self, numbers: Collection[int]) -> dict[int, str]:
+        """Return the texts that client_order_ids stand for."""
+        with self._asking() as ask:
+            found = ask(
+                f"SELECT c.number, c.text FROM {self.listed} "
+                "JOIN client_texts c ON c.number = j.value",
+                self._list([signed(number) for number in numbers]),
+            )
+            return dict(found)
+
     def _ids_of(
         self, ask: Ask, page: Page, shard: int, below: int, table: Timed
     ) -> tuple[int, int]:

@@ -4,7 +4,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -21,10 +21,11 @@ from engine.history.destination import (
     new_instruments,
 )
 from engine.history.parquet import read_rows
-from engine.history.rows import LATER_COLUMNS, Rows, matrix_of, signed, user_pieces
+from engine.history.rows import LATER_COLUMNS, Rows, matrix_of, signed, text_rows, user_pieces
 from engine.history.sqlite_schema import (
     ADD_VALUE,
     APPLICATION,
+    LATER_STATEMENTS,
     ROWS_AT_ONCE,
     STATEMENTS,
     VERSION,
@@ -115,13 +116,14 @@ class SqliteDestination:
         """Enter rows and cursor."""
         with self._transaction():
             self._enter(rows.orders, "order_rows", UPSERT)
+            self._enter_texts(rows.texts)
             self._enter(rows.trades, "trade_rows")
             self._enter_user_trades(rows.trades)
             if self._events:
                 self._enter_events(cursor.shard, rows.reports, rows.first_report)
             self._set(cursor)
 
-    def begin(self, cursor: Cursor, orders: Records, note: str) -> None:
+    def begin(self, cursor: Cursor, orders: Records, note: str, texts: Mapping[int, str]) -> None:
         """Begin a shard with a snapshot's orders."""
         low, high = make_id(cursor.shard, 0), make_id(cursor.shard + 1, 0)
         execute = self._connection.execute
@@ -139,6 +141,7 @@ class SqliteDestination:
             cursor = cursor._replace(lost_orders=cursor.lost_orders + forgotten)
             execute("DELETE FROM kept")
             self._enter(orders[~self._have_left(orders)], "order_rows", UPSERT)
+            self._enter_texts(texts)
             execute(
                 "DELETE FROM order_events WHERE shard = ? AND number > ?",
                 (cursor.shard, cursor.reports),
@@ -231,6 +234,10 @@ class SqliteDestination:
             self._connection.executemany(insert(table, columns, ROWS_AT_ONCE, more), many)
         if whole < len(matrix):
             self._connection.executemany(insert(table, columns, 1, more), matrix[whole:].tolist())
+
+    def _enter_texts(self, texts: Mapping[int, str]) -> None:
+        verb = insert("client_texts", 2, 1, verb="INSERT OR IGNORE")
+        self._connection.executemany(verb, text_rows(texts))
 
     def _enter_user_trades(self, trades: Records) -> None:
         self._connection.executemany(insert("user_trades", 3, 1), user_pieces(trades))
@@ -336,8 +343,9 @@ def _renew(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     there = _statements(connection)
     if version < VERSION:
-        if "archives" not in there:
-            connection.execute(STATEMENTS[-1])
+        for statement in LATER_STATEMENTS:
+            if name_of(statement) not in there:
+                connection.execute(statement)
         columns = {row[1] for row in connection.execute("PRAGMA table_info(order_rows)")}
         for name in LATER_COLUMNS:
             if columns and name not in columns:

@@ -4,7 +4,8 @@
 ``orders`` and ``trades`` show the same to people: symbols, users, words, and exact decimals as text
 (NULL where one would not fit 64 bits). ``user_trades`` has, by account, the ids of its trades in
 pieces: 8 bytes each, little-endian, growing, up to ``last_trade``. An index entry a trade and user
-would cost more than all the rest.
+would cost more than all the rest. ``client_texts`` has the texts of those client_order_ids that are
+some: in ``order_rows`` they are numbers below 0.
 
 ``archives`` lists what has left the file: see ``engine.history.archive``.
 
@@ -32,8 +33,9 @@ from engine.history.tables import (
 )
 
 APPLICATION = 0x5368_426B
-VERSION = 2 + len(LATER_COLUMNS)
-"""Of the tables: the first had no ``archives``, and each later column of orders makes another."""
+VERSION = 3 + len(LATER_COLUMNS)
+"""Of the tables: the first had no ``archives``, then there were no ``client_texts``, and each later
+column of orders makes another."""
 ROWS_AT_ONCE = 50
 """Rows of one INSERT: what SQLite takes to begin and end one is dear."""
 
@@ -61,7 +63,8 @@ def _decimal(steps: str, scale: str) -> str:
     )
 
 
-_ORDERS_VIEW = f"""CREATE VIEW orders AS SELECT o.order_id, u.user_id, o.client_order_id, i.symbol,
+_ORDERS_VIEW = f"""CREATE VIEW orders AS SELECT o.order_id, u.user_id,
+CASE WHEN o.client_order_id < 0 THEN c.text ELSE o.client_order_id END AS client_order_id, i.symbol,
 {words("o.side", SIDES)} AS side, {words("o.order_type", ORDER_TYPES)} AS order_type,
 {words("o.time_in_force", TIMES)} AS time_in_force,
 CASE WHEN o.price > 0 THEN {_decimal("o.price", "tick")} END AS price,
@@ -74,7 +77,8 @@ AS display_quantity,
 (o.flags & {TRIGGERED}) <> 0 AS triggered, (o.flags & {POST_ONLY}) <> 0 AS post_only,
 {words(PREVENTION, PREVENTIONS)} AS self_trade_prevention
 FROM order_rows o JOIN instruments i ON i.number = o.symbol
-LEFT JOIN users u ON u.account = o.account"""
+LEFT JOIN users u ON u.account = o.account
+LEFT JOIN client_texts c ON c.number = o.client_order_id"""
 
 _TRADES_VIEW = f"""CREATE VIEW trades AS SELECT t.trade_id, i.symbol, t.buy_order_id,
 t.sell_order_id, b.user_id AS buyer, s.user_id AS seller,
@@ -83,6 +87,13 @@ t.sell_order_id, b.user_id AS buyer, s.user_id AS seller,
 FROM trade_rows t JOIN instruments i ON i.number = t.symbol
 LEFT JOIN users b ON b.account = t.buyer LEFT JOIN users s ON s.account = t.seller"""
 
+LATER_STATEMENTS = (
+    "CREATE TABLE client_texts (number INTEGER PRIMARY KEY, text TEXT NOT NULL)",
+    "CREATE TABLE archives (name TEXT PRIMARY KEY, kind TEXT NOT NULL, shard INTEGER NOT NULL, "
+    "first_id INTEGER NOT NULL, last_id INTEGER NOT NULL, first_ns INTEGER NOT NULL, "
+    "last_ns INTEGER NOT NULL, rows INTEGER NOT NULL)",
+)
+"""What has come since the first version."""
 STATEMENTS = (
     "CREATE TABLE shards (shard INTEGER PRIMARY KEY, identity TEXT NOT NULL, "
     + ", ".join(f"{name} INTEGER NOT NULL" for name in CURSOR_COLUMNS[2:])
@@ -105,9 +116,7 @@ STATEMENTS = (
     "CREATE INDEX orders_by_account ON order_rows (account, order_id)",
     "CREATE INDEX orders_by_symbol ON order_rows (symbol, order_id)",
     "CREATE INDEX trades_by_symbol ON trade_rows (symbol, trade_id)",
-    "CREATE TABLE archives (name TEXT PRIMARY KEY, kind TEXT NOT NULL, shard INTEGER NOT NULL, "
-    "first_id INTEGER NOT NULL, last_id INTEGER NOT NULL, first_ns INTEGER NOT NULL, "
-    "last_ns INTEGER NOT NULL, rows INTEGER NOT NULL)",
+    *LATER_STATEMENTS,
 )
 """What makes an empty file a history, in this order."""
 VIEWS = (_ORDERS_VIEW, _TRADES_VIEW)

@@ -264,7 +264,9 @@ _STATE = ("account", "client_order_id", "symbol", "side", "order_type", "time_in
 def _state(record: np.void, filled: str, updated: str) -> dict[str, int]:
     """Return what a report (REPORT) or an order (ORDER) says of an order, named as ORDER_ROW."""
     row = {name: int(record[name]) for name in (*_STATE, "price", "quantity", "reason")}
-    row["account"] = signed(row["account"])
+    row["account"], row["client_order_id"] = (
+        signed(row[name]) for name in ("account", "client_order_id")
+    )
     row["filled"], row["status"] = int(record[filled]), int(record["ord_status"])
     row["updated_ns"] = int(record[updated])
     row |= {name: int(record[name]) for name in LATER_COLUMNS if name in (record.dtype.names or ())}

@@ -46,7 +46,7 @@ import numpy as np
 from engine.journal.shard_config import ShardConfig, shard_config_problem
 from ipc.records import SEGMENT, SEQUENCE_MASK
 
-VERSION = 7
+VERSION = 8
 MAGIC = int.from_bytes(b"SBJOURNL", "little")
 PAGE_BYTES = 4096
 MAX_HEADER_BYTES = 16 << 20

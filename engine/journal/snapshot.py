@@ -11,7 +11,8 @@ the shard's journal directory::
 It is written aside, made durable, and renamed, so that a file with the name is whole. Of the book
 it keeps counters, resting orders and remembered client_order_ids (of recent orders, and those that
 are kept beyond), which every kind of book can be made from; also the orders that the order table
-shows, each account's number of reports, and the shard's secret.
+shows, with the texts that are client_order_ids of some, each account's number of reports, and the
+shard's secret.
 """
 
 import os
@@ -32,9 +33,10 @@ from engine.journal.format import JournalError
 from engine.journal.shard_config import ShardConfig, shard_config_problem
 from engine.journal.snapshot_checks import RowChecks, Wrong, counters_problem, state_problem
 from engine.storage import Buffer, Storage, open_regular, read_into
+from ipc.client_ids import TEXT
 from ipc.records import COMMAND, LAST_PRICE, ORDER, RECENT, RESTING, fingerprint
 
-VERSION = 6
+VERSION = 7
 MAGIC = b"SBSNAPSH"
 SUFFIX = ".snapshot"
 MAX_HEAD_BYTES = 16 << 20
@@ -51,6 +53,7 @@ _LAYOUTS = {
     "sweeps": COMMAND,
     "last_prices": LAST_PRICE,
     "orders": ORDER,
+    "texts": TEXT,
     "accounts": ACCOUNT,
 }
 
@@ -94,6 +97,8 @@ class Snapshot:
     last_prices: Records = field(default_factory=lambda: np.zeros(0, LAST_PRICE))
     """See ``Book.last_prices``."""
     orders: Records = field(default_factory=lambda: np.zeros(0, ORDER))
+    texts: Records = field(default_factory=lambda: np.zeros(0, TEXT))
+    """What ``OrderTableWriter.texts_of`` gives of them."""
     accounts: Records = field(default_factory=lambda: np.zeros(0, ACCOUNT))
 
     def book_state(self) -> tuple[Counters, Records, Records, Records, Records]:
@@ -216,6 +221,7 @@ class _Reading:
             found.sweeps,
             found.last_prices,
             found.orders,
+            found.texts,
             found.accounts,
         )
         if wrong is not None:

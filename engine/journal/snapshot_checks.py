@@ -28,6 +28,8 @@ from engine.books.rules import (
 )
 from engine.journal.shard_config import ShardConfig
 from ipc.arrays import Words
+from ipc.bounds import TEXT_BIT
+from ipc.client_ids import is_client_text, number_of
 from ipc.codes import (
     COMMAND_TYPE_MASS_CANCEL,
     FLAG_POST_ONLY,
@@ -105,7 +107,7 @@ class RowChecks:
             make_id(shard_config.shard, 1),
             make_id(shard_config.shard, counters.order_sequence),
         )
-        order = {"order_id": (first, last), "client_order_id": (0, MAX_WORD)}
+        order = {"order_id": (first, last), "client_order_id": (0, _ANY)}
         amounts = {"cum_qty": (0, MAX_QUANTITY), "side": _SIDES, "flags": (0, max(_FLAGS))}
         self._bounds: dict[str, Bounds] = {
             "resting": order
@@ -115,7 +117,8 @@ class RowChecks:
             | {"stop_price": (0, MAX_PRICE)}
             | dict.fromkeys(("display_quantity", "shown_quantity"), (0, MAX_QUANTITY))
             | {"expire_time_ns": (0, MAX_WORD)},
-            "recent": order | {"client_order_id": (1, MAX_WORD)},
+            "recent": order | {"client_order_id": (1, _ANY)},
+            "texts": {"order_id": (first, last)},
             "orders": order
             | amounts
             | {
@@ -184,6 +187,7 @@ def state_problem(
     sweeps: Records,
     last_prices: Records,
     orders: Records,
+    texts: Records,
     accounts: Records,
 ) -> tuple[str, Wrong] | None:
     """Return which section, and what there, cannot be of one state, though each row is right."""
@@ -195,6 +199,8 @@ def state_problem(
         ("last_prices", last_prices, [("symbol", _grows(last_prices["symbol"]), "must grow")]),
         ("resting", resting, _reached_checks(resting, last_prices)),
         ("orders", orders, [("order_id", _first_of(orders["order_id"]), "is there twice")]),
+        ("orders", orders, [("client_order_id", _has_text(orders, texts), "has no text")]),
+        ("texts", texts, _text_checks(texts, orders)),
         ("accounts", accounts, [("account", _grows(accounts["account"]), "must grow")]),
     )
     for section, rows, rules in checks:
@@ -227,6 +233,29 @@ def _recent_checks(shard_config: ShardConfig, counters: Counters, recent: Record
         ("order_id", _grows(recent["order_id"]), "must grow"),
         ("order_id", inside, f"is one of {kept} that are kept, more than {shares.kept_ids}"),
         ("account", own, f"has more kept than {shares.account_ids}"),
+    ]
+
+
+def _has_text(orders: Records, texts: Records) -> npt.NDArray[np.bool_]:
+    """Tell of each order whether its text is there, where its client_order_id stands for one."""
+    plain: npt.NDArray[np.bool_] = orders["client_order_id"] < np.uint64(TEXT_BIT)
+    return plain | np.isin(orders["order_id"], texts["order_id"])
+
+
+def _text_checks(texts: Records, orders: Records) -> list[_Check]:
+    """One for each order whose client_order_id stands for a text, in their order: that text."""
+    named = orders[orders["client_order_id"] >= np.uint64(TEXT_BIT)]
+    count = min(len(named), len(texts))
+    same = np.zeros(len(texts), np.bool_)
+    same[:count] = texts["order_id"][:count] == named["order_id"][:count]
+    numbers = np.zeros(len(texts), np.uint64)
+    found = (number_of(text) if is_client_text(text) else 0 for text in texts["text"].tolist())
+    numbers[:] = list(found)
+    own = np.zeros(len(texts), np.bool_)
+    own[:count] = numbers[:count] == named["client_order_id"][:count]
+    return [
+        ("order_id", same, "must be that of the next order that has a text"),
+        ("text", own, "must be what its order's client_order_id stands for"),
     ]
 
 

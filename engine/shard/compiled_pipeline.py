@@ -24,6 +24,7 @@ from engine.shard.effects_kernel import (
     MORE_OUTBOX,
     MORE_REPORT_ROWS,
     MORE_SLOTS,
+    MORE_TEXTS,
     MORE_TRADE_ROWS,
     NO_PROCESS,
 )
@@ -83,7 +84,7 @@ class CompiledPipeline:
             carry_out(self._sinks, self._made)
         why = run_pipeline(self._address, commands, timestamp_ns)
         while why != DONE:
-            self._make_room(why)
+            self._make_room(why, commands)
             why = run_pipeline(self._address, commands, timestamp_ns)
         words = self._words
         self._made.reports = self._parts.reports[: words[_REPORT_COUNT]]
@@ -98,7 +99,7 @@ class CompiledPipeline:
         words[_TRADE_COUNT] = words[_SHOWN] = words[_NUMBERED] = words[_SYMBOL_COUNT] = 0
         self.run(self._no_commands, links, timestamp_ns)
 
-    def _make_room(self, why: int) -> None:
+    def _make_room(self, why: int, commands: Records) -> None:
         """Let grow what has stopped the compiled call. Raises ``TableFullError``, ``RingError``."""
         words, parts = self._words, self._parts
         if why == NO_PROCESS:
@@ -111,6 +112,9 @@ class CompiledPipeline:
             parts.table.make_room(parts.reports[: words[_REPORT_COUNT]], words[_SHOWN])
             self._context["reserved"] = parts.table.reserved
             self._context["cell_count"] = len(parts.table.cells)
+        elif why == MORE_TEXTS:
+            parts.table.note_texts(commands[: words[_FINISHED]])
+            self._note("known", parts.table.known.words, "known_words")
         elif why == MORE_OUTBOX:
             self._links[words[_SMALL_OUTBOX]].outbox.reserve(words[_REPORT_COUNT] * MAX_FRAME)
         elif why == MORE_REPORT_ROWS:
@@ -130,6 +134,8 @@ class CompiledPipeline:
         self._note("cells", table.cells, "cell_count")
         self._note("accounts", table.accounts)
         self._note("words", table.words, "word_count")
+        self._note("names", table.texts, "name_words")
+        self._note("known", table.known.words, "known_words")
         self._context["reserved"] = table.reserved
         self._note_words("ring_words", ring.words)
         self._note("ring_rows", ring.rows, "ring")

@@ -123,7 +123,7 @@ def summarise(sinks: Sinks, made: Made) -> None:
 def send(sinks: Sinks, made: Made) -> None:
     """Queue each report for the links that have opened its account."""
     for link in made.links:
-        link.send(link.encoder.encode(made.reports))
+        link.send(link.encoder.encode(made.reports, sinks.table.text_of))
 
 
 def show_depth(sinks: Sinks, made: Made) -> None:

@@ -17,6 +17,8 @@ from engine.shard import effects
 from engine.shard.account_sequences import NUMBERING, number_report
 from engine.shard.effects import TWINS, Stage, effects_of
 from engine.shard.summary import summarise_report
+from ipc.bounds import TEXT_BIT
+from ipc.client_ids import TEXT_BYTES
 from ipc.links.outbox import OUTBOX
 from ipc.memory import ring
 from ipc.memory.depth_board_kernel import begin_page, levels_at, show_page
@@ -26,6 +28,7 @@ from ipc.memory.order_table_kernel import (
     LOOK_AHEAD,
     LOOK_CLOSER,
     apply_report,
+    find_text,
     look_ahead,
     look_closer,
 )
@@ -40,10 +43,10 @@ from ipc.wire.report_encoder import MAX_FRAME, STREAM_TABLE, put_frame, stream_o
 
 (
     DONE, MORE_ORDERS, MORE_ACCOUNTS, MORE_SLOTS, MORE_OUTBOX, MORE_TRADE_ROWS, MORE_REPORT_ROWS,
-    WRONG_TRADES, NO_PROCESS,
-) = range(9)  # fmt: skip
+    WRONG_TRADES, NO_PROCESS, MORE_TEXTS,
+) = range(10)  # fmt: skip
 """Why a round has stopped: it is through, or something must grow before it can go on; or the ids of
-its trades do not follow the ring's last."""
+its trades do not follow the ring's last; or its commands have texts that are to be noted."""
 
 CONTEXT = np.dtype(
     [
@@ -82,6 +85,10 @@ CONTEXT = np.dtype(
             "words",
             "word_count",
             "reserved",  # slots of the order table that have memory
+            "names",  # texts of orders
+            "name_words",
+            "known",  # texts of orders that may enter
+            "known_words",
             "numbering",
             "seen",
             "symbol_limit",  # symbols are below it
@@ -108,6 +115,7 @@ LINK = np.dtype([("streams", "<u8"), ("outbox", "<u8")])
 _ROW = REPORT.itemsize
 _TRADE_ROW = TRADE.itemsize
 _ZERO, _ONE = np.uint64(0), np.uint64(1)
+_TEXT_BIT = np.uint64(TEXT_BIT)
 PLACES = tuple(
     counter_place(MATCHER, name)
     for name in (
@@ -148,6 +156,8 @@ class Views(NamedTuple):
     accounts: Any
     words: Any
     reserved: Any
+    names: Any
+    known: Any
     rows: Any
     row_mask: Any
     row: Any
@@ -181,6 +191,8 @@ def views_of(context: Any, stop: Any, row: Any) -> Any:
         array_at(c.accounts, np.int64(c.entry_count), np.uint64),
         array_at(c.words, np.int64(c.word_count), np.uint64),
         np.int64(c.reserved),
+        array_at(c.names, np.int64(c.name_words), np.uint64),
+        array_at(c.known, np.int64(c.known_words), np.uint64),
         array_at(c.ring_rows, np.int64(c.ring) * _ROW, np.uint8),
         c.ring - _ONE,
         row,
@@ -235,7 +247,8 @@ def number(v: Views, index: Any) -> int:
 @inlined
 def enter_orders(v: Views, index: Any) -> int:
     """Return MORE_SLOTS where its order finds no place."""
-    if apply_report(v.entries, v.cells, v.accounts, v.words, v.reserved, v.reports[index]):
+    table = (v.entries, v.cells, v.accounts, v.words, v.reserved, v.names, v.known)
+    if apply_report(*table, v.reports[index]):
         return DONE
     v.context[0].numbered = np.uint64(index + 1)
     return MORE_SLOTS
@@ -261,6 +274,10 @@ def summarise(v: Views, index: Any) -> int:
 @inlined
 def send(v: Views, index: Any) -> int:
     report = v.reports[index]
+    at = _ZERO
+    if report.client_order_id >= _TEXT_BIT:
+        at = find_text(v.entries, v.cells, v.words, v.names, v.known, report)
+    name = array_at(at, TEXT_BYTES if at != _ZERO else 0, np.uint8)
     for place in range(len(v.links)):
         known = array_at(v.links[place].streams, 1, STREAM_TABLE)[0]
         keys = array_at(known.keys, np.int64(known.slots), np.uint64)
@@ -270,7 +287,7 @@ def send(v: Views, index: Any) -> int:
             box = array_at(v.links[place].outbox, 1, OUTBOX)[0]
             out = array_at(box.address, np.int64(box.size), np.uint8)
             end: Any = np.int64(box.end)
-            box.end = np.uint64(put_frame(out, end, report, stream, v.texts, v.lengths))
+            box.end = np.uint64(put_frame(out, end, report, stream, v.texts, v.lengths, name))
     return DONE
 
 

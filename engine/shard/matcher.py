@@ -87,7 +87,8 @@ class Matcher:
         self._clock, self.wait = clock, wait
         self._defaults = PreventionDefaults(plan.config.keys)
         self._open_rings(plan, shard)
-        self._commands = np.zeros(engine.batch_commands, COMMAND)
+        # One with a text for its id is two: see ``ipc.client_ids``.
+        self._commands = np.zeros(max(2, engine.batch_commands), COMMAND)
         self._continue = np.zeros(1, COMMAND)
         self._continue["command_type"] = CommandType.MASS_CANCEL
         self._continue["flags"] = Flag.CONTINUE
@@ -110,7 +111,8 @@ class Matcher:
         self.expiry_ns = self.book.next_expiry_ns
         """When the next order expires; 0: none does."""
         self.table = OrderTableWriter(plan.table_path(shard))
-        self.table.adopt(recovered.shard.table.contents())
+        orders = recovered.shard.table.contents()
+        self.table.adopt(orders, recovered.shard.table.texts_of(orders))
         recovered.shard.close()
         reports = np.zeros(max(2, 4 * engine.batch_commands), REPORT)
         self._shares = self._shares_of(engine, self._account_sequences, len(reports))
@@ -179,7 +181,7 @@ class Matcher:
                 count, odd = link.decoder.read(room, count, self._clock_ns)
                 if odd is not None:
                     count = self._control(link, links, count, *odd)
-                if count >= len(room):
+                if count + 1 >= len(room):
                     self.take(self._commands[:count], links)
                     if self.sweeping:
                         self.go_on(links)

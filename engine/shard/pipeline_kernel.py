@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.books.ladder import kernel
 from engine.books.ladder.layout import GROW
-from engine.books.ladder.memory import entry
+from engine.books.ladder.memory import entry, state_at
 from engine.shard import account_sequences, effects, effects_kernel, summary
 from engine.shard.effects import EFFECTS
 from engine.shard.effects_kernel import (
@@ -19,6 +19,7 @@ from engine.shard.effects_kernel import (
     MORE_ORDERS,
     MORE_OUTBOX,
     MORE_REPORT_ROWS,
+    MORE_TEXTS,
     MORE_TRADE_ROWS,
     NO_PROCESS,
     PLACES,
@@ -28,6 +29,7 @@ from engine.shard.effects_kernel import (
     outbox_without_room,
     show_all_reports,
 )
+from ipc import client_ids
 from ipc.links import outbox
 from ipc.memory import (
     depth_board,
@@ -86,6 +88,10 @@ def make_pipeline(source: int) -> Any:
             c.numbered = _ZERO
             c.symbol_count = _ZERO
             c.stage = np.uint64(PUBLISH)
+            state = state_at(c.book)
+            if state.named != np.uint32(0):
+                state.named = np.uint32(0)
+                return MORE_TEXTS
         if c.stage == np.uint64(PUBLISH):
             if c.trade_count > _ZERO:
                 if lacks_rows(c.trade_words, c.trade_count, c.trade_reserved):
@@ -112,8 +118,8 @@ def make_pipeline(source: int) -> Any:
 
 
 _MODULES = (
-    account_sequences, depth_board, depth_board_kernel, effects, effects_kernel, order_table,
-    order_table_kernel, outbox, ring, ring_kernel, status, summary,
+    account_sequences, client_ids, depth_board, depth_board_kernel, effects, effects_kernel,
+    order_table, order_table_kernel, outbox, ring, ring_kernel, status, summary,
 )  # fmt: skip
 _FILES = [Path(module.__file__ or "") for module in _MODULES]
 _NAMES = ",".join(effect.carry_out.__name__ for effect in EFFECTS)

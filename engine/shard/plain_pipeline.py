@@ -21,6 +21,7 @@ class PlainPipeline:
         parts = self._parts
         trades = parts.trades[: min(parts.trade_ring.room(), len(parts.trades))]
         progress = parts.book.process(commands, parts.reports, trades)
+        parts.table.note_texts(commands[: progress.commands])
         self._completed += progress.commands
         self._carry_out(trades[: progress.trades], progress.reports, links, timestamp_ns)
         return progress

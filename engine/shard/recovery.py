@@ -107,7 +107,7 @@ class Shard:
                 np.ascontiguousarray(snapshot.accounts["sequence"]),
             )
         )
-        self.table = self._make_table(table_path, snapshot.orders)
+        self.table = self._make_table(table_path, snapshot.orders, snapshot.texts)
         self.timestamp_ns = snapshot.timestamp_ns
         self.secret = snapshot.secret
         self._reports = np.zeros(4 * _BATCH_COMMANDS, REPORT)
@@ -124,6 +124,7 @@ class Shard:
             done = 0
             while done < len(batch):
                 progress = self.book.process(batch[done:], self._reports, self._trades)
+                self.table.note_texts(batch[done : done + progress.commands])
                 done += progress.commands
                 trades = self._new(self._trades[: progress.trades])
                 made = Made(trades, self._reports[: progress.reports])
@@ -160,17 +161,18 @@ class Shard:
         )
         if shard_config.max_resting_orders() > former.max_resting_orders():
             path, orders = self.table.mapping.path, self.table.contents()
+            texts = self.table.texts_of(orders)
             self.close()
-            self.table = self._make_table(path, orders)
+            self.table = self._make_table(path, orders, texts)
         self._sinks = self._sinks._replace(book=self.book, table=self.table)
         self.timestamp_ns = max(self.timestamp_ns, timestamp_ns)
 
-    def _make_table(self, path: Path, orders: Records) -> OrderTableWriter:
+    def _make_table(self, path: Path, orders: Records, texts: Records) -> OrderTableWriter:
         ended = self._engine.ended_orders
         capacity = table_capacity(self.shard_config.max_resting_orders(), ended)
         create_table(path, self.shard_config.shard, capacity, ended)
         table = OrderTableWriter(path)
-        table.adopt(orders)
+        table.adopt(orders, texts)
         return table
 
     def snapshot(self) -> Snapshot:
@@ -178,6 +180,7 @@ class Shard:
         book, numbers = self.book, self.account_sequences.state()
         accounts = np.zeros(len(numbers.accounts), ACCOUNT)
         accounts["account"], accounts["sequence"] = numbers.accounts, numbers.sequences
+        orders = self.table.contents()
         return Snapshot(
             self.shard_config,
             book.counters(),
@@ -188,7 +191,8 @@ class Shard:
             book.recent(),
             book.sweeps(),
             book.last_prices(),
-            self.table.contents(),
+            orders,
+            self.table.texts_of(orders),
             accounts,
         )
 

@@ -175,7 +175,7 @@ class AsyncClient(BaseClient):
         return exchange.answers
 
     async def cancel(
-        self, order_id: int = 0, symbol: str | None = None, client_order_id: int = 0
+        self, order_id: int = 0, symbol: str | None = None, client_order_id: int | str = 0
     ) -> Execution:
         """Cancel a resting order, by ``order_id`` or by ``symbol`` and ``client_order_id``."""
         return await self._ask((await self._commands()).cancel(order_id, symbol, client_order_id))
@@ -187,7 +187,7 @@ class AsyncClient(BaseClient):
         symbol: str,
         price: Number | None = None,
         quantity: Number | None = None,
-        client_order_id: int = 0,
+        client_order_id: int | str = 0,
         reinsert: bool = False,
         stop_price: Number | None = None,
         display_quantity: Number | None = None,
@@ -199,7 +199,7 @@ class AsyncClient(BaseClient):
         return await self._ask(commands.replace(*named, price, quantity, reinsert, *further))
 
     async def reduce(
-        self, order_id: int = 0, *, symbol: str, quantity: Number, client_order_id: int = 0
+        self, order_id: int = 0, *, symbol: str, quantity: Number, client_order_id: int | str = 0
     ) -> Execution:
         """Take ``quantity`` off what is open, keeping the place; all of it or more cancels."""
         commands = await self._commands()

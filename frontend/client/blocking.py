@@ -190,7 +190,7 @@ class Client(BaseClient):
         return exchange.answers
 
     def cancel(
-        self, order_id: int = 0, symbol: str | None = None, client_order_id: int = 0
+        self, order_id: int = 0, symbol: str | None = None, client_order_id: int | str = 0
     ) -> Execution:
         """Cancel a resting order, by ``order_id`` or by ``symbol`` and ``client_order_id``."""
         return self._ask(self._commands().cancel(order_id, symbol, client_order_id))
@@ -202,7 +202,7 @@ class Client(BaseClient):
         symbol: str,
         price: Number | None = None,
         quantity: Number | None = None,
-        client_order_id: int = 0,
+        client_order_id: int | str = 0,
         reinsert: bool = False,
         stop_price: Number | None = None,
         display_quantity: Number | None = None,
@@ -221,7 +221,7 @@ class Client(BaseClient):
         return self._ask(self._commands().replace(*named, price, quantity, reinsert, *further))
 
     def reduce(
-        self, order_id: int = 0, *, symbol: str, quantity: Number, client_order_id: int = 0
+        self, order_id: int = 0, *, symbol: str, quantity: Number, client_order_id: int | str = 0
     ) -> Execution:
         """Take ``quantity`` off what is open, keeping the place; all of it or more cancels."""
         return self._ask(self._commands().reduce(order_id, symbol, client_order_id, quantity))

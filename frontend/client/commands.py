@@ -5,6 +5,7 @@ are, how decimals and names are written for the wire, and what each answer means
 the book or is the engine's to judge is sent and judged there.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -13,6 +14,7 @@ from typing import Any, Generic, TypedDict, TypeVar
 from frontend.client.errors import ClientError, InvalidOrderError, OrderRejectedError, ProtocolError
 from frontend.client.listings import Listing, Listings, Number
 from frontend.client.results import BookView, Execution, OrderView, TradeView
+from ipc.bounds import MAX_LIST_TEXT, MAX_TEXT, TEXT_PATTERN, text_rule
 from ipc.decimals import shown
 from ipc.records import shard_of
 from ipc.vocabulary import (
@@ -76,7 +78,7 @@ class Order:
     ``expire_time_ns``: when a GTD order ends, since the epoch. ``minimum_quantity``: what an IOC
     order trades at once at least, or nothing. A MARKET_WITH_PROTECTION order's ``price`` is how far
     from the best one it trades.
-    ``client_order_id`` 0: none, and so no protection against repetition.
+    ``client_order_id``: a number or a text; 0: none, and so no protection against repetition.
     """
 
     symbol: str
@@ -86,7 +88,7 @@ class Order:
     order_type: OrderType | str = OrderType.LIMIT
     time_in_force: TimeInForce | str = TimeInForce.GTC
     post_only: bool = False
-    client_order_id: int = 0
+    client_order_id: int | str = 0
     stop_price: Number | None = None
     self_trade_prevention: SelfTradePrevention | str = SelfTradePrevention.NONE
     display_quantity: Number | None = None
@@ -100,7 +102,7 @@ class Terms(TypedDict, total=False):
     order_type: OrderType | str
     time_in_force: TimeInForce | str
     post_only: bool
-    client_order_id: int
+    client_order_id: int | str
     stop_price: Number | None
     self_trade_prevention: SelfTradePrevention | str
     display_quantity: Number | None
@@ -113,7 +115,7 @@ class ListTerms(TypedDict, total=False):
 
     stop_limit_price: Number | None
     time_in_force: TimeInForce | str
-    client_order_id: int
+    client_order_id: int | str
     self_trade_prevention: SelfTradePrevention | str
     expire_time_ns: int
 
@@ -139,7 +141,7 @@ class Commands:
         message = NewOrder(
             listing.number,
             self._next_request_id(),
-            _client_id(order.client_order_id, "client_order_id"),
+            _named(order.client_order_id),
             _code(Side, order.side, "side"),
             order_type,
             _code(TimeInForce, order.time_in_force, "time_in_force"),
@@ -169,7 +171,7 @@ class Commands:
             listing.number,
             self._next_request_id(),
             _code(Side, side, "side"),
-            _client_id(terms.get("client_order_id", 0), "client_order_id"),
+            _named(terms.get("client_order_id", 0), MAX_LIST_TEXT),
             _code(TimeInForce, terms.get("time_in_force", TimeInForce.GTC), "time_in_force"),
             listing.ticks(price),
             listing.lots(quantity),
@@ -195,7 +197,7 @@ class Commands:
             listing.number,
             self._next_request_id(),
             _code(Side, side, "side"),
-            _client_id(terms.get("client_order_id", 0), "client_order_id"),
+            _named(terms.get("client_order_id", 0), MAX_LIST_TEXT),
             OrderType.MARKET if price is None else OrderType.LIMIT,
             _code(TimeInForce, terms.get("time_in_force", TimeInForce.GTC), "time_in_force"),
             _ticks(listing, price),
@@ -217,7 +219,9 @@ class Commands:
                 found.append(error)
         return found
 
-    def cancel(self, order_id: int, symbol: str | None, client_order_id: int) -> Request[Execution]:
+    def cancel(
+        self, order_id: int, symbol: str | None, client_order_id: int | str
+    ) -> Request[Execution]:
         """Cancel by order_id, or else by symbol and client_order_id."""
         number = 0 if symbol is None else self.listings.named(symbol).number
         ids = _order_ids(order_id, client_order_id, number)
@@ -227,7 +231,7 @@ class Commands:
         self,
         order_id: int,
         symbol: str,
-        client_order_id: int,
+        client_order_id: int | str,
         price: Number | None,
         quantity: Number | None,
         reinsert: bool,
@@ -252,7 +256,7 @@ class Commands:
         return Request(message, self._execution)
 
     def reduce(
-        self, order_id: int, symbol: str, client_order_id: int, quantity: Number
+        self, order_id: int, symbol: str, client_order_id: int | str, quantity: Number
     ) -> Request[Execution]:
         """Take a quantity off what is open."""
         listing = self.listings.named(symbol)
@@ -377,9 +381,18 @@ def _client_id(value: int, field: str) -> int:
     return value
 
 
-def _order_ids(order_id: int, client_order_id: int, symbol: int) -> tuple[int, int]:
+def _named(value: int | str, most: int = MAX_TEXT) -> int | str:
+    """Return a client_order_id: a number, or a text of so many characters at most."""
+    if not isinstance(value, str):
+        return _client_id(value, "client_order_id")
+    if len(value) > most or not re.search(TEXT_PATTERN, value):
+        raise InvalidOrderError("client_order_id", f"{shown(value)} {text_rule(most)}")
+    return value
+
+
+def _order_ids(order_id: int, client_order_id: int | str, symbol: int) -> tuple[int, int | str]:
     """Return both ids of an order to be found, at least one of them given."""
-    ids = _client_id(order_id, "order_id"), _client_id(client_order_id, "client_order_id")
+    ids = _client_id(order_id, "order_id"), _named(client_order_id)
     if not ids[0] and not (ids[1] and symbol):
         raise InvalidOrderError(*RULES[Reason.INVALID_ORDER_ID])
     return ids

@@ -44,7 +44,7 @@ class ReportGapError(ConnectionLostError):
 class NotCarriedOutError(ClientError):
     """A command did not reach its matcher, which died and serves again: it may be sent again."""
 
-    def __init__(self, request_id: int, client_order_id: int) -> None:
+    def __init__(self, request_id: int, client_order_id: int | str) -> None:
         super().__init__(
             f"command {request_id} (client_order_id {client_order_id}) was not carried out: its "
             "matcher died before it took it"
@@ -62,7 +62,7 @@ class UnknownOutcomeError(ConnectionLostError):
     ``__cause__`` tells how the connection ended.
     """
 
-    def __init__(self, request_id: int, client_order_id: int) -> None:
+    def __init__(self, request_id: int, client_order_id: int | str) -> None:
         super().__init__(
             f"the connection ended before command {request_id} was answered "
             f"(client_order_id {client_order_id})"
@@ -106,7 +106,7 @@ class OrderRejectedError(ClientError):
         text: str,
         request_id: int = 0,
         order_id: int = 0,
-        client_order_id: int = 0,
+        client_order_id: int | str = 0,
     ) -> None:
         super().__init__(f"{code_name}: {field} {text}")
         self.code = code

@@ -38,8 +38,8 @@ class _OrderFields:
         return self.raw.order_id
 
     @property
-    def client_order_id(self) -> int:
-        """The client's own number of the order; 0: none."""
+    def client_order_id(self) -> int | str:
+        """The client's own number or text for the order; 0: none."""
         return self.raw.client_order_id
 
     @property

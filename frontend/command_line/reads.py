@@ -83,7 +83,8 @@ def _order(options: argparse.Namespace) -> int:
             print(f"shardbook: order {options.order_id} is not known here", file=sys.stderr)
             return FAILURE
         user_id = reader.user_of(int(order["account"]))
-        row = order_row(order, reader.instruments[int(order["symbol"])], user_id)
+        instrument = reader.instruments[int(order["symbol"])]
+        row = order_row(order, instrument, user_id, reader.client_order_id(order))
         rows = row_writer(options)
         if rows is None:
             print_order(row, sys.stdout)

@@ -17,6 +17,7 @@ from frontend.gateway.report_history import ReportHistory
 from frontend.gateway.router import Router
 from frontend.gateway.sessions import MAX_SESSION
 from frontend.version import product_version
+from ipc.memory.order_table_reader import OrderTableReader
 from ipc.memory.ring import REPORTS, RingReader
 from ipc.memory.status import StatusWriter
 
@@ -53,6 +54,7 @@ async def open_hall(
     config = plan.config.frontend
     rings = {shard: RingReader(plan.report_ring_path(shard), REPORTS) for shard in plan.shards}
     kept = {shard: RingReader(plan.kept_reports_path(shard), REPORTS) for shard in plan.shards}
+    tables = {shard: OrderTableReader(plan.table_path(shard)) for shard in plan.shards}
     waits, keeps = config.when_busy == "wait", config.when_shard_down == "hold"
     bound = config.max_queued_bytes
     matchers = {
@@ -67,7 +69,7 @@ async def open_hall(
         config,
         plan.known_instruments,
         AccountRegistry(plan.accounts_path(place.number), config.max_accounts),
-        ReportHistory(rings, kept),
+        ReportHistory(rings, kept, tables),
         Router(shards, matchers, workers),
         status,
         product_version(),

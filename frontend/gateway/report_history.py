@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ipc.arrays import Records, joined, those
+from ipc.memory.order_table_reader import OrderTableReader
 from ipc.memory.ring import RingReader
 from ipc.records import REPORT, make_id, sequence_of, shard_of
 from ipc.wire.matcher_codec import ReportEncoder
@@ -35,8 +36,14 @@ class ReportHistory:
     The newest reports are found first.
     """
 
-    def __init__(self, rings: Mapping[int, RingReader], kept: Mapping[int, RingReader]) -> None:
-        self._rings, self._kept = rings, kept
+    def __init__(
+        self,
+        rings: Mapping[int, RingReader],
+        kept: Mapping[int, RingReader],
+        tables: Mapping[int, OrderTableReader],
+    ) -> None:
+        """``tables`` know the texts of orders, which reports have by their numbers only."""
+        self._rings, self._kept, self._tables = rings, kept, tables
 
     def newest(self, shard: int, account: int) -> int | None:
         """Return the account_sequence of the newest report to an account, None: there is none."""
@@ -67,7 +74,7 @@ class ReportHistory:
             if len(mine):
                 oldest = int(mine["account_sequence"][0])
                 missing -= len(mine)
-                found.append(encoder.encode(mine))
+                found.append(encoder.encode(mine, self._tables[shard_of(after)].text_of))
         if missing > 0:
             kept = self._kept_after(account, after)
             kept = kept[kept["account_sequence"] < oldest]
@@ -76,7 +83,7 @@ class ReportHistory:
             oldest -= len(kept)
             missing -= len(kept)
             if len(kept):
-                found.append(encoder.encode(kept))
+                found.append(encoder.encode(kept, self._tables[shard_of(after)].text_of))
         if missing > 0:
             raise TooOldError(after, oldest)
         return b"".join(found[::-1])

@@ -50,7 +50,7 @@ class Api:
         self.turns = Turns(TURN_S)
         """Of all connections, in seconds of work."""
         self.searches = Searches(config.answer_timeout_s)
-        self.history = HistoryReads(plan)
+        self.history = HistoryReads(plan, state.texts)
         self.trade_reads = TradeReads(state, self.searches, self.history, plan.log_dir, config)
         self.candles = Candles(state, self.history, plan.log_dir, config.answer_timeout_s)
         self.feeds = Feeds(state, self.trade_reads.last)

@@ -22,12 +22,13 @@ from frontend.http.models import Answer as GoodAnswer
 from frontend.http.order_entry import Outcome
 from frontend.http.page_files import PageFiles
 from frontend.http.request import Request
-from frontend.http.routes import PREFIX, ROUTES, Content, Result, Route
+from frontend.http.routes import BY_CLIENT_ID, PREFIX, ROUTES, Content, Result, Route
 from frontend.http.sockets import Socket
 from ipc.decimals import NumberError, whole_number
 
 JSON = (b"content-type", b"application/json")
 SOCKET_PATHS = ("/ws", PREFIX + "/ws")
+_BY_CLIENT_ID = BY_CLIENT_ID.partition("{")[0]
 ORDER_PATH = PREFIX + "/orders/{order_id}"
 _encode = msgspec.json.Encoder().encode
 
@@ -161,7 +162,7 @@ class App:
         name."""
         order_id, name = 0, ""
         if path not in self._methods:
-            before, _, last = path.rpartition("/")
+            before, last = _split(path)
             path = self._named.get(before, path)
             if path == ORDER_PATH:
                 order_id = _order_id(last)
@@ -186,7 +187,7 @@ class App:
         """Tell which methods a path has, as a browser asks before it lets a page use them."""
         path = call.path
         if path not in self._methods:
-            known = self._named.get(path.rpartition("/")[0])
+            known = self._named.get(_split(path)[0])
             path = self._named_within(path)[0] if known is None else known
         answer = self._good(GoodAnswer(timestamp=time.time_ns()))
         answer.headers = preflight(self._methods_of(path), bool(call.grant))
@@ -206,6 +207,16 @@ async def _refuse(problem: ApiError, send: Any) -> None:
     start = {"type": "websocket.http.response.start", "status": problem.status, "headers": headers}
     await send(start)
     await send({"type": "websocket.http.response.body", "body": body})
+
+
+def _split(path: str) -> tuple[str, str]:
+    """Return a path but for its last part, and that: a client_order_id may have slashes in it."""
+    found = path.find(_BY_CLIENT_ID)
+    if found < 0:
+        before, _, last = path.rpartition("/")
+        return before, last
+    end = found + len(_BY_CLIENT_ID)
+    return path[: end - 1], path[end:]
 
 
 def _order_id(text: str) -> int:

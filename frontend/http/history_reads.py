@@ -19,6 +19,7 @@ from engine.plan import Plan
 from frontend.http.models import Source
 from frontend.http.searches import ThreadedSearches
 from ipc.arrays import Records
+from ipc.client_ids import RememberedTexts
 from ipc.records import SEQUENCE_BITS
 
 T = TypeVar("T")
@@ -122,7 +123,9 @@ class _Reader:
 class HistoryReads:
     """One worker's access to the histories that are kept: the first that answers does."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, texts: RememberedTexts) -> None:
+        """``texts`` are told those of the orders that are read."""
+        self._texts = texts
         timeout_s = plan.config.history.timeout_ms / 1_000
         self._readers = []
         for kept in kept_by(plan):
@@ -137,7 +140,7 @@ class HistoryReads:
         None where none can be read now. Raises ``ApiError`` where too many ask."""
 
         def ask(history: History) -> tuple[Records, int]:
-            found = as_orders(history.order(order_id))
+            found = self._shown(history, history.order(order_id))
             cursor = history.cursors().get(order_id >> SEQUENCE_BITS)
             return found, 0 if cursor is None else cursor.orders
 
@@ -145,7 +148,15 @@ class HistoryReads:
 
     async def orders(self, who: str | None, page: Page) -> Found[Records] | None:
         """Return orders (ORDER), newest first; None where no history can be read now."""
-        return await self.ask(who, lambda history: as_orders(history.orders(page)))
+        return await self.ask(who, lambda history: self._shown(history, history.orders(page)))
+
+    def _shown(self, history: History, rows: Records) -> Records:
+        """Return orders (ORDER_ROW) as an order table shows them (ORDER)."""
+        named = rows["client_order_id"][rows["client_order_id"] < 0]
+        if len(named):
+            for text in history.texts(set(named.tolist())).values():
+                self._texts.number(text)
+        return as_orders(rows)
 
     async def trades(
         self, who: str | None, page: Page, needed: dict[int, int]

@@ -10,6 +10,7 @@ from frontend.http.order_fields import NewOrder
 from frontend.http.order_lists import LIST_TYPES
 from frontend.http.queries import TIMES
 from frontend.http.routes import PREFIX, ROUTES, Route
+from ipc.bounds import TEXT_PATTERN
 from ipc.schema.declarations import FIELDS
 from ipc.vocabulary import CONDITIONAL, MAX_CLIENT_ID, UNPRICED, OrderType
 from ipc.wire.messages import UserId
@@ -27,7 +28,12 @@ _IN_PATH: dict[str, tuple[str, dict[str, Any]]] = {
     "order_id": ("the order's id", {"type": "integer", "minimum": 1, "maximum": MAX_ID}),
     "client_order_id": (
         "the user's own id of the order",
-        {"type": "integer", "minimum": 1, "maximum": MAX_CLIENT_ID},
+        {
+            "oneOf": [
+                {"type": "integer", "minimum": 1, "maximum": MAX_CLIENT_ID},
+                {"type": "string", "pattern": TEXT_PATTERN},
+            ]
+        },
     ),
     "user_id": ("whose", msgspec.json.schema(UserId)),
     "page": ("the name of a page", {"type": "string"}),

@@ -40,8 +40,8 @@ from ipc.vocabulary import (
     UNPRICED,
     OrderType,
 )
+from ipc.wire.messages import ClientOrderId, UserId
 from ipc.wire.messages import NewOrder as NewOrderCommand
-from ipc.wire.messages import UserId
 
 STATUSES: dict[int, Status] = {
     ORD_STATUS_NEW: "OPEN",
@@ -75,7 +75,7 @@ class NewOrder(RequestBody):
     quantity: Amount | UnsetType = UNSET
     time_in_force: Word | UnsetType = UNSET
     post_only: bool = False
-    client_order_id: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] = 0
+    client_order_id: ClientOrderId = 0
     stop_price: Amount | UnsetType = UNSET
     """Of an order that waits for a trade at that price."""
     self_trade_prevention: Word | UnsetType = UNSET
@@ -103,7 +103,7 @@ class OrderView(Struct):
     status: Status
     timestamp: Timestamp
     updated: Timestamp
-    client_order_id: int
+    client_order_id: int | str
     post_only: bool
     reason: CancelReason | None
     """Why it was cancelled."""
@@ -194,7 +194,9 @@ def command_of(order: NewOrder, market: Market, request_id: int) -> NewOrderComm
     )
 
 
-def view_of(row: OrderRow, user_id: str, market: Market, quoted: bool) -> OrderView:
+def view_of(
+    row: OrderRow, user_id: str, client_order_id: int | str, market: Market, quoted: bool
+) -> OrderView:
     """Return an order as its user sees it."""
     quantities = market.quantities[quoted]
     return OrderView(
@@ -211,7 +213,7 @@ def view_of(row: OrderRow, user_id: str, market: Market, quoted: bool) -> OrderV
         STATUSES[row.ord_status],
         row.created_ns,
         row.updated_ns,
-        row.client_order_id,
+        client_order_id,
         bool(row.flags & FLAG_POST_ONLY),
         vocabulary.Reason(row.reason).name if row.reason else None,
         market.prices[quoted][row.stop_price] if row.stop_price else None,

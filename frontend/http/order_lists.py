@@ -19,7 +19,7 @@ from frontend.http.orders import Entering, Result, enter
 from frontend.http.queries import read_query
 from frontend.http.request import Request
 from ipc.vocabulary import MAX_CLIENT_ID, OrderType, SelfTradePrevention, TimeInForce
-from ipc.wire.messages import NewBracket, NewOco, UserId
+from ipc.wire.messages import ListOrderId, NewBracket, NewOco, UserId
 
 
 class OrderList(RequestBody):
@@ -40,8 +40,8 @@ class OrderList(RequestBody):
     """The limit that it has then; without one it is a market order."""
     time_in_force: Word | UnsetType = UNSET
     post_only: bool = False
-    client_order_id: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] = 0
-    """Of the first order; those of the others follow it."""
+    client_order_id: ListOrderId = 0
+    """Of the first order; those of the others follow it, a text with ".2" and ".3"."""
     self_trade_prevention: Word | UnsetType = UNSET
     expire_time_ns: Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] = 0
 
@@ -55,7 +55,7 @@ class _NewList(Entering):
     begun_ns: int
     quoted: bool
     market: Market
-    client_order_id: int
+    client_order_id: int | str
     count: int
 
     def result(self, found: Outcome) -> OrderListResult:

@@ -130,7 +130,7 @@ class OrderResult(Answer, kw_only=True):
     filled_quantity: Number
     remaining_quantity: Number
     trades: list[OrderTrade]
-    client_order_id: int | UnsetType = UNSET
+    client_order_id: int | str | UnsetType = UNSET
     cancelled_quantity: Number | UnsetType = UNSET
     """Of an order that was cancelled at once: what it did not trade, and why."""
     reason: CancelReason | UnsetType = UNSET
@@ -153,7 +153,7 @@ class BatchItem(Struct, omit_defaults=True, kw_only=True):
     filled_quantity: Number | UnsetType = UNSET
     remaining_quantity: Number | UnsetType = UNSET
     trades: list[OrderTrade] | UnsetType = UNSET
-    client_order_id: int | UnsetType = UNSET
+    client_order_id: int | str | UnsetType = UNSET
     cancelled_quantity: Number | UnsetType = UNSET
     reason: CancelReason | UnsetType = UNSET
     reason_text: str | UnsetType = UNSET

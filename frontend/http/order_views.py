@@ -15,6 +15,7 @@ from frontend.http.order_models import OrderResult, OrderTrade
 from frontend.http.product_state import ProductState
 from frontend.http.socket_models import OrderEvent
 from ipc.arrays import Records
+from ipc.client_ids import is_text
 from ipc.codes import (
     EXEC_TYPE_CANCELED,
     EXEC_TYPE_EXPIRED,
@@ -83,7 +84,7 @@ def outcome(found: Outcome) -> Exchange:
 
 
 def order_result(
-    state: ProductState, found: Outcome, market: Market, quoted: bool, client_order_id: int
+    state: ProductState, found: Outcome, market: Market, quoted: bool, client_order_id: int | str
 ) -> OrderResult:
     """Return what became of an order at once. Raises ``ApiError``, as ``outcome`` does."""
     exchange = outcome(found)
@@ -158,7 +159,9 @@ def order_views(
 def order_view(state: ProductState, order: np.void, quoted: bool) -> OrderView:
     """Return one order (ORDER) as clients see it."""
     row = OrderRow._make(order.item())
-    return view_of(row, state.names.text(row.account), state.markets.by_number[row.symbol], quoted)
+    named = state.client_order_id(order) if is_text(row.client_order_id) else row.client_order_id
+    user_id, market = state.names.text(row.account), state.markets.by_number[row.symbol]
+    return view_of(row, user_id, named, market, quoted)
 
 
 def _display_quantity(report: Report, quantities: Decimals) -> Raw | UnsetType:

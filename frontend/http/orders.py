@@ -107,7 +107,7 @@ class _NewOrder(Entering):
     begun_ns: int
     quoted: bool
     market: Market
-    client_order_id: int
+    client_order_id: int | str
 
     def result(self, found: Outcome) -> OrderResult:
         api = self.api
@@ -206,7 +206,7 @@ class _OrderChange(Entering):
     request: Request
     market: Market
     quoted: bool
-    client_order_id: int
+    client_order_id: int | str
 
 
 class _Replace(_OrderChange):
@@ -284,10 +284,10 @@ async def cancel_client_order(request: Request) -> CancelAnswer:
     api = request.api
     query = read_query(ClientOrderQuery, request.query)
     market, user = api.state.markets.named(query.symbol), request.user(query.user_id)
-    number = client_order_id(request.name)
+    named = client_order_id(request.name)
     session = await api.entry.session_of(user)
     api.entry.check_room(session)
-    found = await api.entry.ask(session, Cancel(market.number, NO_REQUEST_ID, 0, number))
+    found = await api.entry.ask(session, Cancel(market.number, NO_REQUEST_ID, 0, named))
     try:
         last = outcome(found).last
     except ApiError as error:
@@ -297,10 +297,10 @@ async def cancel_client_order(request: Request) -> CancelAnswer:
     else:
         assert last is not None
         return _cancelled(last, market, query.numbers == "string")
-    search = api.state.search_client_order(user, market, number)
+    search = api.state.search_client_order(user, market, named)
     run = api.searches.run(request.user_id, search)
     order = await run if isinstance(run, Awaitable) else run
-    raise not_open(order, "client_order_id", refused)
+    raise not_open(order, "client_order_id", refused, named)
 
 
 def cancel_orders(request: Request) -> Awaitable[Result] | None:
@@ -323,7 +323,7 @@ def begin_cancel_all(request: Request, named: str | None, symbol: str | None) ->
     return _CancelAll(api, request.user(named), MassCancel(number, NO_REQUEST_ID))
 
 
-def _find(request: Request, named: str | None) -> tuple[Market, str, int]:
+def _find(request: Request, named: str | None) -> tuple[Market, str, int | str]:
     """Return market, user and client_order_id of the order that a request names.
 
     Of an order these never change, so it does not matter that commands may be under way.
@@ -331,7 +331,8 @@ def _find(request: Request, named: str | None) -> tuple[Market, str, int]:
     api = request.api
     order = api.state.order(request.order_id, request.account(named))
     market = api.state.markets.by_number[int(order["symbol"])]
-    return market, api.state.names.text(int(order["account"])), int(order["client_order_id"])
+    named_order = api.state.client_order_id(order)
+    return market, api.state.names.text(int(order["account"])), named_order
 
 
 def _explained(request: Request, error: ApiError) -> ApiError:
@@ -342,14 +343,19 @@ def _explained(request: Request, error: ApiError) -> ApiError:
     return not_open(order, "order_id", error)
 
 
-def not_open(order: np.void, field: str, error: ApiError) -> ApiError:
-    """Return what to say of an order that does not rest: that it ended, or else the error."""
+def not_open(
+    order: np.void, field: str, error: ApiError, named: int | str | None = None
+) -> ApiError:
+    """Return what to say of an order that does not rest: that it ended, or else the error.
+
+    It was ``named`` so in its ``field``; None: as the record says.
+    """
     if int(order["ord_status"]) not in _ENDED:
         return error
     status = STATUSES[int(order["ord_status"])]
     return ApiError(
         "ORDER_NOT_OPEN",
-        f"{field}: order {order[field]} is {status}",
+        f"{field}: order {order[field] if named is None else named} is {status}",
         field=field,
         rule="must be that of a resting order",
         order_id=int(order["order_id"]),

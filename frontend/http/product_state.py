@@ -8,6 +8,7 @@ from frontend.http.errors import ApiError
 from frontend.http.market import Market, Markets
 from frontend.http.searches import Work
 from ipc.arrays import Records
+from ipc.client_ids import RememberedTexts, as_number, is_text
 from ipc.memory.depth_board import BoardReader
 from ipc.memory.order_table_reader import OrderTableReader
 from ipc.memory.ring import RingReader
@@ -24,6 +25,8 @@ class ProductState:
         self.shards = plan.shards
         self.markets = Markets(plan.known_instruments, plan.config.http.default_symbol)
         self.names = AccountNames(plan.accounts_paths)
+        self.texts = RememberedTexts()
+        """Of orders that no order table has any more."""
         self.page = StatusReader(plan.status_path)
         self.rings = {shard: RingReader(plan.ring_path(shard)) for shard in plan.shards}
         self.tables = {shard: OrderTableReader(plan.table_path(shard)) for shard in plan.shards}
@@ -42,8 +45,17 @@ class ProductState:
             )
         return found
 
+    def client_order_id(self, order: np.void) -> int | str:
+        """Return an order's (ORDER) client_order_id as it was given; 0: none is known."""
+        order_id, number = int(order["order_id"]), int(order["client_order_id"])
+        if not is_text(number):
+            return number
+        table = self.tables.get(shard_of(order_id))
+        text = None if table is None else table.text_of(order_id, number)
+        return text if text is not None else self.texts.get(number, 0)
+
     def search_client_order(
-        self, user_id: str, market: Market, client_order_id: int
+        self, user_id: str, market: Market, client_order_id: int | str
     ) -> Work[np.void]:
         """Find the newest order (ORDER) of a user under a client_order_id, in pieces of a search.
 
@@ -51,7 +63,7 @@ class ProductState:
         """
         account = account_of(user_id)
         found = yield from self.tables[market.shard].search(
-            account, market.number, limit=1, client_order_id=client_order_id
+            account, market.number, limit=1, client_order_id=as_number(client_order_id)
         )
         if not len(found):
             raise ApiError(

@@ -9,6 +9,8 @@ import msgspec
 from frontend.http.errors import ApiError, broken_rule, of_validation
 from frontend.http.models import Query, lowered
 from frontend.times import TIME_RULE, nanoseconds
+from ipc.bounds import TEXT_RULE
+from ipc.client_ids import is_client_text
 from ipc.decimals import NumberError, is_whole, whole_number
 from ipc.vocabulary import MAX_CLIENT_ID
 
@@ -68,12 +70,17 @@ def read_query(kind: type[Q], text: bytes) -> Q:
         raise of_validation(error) from None
 
 
-def client_order_id(text: str) -> int:
-    """Return the client_order_id that a path ends with. Raises ``ApiError``."""
+def client_order_id(text: str) -> int | str:
+    """Return the client_order_id that a path ends with: a number where it is all digits.
+
+    Raises ``ApiError``.
+    """
+    if is_client_text(text.encode()):
+        return text
     try:
         return whole_number(text, 1, MAX_CLIENT_ID)
     except NumberError as error:
-        raise broken_rule("client_order_id", str(error)) from None
+        raise broken_rule("client_order_id", f"{error}; a text {TEXT_RULE}") from None
 
 
 def limited(asked: int | None, default: int, most: int, field: str = "limit") -> int:

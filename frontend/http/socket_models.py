@@ -120,7 +120,7 @@ class OrderEvent(Struct, kw_only=True):
     user_id: str
     symbol: str
     order_id: int
-    client_order_id: int
+    client_order_id: int | str
     side: str
     status: str
     price: Number | None

@@ -17,6 +17,7 @@ from engine.cache.formats import (
     Trade,
 )
 from ipc.arrays import Records
+from ipc.client_ids import RememberedTexts
 from ipc.instruments import Instrument, Scale
 from ipc.records import LEVEL, ORDER, TRADE
 from ipc.vocabulary import Side
@@ -46,7 +47,11 @@ class Steps(dict[str, int]):
 class Reading:
     """Reads what Redis has of instruments."""
 
-    def __init__(self, instruments: Mapping[int, Instrument]) -> None:
+    def __init__(
+        self, instruments: Mapping[int, Instrument], texts: RememberedTexts | None = None
+    ) -> None:
+        """``texts`` are told those of the orders that are read."""
+        self.texts = RememberedTexts() if texts is None else texts
         self._ticks = {number: Steps(i.tick) for number, i in instruments.items()}
         self._lots = {number: Steps(i.lot) for number, i in instruments.items()}
 
@@ -60,7 +65,7 @@ class Reading:
         return (
             entry.order_id,
             int(entry.account),
-            entry.client_order_id,
+            self.texts.number(entry.client_order_id),
             0 if state.price is None else ticks[state.price],
             lots[state.quantity],
             lots[state.filled],
@@ -114,10 +119,11 @@ def as_trades(rows: list[tuple[Any, ...]]) -> Records:
     return np.array(rows, TRADE) if rows else np.zeros(0, TRADE)
 
 
-def order_of(found: OrderState, account: int) -> Records:
+def order_of(found: OrderState, account: int, texts: RememberedTexts) -> Records:
     """Return an order (ORDER) of an account as a query worker shows it."""
     order = np.zeros(1, ORDER)
     for name in OrderState.__struct_fields__[1:]:
-        order[name] = getattr(found, name)
+        value = getattr(found, name)
+        order[name] = texts.number(value) if name == "client_order_id" else value
     order["account"] = account
     return order

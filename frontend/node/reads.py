@@ -101,7 +101,7 @@ async def own_order(request: Request, named: str | None) -> Records:
     found = await session.order(request.order_id)
     if found is None:
         return _NOTHING
-    return order_of(found, account_of(user_id))
+    return order_of(found, account_of(user_id), state.texts)
 
 
 def with_orders(

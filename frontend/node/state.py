@@ -20,6 +20,7 @@ from frontend.http.product_state import ProductState
 from frontend.node.orders import Reading
 from frontend.node.picture import Picture
 from ipc.arrays import Records, those
+from ipc.client_ids import RememberedTexts
 from ipc.memory.status import StatusReader
 from ipc.records import ORDER, SEQUENCE_MASK, account_of, make_id, shard_of
 from ipc.wire.messages import Trade
@@ -40,6 +41,10 @@ class HeldOrders:
     """What requests have fetched of a shard's orders, where handlers look for an order table."""
 
     capacity = MOST_ORDERS
+
+    def text_of(self, order_id: int, client_order_id: int) -> str | None:
+        """Know no text: ``NodeState.texts`` has those of orders that were fetched."""
+        return None
 
     def __init__(self, picture: Picture) -> None:
         self._picture = picture
@@ -132,6 +137,7 @@ class NodeState(ProductState):
         self, plan: Plan, client: Any, where: str, directory: Path, lost: Callable[[], None]
     ) -> None:
         settings = plan.config.redis
+        self.texts = RememberedTexts()
         self._client, self._where, self._cache = client, where, Names(settings.prefix)
         self.instruments = plan.known_instruments
         self.shards = plan.shards
@@ -155,7 +161,7 @@ class NodeState(ProductState):
         self.boards = {shard: picture.board for shard, picture in self.pictures.items()}
         self.held = {shard: HeldOrders(picture) for shard, picture in self.pictures.items()}
         self.tables = self.held  # type: ignore[assignment]
-        self._reading = Reading({i.number: i for i in plan.known_instruments})
+        self._reading = Reading({i.number: i for i in plan.known_instruments}, self.texts)
         self.made: dict[int, list[Trade]] = {}
         """Of order entry: trades of commands that are being answered."""
 

@@ -8,6 +8,7 @@ its own orders only.
 
 import logging
 import time
+from typing import Any
 
 import numpy as np
 from msgspec import DecodeError, Struct, ValidationError
@@ -109,8 +110,11 @@ class QueryWorker:
         if found is None or int(found["account"]) != account:
             request = Request(6, query.symbol, query.request_id, query.order_id)
             return reject(request, Reason.UNKNOWN_ORDER, time.time_ns())
-        names = OrderState.__struct_fields__[1:]
-        return OrderState(query.request_id, *(int(found[name]) for name in names))
+        order = found
+        named = patiently(lambda: self._tables[shard].client_order_id(order))
+        fields: dict[str, Any] = {n: int(found[n]) for n in OrderState.__struct_fields__[1:]}
+        fields["client_order_id"] = named
+        return OrderState(query.request_id, **fields)
 
     def _trades(self, query: TradesQuery, link: Link, stream: int) -> Struct | None:
         limit = min(query.limit, self._max_trades)

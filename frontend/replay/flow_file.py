@@ -7,7 +7,7 @@ Columns, found by the header's names; any other column is ignored:
 | seq | the row's own number, which the fills of the flow refer to |
 | ts_ns | time of the row, in nanoseconds |
 | op | N new, L new and crossing, X new immediate-or-cancel, C cancel, R reduce, M replace |
-| id | the order's number, from 1: its client_order_id |
+| id | the order's number, from 1, or a text: its client_order_id |
 | side | B or S |
 | price | ticks; 0 for a market order |
 | qty | lots; of R the quantity to take off, of M the new open quantity |
@@ -21,16 +21,19 @@ Columns, found by the header's names; any other column is ignored:
 import csv
 import gzip
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
+from ipc.bounds import TEXT_BIT, TEXT_RULE
+from ipc.client_ids import is_client_text, number_of
 from ipc.codes import (
     ORDER_TYPE_LIMIT,
     ORDER_TYPE_MARKET,
@@ -49,6 +52,7 @@ from ipc.wire.messages import Cancel, NewOrder, Reduce, Replace
 MAX_ROWS = 20_000_000
 """Of one file: a flow is held in memory, 75 bytes a row."""
 _CHUNK_ROWS = 8_192
+NO_TEXTS: Mapping[int, str] = MappingProxyType({})
 
 
 class Op(IntEnum):
@@ -132,6 +136,8 @@ class Flow:
     rows: npt.NDArray[np.void]
     min_price: int
     max_price: int
+    texts: Mapping[int, str] = field(default_factory=dict)
+    """Of ids that stand for one: see ``ipc.client_ids``."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -152,7 +158,7 @@ def read_flow(path: Path | str, max_rows: int = MAX_ROWS) -> Flow:
     path = Path(path)
     try:
         with _open_text(path) as file:
-            rows = _read_rows(path, csv.reader(file, quoting=csv.QUOTE_NONE), max_rows)
+            rows, texts = _read_rows(path, csv.reader(file, quoting=csv.QUOTE_NONE), max_rows)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise FlowFileError(f"{path}: must be a whole gzip file: {error}") from error
     except csv.Error as error:
@@ -161,8 +167,8 @@ def read_flow(path: Path | str, max_rows: int = MAX_ROWS) -> Flow:
     limits = np.concatenate((limits, rows["stop_price"][rows["stop_price"] != 0]))
     symbol = path.name.split("_")[0].split(".")[0]
     if len(limits) == 0:
-        return Flow(symbol, rows, 1, 1)
-    return Flow(symbol, rows, int(limits.min()), int(limits.max()))
+        return Flow(symbol, rows, 1, 1, texts)
+    return Flow(symbol, rows, int(limits.min()), int(limits.max()), texts)
 
 
 def order_type_of(market: bool, stop_price: int) -> int:
@@ -180,13 +186,15 @@ def time_in_force_of(row: FlowRow) -> int:
 
 
 def message_of(
-    row: FlowRow, symbol_number: int, request_id: int
+    row: FlowRow, symbol_number: int, request_id: int, texts: Mapping[int, str] = NO_TEXTS
 ) -> NewOrder | Cancel | Reduce | Replace:
-    """Return the message that does what a row says, to the order whose client_order_id is its id.
+    """Return the message that does what a row says, to the order whose client_order_id is its id,
+    or the text that the id stands for in its flow.
 
     Raises ValueError where the row's op is not an ``Op``.
     """
-    _, _, op, side, price, qty, order_id, tif, stop_price, shown, ends, least = row
+    _, _, op, side, price, qty, number, tif, stop_price, shown, ends, least = row
+    order_id = texts[number] if number >= TEXT_BIT else number
     if op in _ENTERING:
         market = tif == _MKT
         return NewOrder(
@@ -254,6 +262,19 @@ def _word(values: dict[str, int]) -> _Parser:
     return parse
 
 
+def _ids(texts: Sequence[str]) -> list[int]:
+    """Take ids, whose texts become the numbers that stand for them."""
+    if all(map(str.isdigit, texts)):
+        return _NUMBERS(texts)
+    named = [not text.isdigit() for text in texts]
+    if not all(is_client_text(t.encode()) for t, own in zip(texts, named, strict=True) if own):
+        raise ValueError(f"{_ID_RULE}, or {TEXT_RULE}")
+    return [number_of(t) if own else _NUMBERS([t])[0] for t, own in zip(texts, named, strict=True)]
+
+
+_NUMBERS, _ID_RULE = _integer(1, MAX_CLIENT_ID), f"must be an integer from 1 to {MAX_CLIENT_ID}"
+
+
 def _optional(parse: _Parser) -> _Parser:
     """Take what is empty for 0."""
     return lambda texts: parse([text or "0" for text in texts])
@@ -266,7 +287,7 @@ _PARSERS: dict[str, _Parser] = {
     "side": _word({"B": SIDE_BUY, "S": SIDE_SELL}),
     "price": _integer(0, MAX_PRICE),
     "qty": _integer(0, MAX_QUANTITY),
-    "id": _integer(1, MAX_CLIENT_ID),
+    "id": _ids,
     "tif": _word({"": int(Tif.NONE)} | {tif.name: int(tif) for tif in Tif if tif}),
     "stop_price": _optional(_integer(0, MAX_PRICE)),
     "display_quantity": _optional(_integer(0, MAX_QUANTITY)),
@@ -275,9 +296,13 @@ _PARSERS: dict[str, _Parser] = {
 }
 _MAY_BE_MISSING = ("stop_price", "display_quantity", "expire_time_ns", "minimum_quantity")
 assert tuple(_PARSERS) == FLOW_ROW.names
+_ID = list(_PARSERS).index("id")
 
 
-def _read_rows(path: Path, lines: Iterator[list[str]], max_rows: int) -> npt.NDArray[np.void]:
+def _read_rows(
+    path: Path, lines: Iterator[list[str]], max_rows: int
+) -> tuple[npt.NDArray[np.void], dict[int, str]]:
+    """Return the rows, and the texts of those ids that stand for one."""
     header = next(lines, [])
     missing = [name for name in _MAY_BE_MISSING if name not in header]
     wrong = [name for name in _PARSERS if header.count(name) != 1 and name not in missing]
@@ -285,6 +310,7 @@ def _read_rows(path: Path, lines: Iterator[list[str]], max_rows: int) -> npt.NDA
         raise FlowFileError(f"{path}: line 1: {wrong[0]}: must be in the header once")
     positions = [None if name in missing else header.index(name) for name in _PARSERS]
     chunks = []
+    names: dict[int, str] = {}
     rows = 0
     while chunk := list(islice(lines, _CHUNK_ROWS)):
         for number, line in enumerate(chunk, start=rows + 2):
@@ -294,11 +320,14 @@ def _read_rows(path: Path, lines: Iterator[list[str]], max_rows: int) -> npt.NDA
         columns = list(zip(*chunk, strict=True))
         empty = ("",) * len(chunk)
         given = [empty if position is None else columns[position] for position in positions]
-        chunks.append(_parse(path, rows + 2, given))
+        found = _parse(path, rows + 2, given)
+        chunks.append(found)
+        for place in np.flatnonzero(found["id"] >= np.uint64(TEXT_BIT)).tolist():
+            names[int(found["id"][place])] = given[_ID][place]
         rows += len(chunk)
         if rows > max_rows:
             raise FlowFileError(f"{path}: line {max_rows + 2}: must have at most {max_rows} rows")
-    return np.concatenate(chunks) if chunks else np.empty(0, dtype=FLOW_ROW)
+    return np.concatenate(chunks) if chunks else np.empty(0, dtype=FLOW_ROW), names
 
 
 def _parse(path: Path, first_line: int, columns: Sequence[Sequence[str]]) -> npt.NDArray[np.void]:

@@ -55,7 +55,7 @@ class ReplayRun:
         window: int = WINDOW,
     ) -> None:
         for flow in flows:
-            if len(flow) and int(flow.rows["id"].max()) == FENCE_ID:
+            if (flow.rows["id"] == FENCE_ID).any():
                 raise ReplayError(f"{flow.symbol}: id: {FENCE_ID} must not be used in a flow")
         self._client = client
         self._numbers = [client.instruments.named(flow.symbol).number for flow in flows]
@@ -64,6 +64,7 @@ class ReplayRun:
         self._speed = speed
         self._window = window
         self._rows = [iter(flow) for flow in flows]
+        self._texts = [flow.texts for flow in flows]
         self._which, self._due_ns = interleave([flow.rows["ts_ns"] for flow in flows])
         self._pending: dict[int, int] = {}
         self._fences: set[int] = set()
@@ -108,12 +109,13 @@ class ReplayRun:
             return
         frames = []
         number_of, rows, pending = self._numbers, self._rows, self._pending
+        texts = self._texts
         new_request_id = self._client.new_request_id
         for which in self._which[self.sent : self.sent + count].tolist():
             row = next(rows[which])
             request_id = new_request_id()
             pending[request_id] = row.seq
-            frames.append(frame(message_of(row, number_of[which], request_id)))
+            frames.append(frame(message_of(row, number_of[which], request_id, texts[which])))
         self.sent += count
         self._client.send_frames(b"".join(frames))
 

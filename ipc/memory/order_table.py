@@ -16,6 +16,10 @@ Readers lock nothing. A slot's version is odd while it changes: a copy is good i
 even and the same before and after, and the id is the one sought. That an order is not there is
 certain if the chain's cell is the same after the search as before: no slot of the chain was given
 to another order meanwhile.
+
+A client_order_id that is a text stands behind all of that, in a part with room for one a slot. It
+has memory for slots that have any once the first text comes (``note_texts``), so that who uses
+numbers pays nothing for it. A text is written while its slot's version is odd.
 """
 
 import secrets
@@ -24,8 +28,11 @@ from pathlib import Path
 import numpy as np
 
 from ipc.arrays import Records
+from ipc.bounds import TEXT_BIT
+from ipc.client_ids import NO_TEXTS, TEXT, TEXT_BYTES, TEXT_WORDS, KnownTexts, shown
 from ipc.memory.atomics import fence, store_release
 from ipc.memory.mapping import Mapping, create_mapping, open_mapping
+from ipc.native.keyed import cell_at
 from ipc.records import ORDER, TABLE_ENTRY
 from ipc.vocabulary import ENDED
 
@@ -80,7 +87,8 @@ def create_table(
         words[FACTOR] = secrets.randbits(64) | 1 if factor is None else factor
 
     at_once = 8 * (WORDS + cells)
-    size = 8 * (WORDS + _cell_count(capacity)) + slots
+    texts = (capacity + 1) * TEXT_BYTES
+    size = 8 * (WORDS + _cell_count(capacity)) + _align(slots) + texts
     create_mapping(path, KIND, TABLE_ENTRY, capacity, size, shard, fill, at_once)
 
 
@@ -101,6 +109,10 @@ class Table:
         self.cells = mapping.array("<u8", self._first_cell, 1 << int(self.words[CELL_BITS]))
         self.accounts = mapping.array("<u8", self._first_account, slots)
         self.entries = mapping.array(TABLE_ENTRY, self._first_entry, slots)
+        self._first_text = self._first_account + _align(
+            _align(8 * slots) + slots * TABLE_ENTRY.itemsize
+        )
+        self.texts = mapping.array("<u8", self._first_text, slots * TEXT_WORDS)
 
     @property
     def live_orders(self) -> int:
@@ -109,7 +121,7 @@ class Table:
 
     def close(self) -> None:
         """Let go of the mapping; the table is of no use any more."""
-        del self.words, self.entries, self.cells, self.accounts
+        del self.words, self.entries, self.cells, self.accounts, self.texts
         self.mapping.close()
 
 
@@ -125,6 +137,11 @@ class OrderTableWriter(Table):
 
         self._apply_reports, self._rebuild = apply_reports, rebuild
         self.reserved = 0
+        self._has_texts = False
+        self._texts_reserved = 0
+        """Slots below have memory for a text, where there are any."""
+        self.known = KnownTexts()
+        """Texts of orders that may enter."""
         self._control = self.mapping.words(0, WORDS)
         self.overflowed_orders = 0
         entries = self.entries[: int(self.words[USED]) + 1]
@@ -136,6 +153,57 @@ class OrderTableWriter(Table):
     def complete(self, sequence: int) -> None:
         """Show that the shard's commands up to this one have had all their effects."""
         store_release(self._control, COMPLETED, sequence)
+
+    def note_texts(self, commands: Records) -> None:
+        """Take in the texts that stand among the commands (COMMAND) that a round has come to,
+        before its reports.
+
+        Raises ``TableFullError`` where there is no memory for texts.
+        """
+        if self.known.note(commands) and not self._has_texts:
+            self._begin_texts()
+
+    def text_of(self, order_id: int, client_order_id: int) -> str | None:
+        """Return the text that the client_order_id of an order stands for, or of a command that was
+        rejected; None where it is not known."""
+        entries = self.entries
+        cell = cell_at(order_id, int(self.words[FACTOR]), int(self.words[CELL_BITS]))
+        slot = int(self.cells[cell]) & LOW
+        while slot and entries[slot]["order_id"] != order_id:
+            slot = int(entries[slot]["next"])
+        if slot and entries[slot]["client_order_id"] == client_order_id:
+            first = slot * TEXT_WORDS
+            return shown(self.texts[first : first + TEXT_WORDS].tobytes())
+        return self.known.find(client_order_id)
+
+    def texts_of(self, orders: Records) -> Records:
+        """Return the texts (TEXT) of those among orders (ORDER) that have one."""
+        used = int(self.words[USED]) + 1
+        wanted = orders["order_id"][orders["client_order_id"] >= np.uint64(TEXT_BIT)]
+        found = np.zeros(len(wanted), TEXT)
+        if len(wanted):
+            ids = self.entries["order_id"][:used]
+            by_id = np.argsort(ids, kind="stable")
+            slots = by_id[np.searchsorted(ids, wanted, sorter=by_id)]
+            texts = self.texts.view(TEXT["text"])
+            found["order_id"], found["text"] = wanted, texts[slots]
+        return found
+
+    def _begin_texts(self) -> None:
+        """Have room for texts from now on. Raises ``TableFullError``."""
+        try:
+            self._reserve_texts(self.reserved)
+        except OSError:
+            raise TableFullError(f"{self.mapping.path}: no memory for texts") from None
+        self._has_texts = True
+
+    def _reserve_texts(self, stop: int) -> None:
+        """Give slots up to ``stop`` memory for texts. Raises OSError."""
+        first = self._texts_reserved
+        if first < stop:
+            count = TEXT_BYTES * (stop - first)
+            self.mapping.reserve(self._first_text + TEXT_BYTES * first, count)
+            self._texts_reserved = stop
 
     def apply(self, reports: Records) -> None:
         """Carry REPORT records out on the table, in order.
@@ -170,6 +238,8 @@ class OrderTableWriter(Table):
             self.accounts,
             self.words,
             self.reserved,
+            self.texts,
+            self.known.words,
             reports,
         )
 
@@ -194,6 +264,8 @@ class OrderTableWriter(Table):
         count, entry = stop - first, TABLE_ENTRY.itemsize
         self.mapping.reserve(self._first_account + 8 * first, 8 * count)
         self.mapping.reserve(self._first_entry + entry * first, entry * count)
+        if self._has_texts:
+            self._reserve_texts(stop)
         self.reserved = max(self.reserved, stop)
 
     def _widen(self, slots: int) -> bool:
@@ -234,8 +306,8 @@ class OrderTableWriter(Table):
         orders["end_number"][: len(ended)] = np.arange(len(ended))
         return orders
 
-    def adopt(self, orders: Records) -> None:
-        """Hold what ``contents`` of a table returned, in place of what is there.
+    def adopt(self, orders: Records, texts: Records = NO_TEXTS) -> None:
+        """Hold what ``contents`` and ``texts_of`` of a table returned, in place of what is there.
 
         Readers see the former orders, then wait for a moment, then see the new ones. Where there
         are more than the table holds, the first ones are left out. Raises ``TableFullError`` where
@@ -247,6 +319,8 @@ class OrderTableWriter(Table):
             self._reserve(0, count + 1)
         except OSError:
             raise TableFullError(f"{self.mapping.path}: no memory for {count} orders") from None
+        if len(texts):
+            self._begin_texts()
         self.words[EPOCH] |= np.uint64(1)
         changed = self.entries[: max(count, used) + 1]
         versions = changed["version"]
@@ -255,6 +329,7 @@ class OrderTableWriter(Table):
         for name in ORDER.names or ():
             changed[name][1 : count + 1] = orders[name]
             changed[name][count + 1 :] = 0
+        self._adopt_texts(orders, texts)
         self.accounts[1 : count + 1] = orders["account"]
         self.accounts[count + 1 : used + 1] = 0
         ended = int(np.isin(orders["ord_status"], ENDED).sum())
@@ -264,3 +339,12 @@ class OrderTableWriter(Table):
         fence()
         versions += np.uint32(1)
         self._rebuild(self.entries[: count + 1], self.cells, self.words)
+
+    def _adopt_texts(self, orders: Records, texts: Records) -> None:
+        """Write down texts (TEXT) of orders that are entered one after the other from slot 1 on."""
+        if len(texts):
+            by_id = np.argsort(texts["order_id"])
+            named = np.flatnonzero(np.isin(orders["order_id"], texts["order_id"]))
+            ids = orders["order_id"][named]
+            rows = by_id[np.searchsorted(texts["order_id"], ids, sorter=by_id)]
+            self.texts.view(TEXT["text"])[1 + named] = texts["text"][rows]

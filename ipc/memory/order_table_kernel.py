@@ -3,6 +3,8 @@ layout.
 
 Arrays, all of them shared: ``entries`` (TABLE_ENTRY, slot 0 unused), ``cells``, ``accounts`` and
 ``words`` (u64). Slots 1 to ``words[USED]`` are in turn; those below ``reserved`` have memory.
+``texts`` (u64) has TEXT_WORDS a slot: the text that an order's client_order_id stands for; nobody
+touches it of other orders. ``known`` is what ``ipc.client_ids.KnownTexts`` has.
 """
 
 from collections.abc import Iterable
@@ -11,10 +13,13 @@ from typing import Any
 import numpy as np
 
 from ipc.arrays import Records, Words
+from ipc.bounds import TEXT_BIT
+from ipc.client_ids import NAMED_WORDS, TEXT_WORDS
 from ipc.codes import (
     EXEC_TYPE_CANCELED,
     EXEC_TYPE_EXPIRED,
     EXEC_TYPE_NEW,
+    EXEC_TYPE_REJECTED,
     EXEC_TYPE_REPLACED,
     EXEC_TYPE_TRADE,
     EXEC_TYPE_TRIGGERED,
@@ -23,6 +28,7 @@ from ipc.native.compiled import called, compiled, inlined
 from ipc.native.kernel_atomics import fence, store_release
 from ipc.native.keyed_kernel import cell_of
 from ipc.native.prefetch import prefetch
+from ipc.native.views import data_of
 from ipc.vocabulary import ENDED
 
 LIVE, EPOCH, USED, HAND, ENDS, KEPT, FACTOR, CELL_BITS = map(np.uint64, range(8))
@@ -32,6 +38,7 @@ cells are keyed with, and how many bits of a number choose one: see ``ipc.native
 
 LOOK_AHEAD, LOOK_CLOSER = 16, 8
 """How many reports ahead of its use a cell is asked for, and a slot."""
+_TEXT_BIT = np.uint64(TEXT_BIT)
 _ZERO, _ONE, _HALF = np.uint64(0), np.uint64(1), np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
 
@@ -170,6 +177,44 @@ def write(entry: Any, report: Any, entering: Any) -> None:
         entry["reason"] = 0  # why it is what it is, of what has come to its end
 
 
+@called
+def known_row(known: Words, number: Any) -> int:
+    """Return where the row of a number begins, -1 where it is not known."""
+    low, high = 0, len(known) // NAMED_WORDS
+    while low < high:
+        middle = (low + high) // 2
+        if known[middle * NAMED_WORDS] < number:
+            low = middle + 1
+        else:
+            high = middle
+    at = low * NAMED_WORDS
+    return at if at < len(known) and known[at] == number else -1
+
+
+@called
+def write_text(texts: Words, slot: Any, known: Words, number: Any) -> None:
+    """Keep with an order the text that its client_order_id stands for; zeros where none does."""
+    row = known_row(known, number)
+    first = np.int64(slot) * TEXT_WORDS
+    for word in range(TEXT_WORDS):
+        texts[first + word] = known[row + 1 + word] if row >= 0 else _ZERO
+
+
+@called
+def find_text(
+    entries: Records, cells: Words, words: Words, texts: Words, known: Words, report: Any
+) -> Any:
+    """Return the address of the text that a report's client_order_id stands for, of TEXT_BYTES with
+    zeros behind it; 0 where it is not known."""
+    slot = _ZERO
+    if report["exec_type"] != EXEC_TYPE_REJECTED:
+        slot = find(entries, cells, words, report["order_id"])
+    at, row = np.int64(slot) * TEXT_WORDS, known_row(known, report["client_order_id"])
+    if slot != _ZERO and texts[at] != _ZERO:
+        return data_of(texts) + np.uint64(8 * at)
+    return data_of(known) + np.uint64(8 * (row + 1)) if row >= 0 else _ZERO
+
+
 @inlined
 def look_ahead(cells: Words, words: Words, report: Any) -> None:
     """Ask for the cell of the order of a report that will be carried out soon."""
@@ -186,7 +231,14 @@ def look_closer(entries: Records, cells: Words, words: Words, report: Any) -> No
 
 @inlined
 def apply_report(
-    entries: Records, cells: Words, accounts: Words, words: Words, reserved: int, report: Any
+    entries: Records,
+    cells: Words,
+    accounts: Words,
+    words: Words,
+    reserved: int,
+    texts: Words,
+    known_texts: Words,
+    report: Any,
 ) -> bool:
     """Carry one report out; return False, with nothing done, where no slot is to be had."""
     if not _is_of(_OF_ORDERS, report["exec_type"]):
@@ -207,6 +259,8 @@ def apply_report(
     write(entries[slot], report, entering)
     if entering:
         accounts[slot] = report["account"]
+        if report["client_order_id"] >= _TEXT_BIT:
+            write_text(texts, slot, known_texts, report["client_order_id"])
     store_release(versions, slot, version + np.uint32(1))
     if not known:
         link(entries, cells, words, slot)
@@ -224,11 +278,14 @@ def apply_reports(
     accounts: Words,
     words: Words,
     reserved: int,
+    texts: Words,
+    known_texts: Words,
     reports: Records,
 ) -> int:
     """Carry reports out in order; return how many, fewer than all where no slot is to be had."""
     for position in range(len(reports)):
-        if not apply_report(entries, cells, accounts, words, reserved, reports[position]):
+        report = reports[position]
+        if not apply_report(entries, cells, accounts, words, reserved, texts, known_texts, report):
             return position
     return len(reports)
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ipc.arrays import Records, Words, those
+from ipc.client_ids import TEXT_WORDS, ClientOrderId, is_text, shown
 from ipc.memory.atomics import fence, load_acquire, load_after
 from ipc.memory.order_table import (
     CELL_BITS,
@@ -105,6 +106,35 @@ class OrderTableReader(Table):
                 and not epoch & 1
             ):
                 return None
+            self._lose(1, tries)
+        raise TableBusyError(f"{self.mapping.path}: order {order_id} never held still")
+
+    def client_order_id(self, order: np.void) -> ClientOrderId:
+        """Return an order's (ORDER) client_order_id as its client gave it; 0: none, or a text that
+        went with the order meanwhile. Raises ``TableBusyError``."""
+        number, order_id = int(order["client_order_id"]), int(order["order_id"])
+        return (self.text_of(order_id, number) or 0) if is_text(number) else number
+
+    def text_of(self, order_id: int, client_order_id: int) -> str | None:
+        """Return the text that the client_order_id of an order stands for, None where the table
+        does not have it. Raises ``TableBusyError``."""
+        for tries in range(MAX_TRIES):
+            cell = cell_at(order_id, self._factor, self._table_words[CELL_BITS])
+            slot = self._search(load_acquire(self._cell_words, cell) & LOW, order_id)
+            if not slot:
+                order = self.get(order_id)
+                if order is None or int(order["client_order_id"]) != client_order_id:
+                    return None
+                continue
+            words, base = self._entry_words, slot * ENTRY_WORDS
+            version = load_acquire(words, base) & LOW
+            same = words[base + 1] == order_id
+            same &= words[base + _CLIENT_ORDER_ID] == client_order_id
+            text = (
+                self.texts[slot * TEXT_WORDS : (slot + 1) * TEXT_WORDS].tobytes() if same else b""
+            )
+            if not version & 1 and load_after(words, base) & LOW == version:
+                return shown(text)
             self._lose(1, tries)
         raise TableBusyError(f"{self.mapping.path}: order {order_id} never held still")
 

@@ -53,8 +53,8 @@ FIELDS: tuple[Field, ...] = (
     Field("account", "<u8", "a digest of the user_id; whom a report is for"),
     Field("order_id", "<u8", "the engine's number of the order", "Id",
           Reason.INVALID_ORDER_ID, None, "order_id", 37),
-    Field("client_order_id", "<u8", "the client's number of the order; 0: none", "Id",
-          None, None, "client_order_id", 11),
+    Field("client_order_id", "<u8", "the client's number or text for the order; 0: none",
+          "ClientOrderId", None, None, "client_order_id", 11),
     Field("side", "u1", "of the order", "Code", Reason.INVALID_SIDE, Side, "side", 54),
     Field("order_type", "u1", "of the order", "Code",
           Reason.INVALID_ORDER_TYPE, OrderType, "order_type", 40),
@@ -193,7 +193,10 @@ class Row(NamedTuple):
 
 FROM_CLIENT: tuple[Row, ...] = (
     Row("NewOrder", 1,
-        "Enter an order. ``client_order_id`` 0: none, and so no protection against repetition.",
+        """Enter an order. ``client_order_id`` 0: none, and so no protection against repetition.
+
+        It is a number, or a text of 1 to 64 visible ASCII characters, not all of them digits; so
+        it is in all commands, and answers and reports have what was given.""",
         ("symbol", "request_id", "client_order_id", "side", "order_type",
          "time_in_force", "price", "quantity", "post_only = False", "stop_price = 0",
          "self_trade_prevention = 0", "display_quantity = 0",
@@ -224,15 +227,17 @@ FROM_CLIENT: tuple[Row, ...] = (
         waits for ``stop_price`` (with a limit: ``stop_limit_price``). Once one has traded, it is as
         much less of the other; once it triggers or ends, the other goes. The second has the
         ``client_order_id`` behind the first one's, and the ``order_id`` too.""",
-        ("symbol", "request_id", "side", "client_order_id", "time_in_force", "price", "quantity",
-         "stop_price", "stop_limit_price = 0", "self_trade_prevention = 0", "expire_time_ns = 0")),
+        ("symbol", "request_id", "side", "client_order_id: ListOrderId", "time_in_force", "price",
+         "quantity", "stop_price", "stop_limit_price = 0", "self_trade_prevention = 0",
+         "expire_time_ns = 0")),
     Row("NewBracket", 7,
         """Enter an order, and with it one or two that wait on the other side until it is filled: to
         take the profit at ``take_price``, and to stop the loss at ``stop_price``; then those two
         are as ``NewOco`` makes them. Their ids follow that of the first.""",
-        ("symbol", "request_id", "side", "client_order_id", "order_type", "time_in_force", "price",
-         "quantity", "take_price = 0", "stop_price = 0", "stop_limit_price = 0",
-         "post_only = False", "self_trade_prevention = 0", "expire_time_ns = 0")),
+        ("symbol", "request_id", "side", "client_order_id: ListOrderId", "order_type",
+         "time_in_force", "price", "quantity", "take_price = 0", "stop_price = 0",
+         "stop_limit_price = 0", "post_only = False", "self_trade_prevention = 0",
+         "expire_time_ns = 0")),
     Row("OrderQuery", 96,
         "Ask for the state of one order of the account, by ``order_id``.",
         ("symbol", "request_id", "order_id")),
@@ -270,11 +275,11 @@ TO_CLIENT: tuple[Row, ...] = (
         Answers that come from elsewhere, such as a frontend, have 0 there.""",
         ("exec_type", "ord_status", "command_type", "symbol", "side", "order_type",
          "time_in_force", "flags", "liquidity", "reason", "answers", "request_id",
-         "order_id", "client_order_id", "price", "quantity", "cum_qty", "leaves_qty", "last_price",
-         "last_qty", "trade_id", "timestamp_ns", "sequence", "account_sequence")),
+         "order_id", "client_order_id: int | str", "price", "quantity", "cum_qty", "leaves_qty",
+         "last_price", "last_qty", "trade_id", "timestamp_ns", "sequence", "account_sequence")),
     Row("Reject", 21,
         "The command was not carried out: ``field`` breaks the rule in ``text``.",
-        ("command_type", "symbol", "request_id", "order_id", "client_order_id",
+        ("command_type", "symbol", "request_id", "order_id", "client_order_id: int | str",
          "code: int", "code_name: str", "field: str", "text: str", "timestamp_ns", "sequence",
          "account_sequence")),
     Row("MassCancelReport", 22,
@@ -283,7 +288,7 @@ TO_CLIENT: tuple[Row, ...] = (
          "account_sequence")),
     Row("OrderState", 23,
         "The answer to ``OrderQuery``; fields as in ``ipc.records.ORDER``.",
-        ("request_id", "order_id", "client_order_id", "symbol", "side", "order_type",
+        ("request_id", "order_id", "client_order_id: int | str", "symbol", "side", "order_type",
          "time_in_force", "flags", "ord_status", "reason", "price", "quantity",
          "cum_qty", "leaves_qty", "created_ns", "updated_ns", "stop_price = 0",
          "display_quantity = 0")),
@@ -363,6 +368,9 @@ JOURNALLED: tuple[Row, ...] = (
     Row("Configure", Administration.CONFIGURE,
         "Another configuration of the shard is in force from here on.",
         ("timestamp_ns",)),
+    Row("Name", Administration.NAME,
+        "The text of the ``client_order_id`` that the next command has: see ``ipc.client_ids``.",
+        ("account", "client_order_id", "timestamp_ns")),
 )  # fmt: skip
 """Commands of a shard's own, which only its journal holds: nobody can send one."""
 
@@ -371,7 +379,7 @@ EVENTS: tuple[Row, ...] = (
     Row("OrderEvent", 0,
         "What became of an order of the user.",
         ('channel: str = "orders"', "type: str", "user_id: str", "symbol: str", "order_id",
-         "client_order_id", "side: str", "ord_status: str", "price: Number | None",
+         "client_order_id: int | str", "side: str", "ord_status: str", "price: Number | None",
          "quantity: Number", "cum_qty: Number", "leaves_qty: Number", "trade_id: int | None",
          "last_price: Number | None", "last_qty: Number | None", "liquidity: str | None",
          "stop_price: Number | None", "prevented_quantity: Number | None", "sequence",

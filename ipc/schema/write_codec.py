@@ -38,6 +38,7 @@ from ipc.wire.packing import (
     NIL,
     TRUE,
     byte,
+    put_client_id,
     put_u16,
     put_u64,
     put_uint,
@@ -284,9 +285,10 @@ def _put_report() -> str:
     small = _small_bytes(row)
     lines = [
         "@inlined",
-        "def put_report(out: Bytes, at: int, report: Any) -> int:",
+        "def put_report(out: Bytes, at: int, report: Any, name: Bytes) -> int:",
         '    """Write the body of a ``Report``; codes of one byte are all below 128.',
         "",
+        "    ``name``: the text that its client_order_id stands for; empty where there is none.",
         "    The bytes before the first long integer are put together in words; what the last one",
         "    has too many is written over.",
         '    """',
@@ -324,7 +326,9 @@ def _is_number(some: str) -> bool:
 def _put_words(some: tuple[str, ...]) -> list[str]:
     """Return the lines that write the long integers among fields."""
     return [
-        f"    at = put_u64(out, at, report.{RECORD_NAMES.get(name, name)})"
+        "    at = put_client_id(out, at, report.client_order_id, name)"
+        if name == "client_order_id"
+        else f"    at = put_u64(out, at, report.{RECORD_NAMES.get(name, name)})"
         for name in some
         if name in RECORD_NAMES or FIELD[name].store == "<u8"
     ]
@@ -338,7 +342,9 @@ def _put_reject() -> str:
     after = fields[fields.index(_TEXTS[-1]) + 1 :]
     return "\n".join([
         "@inlined",
-        "def put_reject(out: Bytes, at: int, report: Any, texts: Bytes, lengths: Integers) -> int:",
+        "def put_reject(",
+        "    out: Bytes, at: int, report: Any, texts: Bytes, lengths: Integers, name: Bytes",
+        ") -> int:",
         '    """Write the body of a ``Reject``; ``texts`` have what its reason says."""',
         f"    store_u8(out, at, {_hex(0x90 | 1 + len(row.fields))})",
         f"    store_u8(out, at + 1, {row.tag})",

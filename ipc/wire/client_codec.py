@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 
 from ipc.arrays import Integers, Records, copy_of
+from ipc.client_ids import as_number
 from ipc.native.compiled import HAVE_NUMBA
 from ipc.records import COMMAND, MAX_SHARDS, REPORT, CommandRow
 from ipc.schema.declarations import FLAGS, KEEPS, RECORD_NAMES
@@ -85,12 +86,13 @@ def command_frames(commands: Records) -> tuple[bytes, Integers]:
 
 
 def report_records(messages: list[Answered]) -> Records:
-    """Return messages as REPORT records without account."""
+    """Return messages as REPORT records without account; texts as the numbers that they are
+    inside."""
     records = np.zeros(len(messages), REPORT)
     for place, message in enumerate(messages):
         fields = _report_fields(message)
         for name, value in fields.items():
-            records[name][place] = value
+            records[name][place] = as_number(value)
     return records
 
 

@@ -18,6 +18,7 @@ from ipc.wire.packing import (
     NIL,
     TRUE,
     byte,
+    put_client_id,
     put_u16,
     put_u64,
     put_uint,
@@ -264,9 +265,10 @@ def read_command(data: Bytes, start: int, stop: int, command: Any) -> bool:
 
 
 @inlined
-def put_report(out: Bytes, at: int, report: Any) -> int:
+def put_report(out: Bytes, at: int, report: Any, name: Bytes) -> int:
     """Write the body of a ``Report``; codes of one byte are all below 128.
 
+    ``name``: the text that its client_order_id stands for; empty where there is none.
     The bytes before the first long integer are put together in words; what the last one
     has too many is written over.
     """
@@ -301,7 +303,7 @@ def put_report(out: Bytes, at: int, report: Any) -> int:
     at += 19
     at = put_u64(out, at, report.request_id)
     at = put_u64(out, at, report.order_id)
-    at = put_u64(out, at, report.client_order_id)
+    at = put_client_id(out, at, report.client_order_id, name)
     at = put_u64(out, at, report.price)
     at = put_u64(out, at, report.quantity)
     at = put_u64(out, at, report.cum_qty)
@@ -316,7 +318,9 @@ def put_report(out: Bytes, at: int, report: Any) -> int:
 
 
 @inlined
-def put_reject(out: Bytes, at: int, report: Any, texts: Bytes, lengths: Integers) -> int:
+def put_reject(
+    out: Bytes, at: int, report: Any, texts: Bytes, lengths: Integers, name: Bytes
+) -> int:
     """Write the body of a ``Reject``; ``texts`` have what its reason says."""
     store_u8(out, at, 0x9D)
     store_u8(out, at + 1, 21)
@@ -324,7 +328,7 @@ def put_reject(out: Bytes, at: int, report: Any, texts: Bytes, lengths: Integers
     at = put_u16(out, at + 3, report.symbol)
     at = put_u64(out, at, report.request_id)
     at = put_u64(out, at, report.order_id)
-    at = put_u64(out, at, report.client_order_id)
+    at = put_client_id(out, at, report.client_order_id, name)
     reason = report.reason
     length = lengths[reason]
     copy_bytes(out, at, texts, reason * (len(texts) // len(lengths)), length)

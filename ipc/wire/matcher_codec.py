@@ -16,6 +16,7 @@ import numpy.typing as npt
 from msgspec import DecodeError, Struct, ValidationError
 
 from ipc.arrays import Records
+from ipc.client_ids import as_number, is_text, name_row
 from ipc.codes import EXEC_TYPE_MASS_CANCELED, EXEC_TYPE_REJECTED, FLAG_AGGREGATE
 from ipc.native.compiled import HAVE_NUMBA
 from ipc.native.keyed import place_of
@@ -78,6 +79,18 @@ _exec_type, _reason, _flags = (
 )
 _account = itemgetter((REPORT.names or ()).index("account"))
 
+_ORDER_ID = (REPORT.names or ()).index("order_id")
+_CLIENT_ID = (REPORT.names or ()).index("client_order_id")
+TextOf = Callable[[int, int], str | None]
+"""Takes order_id and client_order_id as numbers, and returns the text that the second stands
+for."""
+
+
+def no_text(order_id: int, client_order_id: int) -> str | None:
+    """Know none."""
+    return None
+
+
 _FEWEST_SLOTS = 64
 PROBE_LIMIT = 32
 """Accounts that may be passed over to find one's stream; more, and the table is made anew, keyed
@@ -101,7 +114,7 @@ def command_row(
         elif place is None:
             flags |= FLAGS[name] if value else 0
         else:
-            row[place] = value
+            row[place] = value if type(value) is int else as_number(value)
     row[_FLAGS] = int(flags)
     return CommandRow(*row)
 
@@ -168,7 +181,8 @@ class CommandDecoder:
         """Fill ``commands`` from ``count`` on; return how many there are then, and what stopped it.
 
         That is a frame which is no command of an open stream, ``(stream, body)``; or None: the
-        bytes are used up, or ``commands`` is full. Raises ``FrameTooLongError``.
+        bytes are used up, or ``commands`` has room for less than the two that one with a text
+        takes, its NAME first. Raises ``FrameTooLongError``.
         """
         words = self._words
         while True:
@@ -186,11 +200,15 @@ class CommandDecoder:
             odd = self._next()
             if odd is None:
                 return count, None
-            row = self._row(*odd, timestamp_ns)
-            if row is None:
+            rows = self._rows(*odd, timestamp_ns)
+            if not rows:
                 return count, odd
-            commands[count] = row
-            count += 1
+            if count + len(rows) > len(commands):
+                self._words[_POSITION] -= HEADER_BYTES + len(odd[1])
+                return count, None
+            for row in rows:
+                commands[count] = row
+                count += 1
 
     def _take_accounts(self, accounts: npt.NDArray[np.uint64]) -> None:
         self._accounts = accounts
@@ -220,16 +238,18 @@ class CommandDecoder:
         self._words[_POSITION] = start + length
         return stream, bytes(self._bytes[start : start + length])
 
-    def _row(self, stream: int, body: bytes, timestamp_ns: int) -> CommandRow | None:
-        """Decode one body with msgspec; None where it is no command of an open stream."""
+    def _rows(self, stream: int, body: bytes, timestamp_ns: int) -> list[CommandRow]:
+        """Decode one body with msgspec; nothing where it is no command of an open stream."""
         account = self.account_of(stream & MAX_STREAM)
         try:
             message = backend_decoder.decode(body)
         except (ValidationError, DecodeError, UnicodeDecodeError):
-            return None
+            return []
         if not account or not isinstance(message, CLIENT_COMMANDS):
-            return None
-        return command_row(message, account, timestamp_ns, bool(stream & FRONTEND_STREAM))
+            return []
+        row = command_row(message, account, timestamp_ns, bool(stream & FRONTEND_STREAM))
+        text = getattr(message, "client_order_id", 0)
+        return [name_row(text, account, timestamp_ns), row] if isinstance(text, str) else [row]
 
 
 class ReportEncoder:
@@ -255,10 +275,14 @@ class ReportEncoder:
         if self._streams.pop(account, None) is not None:
             self._place(account, 0)
 
-    def encode(self, reports: Records) -> bytes | memoryview:
-        """Return the frames of the reports whose account has a stream here, in order."""
-        if not HAVE_NUMBA:
-            return self._encode_plain(reports)
+    def encode(self, reports: Records, text_of: TextOf = no_text) -> bytes | memoryview:
+        """Return the frames of the reports whose account has a stream here, in order.
+
+        ``text_of`` tells what the client_order_id of a REPORT's fields stands for, where that is a
+        text.
+        """
+        if not HAVE_NUMBA or is_text(int(reports["client_order_id"].max(initial=0))):
+            return self._encode_plain(reports, text_of)
         out = np.empty(len(reports) * MAX_FRAME, np.uint8)
         table = (np.uint64(self._factor), self._keys, self._values)
         size = encode_reports(reports, *table, REJECT_TEXTS, REJECT_LENGTHS, out)
@@ -287,13 +311,22 @@ class ReportEncoder:
         self._values[slot] = stream
         return (slot - home) & mask
 
-    def _encode_plain(self, reports: Records) -> bytes:
+    def _encode_plain(self, reports: Records, text_of: TextOf = no_text) -> bytes:
         out = bytearray()
         for row in reports.tolist():
             stream = self._streams.get(_account(row))
             if stream is not None:
-                out += _report_frame(row, stream)
+                out += _report_frame(_with_text(row, text_of), stream)
         return bytes(out)
+
+
+def _with_text(row: tuple[Any, ...], text_of: TextOf) -> tuple[Any, ...]:
+    """Return a REPORT's fields with the text, where its client_order_id stands for one."""
+    number = row[_CLIENT_ID]
+    if not is_text(number):
+        return row
+    text = text_of(row[_ORDER_ID], number)
+    return (*row[:_CLIENT_ID], text or number, *row[_CLIENT_ID + 1 :])
 
 
 def _report_frame(row: tuple[int, ...], stream: int) -> bytes:

@@ -12,8 +12,8 @@ from typing import Annotated, get_args
 from msgspec import Meta, Struct
 from msgspec.msgpack import Decoder, Encoder
 
+from ipc.bounds import LIST_PATTERN, MAX_CLIENT_ID, MAX_PEER_TIMEOUT_S, TEXT_PATTERN
 from ipc.records import MAX_SHARDS, SEQUENCE_BITS, SHARD_BITS
-from ipc.vocabulary import MAX_CLIENT_ID, MAX_PEER_TIMEOUT_S
 
 MAX_COMMAND_BODY = 1024
 """Bytes of one message from a client."""
@@ -23,6 +23,12 @@ MAX_BODY = 1 << 20
 """Bytes of one message to a client, or between processes."""
 
 Id = Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)]
+ClientOrderId = (
+    Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] | Annotated[str, Meta(pattern=TEXT_PATTERN)]
+)
+ListOrderId = (
+    Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)] | Annotated[str, Meta(pattern=LIST_PATTERN)]
+)
 Amount = Annotated[int, Meta(ge=0, le=MAX_CLIENT_ID)]
 Code = Annotated[int, Meta(ge=0, le=255)]
 AccountSequence = Annotated[int, Meta(ge=0, lt=1 << (SHARD_BITS + SEQUENCE_BITS))]
@@ -54,11 +60,15 @@ class Part(Struct, array_like=True, gc=False):
 
 
 class NewOrder(Message, tag=1):
-    """Enter an order. ``client_order_id`` 0: none, and so no protection against repetition."""
+    """Enter an order. ``client_order_id`` 0: none, and so no protection against repetition.
+
+    It is a number, or a text of 1 to 64 visible ASCII characters, not all of them digits; so
+    it is in all commands, and answers and reports have what was given.
+    """
 
     symbol: SymbolNumber
     request_id: Id
-    client_order_id: Id
+    client_order_id: ClientOrderId
     side: Code
     order_type: Code
     time_in_force: Code
@@ -78,7 +88,7 @@ class Cancel(Message, tag=2):
     symbol: SymbolNumber
     request_id: Id
     order_id: Id
-    client_order_id: Id = 0
+    client_order_id: ClientOrderId = 0
 
 
 class Replace(Message, tag=3):
@@ -95,7 +105,7 @@ class Replace(Message, tag=3):
     symbol: SymbolNumber
     request_id: Id
     order_id: Id
-    client_order_id: Id
+    client_order_id: ClientOrderId
     price: Amount | None
     quantity: Amount | None
     reinsert: bool = False
@@ -109,7 +119,7 @@ class Reduce(Message, tag=4):
     symbol: SymbolNumber
     request_id: Id
     order_id: Id
-    client_order_id: Id
+    client_order_id: ClientOrderId
     quantity: Amount
 
 
@@ -130,7 +140,7 @@ class NewOco(Message, tag=6):
     symbol: SymbolNumber
     request_id: Id
     side: Code
-    client_order_id: Id
+    client_order_id: ListOrderId
     time_in_force: Code
     price: Amount
     quantity: Amount
@@ -149,7 +159,7 @@ class NewBracket(Message, tag=7):
     symbol: SymbolNumber
     request_id: Id
     side: Code
-    client_order_id: Id
+    client_order_id: ListOrderId
     order_type: Code
     time_in_force: Code
     price: Amount
@@ -234,7 +244,7 @@ class Report(Message, tag=20):
     answers: int
     request_id: int
     order_id: int
-    client_order_id: int
+    client_order_id: int | str
     price: int
     quantity: int
     cum_qty: int
@@ -254,7 +264,7 @@ class Reject(Message, tag=21):
     symbol: int
     request_id: int
     order_id: int
-    client_order_id: int
+    client_order_id: int | str
     code: int
     code_name: str
     field: str
@@ -280,7 +290,7 @@ class OrderState(Message, tag=23):
 
     request_id: int
     order_id: int
-    client_order_id: int
+    client_order_id: int | str
     symbol: int
     side: int
     order_type: int

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 
 from ipc.arrays import Bytes
+from ipc.bounds import TEXT_BIT
 from ipc.native.compiled import called, inlined
 from ipc.native.unaligned import (
+    copy_bytes,
     load_big_u64,
     load_u8,
     store_big_u16,
@@ -21,6 +23,7 @@ FIXINT_END = 0x80
 _UINT8, _UINT16, _UINT32, _UINT64 = 0xCC, 0xCD, 0xCE, 0xCF
 _FIXSTR, _STR8, _STR16 = 0xA0, 0xD9, 0xDA
 _NONE = np.uint64(0)
+_TEXT_BIT = np.uint64(TEXT_BIT)
 _BAD = np.uint64(1 << 63)
 _U7_END, _U8_END, _U16_END, _U32_END = (np.uint64(1 << bits) for bits in (7, 8, 16, 32))
 
@@ -92,6 +95,26 @@ def put_u64(out: Bytes, at: int, value: Any) -> int:
     store_u8(out, at, _UINT64)
     store_big_u64(out, at + 1, value)
     return at + 9
+
+
+@inlined
+def put_client_id(out: Bytes, at: int, number: Any, text: Bytes) -> int:
+    """Write a client_order_id: the text that a number stands for, where it is given."""
+    if number < _TEXT_BIT or len(text) == 0:
+        return put_u64(out, at, number)
+    return put_text(out, at, text)
+
+
+@called
+def put_text(out: Bytes, at: int, text: Bytes) -> int:
+    """Write a text of less than 256 bytes that ends where zeros begin, or with its array."""
+    length = 0
+    while length < len(text) and text[length] != 0:
+        length += 1
+    store_u8(out, at, _STR8)
+    store_u8(out, at + 1, length)
+    copy_bytes(out, at + 2, text, 0, length)
+    return at + 2 + length
 
 
 @inlined

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 from msgspec import Struct
 
+from ipc.bounds import MAX_CLIENT_ID, MAX_TEXT
+from ipc.client_ids import is_client_text
 from ipc.schema.declarations import FIELD
-from ipc.vocabulary import MAX_CLIENT_ID, RULES, Reason
+from ipc.vocabulary import RULES, Reason
 from ipc.wire.messages import CLIENT_MESSAGES, Reject, tag_of
 
 _TYPES: dict[int, type[Struct]] = {tag_of(kind): kind for kind in get_args(CLIENT_MESSAGES)}
@@ -28,7 +30,7 @@ class Request(NamedTuple):
     symbol: int = 0
     request_id: int = 0
     order_id: int = 0
-    client_order_id: int = 0
+    client_order_id: int | str = 0
 
 
 def request_of(body: bytes | memoryview) -> Request:
@@ -45,13 +47,23 @@ def request_of(body: bytes | memoryview) -> Request:
     if kind is None:
         return Request()
     fields = dict(zip(kind.__struct_fields__, values[1:], strict=False))
+    named = dict(zip(kind.__struct_fields__, pieces[1:], strict=False)).get("client_order_id", b"")
     return Request(
         _number(values[0], 255),
         _number(fields.get("symbol"), 65_535),
         _number(fields.get("request_id"), MAX_CLIENT_ID),
         _number(fields.get("order_id"), MAX_CLIENT_ID),
-        _number(fields.get("client_order_id"), MAX_CLIENT_ID),
+        _text(named) or _number(fields.get("client_order_id"), MAX_CLIENT_ID),
     )
+
+
+def _text(piece: bytes) -> str:
+    """Return the client_order_id in a piece of a message, nothing where it is no text."""
+    head = 1 if piece[:1] <= b"\xbf" else 2
+    is_text = len(piece) <= MAX_TEXT + 2 and (
+        b"\xa0" <= piece[:1] <= b"\xbf" or piece[:1] == b"\xd9"
+    )
+    return piece[head:].decode() if is_text and is_client_text(piece[head:]) else ""
 
 
 def reject(request: Request, reason: Reason, timestamp_ns: int, text: str = "") -> Reject:

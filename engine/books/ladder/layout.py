@@ -294,7 +294,7 @@ STATE = np.dtype(
         ("free_extra", "<u4"),
         ("fresh_extra", "<u4"),
         ("fresh_expiry", "<u4"),  # how many orders expire, plus 1
-        ("reserved_too", "<u4"),
+        ("named", "<u4"),  # 1: NAMEs came since this was 0
         ("next_expiry_ns", "<u8"),  # of the first of them; NO_EXPIRY: there is none
         # The command that a full buffer interrupted.
         ("unfinished", "<i8"),

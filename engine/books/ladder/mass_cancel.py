@@ -27,6 +27,7 @@ from engine.books.ladder.memory import (
 )
 from engine.books.rules import MAX_SWEEPS, SWEEP_ORDERS
 from ipc.codes import (
+    ADMINISTRATION_NAME,
     COMMAND_TYPE_MASS_CANCEL,
     COMMAND_TYPE_NEW_BRACKET,
     EXEC_TYPE_CANCELED,
@@ -165,6 +166,9 @@ def others(address: Int, output: Output, command: Row, accounts: Bool, duplicate
     book = open_book(address, *features)
     if state_at(book.state).unfinished != FINISHED:
         return stops.go_on(address, output, *features)
+    if command_type == ADMINISTRATION_NAME:
+        state_at(book.state).named = np.uint32(1)
+        return True
     if command_type > COMMAND_TYPE_NEW_BRACKET:
         reports.reject(book, output, command, command.order_id, REASON_INVALID_COMMAND)
         return True

@@ -63,6 +63,7 @@ called_too(
     rules.can_change,
     rules.is_price,
     rules.check_exit,
+    rules.is_name_of_list,
     rules.check_list,
 )
 

@@ -47,6 +47,7 @@ from engine.books.rules import (
     check_waiting,
 )
 from ipc.codes import (
+    ADMINISTRATION_NAME,
     COMMAND_TYPE_CANCEL,
     COMMAND_TYPE_MASS_CANCEL,
     COMMAND_TYPE_NEW,
@@ -130,8 +131,8 @@ class ReferenceBook(Lists):
         self._reports, self._report_capacity = [], len(reports)
         self._trades, self._trade_capacity = [], len(trades)
         finished = 0
-        # Each command gives a report, so no more of them can be finished in this call.
-        for row in commands[: len(reports)].tolist():
+        # Each command but a NAME gives a report, so no more can be finished in this call.
+        for row in commands[: 2 * len(reports)].tolist():
             steps = self._unfinished
             if steps is None:
                 if not self._room(2):
@@ -151,6 +152,8 @@ class ReferenceBook(Lists):
 
     def _start_in_time(self, command: Command) -> Steps:
         """Carry a command out, once what has to end before it has."""
+        if command.command_type == ADMINISTRATION_NAME:
+            return None
         if self._is_due(command):
             return self._after_expiry(command)
         return self._start(command)
