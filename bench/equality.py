@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.drive import Output, Room, run
-from bench.flows import PROFILES, Flow
+from bench.flows import PROFILES, Flow, Texts
 from engine.books.contract import Book, Counters, Records, state_hash
 from engine.books.ladder import LadderBook
 from engine.books.reference.book import ReferenceBook
@@ -142,7 +142,7 @@ def compare(profile_name: str, seed: int, commands: int, makers: dict[str, MakeB
     """
     profile = PROFILES[profile_name]
     random = np.random.default_rng([seed, 1])
-    flow = Flow(profile, seed, SHARD)
+    flow, texts = Flow(profile, seed, SHARD), Texts()
     pair = Pair(
         {
             name: make(SHARD, profile.limits, profile.recent_orders, START, 0, profile.shares)
@@ -155,11 +155,12 @@ def compare(profile_name: str, seed: int, commands: int, makers: dict[str, MakeB
     try:
         while done < commands:
             size = _batch_size(random, resting, commands)
-            batch = flow.commands(min(size, commands - done))
+            drawn = flow.commands(min(size, commands - done))
+            batch = texts.given(drawn)
             rooms = [ROOMS[number] for number in random.integers(0, len(ROOMS), 2)]
             output = pair.process(batch, rooms)
             flow.learn(output.reports)
-            done, batches = done + len(batch), batches + 1
+            done, batches = done + len(drawn), batches + 1
             answers += _answers(output.reports)
             resting = len(pair.books[0].resting())
             most_resting = max(most_resting, resting)

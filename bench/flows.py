@@ -15,6 +15,8 @@ import numpy.typing as npt
 from engine.books.contract import BookLimits, Records
 from engine.books.id_memory import IdShares
 from ipc.arrays import Words
+from ipc.bounds import TEXT_BIT
+from ipc.client_ids import name_row, number_of
 from ipc.records import COMMAND, SEQUENCE_BITS
 from ipc.vocabulary import (
     CONDITIONAL,
@@ -563,3 +565,27 @@ PROFILES: dict[str, Profile] = {
     ),
 }
 """Every market that the books are held against each other on, by name."""
+
+
+class Texts:
+    """Gives an eighth of a flow's client_order_ids a text."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, str] = {}
+
+    def given(self, commands: Records) -> Records:
+        """Return the next commands (COMMAND), each that has a text behind its NAME."""
+        ids = commands["client_order_id"]
+        is_text = ids >= np.uint64(TEXT_BIT)  # of an order that a flow has learned of
+        places = np.flatnonzero(is_text | (ids & np.uint64(7) == 1))
+        named = np.zeros(len(places), COMMAND)
+        for row, place in enumerate(places.tolist()):
+            account, now_ns = (int(commands[name][place]) for name in ("account", "timestamp_ns"))
+            number = int(ids[place])
+            text = self._known.get(number, f"order-{number}")
+            named[row] = name_row(text, account, now_ns)
+            for further in ("", ".2", ".3"):
+                self._known[number_of(text + further)] = text + further
+        commands = commands.copy()
+        commands["client_order_id"][places] = named["client_order_id"]
+        return np.insert(commands, places, named)

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from bench.flows import Flow, Profile, near
+from bench.flows import Flow, Profile, Texts, near
 from bench.simulated_disk import CrashError, SimulatedDisk
 from bench.truth import Truth
 from engine.books.choice import book_limits, make_book
@@ -41,6 +41,7 @@ from ipc.memory.order_table import OrderTableWriter, create_table
 from ipc.memory.ring import REPORTS, RingReader
 from ipc.memory.status import StatusWriter
 from ipc.records import TRADE, shard_of
+from ipc.vocabulary import Administration
 from ipc.wire.messages import server_decoder
 
 STEPS = 60
@@ -104,6 +105,7 @@ class Simulation:
         """What happened, and what it came to."""
         self._rng = rng = random.Random(seed)
         self._make_keeper = make_keeper
+        self._texts = Texts()
         self._clock_ns = START_NS
         self.plan = Plan(_config(rng), root / "data")
         self._fsync = self.plan.config.journal.durability == "fsync"
@@ -172,7 +174,8 @@ class Simulation:
     def _batch(self, shard: int) -> None:
         truth = self._truths[shard]
         matcher = self._matchers[shard]
-        commands = truth.flow.commands(self._rng.randint(1, BATCH))
+        commands = self._texts.given(truth.flow.commands(self._rng.randint(1, BATCH)))
+        commands["command_type"] &= 0x7F  # all that the frame of a reject has room for
         commands["timestamp_ns"] = matcher.tick()
         timed = commands["expire_time_ns"] != 0
         left = commands["expire_time_ns"] % np.uint64(_LIFETIME_NS)
@@ -183,6 +186,8 @@ class Simulation:
         truth.expected.open(commands)
         try:
             first = self._rng.randint(0, len(commands) - 1)
+            if commands["command_type"][first - 1] == Administration.NAME:
+                first -= 1  # it comes with its command
             if first:  # taken while the disk is at work, so that one sync serves both
                 matcher.take(commands[:first], [truth.told])
             matcher.take(commands[first:], [truth.told])
@@ -337,8 +342,11 @@ class Simulation:
             raise WrongError(f"shard {shard}: trade {truth.shown_trade} was shown and is lost")
         if state_hash(matcher.book) != state_hash(truth.book):
             raise WrongError(f"shard {shard}: another state after command {sequence}")
-        if matcher.table.contents().tobytes() != truth.table.contents().tobytes():
+        orders = truth.table.contents()
+        if matcher.table.contents().tobytes() != orders.tobytes():
             raise WrongError(f"shard {shard}: another order table after command {sequence}")
+        if matcher.table.texts_of(orders).tobytes() != truth.table.texts_of(orders).tobytes():
+            raise WrongError(f"shard {shard}: other texts after command {sequence}")
         self._check_told(shard)
         self._check_report_ring(shard)
 
