@@ -19,6 +19,8 @@ _COMMAND_TYPES = {
     Op.C: CommandType.CANCEL,
     Op.R: CommandType.REDUCE,
     Op.M: CommandType.REPLACE,
+    Op.P: CommandType.NEW_OCO,
+    Op.B: CommandType.NEW_BRACKET,
 }
 
 
@@ -61,4 +63,27 @@ def recorded_commands(flow: Flow) -> Records:
     commands["flags"][replace] = Flag.REINSERT
     commands["price"][priced] = rows["price"][priced]
     commands["quantity"][counted] = rows["qty"][counted]
+    _fill_lists(commands, rows)
     return commands
+
+
+def _fill_lists(commands: Records, rows: Records) -> None:
+    """Fill in what pairs and brackets have."""
+    pair, bracket = (rows["op"] == op for op in (Op.P, Op.B))
+    listed, market = pair | bracket, rows["tif"] == Tif.MKT
+    at_once = np.isin(rows["tif"], (Tif.IOC, Tif.MKT))
+    ends = np.where(rows["expire_time_ns"] != 0, TimeInForce.GTD, TimeInForce.GTC)
+    for name, values in (
+        ("side", rows["side"]),
+        ("time_in_force", np.where(at_once, TimeInForce.IOC, ends)),
+        ("price", np.where(bracket & market, 0, rows["price"])),
+        ("quantity", rows["qty"]),
+        ("stop_price", rows["stop_price"]),
+        ("display_quantity", rows["stop_limit_price"]),
+        ("expire_time_ns", rows["expire_time_ns"]),
+    ):
+        commands[name][listed] = values[listed]
+    kinds = np.where(market, OrderType.MARKET, OrderType.LIMIT)
+    commands["order_type"][bracket] = kinds[bracket]
+    commands["minimum_quantity"][bracket] = rows["take_price"][bracket]
+    commands["flags"][bracket & (rows["tif"] == Tif.PO)] = Flag.POST_ONLY

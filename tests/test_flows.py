@@ -11,10 +11,11 @@ import pytest
 
 from bench.recorded import recorded_commands
 from engine.books.contract import BookLimits, Records
-from frontend.replay.flow_file import Flow, FlowFileError, Op, message_of, read_flow
+from frontend.replay.flow_file import Flow, FlowFileError, Op, message_of, orders_of, read_flow
 from ipc.records import LEVEL, REPORT, TRADE
 from ipc.vocabulary import MAX_RESTING_ORDERS, ExecType, Liquidity, Reason, Side
-from ipc.wire.messages import Cancel, NewOrder, Reduce, Replace
+from ipc.wire.matcher_codec import command_row
+from ipc.wire.messages import Cancel, NewBracket, NewOco, NewOrder, Reduce, Replace
 from tests.books import MakeBook, commands_of, run
 
 BATCH = 4096
@@ -122,11 +123,11 @@ def test_a_flow_file_gives_its_rows_in_order(tmp_path: Path) -> None:
     flow = read_flow(write(tmp_path, HEADER, *rows))
     assert (flow.symbol, flow.min_price, flow.max_price, len(flow)) == ("ABC", 100, 101, 5)
     assert list(flow) == [
-        (7, 34200, Op.N, Side.BUY, 100, 5, 11, 1, 0, 0, 0, 0),
-        (8, 34201, Op.L, Side.SELL, 101, 6, 12, 1, 0, 0, 0, 0),
-        (9, 34202, Op.C, Side.BUY, 1, 5, 11, 0, 0, 0, 0, 0),
-        (10, 34203, Op.N, Side.SELL, 0, 7, 13, 4, 0, 0, 0, 0),
-        (11, 34204, Op.R, Side.SELL, 9999, 2, 12, 0, 0, 0, 0, 0),
+        (7, 34200, Op.N, Side.BUY, 100, 5, 11, 1, 0, 0, 0, 0, 0, 0),
+        (8, 34201, Op.L, Side.SELL, 101, 6, 12, 1, 0, 0, 0, 0, 0, 0),
+        (9, 34202, Op.C, Side.BUY, 1, 5, 11, 0, 0, 0, 0, 0, 0, 0),
+        (10, 34203, Op.N, Side.SELL, 0, 7, 13, 4, 0, 0, 0, 0, 0, 0),
+        (11, 34204, Op.R, Side.SELL, 9999, 2, 12, 0, 0, 0, 0, 0, 0, 0),
     ]
 
 
@@ -134,7 +135,10 @@ def test_columns_are_found_by_name_and_gzip_by_its_first_bytes(tmp_path: Path) -
     lines = "tif,id,price,qty,side,op,ts_ns,seq\r\nPO,4,10,3,S,N,2,1\r\n"
     (tmp_path / "X.csv").write_bytes(gzip.compress(lines.encode()))
     flow = read_flow(tmp_path / "X.csv")
-    assert (flow.symbol, list(flow)) == ("X", [(1, 2, Op.N, Side.SELL, 10, 3, 4, 3, 0, 0, 0, 0)])
+    assert (flow.symbol, list(flow)) == (
+        "X",
+        [(1, 2, Op.N, Side.SELL, 10, 3, 4, 3, 0, 0, 0, 0, 0, 0)],
+    )
 
 
 def test_a_flow_longer_than_a_chunk_is_whole(tmp_path: Path) -> None:
@@ -297,6 +301,31 @@ def test_a_file_may_have_times_and_minima(tmp_path: Path, line: str, message: Ne
     assert message_of(row, symbol_number=3, request_id=9) == message
     [command] = recorded_commands(flow)
     assert command.item() == commands_of([message_of(row, 1, 1)], 1, 1)[0].item()
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "orders"),
+    [
+        ("P,11,S,110,5,GTC,90,,", NewOco(3, 9, 2, 11, 1, 110, 5, 90), 2),
+        ("P,11,S,110,5,,90,,85", NewOco(3, 9, 2, 11, 1, 110, 5, 90, 85), 2),
+        ("B,11,B,100,5,PO,90,120,", NewBracket(3, 9, 1, 11, 2, 1, 100, 5, 120, 90, 0, True), 3),
+        ("B,11,B,0,5,MKT,90,,85", NewBracket(3, 9, 1, 11, 1, 3, 0, 5, 0, 90, 85), 2),
+    ],
+)
+def test_a_file_may_have_lists(
+    tmp_path: Path, line: str, message: NewOco | NewBracket, orders: int
+) -> None:
+    header = "seq,ts_ns,op,id,side,price,qty,tif,stop_price,take_price,stop_limit_price"
+    flow = read_flow(write(tmp_path, header, f"7,1,{line}"))
+    [row] = flow
+    assert message_of(row, symbol_number=3, request_id=9) == message
+    given = (row.price, row.stop_price, row.take_price, row.stop_limit_price)
+    prices = [price for price in given if price]
+    assert (flow.min_price, flow.max_price) == (min(prices), max(prices))
+    assert orders_of(flow.rows).tolist() == [orders]
+    [command] = recorded_commands(flow)
+    expected = command_row(message_of(row, 1, 1), 1, 1)  # type: ignore[arg-type]
+    assert command.item() == tuple(expected)
 
 
 def test_a_row_of_no_known_op_has_no_message(tmp_path: Path) -> None:

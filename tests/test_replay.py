@@ -34,12 +34,27 @@ COLUMNS = "taker_seq,taker_id,fill_no,maker_id,price,qty,maker_left"
 
 def flow_of(symbol: str, rows: Sequence[tuple[int, ...]]) -> Flow:
     """Return a flow of rows (seq, ts_ns, op, side, price, qty, id, tif), of plain orders."""
-    return Flow(symbol, np.array([(*row, 0, 0, 0, 0) for row in rows], FLOW_ROW), 1, 1000)
+    return Flow(symbol, np.array([(*row, *[0] * 6) for row in rows], FLOW_ROW), 1, 1000)
 
 
 def lines_of(out: io.StringIO | Path) -> list[str]:
     """Return the lines of a file of fills."""
     return (out.getvalue() if isinstance(out, io.StringIO) else out.read_text()).splitlines()
+
+
+def test_a_flow_may_have_lists(tmp_path: Path) -> None:
+    """Of a pair one trades and takes the other along; a bracket's exits come with its fill."""
+    flow, fills = tmp_path / "AA_1.csv", tmp_path / "fills.csv"
+    flow.write_text(
+        "seq,ts_ns,op,id,side,price,qty,tif,stop_price,take_price,stop_limit_price\n"
+        "1,1,P,1,B,90,4,GTC,110,,111\n2,2,B,named,S,100,5,GTC,120,80,\n3,3,N,7,B,100,5,GTC,,,\n"
+        "4,4,N,8,S,85,4,GTC,,,\n5,5,N,9,S,80,5,GTC,,,\n6,6,C,named.3,B,0,0,,,,\n7,7,C,2,B,0,0,,,,\n"
+    )
+    told = replay([flow], fills=fills)
+    assert (told.commands, told.orders, told.trades) == (7, 8, 3)
+    assert told.rejects == {"UNKNOWN_ORDER": 2}
+    lines = fills.read_text().splitlines()[1:]
+    assert lines == ["3,7,0,named,100,5,0", "4,8,0,1,90,4,0", "5,9,0,named.2,80,5,0"]
 
 
 # The fills -------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ Columns, found by the header's names; any other column is ignored:
 | seq | the row's own number, which the fills of the flow refer to |
 | ts_ns | time of the row, in nanoseconds |
 | op | N new, L new and crossing, X new immediate-or-cancel, C cancel, R reduce, M replace |
+| | P pair, B bracket |
 | id | the order's number, from 1, or a text: its client_order_id |
 | side | B or S |
 | price | ticks; 0 for a market order |
@@ -16,6 +17,10 @@ Columns, found by the header's names; any other column is ignored:
 | display_quantity | lots, or empty: how much of an order is shown; the column may be missing |
 | expire_time_ns | when a new order ends, or empty; it is GTD then; the column may be missing |
 | minimum_quantity | lots that an IOC order trades at once, or nothing; the column may be missing |
+| take_price | ticks, or empty: where a bracket takes its profit; the column may be missing |
+| stop_limit_price | ticks, or empty: the limit of a list's stop order; the column may be missing |
+
+The orders of a pair or a bracket have the ids from the row's on: see ``ipc.client_ids`` for texts.
 """
 
 import csv
@@ -32,6 +37,7 @@ from typing import NamedTuple, TextIO
 import numpy as np
 import numpy.typing as npt
 
+from ipc.arrays import Integers
 from ipc.bounds import TEXT_BIT, TEXT_RULE
 from ipc.client_ids import is_client_text, number_of
 from ipc.codes import (
@@ -47,10 +53,10 @@ from ipc.codes import (
 )
 from ipc.decimals import MAX_WHOLE_DIGITS
 from ipc.vocabulary import MAX_CLIENT_ID, MAX_PRICE, MAX_QUANTITY
-from ipc.wire.messages import Cancel, NewOrder, Reduce, Replace
+from ipc.wire.messages import Cancel, NewBracket, NewOco, NewOrder, Reduce, Replace
 
 MAX_ROWS = 20_000_000
-"""Of one file: a flow is held in memory, 75 bytes a row."""
+"""Of one file: a flow is held in memory, 91 bytes a row."""
 _CHUNK_ROWS = 8_192
 NO_TEXTS: Mapping[int, str] = MappingProxyType({})
 
@@ -64,6 +70,8 @@ class Op(IntEnum):
     C = 4
     R = 5
     M = 6
+    P = 7
+    B = 8
 
 
 class Tif(IntEnum):
@@ -77,7 +85,7 @@ class Tif(IntEnum):
 
 
 # Plain integers: a member of an enum costs a replay more than all else it does with a row.
-_N, _L, _X, _C, _R, _M = map(int, Op)
+_N, _L, _X, _C, _R, _M, _P, _B = map(int, Op)
 _IOC, _PO, _MKT = int(Tif.IOC), int(Tif.PO), int(Tif.MKT)
 _ENTERING = (_N, _L, _X)
 
@@ -95,6 +103,8 @@ FLOW_ROW = np.dtype(
         ("display_quantity", "<u8"),
         ("expire_time_ns", "<u8"),
         ("minimum_quantity", "<u8"),
+        ("take_price", "<u8"),
+        ("stop_limit_price", "<u8"),
     ]
 )
 """One row of a flow: op is an ``Op``, side a ``Side``, tif a ``Tif``."""
@@ -115,6 +125,8 @@ class FlowRow(NamedTuple):
     display_quantity: int
     expire_time_ns: int
     minimum_quantity: int
+    take_price: int
+    stop_limit_price: int
 
 
 assert FlowRow._fields == FLOW_ROW.names
@@ -164,7 +176,8 @@ def read_flow(path: Path | str, max_rows: int = MAX_ROWS) -> Flow:
     except csv.Error as error:
         raise FlowFileError(f"{path}: must be lines of plain CSV: {error}") from error
     limits = rows["price"][(rows["op"] != Op.C) & (rows["op"] != Op.R) & (rows["tif"] != Tif.MKT)]
-    limits = np.concatenate((limits, rows["stop_price"][rows["stop_price"] != 0]))
+    for name in ("stop_price", "take_price", "stop_limit_price"):
+        limits = np.concatenate((limits, rows[name][rows[name] != 0]))
     symbol = path.name.split("_")[0].split(".")[0]
     if len(limits) == 0:
         return Flow(symbol, rows, 1, 1, texts)
@@ -187,13 +200,13 @@ def time_in_force_of(row: FlowRow) -> int:
 
 def message_of(
     row: FlowRow, symbol_number: int, request_id: int, texts: Mapping[int, str] = NO_TEXTS
-) -> NewOrder | Cancel | Reduce | Replace:
+) -> NewOrder | Cancel | Reduce | Replace | NewOco | NewBracket:
     """Return the message that does what a row says, to the order whose client_order_id is its id,
     or the text that the id stands for in its flow.
 
     Raises ValueError where the row's op is not an ``Op``.
     """
-    _, _, op, side, price, qty, number, tif, stop_price, shown, ends, least = row
+    _, _, op, side, price, qty, number, tif, stop_price, shown, ends, least, *_ = row
     order_id = texts[number] if number >= TEXT_BIT else number
     if op in _ENTERING:
         market = tif == _MKT
@@ -219,7 +232,31 @@ def message_of(
     if op == _M:
         further = (True, stop_price, shown)
         return Replace(symbol_number, request_id, 0, order_id, price, qty, *further)
+    if op in (_P, _B):
+        return _list_of(row, symbol_number, request_id, order_id)
     raise ValueError(f"op: {op}, must be one of {[int(op) for op in Op]}")
+
+
+def _list_of(
+    row: FlowRow, symbol_number: int, request_id: int, order_id: int | str
+) -> NewOco | NewBracket:
+    head = (symbol_number, request_id, row.side, order_id)
+    in_force, stop = time_in_force_of(row), row.stop_price
+    further = {"stop_limit_price": row.stop_limit_price, "expire_time_ns": row.expire_time_ns}
+    if row.op == _P:
+        return NewOco(*head, in_force, row.price, row.qty, stop, **further)
+    market = row.tif == _MKT
+    kind, price = order_type_of(market, 0), 0 if market else row.price
+    first = (kind, in_force, price, row.qty)
+    return NewBracket(*head, *first, row.take_price, stop, post_only=row.tif == _PO, **further)
+
+
+def orders_of(rows: npt.NDArray[np.void]) -> Integers:
+    """Return how many orders each row (FLOW_ROW) enters."""
+    one = np.isin(rows["op"], _ENTERING).astype(np.int64)
+    exits = np.sum([rows[name] != 0 for name in ("take_price", "stop_price")], axis=0)
+    orders: Integers = one + 2 * (rows["op"] == _P) + (rows["op"] == _B) * (1 + exits)
+    return orders
 
 
 def _open_text(path: Path) -> TextIO:
@@ -293,8 +330,10 @@ _PARSERS: dict[str, _Parser] = {
     "display_quantity": _optional(_integer(0, MAX_QUANTITY)),
     "expire_time_ns": _optional(_integer(0, MAX_CLIENT_ID)),
     "minimum_quantity": _optional(_integer(0, MAX_QUANTITY)),
+    "take_price": _optional(_integer(0, MAX_PRICE)),
+    "stop_limit_price": _optional(_integer(0, MAX_PRICE)),
 }
-_MAY_BE_MISSING = ("stop_price", "display_quantity", "expire_time_ns", "minimum_quantity")
+_MAY_BE_MISSING = tuple(_PARSERS)[tuple(_PARSERS).index("stop_price") :]
 assert tuple(_PARSERS) == FLOW_ROW.names
 _ID = list(_PARSERS).index("id")
 

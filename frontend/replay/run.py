@@ -16,8 +16,8 @@ from engine.config import Config, check_config
 from engine.sections import EngineSection, InstrumentSection
 from frontend.client import Client
 from frontend.launch import running_engine
-from frontend.replay.flow_file import Flow, Op, read_flow
-from frontend.replay.sender import ENTERING, MAX_REPORTS, ReplayRun, Speed
+from frontend.replay.flow_file import Flow, Op, orders_of, read_flow
+from frontend.replay.sender import MAX_REPORTS, ReplayRun, Speed
 from ipc.links.sockets import Address, parse_address
 from ipc.vocabulary import MAX_RESTING_ORDERS
 
@@ -126,7 +126,8 @@ def most_live(flow: Flow) -> int:
     Every order counts from its row to the row that cancels it, as if none were filled.
     """
     op, ids = flow.rows["op"], flow.rows["id"]
-    entering = np.flatnonzero(np.isin(op, ENTERING))
+    orders = orders_of(flow.rows)
+    entering = np.flatnonzero(orders)
     cancels = np.flatnonzero(op == Op.C)
     entered, first_entry = np.unique(ids[entering], return_index=True)
     cancelled, first_cancel = np.unique(ids[cancels], return_index=True)
@@ -135,7 +136,7 @@ def most_live(flow: Flow) -> int:
     )
     starts, ends = entering[first_entry[of_entry]], cancels[first_cancel[of_cancel]]
     change = np.zeros(len(op), np.int64)
-    change[entering] = 1
+    change[entering] = orders[entering]
     change[ends[ends > starts]] = -1
     most = int(change.cumsum().max(initial=1))
     return min(most, MAX_RESTING_ORDERS)

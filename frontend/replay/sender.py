@@ -16,7 +16,7 @@ import numpy.typing as npt
 from frontend.client import Client
 from frontend.client.errors import AnswerTimeoutError
 from frontend.replay.fill_file import FillFile
-from frontend.replay.flow_file import Flow, Op, message_of
+from frontend.replay.flow_file import Flow, message_of, orders_of
 from ipc.codes import EXEC_TYPE_TRADE
 from ipc.vocabulary import MAX_CLIENT_ID, Reason
 from ipc.wire.frames import frame
@@ -31,8 +31,6 @@ FENCE_ID = MAX_CLIENT_ID
 """A client_order_id that no flow may use: cancelling it is rejected after all that was before."""
 
 Speed = Literal["max"] | float
-
-ENTERING = (int(Op.N), int(Op.L), int(Op.X))
 
 
 class ReplayError(ValueError):
@@ -72,7 +70,7 @@ class ReplayRun:
         self._fills = FillFile(dict(symbols), fills)
         self.sent = 0
         self.answered = 0
-        self.orders = sum(int(np.isin(flow.rows["op"], ENTERING).sum()) for flow in flows)
+        self.orders = sum(int(orders_of(flow.rows).sum()) for flow in flows)
         self.rejects: Counter[str] = Counter()
 
     def __len__(self) -> int:
