@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from bench.kill_traders import Trader
+from bench.kill_traders import Trader, order_number
 from engine.plan import Plan
 from engine.trade_log.reader import read_trades
 from frontend.demo.checks import check_book, check_log, check_order_table, check_quantities
@@ -12,6 +12,7 @@ from frontend.demo.tally import Tally
 from frontend.demo.verdict import read_log
 from frontend.reading import Reader
 from ipc.arrays import Records
+from ipc.bounds import TEXT_BIT
 from ipc.records import SEQUENCE_BITS, make_id
 from ipc.vocabulary import ExecType
 
@@ -39,7 +40,11 @@ def differences(plan: Plan, traders: Sequence[Trader]) -> list[str]:
         # The table keeps the orders that rest and the last that ended.
         kept = orders[np.argsort(orders["order_id"] & ((1 << SEQUENCE_BITS) - 1))][-2_000:]
         kept = np.unique(np.concatenate((kept, orders[orders["leaves_qty"] > 0])))
-        found.append(check_order_table(kept, reader.orders(kept["order_id"].tolist())))
+        shown = reader.orders(kept["order_id"].tolist())
+        for order in shown[shown["client_order_id"] >= np.uint64(TEXT_BIT)]:
+            named = shown["order_id"] == order["order_id"]
+            shown["client_order_id"][named] = order_number(reader.client_order_id(order))
+        found.append(check_order_table(kept, shown))
     return [difference for difference in found if difference is not None]
 
 

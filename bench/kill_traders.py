@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 
+import numpy as np
+
 from frontend.client import Client
 from frontend.client.commands import Order
 from frontend.client.errors import (
@@ -16,24 +18,33 @@ from frontend.client.errors import (
 )
 from frontend.client.results import Execution
 from ipc.arrays import Records
+from ipc.bounds import TEXT_BIT
+from ipc.client_ids import number_of
 from ipc.records import account_of
-from ipc.vocabulary import Reason
+from ipc.vocabulary import Reason, SelfTradePrevention
 
 BATCH = 40
 PATIENCE_S = 60.0
 PAUSE_S = 0.01
 """Before what was rejected as SHARD_DOWN is sent again."""
+_MODES = [mode.name for mode in SelfTradePrevention] + ["NONE"] * 5
 
 
 class BrokenPromiseError(AssertionError):
     """What a client was told cannot be."""
 
 
+def order_number(client_order_id: int | str) -> int:
+    """Return the number of a trader's order."""
+    return int(str(client_order_id).rpartition("/")[2])
+
+
 class Trader(threading.Thread):
     """One account that trades until ``stop``, and sends again what was not carried out for sure.
 
-    Each order has one client_order_id, however often it is sent. Afterwards ``reports`` holds all
-    that the account was told (REPORT), ``failure`` what went wrong.
+    Each order has one client_order_id, however often it is sent; half of them are texts, which end
+    in the order's number, and ``reports`` have that. Afterwards ``reports`` holds all that the
+    account was told (REPORT), ``failure`` what went wrong.
     """
 
     def __init__(
@@ -63,6 +74,8 @@ class Trader(threading.Thread):
         self._dice = random.Random(f"{seed} {number}")
         self._last = last
         self._in_doubt: dict[int, bool] = {}
+        self._numbers: dict[int, int] = {}
+        """Of orders with a text, by what that is in arrays."""
 
     def run(self) -> None:
         """Trade; then be told everything."""
@@ -106,13 +119,22 @@ class Trader(threading.Thread):
     def _orders(self) -> Iterator[Order]:
         dice = self._dice
         while True:
+            number = next(self._ids)
+            text = f"{self.user_id}/{number}"
+            self._numbers[number_of(text)] = number
+            time_in_force = dice.choice(("gtc", "gtc", "day", "ioc"))
+            to_limit = time_in_force == "gtc" and dice.random() < 0.1
+            at_least = time_in_force == "ioc" and dice.random() < 0.5
             yield Order(
                 dice.choice(self._symbols),
                 dice.choice(("buy", "sell")),
-                dice.randint(1, 9),
-                f"1.{dice.randint(0, 9):02}",
-                time_in_force=dice.choice(("gtc", "gtc", "gtc", "ioc")),
-                client_order_id=next(self._ids),
+                dice.randint(3, 9),
+                None if to_limit else f"1.{dice.randint(0, 9):02}",
+                order_type="market_to_limit" if to_limit else "limit",
+                time_in_force=time_in_force,
+                client_order_id=text if dice.random() < 0.5 else number,
+                self_trade_prevention=dice.choice(_MODES),
+                minimum_quantity=3 if at_least else None,
             )
 
     def _send(self, client: Client, orders: list[Order]) -> list[Order]:
@@ -120,7 +142,8 @@ class Trader(threading.Thread):
         again = []
         for order, result in zip(orders, client.submit_batch(orders), strict=True):
             self.answers += 1
-            if self._is_open(order.client_order_id, result):
+            number = order_number(order.client_order_id)
+            if self._is_open(number, result):
                 again.append(order)
         return again
 
@@ -147,4 +170,7 @@ class Trader(threading.Thread):
         reports = client.receive_array(timeout_s)
         if len(reports):
             reports["account"] = self.account
+            named = np.flatnonzero(reports["client_order_id"] >= np.uint64(TEXT_BIT))
+            ids = reports["client_order_id"][named].tolist()
+            reports["client_order_id"][named] = [self._numbers[number] for number in ids]
             self.reports.append(reports)
