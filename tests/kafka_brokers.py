@@ -43,29 +43,31 @@ def jars() -> Path | None:
 class Brokers:
     """Some brokers, each of which may be stopped, killed and started again."""
 
-    def __init__(self, directory: Path, libs: Path, count: int) -> None:
-        self._directory, self._libs = directory, libs
+    def __init__(self, directory: Path, libs: Path, count: int, host: str = "127.0.0.1") -> None:
+        self._directory, self._libs, self._host = directory, libs, host
         self._cluster = urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
         held = [socket.socket() for _ in range(2 * count)]
         for free in held:
-            free.bind(("127.0.0.1", 0))
+            free.bind((host, 0))
         ports = [free.getsockname()[1] for free in held]
         for free in held:
             free.close()
         self.ports, self._controllers = ports[:count], ports[count:]
-        self.bootstrap = ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        self.bootstrap = ",".join(f"{host}:{port}" for port in self.ports)
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         (directory / "log4j2.yaml").write_text(_LOG)
         for number in range(count):
             self._format(number)
         self.start()
 
-    def start(self, *numbers: int) -> None:
+    def start(self, *numbers: int, wait: bool = True) -> None:
         """Start those that do not run, of these or of all, and wait until they listen."""
         for number in numbers or range(len(self.ports)):
             process = self._processes.get(number)
             if process is None or process.poll() is not None:
                 self._processes[number] = self._java(number, "kafka.Kafka")
+        if not wait:
+            return
         deadline = time.monotonic() + WAIT_S
         for number in numbers or range(len(self.ports)):
             while not self._listens(number):
@@ -81,6 +83,20 @@ class Brokers:
             process.send_signal(how)
         for process in chosen:
             process.wait()
+
+    @contextmanager
+    def standing_still(self, number: int) -> Iterator[None]:
+        """Let one stand still for the length of the block."""
+        process = self._processes[number]
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+    def pids(self) -> list[int]:
+        """Return their process ids."""
+        return [process.pid for process in self._processes.values()]
 
     def section(self, prefix: str, **more: Any) -> KafkaSection:
         """Return how they are reached."""
@@ -128,12 +144,12 @@ class Brokers:
             consumer.close()
 
     def _format(self, number: int) -> None:
-        voters = ",".join(f"{n}@127.0.0.1:{port}" for n, port in enumerate(self._controllers))
+        voters = ",".join(f"{n}@{self._host}:{port}" for n, port in enumerate(self._controllers))
         replicas, least = min(3, len(self.ports)), 2 if len(self.ports) > 1 else 1
         home = self._directory / str(number)
         listeners = (
-            f"PLAINTEXT://127.0.0.1:{self.ports[number]},"
-            f"CONTROLLER://127.0.0.1:{self._controllers[number]}"
+            f"PLAINTEXT://{self._host}:{self.ports[number]},"
+            f"CONTROLLER://{self._host}:{self._controllers[number]}"
         )
         (self._directory / f"{number}.properties").write_text(
             f"""process.roles=broker,controller
@@ -141,7 +157,7 @@ node.id={number}
 controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
 listeners={listeners}
-advertised.listeners=PLAINTEXT://127.0.0.1:{self.ports[number]}
+advertised.listeners=PLAINTEXT://{self._host}:{self.ports[number]}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={home}
 auto.create.topics.enable=false
@@ -175,18 +191,18 @@ num.io.threads=2
 
     def _listens(self, number: int) -> bool:
         with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.ports[number])) == 0
+            return probe.connect_ex((self._host, self.ports[number])) == 0
 
 
 @contextmanager
-def brokers_running(count: int = 1) -> Iterator[Brokers]:
+def brokers_running(count: int = 1, host: str = "127.0.0.1") -> Iterator[Brokers]:
     """Run brokers; skips where Kafka is not installed."""
     libs = jars()
     if libs is None:
         pytest.skip("no Kafka is installed here")
     pytest.importorskip("confluent_kafka")
     directory = Path(tempfile.mkdtemp(prefix="sb-kafka-"))
-    brokers = Brokers(directory, libs, count)
+    brokers = Brokers(directory, libs, count, host)
     try:
         yield brokers
     finally:
