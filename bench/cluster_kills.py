@@ -29,6 +29,7 @@ from bench.exporter_kills import Steady
 from bench.kill_check import differences, failures
 from bench.kill_product import PATIENCE_S, POLL_S, Product, StuckError
 from bench.kills import CLIENTS, SYMBOLS, until_logged
+from engine.cluster.status import shard_statuses
 from engine.cluster.verify import verify_nodes
 from engine.kafka.topics import initialise
 from engine.roles import KAFKA
@@ -67,7 +68,7 @@ class Killer:
         self.longest_s: dict[str, float] = {}
         """Until answers came again, by what was killed."""
         self._nodes, self._brokers, self._traders = nodes, brokers, traders
-        self._dice = random.Random(seed)
+        self._dice, self._section = random.Random(seed), brokers.section(PREFIX)
 
     def kill(self, count: int) -> None:
         """Kill so often, each when some answers have come since."""
@@ -135,7 +136,8 @@ class Killer:
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
             if wrong := failures(self._traders):
-                raise StuckError(f"while waiting for {what}: {wrong}")
+                said = f"{_said(self._nodes)}\n{list(shard_statuses(self._section, 2))}"
+                raise StuckError(f"while waiting for {what}: {wrong}\n{said}")
             if time.monotonic() > deadline:
                 raise StuckError(f"no {what} in {PATIENCE_S} s\n{_said(self._nodes)}")
             time.sleep(POLL_S)
@@ -153,7 +155,16 @@ def _is_back(node: Product, victim: ProcessStatus) -> bool:
 
 
 def _said(nodes: list[Product]) -> str:
-    return "\n".join(f"{n.plan.data_dir}:\n{n.lines.read_text()[-3_000:]}" for n in nodes)
+    """Return how the nodes stand, and the last that they have said."""
+    lines = []
+    for node in nodes:
+        lines.append(f"{node.plan.data_dir}:\n{node.lines.read_text()[-3_000:]}")
+        for process in _processes(node, "matcher"):
+            counters = {k: process.counters[k] for k in ("entries", "commands", "waiting_entries")}
+            places = node.plan.journal_dir(process.number) / "log-places"
+            at = places.read_text().splitlines()[-1:]
+            lines.append(f"matcher {process.number}: {process.state}, {counters}, place {at}")
+    return "\n".join(lines)
 
 
 def run(directory: Path, brokers: Brokers, kills: int, seed: int) -> list[str]:
