@@ -84,7 +84,8 @@ class Killer:
         self.kills[kind] += 1
         print(f"{self.kills.total()}: {kind}", flush=True)
         if "broker" in kind:
-            self._brokers.start()  # those that were killed before, until they listen
+            self._brokers.start()  # those that were killed before
+            self._until(self._brokers.in_sync, "brokers that are in step", 4 * PATIENCE_S)
         begun = time.monotonic()
         if kind == "all brokers":
             self._brokers.kill()
@@ -132,14 +133,16 @@ class Killer:
         goal = sum(t.answers for t in self._traders) + count
         self._until(lambda: sum(t.answers for t in self._traders) >= goal, f"{count} answers")
 
-    def _until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+    def _until(
+        self, condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S
+    ) -> None:
+        deadline = time.monotonic() + patience_s
         while not condition():
             if wrong := failures(self._traders):
                 said = f"{_said(self._nodes)}\n{list(shard_statuses(self._section, 2))}"
                 raise StuckError(f"while waiting for {what}: {wrong}\n{said}")
             if time.monotonic() > deadline:
-                raise StuckError(f"no {what} in {PATIENCE_S} s\n{_said(self._nodes)}")
+                raise StuckError(f"no {what} in {patience_s} s\n{_said(self._nodes)}")
             time.sleep(POLL_S)
 
 

@@ -2,11 +2,11 @@
 
     python -m bench.scale [--orders N] [--rounds N]
 
-First what an order costs: one client sends orders to one node of a cluster of one shard, with one
-broker beside it, and the kernel says what each process used. A small simulation of the same
-processes on as many cores takes these times, and nothing else, and predicts how many orders a
-second 1, 2 and 4 shards carry out; that is held against the same run with so many. Then the same
-times say how many of each are needed for more than this machine has. Needs Kafka (``.ci/servers``).
+First what an order costs, and what an entry of the log does: one client sends orders to one node of
+a cluster of one shard, with one broker beside it, as one array and as many small ones, and the
+kernel says what each process used. A small simulation of the same processes on as many cores takes
+those of an order, and nothing else, and predicts how many orders a second 1, 2 and 4 shards carry out;
+that is held against the same run with so many. Needs Kafka (``.ci/servers``).
 """
 
 import argparse
@@ -39,6 +39,8 @@ from tests.kafka_brokers import Brokers, brokers_running
 SHARDS = (1, 2, 4)
 PIECE = 4_096
 """Orders that go together, in the simulation."""
+FEW = 128
+"""Orders of an array of which each is an entry or two."""
 SLICE_US = 1_000.0
 """For how long a process has a core, where others wait for it."""
 ONE_AT_A_TIME = ("client", "frontend", "matcher")
@@ -51,6 +53,8 @@ class Measured(NamedTuple):
     rate: float
     cpu_us: dict[str, float]
     """Of an order, by what used it."""
+    entries: float
+    """Of the log, for an order."""
 
 
 @dataclass
@@ -143,46 +147,60 @@ class Site:
         client = Client(plan.addresses()[0], "scale", max_reports=4 * len(orders))
         self._client = stack.enter_context(client)
 
-    def run(self) -> Measured:
-        """Send all orders once."""
+    def run(self, at_once: int = 1 << 62) -> Measured:
+        """Send all orders once, so many together."""
         pids: dict[str, list[int]] = {"broker": self._brokers.pids(), "client": [os.getpid()]}
         for process in self._status.processes():
             name = process.role if process.role in ONE_AT_A_TIME else "the rest"
             pids.setdefault(name, []).append(process.pid)
-        before, began = cpu_by_role(pids), time.perf_counter()
-        self._client.submit_array(self._orders)
+        entries, before, began = self._entries(), cpu_by_role(pids), time.perf_counter()
+        for start in range(0, len(self._orders), at_once):
+            self._client.submit_array(self._orders[start : start + at_once])
         seconds, after = time.perf_counter() - began, cpu_by_role(pids)
+        count, entries = len(self._orders), self._entries() - entries
         self._client.receive_array(timeout_s=0.2)
-        count = len(self._orders)
         used = {role: (after[role] - before[role]) / 1e3 / count for role in pids}
-        return Measured(count / seconds, used)
+        return Measured(count / seconds, used, entries / count)
+
+    def _entries(self) -> int:
+        return sum(p.counters.get("entries", 0) for p in self._status.processes())
 
 
 def measure(orders: int, rounds: int) -> dict[int, Measured]:
-    """Return what so many shards gave: medians of interleaved rounds."""
+    """Return what so many shards gave, and by 0 what one did of which little was asked at a time:
+    medians of interleaved rounds."""
     array = orders_of(orders)
-    found: dict[int, list[Measured]] = {shards: [] for shards in SHARDS}
+    found: dict[int, list[Measured]] = {shards: [] for shards in (0, *SHARDS)}
     with ExitStack() as stack:
         brokers = stack.enter_context(brokers_running())
         sites = {n: Site(stack, brokers, n, spread_over(array, 4)) for n in SHARDS}
         for turn in range(rounds + 1):  # the first pays for what is done once
-            for shards, site in sites.items():
-                measured = site.run()
+            for shards in found:
+                measured = sites[shards].run() if shards else sites[1].run(FEW)
                 if turn:
                     found[shards].append(measured)
     return {
         shards: Measured(
             median(m.rate for m in some),
             {role: median(m.cpu_us[role] for m in some) for role in some[0].cpu_us},
+            median(m.entries for m in some),
         )
         for shards, some in found.items()
     }
 
 
+def of_entry(found: Mapping[int, Measured]) -> dict[str, float]:
+    """Return what an entry of the log takes beside its orders, CPU us: by what one shard took for
+    few and for many at a time."""
+    few, many = found[0], found[1]
+    more = max(1e-9, few.entries - many.entries)
+    return {role: max(0.0, few.cpu_us[role] - us) / more for role, us in many.cpu_us.items()}
+
+
 def main() -> None:
     """Measure, predict, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--orders", type=int, default=200_000)
+    parser.add_argument("--orders", type=int, default=400_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     cores = os.cpu_count() or 1
@@ -191,8 +209,11 @@ def main() -> None:
     roles = list(found[1].cpu_us)
     rows = [[role, *(f"{found[n].cpu_us[role]:.2f}" for n in SHARDS)] for role in roles]
     rows.append(["together", *(f"{sum(found[n].cpu_us.values()):.2f}" for n in SHARDS)])
-    shards = [f"{n} shards" for n in SHARDS]
-    print(table("What an order costs, CPU us", ["", *shards], rows))
+    rows.append(["entries of the log", *(f"{found[n].entries:.4f}" for n in SHARDS)])
+    header = ["", *(f"{n} shards" for n in SHARDS)]
+    print(table("What an order takes, CPU us", header, rows))
+    rows = [[role, f"{us:.0f}"] for role, us in of_entry(found).items()]
+    print(table("What a lone entry takes besides, CPU us", ["", "us"], rows))
     predicted = {n: simulate(options.orders, n, cores, found[1].cpu_us) for n in SHARDS}
     rows = [
         [

@@ -84,6 +84,14 @@ class Brokers:
         for process in chosen:
             process.wait()
 
+    def in_sync(self) -> bool:
+        """Tell whether each partition is whole on all brokers that are to have it."""
+        from confluent_kafka.admin import AdminClient
+
+        topics = AdminClient({"bootstrap.servers": self.bootstrap}).list_topics(timeout=30).topics
+        partitions = [p for topic in topics.values() for p in (topic.partitions or {}).values()]
+        return all(p.leader >= 0 and set(p.isrs) == set(p.replicas) for p in partitions)
+
     @contextmanager
     def standing_still(self, number: int) -> Iterator[None]:
         """Let one stand still for the length of the block."""
