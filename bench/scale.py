@@ -5,7 +5,7 @@
 First what an order costs, and what an entry of the log does: one client sends orders to one node of
 a cluster of one shard, with one broker beside it, as one array and as many small ones, and the
 kernel says what each process used. A small simulation of the same processes on as many cores takes
-those of an order, and nothing else, and predicts how many orders a second 1, 2 and 4 shards carry out;
+what an order costs, and nothing else, and predicts how many a second 1, 2 and 4 shards carry out;
 that is held against the same run with so many. Needs Kafka (``.ci/servers``).
 """
 
@@ -175,10 +175,10 @@ def measure(orders: int, rounds: int) -> dict[int, Measured]:
         brokers = stack.enter_context(brokers_running())
         sites = {n: Site(stack, brokers, n, spread_over(array, 4)) for n in SHARDS}
         for turn in range(rounds + 1):  # the first pays for what is done once
-            for shards in found:
+            for shards, some in found.items():
                 measured = sites[shards].run() if shards else sites[1].run(FEW)
                 if turn:
-                    found[shards].append(measured)
+                    some.append(measured)
     return {
         shards: Measured(
             median(m.rate for m in some),
