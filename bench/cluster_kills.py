@@ -1,6 +1,6 @@
 """A cluster's nodes and brokers killed under load from eight clients: was anybody told a lie?
 
-    python -m bench.cluster_kills [--kills 200] [--seed N] [--brokers 3]
+    python -m bench.cluster_kills [--kills 200] [--seed N] [--brokers 3] [--full-disk]
 
 Three nodes carry out one log, which three brokers keep. At random moments matchers, frontends,
 exporters, whole nodes or brokers are killed with SIGKILL, or brokers and matchers stand still for a
@@ -8,6 +8,9 @@ while; whoever was killed comes again. Clients send again what was not carried o
 client_order_id, and resume where their connections end. In the end what each was told is held
 against log, order table and books of every node, the nodes against each other, and the topic of
 trades against their journals (``shardbook cluster verify``). Exit code 1 where anything differs.
+
+``--full-disk``: brokers' files lie on small file systems (which root mounts), that are filled now
+and then, one broker's or those of all, until the broker ends, which is started again with room.
 """
 
 import argparse
@@ -44,6 +47,8 @@ PROCESSES = ("matcher", "matcher", "frontend", "kafka")
 KINDS = (*PROCESSES, "node", "broker", "broker", "broker stands still", "matcher stands still")
 ALL_BROKERS_EVERY = 20
 """So many kills, that of all brokers at once being one of them."""
+FULL_DISK_EVERY = 6
+ROOM_BYTES = 256 << 20
 MOST_ANSWERS = 300
 """Between two kills at the most."""
 STILL_S = 4.0
@@ -62,12 +67,18 @@ class Killer:
     """Kills one after the other, and sees each return."""
 
     def __init__(
-        self, nodes: list[Product], brokers: Brokers, traders: list[Steady], seed: int
+        self,
+        nodes: list[Product],
+        brokers: Brokers,
+        traders: list[Steady],
+        seed: int,
+        full_disk: bool,
     ) -> None:
         self.kills: Counter[str] = Counter()
         self.longest_s: dict[str, float] = {}
         """Until answers came again, by what was killed."""
         self._nodes, self._brokers, self._traders = nodes, brokers, traders
+        self._full_disk = full_disk
         self._dice, self._section = random.Random(seed), brokers.section(PREFIX)
 
     def kill(self, count: int) -> None:
@@ -78,7 +89,12 @@ class Killer:
             for kind in self._dice.sample(KINDS, len(KINDS))[: count - done]:
                 done += 1
                 self._until_answers(self._dice.randint(0, MOST_ANSWERS))
-                self._kill("all brokers" if done % ALL_BROKERS_EVERY == 0 else kind)
+                if done % ALL_BROKERS_EVERY == 0:
+                    self._kill("all brokers")
+                elif self._full_disk and done % FULL_DISK_EVERY == 0:
+                    self._kill("full disk")
+                else:
+                    self._kill(kind)
 
     def _kill(self, kind: str) -> None:
         self.kills[kind] += 1
@@ -87,7 +103,12 @@ class Killer:
             self._brokers.start()  # those that were killed before
             self._until(self._brokers.in_sync, "brokers that are in step", 4 * PATIENCE_S)
         begun = time.monotonic()
-        if kind == "all brokers":
+        if kind == "full disk":
+            numbers = list(range(len(self._brokers.ports)))
+            for number in numbers if self._dice.random() < 0.5 else [self._dice.choice(numbers)]:
+                self._brokers.fill_disk(number)
+            self._brokers.start()
+        elif kind == "all brokers":
             self._brokers.kill()
             self._brokers.start()
         elif kind == "broker":
@@ -170,7 +191,9 @@ def _said(nodes: list[Product]) -> str:
     return "\n".join(lines)
 
 
-def run(directory: Path, brokers: Brokers, kills: int, seed: int) -> list[str]:
+def run(
+    directory: Path, brokers: Brokers, kills: int, seed: int, full_disk: bool = False
+) -> list[str]:
     """Run, kill, and compare; return every difference."""
     list(initialise(brokers.section(PREFIX), 2))
     with ExitStack() as stack:
@@ -184,18 +207,23 @@ def run(directory: Path, brokers: Brokers, kills: int, seed: int) -> list[str]:
             for shard in node.plan.shards:
                 hold(node.plan.journal_dir(shard), "kills", 0)  # what is compared begins with them
             nodes.append(node)
-        return _run(nodes, brokers, kills, seed, directory)
+        return _run(nodes, brokers, kills, seed, directory, full_disk)
 
 
 def _run(
-    nodes: list[Product], brokers: Brokers, kills: int, seed: int, directory: Path
+    nodes: list[Product],
+    brokers: Brokers,
+    kills: int,
+    seed: int,
+    directory: Path,
+    full_disk: bool,
 ) -> list[str]:
     ids, last = itertools.count(1), threading.Barrier(CLIENTS)
     addresses = [str(node.plan.addresses()[0]) for node in nodes]
     traders = [
         Steady(addresses[n % NODES], n, list(SYMBOLS), ids, seed, last) for n in range(CLIENTS)
     ]
-    killer = Killer(nodes, brokers, traders, seed)
+    killer = Killer(nodes, brokers, traders, seed, full_disk)
     for trader in traders:
         trader.start()
     try:
@@ -237,14 +265,20 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
     parser.add_argument("--brokers", type=int, default=3)
+    parser.add_argument("--full-disk", action="store_true")
     options = parser.parse_args()
     print(
         f"repeat: python -m bench.cluster_kills --kills {options.kills} --seed {options.seed} "
-        f"--brokers {options.brokers}",
+        f"--brokers {options.brokers}{' --full-disk' if options.full_disk else ''}",
         flush=True,
     )
-    with brokers_running(options.brokers) as brokers, TemporaryDirectory(prefix="sb-") as directory:
-        found = run(Path(directory), brokers, options.kills, options.seed)
+    room_bytes = ROOM_BYTES if options.full_disk else 0
+    with (
+        brokers_running(options.brokers, room_bytes=room_bytes) as brokers,
+        TemporaryDirectory(prefix="sb-") as directory,
+    ):
+        place = Path(directory)
+        found = run(place, brokers, options.kills, options.seed, options.full_disk)
     for difference in found:
         print(f"WRONG: {difference}")
     print("no difference" if not found else f"{len(found)} differences")

@@ -14,7 +14,7 @@ import tempfile
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,18 @@ class Brokers:
         topics = AdminClient({"bootstrap.servers": self.bootstrap}).list_topics(timeout=30).topics
         partitions = [p for topic in topics.values() for p in (topic.partitions or {}).values()]
         return all(p.leader >= 0 and set(p.isrs) == set(p.replicas) for p in partitions)
+
+    def fill_disk(self, number: int) -> None:
+        """Leave one no room on its file system until it ends of that; then make room."""
+        filler, process = self._directory / str(number) / "filler", self._processes[number]
+        deadline = time.monotonic() + WAIT_S
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while time.monotonic() < deadline:
+                file.write(bytes(1 << 16))
+        while process.poll() is None:
+            assert time.monotonic() < deadline, "a full disk does not end it"
+            time.sleep(0.05)
+        filler.unlink()
 
     @contextmanager
     def standing_still(self, number: int) -> Iterator[None]:
@@ -203,18 +215,30 @@ num.io.threads=2
 
 
 @contextmanager
-def brokers_running(count: int = 1, host: str = "127.0.0.1") -> Iterator[Brokers]:
-    """Run brokers; skips where Kafka is not installed."""
+def brokers_running(
+    count: int = 1, host: str = "127.0.0.1", room_bytes: int = 0
+) -> Iterator[Brokers]:
+    """Run brokers; skips where Kafka is not installed.
+
+    With ``room_bytes`` each has a file system of its own, of so many (root can have it so).
+    """
     libs = jars()
     if libs is None:
         pytest.skip("no Kafka is installed here")
     pytest.importorskip("confluent_kafka")
     directory = Path(tempfile.mkdtemp(prefix="sb-kafka-"))
+    homes = [directory / str(number) for number in range(count)] if room_bytes else []
+    for home in homes:
+        home.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={room_bytes}", "shardbook", str(home)]
+        subprocess.run(mount, check=True)
     brokers = Brokers(directory, libs, count, host)
     try:
         yield brokers
     finally:
         brokers.kill()
+        for home in homes:
+            subprocess.run(["umount", "-l", str(home)], check=True)
         shutil.rmtree(directory)
 
 

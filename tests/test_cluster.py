@@ -310,6 +310,52 @@ def test_a_log_that_has_not_what_a_node_needs_stops_it(
 
 
 @servers
+def test_a_node_that_has_nothing_begins_with_a_snapshot_of_another(
+    broker: Brokers, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    store = f'snapshots = "{tmp_path}/store"\n'
+    with clustered(broker, "stored", tmp_path_factory, 0, exports=True) as cluster:
+        first = cluster.add(more=store)
+        with Client(first.plan.addresses()[0], "alice") as alice:
+            trade(alice, random.Random(1), 40)
+            kept = alice.submit("AA", "buy", 1, "0.50", client_order_id=77)
+            places = [first.plan.journal_dir(n) / "log-places" for n in range(2)]
+            until(lambda: all(Places(p).before(1 << 62).place.offset > 3 for p in places))
+            trade(alice, random.Random(2), 5)
+            for _ in range(3):  # the third one finds two there
+                alice.submit("AA", "buy", 1, "0.40")
+                alice.submit("BB", "buy", 1, "0.40")
+                assert main(["snapshot", "--config", str(first.config)]) == 0
+            trade(alice, random.Random(3), 5)
+        assert [len(list((tmp_path / f"store/stored/{n}").iterdir())) for n in (0, 1)] == [4, 4]
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+        cut = [TopicPartition("stored.commands", n, 3) for n in range(2)]
+        for done in admin.delete_records(cut).values():
+            done.result(30)
+        second = cluster.add(more=store)
+        assert sum("begins with" in line for line in second.lines) == 2
+        with Client(second.plan.addresses()[0], "alice") as alice:
+            assert alice.order(kept.order_id).leaves_qty == 1
+            with pytest.raises(OrderRejectedError, match="DUPLICATE_CLIENT_ORDER_ID"):
+                alice.submit("AA", "buy", 1, "0.50", client_order_id=77)
+            trade(alice, random.Random(4), 20)
+        cluster.agree(tmp_path)
+        os.kill(pid := second.member("matcher").pid, signal.SIGKILL)
+        until(lambda: second.member("matcher").pid not in (0, pid))
+        until(lambda: second.member("matcher").state == "ready")
+        logs = [node.plan.log_dir for node in (first, second)]
+        until(lambda: set(lines_in(logs[0])[-3:]) <= set(lines_in(logs[1])))
+        assert set(lines_in(logs[1])) < set(lines_in(logs[0]))
+        second.process.send_signal(signal.SIGTERM)
+        assert second.end() == 0
+        assert main(["verify", str(second.plan.data_dir)]) == 0
+        directory = second.config.parent
+        cluster.nodes.remove(second)
+        cluster.add(directory, more=store)  # goes on with its own
+        cluster.agree(tmp_path)
+
+
+@servers
 def test_the_demo_runs_nodes_that_agree(broker: Brokers, tmp_path: Path) -> None:
     told: list[str] = []
 

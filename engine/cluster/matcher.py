@@ -31,6 +31,7 @@ from engine.printable import printable
 from engine.process import HALTED, Wakeup
 from engine.shard.durability import Durability
 from engine.shard.matcher import MAX_UNSENT_BYTES, Matcher
+from engine.shard.snapshot_store import PLACES
 from engine.storage import Storage
 from ipc.links.backend import Backend, Link
 from ipc.memory.status import StatusWriter
@@ -59,7 +60,7 @@ END_WAIT_S = 2.0
 """How long the log may take to have a matcher's last word; without it others do as for one that was
 killed."""
 FULL_WAIT_S = 0.01
-PLACES, IDENTITY = "log-places", "log-identity"
+IDENTITY = "log-identity"
 _HEARTBEAT = frame(Heartbeat(), FRONTEND_STREAM)
 
 
@@ -131,7 +132,8 @@ class Node:
         if not low <= first <= high:
             raise LogError(
                 f"{self._log.where}: has entries {low} to {high - 1}, this node goes on with "
-                f"{first}: it needs the data directory of another node; or the topic was made anew"
+                f"{first}: it needs the data directory of another node, or an empty one to begin "
+                "with a snapshot in cluster.snapshots; or the topic was made anew"
             )
         self._wakeup.watch(self._log.fileno())
         self._log.begin(first)
