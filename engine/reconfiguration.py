@@ -15,6 +15,7 @@ from engine.log_start import log_start
 from engine.plan import Plan
 from engine.shard.durability import LOCK_WAIT_S
 from engine.shard.recovery import publish_nothing, recover, refuse
+from engine.shard.snapshot_store import fetch
 from engine.storage import LockedError, lock_directory
 
 MOST_CHANGES = 12
@@ -29,6 +30,10 @@ the log, in lines; and why there can be no start, or nothing."""
 def start_of(plan: Plan) -> Start:
     """Return what a start begins with, having put the log right."""
     config, kept = plan.config, dict[int, ShardConfig]()
+    try:
+        fetched = fetch(plan)
+    except OSError as error:
+        return config, [], [], {}, [], str(error)
     if config.journal.durability != "off":
         try:
             kept = kept_configs(plan.data_dir)
@@ -37,7 +42,7 @@ def start_of(plan: Plan) -> Start:
             return config, [], [], {}, [], str(error)
     plan = plan.with_config(config)
     logged, notes, error_text = log_start(plan)
-    notes = [f"trade log: {note}" for note in notes]
+    notes = [*fetched, *(f"trade log: {note}" for note in notes)]
     wanted = {shard: shard_config_of(plan, shard) for shard in kept}
     changes = [
         line for shard in sorted(kept) for line in _changes(shard, kept[shard], wanted[shard])

@@ -172,6 +172,7 @@ class ClusterSection(Section, frozen=True):
 
     enabled: bool = False
     node: Annotated[int, Meta(ge=0, lt=MAX_NODES)] = 0
+    snapshots: str = ""
 
 
 class QuerySection(Section, frozen=True):

@@ -121,7 +121,7 @@ HTTP = Role(
 CLUSTER_MATCHER = replace(
     MATCHER,
     entry="engine.cluster.matcher:run",
-    counts=(*MATCHER.counts, "entries", "waiting_entries"),
+    counts=(*MATCHER.counts, "entries", "void_entries", "waiting_entries"),
     gauges=MATCHER.gauges | {"waiting_entries"},
     warm=(*MATCHER.warm, ("the log", "engine.cluster.cutting:warm")),
 )

@@ -14,7 +14,7 @@ import tempfile
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,29 +43,31 @@ def jars() -> Path | None:
 class Brokers:
     """Some brokers, each of which may be stopped, killed and started again."""
 
-    def __init__(self, directory: Path, libs: Path, count: int) -> None:
-        self._directory, self._libs = directory, libs
+    def __init__(self, directory: Path, libs: Path, count: int, host: str = "127.0.0.1") -> None:
+        self._directory, self._libs, self._host = directory, libs, host
         self._cluster = urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
         held = [socket.socket() for _ in range(2 * count)]
         for free in held:
-            free.bind(("127.0.0.1", 0))
+            free.bind((host, 0))
         ports = [free.getsockname()[1] for free in held]
         for free in held:
             free.close()
         self.ports, self._controllers = ports[:count], ports[count:]
-        self.bootstrap = ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        self.bootstrap = ",".join(f"{host}:{port}" for port in self.ports)
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         (directory / "log4j2.yaml").write_text(_LOG)
         for number in range(count):
             self._format(number)
         self.start()
 
-    def start(self, *numbers: int) -> None:
+    def start(self, *numbers: int, wait: bool = True) -> None:
         """Start those that do not run, of these or of all, and wait until they listen."""
         for number in numbers or range(len(self.ports)):
             process = self._processes.get(number)
             if process is None or process.poll() is not None:
                 self._processes[number] = self._java(number, "kafka.Kafka")
+        if not wait:
+            return
         deadline = time.monotonic() + WAIT_S
         for number in numbers or range(len(self.ports)):
             while not self._listens(number):
@@ -81,6 +83,40 @@ class Brokers:
             process.send_signal(how)
         for process in chosen:
             process.wait()
+
+    def in_sync(self) -> bool:
+        """Tell whether each partition is whole on all brokers that are to have it."""
+        from confluent_kafka.admin import AdminClient
+
+        topics = AdminClient({"bootstrap.servers": self.bootstrap}).list_topics(timeout=30).topics
+        partitions = [p for topic in topics.values() for p in (topic.partitions or {}).values()]
+        return all(p.leader >= 0 and set(p.isrs) == set(p.replicas) for p in partitions)
+
+    def fill_disk(self, number: int) -> None:
+        """Leave one no room on its file system until it ends of that; then make room."""
+        filler, process = self._directory / str(number) / "filler", self._processes[number]
+        deadline = time.monotonic() + WAIT_S
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while time.monotonic() < deadline:
+                file.write(bytes(1 << 16))
+        while process.poll() is None:
+            assert time.monotonic() < deadline, "a full disk does not end it"
+            time.sleep(0.05)
+        filler.unlink()
+
+    @contextmanager
+    def standing_still(self, number: int) -> Iterator[None]:
+        """Let one stand still for the length of the block."""
+        process = self._processes[number]
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+    def pids(self) -> list[int]:
+        """Return their process ids."""
+        return [process.pid for process in self._processes.values()]
 
     def section(self, prefix: str, **more: Any) -> KafkaSection:
         """Return how they are reached."""
@@ -128,12 +164,12 @@ class Brokers:
             consumer.close()
 
     def _format(self, number: int) -> None:
-        voters = ",".join(f"{n}@127.0.0.1:{port}" for n, port in enumerate(self._controllers))
+        voters = ",".join(f"{n}@{self._host}:{port}" for n, port in enumerate(self._controllers))
         replicas, least = min(3, len(self.ports)), 2 if len(self.ports) > 1 else 1
         home = self._directory / str(number)
         listeners = (
-            f"PLAINTEXT://127.0.0.1:{self.ports[number]},"
-            f"CONTROLLER://127.0.0.1:{self._controllers[number]}"
+            f"PLAINTEXT://{self._host}:{self.ports[number]},"
+            f"CONTROLLER://{self._host}:{self._controllers[number]}"
         )
         (self._directory / f"{number}.properties").write_text(
             f"""process.roles=broker,controller
@@ -141,7 +177,7 @@ node.id={number}
 controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
 listeners={listeners}
-advertised.listeners=PLAINTEXT://127.0.0.1:{self.ports[number]}
+advertised.listeners=PLAINTEXT://{self._host}:{self.ports[number]}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={home}
 auto.create.topics.enable=false
@@ -175,22 +211,34 @@ num.io.threads=2
 
     def _listens(self, number: int) -> bool:
         with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.ports[number])) == 0
+            return probe.connect_ex((self._host, self.ports[number])) == 0
 
 
 @contextmanager
-def brokers_running(count: int = 1) -> Iterator[Brokers]:
-    """Run brokers; skips where Kafka is not installed."""
+def brokers_running(
+    count: int = 1, host: str = "127.0.0.1", room_bytes: int = 0
+) -> Iterator[Brokers]:
+    """Run brokers; skips where Kafka is not installed.
+
+    With ``room_bytes`` each has a file system of its own, of so many (root can have it so).
+    """
     libs = jars()
     if libs is None:
         pytest.skip("no Kafka is installed here")
     pytest.importorskip("confluent_kafka")
     directory = Path(tempfile.mkdtemp(prefix="sb-kafka-"))
-    brokers = Brokers(directory, libs, count)
+    homes = [directory / str(number) for number in range(count)] if room_bytes else []
+    for home in homes:
+        home.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={room_bytes}", "shardbook", str(home)]
+        subprocess.run(mount, check=True)
+    brokers = Brokers(directory, libs, count, host)
     try:
         yield brokers
     finally:
         brokers.kill()
+        for home in homes:
+            subprocess.run(["umount", "-l", str(home)], check=True)
         shutil.rmtree(directory)
 
 

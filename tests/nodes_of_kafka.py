@@ -1,7 +1,7 @@
 """Nodes of a cluster for tests: products on this machine that one log gives their commands."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -36,11 +36,14 @@ class Cluster:
             kafka = kafka.replace("enabled = true", "enabled = false")
         return f"{kafka}[cluster]\nenabled = true\nnode = {node}\n"
 
-    def add(self, directory: Path | None = None, engine: str = "") -> Served:
-        """Start a node, in a directory that it has had before or in one of its own."""
+    def add(
+        self, directory: Path | None = None, python: Sequence[str] = (), more: str = ""
+    ) -> Served:
+        """Start a node, in a directory that it has had before or in one of its own; ``python`` is
+        as ``Served`` takes it, ``more`` are further lines of its section."""
         number = len(self.nodes)
         directory = directory or self._temporary.mktemp(f"n{number}")
-        node = self._stack.enter_context(served(directory, self.text(number), engine))
+        node = self._stack.enter_context(served(directory, self.text(number) + more, python=python))
         self.nodes.append(node)
         return node
 

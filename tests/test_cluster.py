@@ -12,11 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from msgspec.structs import replace
 
 from bench.recorded import RECORDED
+from engine.cluster.entries import HEADERS, decode
 from engine.cluster.log_time import Places
 from engine.config import ConfigError
 from engine.kafka.topics import Topics
@@ -115,7 +116,7 @@ def test_a_node_of_other_instruments_is_stopped_and_one_of_no_state_is_not(
     text = f'data_dir = "{tmp_path}/wrong"\n{wrong}[engine]\npin = false\nmatchers = 2\n'
     (tmp_path / "wrong.toml").write_text(text)
     stranger = Served(tmp_path, text=text)
-    assert "other instruments" in stranger.until("was sent by a node that has")
+    stranger.until("nodes have other instruments than this one")
     stranger.process.send_signal(signal.SIGTERM)
     stranger.end()
     assert cluster.agree(tmp_path) == before
@@ -143,6 +144,42 @@ def test_orders_end_whose_node_dies_with_the_session(
             with Client(other.plan.addresses()[0], "carol") as carol:
                 until(lambda: carol.order(fleeting.order_id).ord_status == OrdStatus.CANCELED)
             assert dave.order(kept.order_id).ord_status == OrdStatus.NEW
+
+
+@servers
+def test_what_a_killed_matcher_had_on_its_way_is_void_and_a_number_has_one_directory(
+    broker: Brokers, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    with clustered(broker, "lives", tmp_path_factory, 1) as cluster:
+        node, topic = cluster.nodes[0], Topics.of(broker.section("lives")).commands
+        with Client(node.plan.addresses()[0], "alice") as alice:
+            first = alice.submit("AA", "buy", 1, "1.00")
+        sent = [decode(m.value()) for m in broker.messages(topic, 0)]
+        [late] = [entry for entry in sent if entry.frames]
+        os.kill(pid := node.member("matcher").pid, signal.SIGKILL)
+        until(lambda: node.member("matcher").pid not in (0, pid))
+        until(lambda: node.member("matcher").state == "ready")
+        producer = Producer({"bootstrap.servers": broker.bootstrap})
+        producer.produce(topic, late.encode(), partition=0, headers=HEADERS)
+        assert producer.flush(30) == 0
+        with Client(node.plan.addresses()[0], "alice") as alice:
+            until(lambda: entered(alice))  # the frontend has found the matcher again
+            until(lambda: node.member("matcher").counters["void_entries"] == 1)
+            assert alice.submit("AA", "buy", 1, "1.00").order_id == first.order_id + 2
+        stranger = Served(tmp_path_factory.mktemp("other"), cluster.text(0))
+        stranger.until("node 0 there is another data directory: this one needs")
+        stranger.process.send_signal(signal.SIGTERM)
+        stranger.end()
+        assert node.member("matcher").state == "ready"
+        assert main(["cluster", "forget", "0", "--config", str(node.config)]) == 0
+        node.until("another process has begun as node 0, or it was forgotten")
+        cluster.nodes.remove(node)
+        cluster.nodes.append(Served(stranger.config.parent, cluster.text(0)))
+        cluster.nodes[0].until("ready")
+        with Client(cluster.plans()[0].addresses()[0], "alice") as alice:
+            assert alice.cancel_all() == 3
+        cluster.close()
+        cluster.nodes[0].end()
 
 
 class Trading(threading.Thread):
@@ -253,7 +290,7 @@ def test_a_log_that_has_not_what_a_node_needs_stops_it(
                 alice.submit("AA", "buy", 1, "1.00")
                 alice.submit("BB", "buy", 1, "1.00")
         places = cluster.plans()[0].journal_dir(0) / "log-places"
-        until(lambda: Places(places).before(1 << 62).offset == 4)
+        until(lambda: Places(places).before(1 << 62).place.offset == 5)
         admin = AdminClient({"bootstrap.servers": broker.bootstrap})
         cut = [TopicPartition("cut.commands", n, 3) for n in range(2)]
         for done in admin.delete_records(cut).values():
@@ -270,6 +307,52 @@ def test_a_log_that_has_not_what_a_node_needs_stops_it(
         with Client(cluster.plans()[0].addresses()[0], "alice") as alice:
             until(lambda: entered(alice))  # the frontend has found the matcher again
             assert alice.cancel_all() == 11
+
+
+@servers
+def test_a_node_that_has_nothing_begins_with_a_snapshot_of_another(
+    broker: Brokers, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    store = f'snapshots = "{tmp_path}/store"\n'
+    with clustered(broker, "stored", tmp_path_factory, 0, exports=True) as cluster:
+        first = cluster.add(more=store)
+        with Client(first.plan.addresses()[0], "alice") as alice:
+            trade(alice, random.Random(1), 40)
+            kept = alice.submit("AA", "buy", 1, "0.50", client_order_id=77)
+            places = [first.plan.journal_dir(n) / "log-places" for n in range(2)]
+            until(lambda: all(Places(p).before(1 << 62).place.offset > 3 for p in places))
+            trade(alice, random.Random(2), 5)
+            for _ in range(3):  # the third one finds two there
+                alice.submit("AA", "buy", 1, "0.40")
+                alice.submit("BB", "buy", 1, "0.40")
+                assert main(["snapshot", "--config", str(first.config)]) == 0
+            trade(alice, random.Random(3), 5)
+        assert [len(list((tmp_path / f"store/stored/{n}").iterdir())) for n in (0, 1)] == [4, 4]
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+        cut = [TopicPartition("stored.commands", n, 3) for n in range(2)]
+        for done in admin.delete_records(cut).values():
+            done.result(30)
+        second = cluster.add(more=store)
+        assert sum("begins with" in line for line in second.lines) == 2
+        with Client(second.plan.addresses()[0], "alice") as alice:
+            assert alice.order(kept.order_id).leaves_qty == 1
+            with pytest.raises(OrderRejectedError, match="DUPLICATE_CLIENT_ORDER_ID"):
+                alice.submit("AA", "buy", 1, "0.50", client_order_id=77)
+            trade(alice, random.Random(4), 20)
+        cluster.agree(tmp_path)
+        os.kill(pid := second.member("matcher").pid, signal.SIGKILL)
+        until(lambda: second.member("matcher").pid not in (0, pid))
+        until(lambda: second.member("matcher").state == "ready")
+        logs = [node.plan.log_dir for node in (first, second)]
+        until(lambda: set(lines_in(logs[0])[-3:]) <= set(lines_in(logs[1])))
+        assert set(lines_in(logs[1])) < set(lines_in(logs[0]))
+        second.process.send_signal(signal.SIGTERM)
+        assert second.end() == 0
+        assert main(["verify", str(second.plan.data_dir)]) == 0
+        directory = second.config.parent
+        cluster.nodes.remove(second)
+        cluster.add(directory, more=store)  # goes on with its own
+        cluster.agree(tmp_path)
 
 
 @servers

@@ -10,9 +10,10 @@ import pytest
 from engine.books.contract import state_hash
 from engine.cluster import cutting
 from engine.cluster.cutting import CONTROL, FULL, LONG, MORE, MOST_FRAMES, Cutter
-from engine.cluster.entries import Entry, EntryError, decode
+from engine.cluster.entries import Entry, EntryError, Kind, decode
+from engine.cluster.lives import Life, Lives, Ruling
 from engine.cluster.log_time import BEGINNING, MOST_LINES, Place, Places
-from engine.cluster.presence import BEAT_S, GONE_BEATS, MORE_BEATS, Presence
+from engine.cluster.presence import BEAT_S, GONE_BEATS, MORE_BEATS, Presence, Said
 from engine.cluster.steps import LogClock, Steps
 from engine.plan import Plan
 from engine.roles import MATCHER
@@ -149,20 +150,54 @@ def test_times_grow_whatever_clocks_do() -> None:
 
 def test_places_are_found_again_and_torn_lines_are_none(tmp_path: Path) -> None:
     path = tmp_path / "places"
-    places = Places(path)
-    assert places.before(10**20) == BEGINNING
+    places, lives = Places(path), Lives(2**64 - 1, {0: Life(5, 6), 63: Life(0, 2**64 - 1)})
+    assert places.before(10**20).place == BEGINNING
     for offset in range(2 * MOST_LINES + 10):
-        places.keep(Place(offset, 1_000 * offset))
+        places.keep(Place(offset, 1_000 * offset), lives if offset % 2 else Lives())
     with path.open("ab") as file:
         file.write(b"9")  # torn
     places = Places(path)
-    places.keep(Place(10_000, 10_000_000))  # is lost with the torn line, and nothing else
+    places.keep(Place(10_000, 10_000_000), lives)  # is lost with the torn line, and nothing else
     places = Places(path)
     last = 2 * MOST_LINES + 9
-    assert places.before(10**12) == Place(last, 1_000 * last)
-    assert places.before(1_000 * (last - 5) + 999) == Place(last - 5, 1_000 * (last - 5))
-    assert places.before(10) == BEGINNING
+    assert places.before(10**12).place == Place(last, 1_000 * last)
+    assert places.before(10**12).lives.text() == lives.text()
+    found = places.before(1_000 * (last - 5) + 999)
+    assert (found.place, found.lives.nodes) == (Place(last - 5, 1_000 * (last - 5)), {})
+    assert places.before(10).place == BEGINNING
     assert len(path.read_bytes().splitlines()) < MOST_LINES + 20
+
+
+def test_a_node_has_one_life_and_a_number_one_data_directory() -> None:
+    lives = Lives()
+
+    def judged(life: int, kind: Kind, streams: Any = (), terms: int = 7) -> Ruling:
+        commands = kind == Kind.COMMANDS
+        entry = Entry(life, 1, terms, 0 if commands else life, kind, list(streams), b"")
+        assert decode(entry.encode()) == entry
+        nonlocal lives
+        lives = Lives.of_text(lives.text())  # as a node that begins here has it
+        return lives.judge(entry)
+
+    assert judged(1, Kind.COMMANDS) == Ruling.VOID
+    assert judged(1, Kind.BEGIN, [(0, 100)]) == Ruling.COUNTS
+    assert judged(2, Kind.BEGIN, [(1, 101)]) == Ruling.COUNTS
+    assert judged(1, Kind.COMMANDS) == judged(2, Kind.COMMANDS) == Ruling.COUNTS
+    assert judged(3, Kind.BEGIN, [(0, 100)]) == Ruling.COUNTS  # it comes again
+    assert judged(1, Kind.COMMANDS) == judged(1, Kind.PRESENT) == Ruling.VOID
+    assert judged(3, Kind.COMMANDS) == Ruling.COUNTS
+    assert judged(4, Kind.BEGIN, [(0, 102)]) == Ruling.OTHER_DIRECTORY
+    assert judged(5, Kind.BEGIN, [(2, 103)], terms=8) == Ruling.OTHER_TERMS
+    assert judged(3, Kind.COMMANDS) == Ruling.COUNTS  # nobody minds those
+    assert judged(4, Kind.COMMANDS) == judged(5, Kind.COMMANDS) == Ruling.VOID
+    assert judged(9, Kind.FORGET, [(0, 0)]) == Ruling.COUNTS
+    assert judged(3, Kind.COMMANDS) == Ruling.VOID
+    assert judged(4, Kind.BEGIN, [(0, 102)]) == Ruling.COUNTS
+    assert judged(2, Kind.END) == Ruling.COUNTS
+    assert judged(2, Kind.COMMANDS) == Ruling.VOID
+    assert judged(6, Kind.BEGIN, [(0, 102)], terms=8) == Ruling.COUNTS  # the others have stopped
+    assert judged(7, Kind.BEGIN, [(1, 101)]) == Ruling.OTHER_TERMS
+    assert (lives.of(0), lives.of(1), lives.of(2)) == (6, 0, 0)
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -206,7 +241,13 @@ def frame_of(body: bytes) -> bytes:
 def test_entries_come_back_and_what_is_none_is_refused() -> None:
     entry = Entry(2**64 - 1, 7, 9, 2**63, 3, [(1, 2**63), (2, 5)], b"frames")
     assert decode(entry.encode()) == entry
-    for data, error in ((b"", "are too few"), (entry.encode()[:60], "2 streams are more")):
+    said = [Entry(5, 1, 9, 5, link, [], b"") for link in (Kind.BEGIN, Kind.COMMANDS)]
+    for data, error in (
+        (b"", "are too few"),
+        (entry.encode()[:60], "2 streams are more"),
+        (said[0].encode(), "it says 2 of itself, of 0"),
+        (said[1].encode(), "it says 5 of itself, of 0"),
+    ):
         with pytest.raises(EntryError, match=error):
             decode(data)
 
@@ -237,6 +278,9 @@ def test_one_that_is_silent_while_others_beat_has_gone() -> None:
     assert other.gone() == (4, [1])  # account 2 is spoken for
     late.settled(4)
     assert other.gone() is late.gone() is None
+    assert one.say({1, 2}, now_s + 100) == Said(None)
+    one.settled(4)  # it was cut off, and hears that others took it for gone
+    assert one.say({1, 2}, now_s + 200) == Said([1, 2])
     for _ in range(GONE_BEATS + MORE_BEATS):
         beat((other, set()), (late, set()))
     assert late.gone() is None  # it has nobody any more to speak for

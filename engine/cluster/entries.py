@@ -8,12 +8,14 @@ Numbers are little-endian::
 
 ``life`` is drawn by each matcher when it begins, and ``number`` counts its entries: so it knows
 which ones are its own. ``link`` is one of its links. An entry says itself whose its frames are, so
-what it comes to depends on the books alone. One without frames only lets time go on.
+what it comes to depends on the books alone. One without frames only lets time go on. One that is
+``about`` its own life says something of itself, and ``link`` what: see ``Kind``.
 """
 
 import hashlib
 import struct
 from collections.abc import Iterable
+from enum import IntEnum
 from typing import NamedTuple
 
 import msgspec
@@ -21,7 +23,7 @@ import msgspec
 from engine.journal.shard_config import ShardConfig
 from engine.sections import KeySection
 
-VERSION = b"1"
+VERSION = b"2"
 HEADERS: list[tuple[str, str | bytes | None]] = [("version", VERSION)]
 _HEAD = struct.Struct("<QQQQII")
 _STREAM = struct.Struct("<IIQ")
@@ -29,6 +31,23 @@ _STREAM = struct.Struct("<IIQ")
 
 class EntryError(Exception):
     """A message is no entry; the text says why."""
+
+
+class Kind(IntEnum):
+    """What an entry is; the first ones are numbers of ``link`` where it is about its own life."""
+
+    PRESENT = 0
+    SPEAKS_FOR = 1
+    """Its accounts are those that this matcher speaks for."""
+    BEGIN = 2
+    """Its only stream is the number of the node, and its account the data directory."""
+    END = 3
+    """A matcher has stopped in order."""
+    FORGET = 4
+    """An operator's: the numbers of its streams are free."""
+    COMMANDS = 5
+    CANCELS = 6
+    """For those that another life, which has gone, spoke for."""
 
 
 class Entry(NamedTuple):
@@ -43,6 +62,13 @@ class Entry(NamedTuple):
     streams: list[tuple[int, int]]
     """Stream and account."""
     frames: bytes
+
+    @property
+    def kind(self) -> Kind:
+        """What it is."""
+        if self.about == self.life:
+            return Kind(self.link)
+        return Kind.CANCELS if self.about else Kind.COMMANDS
 
     def encode(self) -> bytes:
         """Return its bytes."""
@@ -59,6 +85,8 @@ def decode(data: bytes) -> Entry:
     start = _HEAD.size + count * _STREAM.size
     if len(data) < start:
         raise EntryError(f"{count} streams are more than its {len(data)} bytes hold")
+    if about == life and (link >= Kind.COMMANDS or (link == Kind.BEGIN and count != 1)):
+        raise EntryError(f"it says {link} of itself, of {count}")
     found = _STREAM.iter_unpack(data[_HEAD.size : start])
     streams = [(stream, account) for stream, _, account in found]
     return Entry(life, number, terms, about, link, streams, data[start:])

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from confluent_kafka import (
     TIMESTAMP_LOG_APPEND_TIME,
@@ -16,7 +16,7 @@ from confluent_kafka import (
 )
 
 from engine.cluster.entries import HEADERS, VERSION
-from engine.kafka.link import ANSWER_S, KafkaLinkError, judge, judged, options, where
+from engine.kafka.link import ANSWER_S, KafkaAwayError, judge, judged, options, where
 from engine.kafka.topics import Topics
 from engine.sections import KafkaSection
 
@@ -56,19 +56,18 @@ class Log:
         self.where = f"{where(section)}: {Topics.of(section).commands}, partition {shard}"
         self._topic = Topics.of(section).commands
         name = f"shardbook-node-{node}-{shard}"
-        self._consumer = Consumer(
-            {
-                **options(section, name),
-                "group.id": section.group_id,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "error",
-                "fetch.wait.max.ms": 500,
-                "fetch.error.backoff.ms": 20,
-                "queued.max.messages.kbytes": 65_536,
-                "check.crcs": True,
-            }
-        )
+        self._reading: dict[str, Any] = {
+            **options(section, name),
+            "group.id": section.group_id,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "fetch.wait.max.ms": 500,
+            "fetch.error.backoff.ms": 20,
+            "queued.max.messages.kbytes": 65_536,
+            "check.crcs": True,
+        }
+        self._consumer = Consumer(self._reading)
         self._producer = Producer(
             {
                 **options(section, name),
@@ -91,12 +90,17 @@ class Log:
 
         Raises ``KafkaLinkError``.
         """
-        with judged(self.where):
-            found = self._consumer.get_watermark_offsets(
-                TopicPartition(self._topic, self.shard), timeout=ANSWER_S
-            )
+        # One that met a partition without a leader takes it for unknown from then on.
+        asking = Consumer(self._reading)
+        try:
+            with judged(self.where):
+                found = asking.get_watermark_offsets(
+                    TopicPartition(self._topic, self.shard), timeout=ANSWER_S
+                )
+        finally:
+            asking.close()
         if found is None:
-            raise KafkaLinkError(f"{self.where}: no answer within {ANSWER_S:g} s")
+            raise KafkaAwayError(f"{self.where}: no answer within {ANSWER_S:g} s")
         return found
 
     @property

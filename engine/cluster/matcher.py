@@ -12,11 +12,13 @@ import socket
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 
 from msgspec import DecodeError, ValidationError
 
 from engine.cluster.cutting import CONTROL, LONG, MORE, MOST_FRAMES, Cutter
-from engine.cluster.entries import Entry, EntryError, decode, terms_of
+from engine.cluster.entries import Entry, EntryError, Kind, decode, terms_of
+from engine.cluster.lives import Lives, Ruling, directory_identity
 from engine.cluster.log import Appended, Log, LogError
 from engine.cluster.log_time import BEGINNING, Places
 from engine.cluster.presence import Presence
@@ -29,6 +31,7 @@ from engine.printable import printable
 from engine.process import HALTED, Wakeup
 from engine.shard.durability import Durability
 from engine.shard.matcher import MAX_UNSENT_BYTES, Matcher
+from engine.shard.snapshot_store import PLACES
 from engine.storage import Storage
 from ipc.links.backend import Backend, Link
 from ipc.memory.status import StatusWriter
@@ -53,7 +56,11 @@ KEEP_S = 1.0
 TICK_S = 0.1
 """How long an entry that is to end orders is waited for before another is sent."""
 DRAIN_S = 10.0
+END_WAIT_S = 2.0
+"""How long the log may take to have a matcher's last word; without it others do as for one that was
+killed."""
 FULL_WAIT_S = 0.01
+IDENTITY = "log-identity"
 _HEARTBEAT = frame(Heartbeat(), FRONTEND_STREAM)
 
 
@@ -93,14 +100,18 @@ class Node:
         clock = LogClock()
         self.matcher = Matcher(plan, shard, status, durability, clock)
         self._steps = Steps(self.matcher, clock)
-        self._places = Places(plan.journal_dir(shard) / "log-places")
-        self._log = Log(plan.config.kafka, shard, plan.config.cluster.node)
+        directory = plan.journal_dir(shard)
+        self._places = Places(directory / PLACES)
+        self._identity = directory_identity(directory / IDENTITY)
+        self._number = plan.config.cluster.node
+        self._log = Log(plan.config.kafka, shard, self._number)
         self._life = secrets.randbits(63) + 1
         self._presence = Presence(self._life)
         self._terms = terms_of(shard_config_of(plan, shard), plan.config.keys)
-        self._place, self._end = BEGINNING, 0
+        self._place, self._lives = BEGINNING, Lives()
         self._sent = self._done = 0
         """The numbers of its last entry, and of the last of its own that was carried out."""
+        self._ended = False
         self._tests: deque[tuple[int, EntryLink]] = deque()
         self._tick_s = self._kept_s = 0.0
         self._by_number: dict[int, EntryLink] = {}
@@ -110,21 +121,25 @@ class Node:
         self.matcher.flush = self.backend.flush
 
     def begin(self) -> None:
-        """Find the place in the log that the shard has come to, and read on from there.
+        """Find the place in the log that the shard has come to, carry out what comes behind it, and
+        begin a life: behind that no entry counts that this node has sent before.
 
         Raises ``LogError`` and ``KafkaLinkError``.
         """
-        self._place = self._places.before(self._steps.time_ns)
+        self._place, self._lives = self._places.before(self._steps.time_ns)
         low, high = self._ends()
-        self._end = high
         first = self._place.offset + 1
         if not low <= first <= high:
             raise LogError(
                 f"{self._log.where}: has entries {low} to {high - 1}, this node goes on with "
-                f"{first}: it needs the data directory of another node; or the topic was made anew"
+                f"{first}: it needs the data directory of another node, or an empty one to begin "
+                "with a snapshot in cluster.snapshots; or the topic was made anew"
             )
         self._wakeup.watch(self._log.fileno())
         self._log.begin(first)
+        self._catch_up(lambda: self._place.offset + 1 >= high)
+        self._say_of_itself(Kind.BEGIN, [(self._number, self._identity)])
+        self._catch_up(lambda: self._done == self._sent)
 
     def _ends(self) -> tuple[int, int]:
         """Return where the log begins and ends, once Kafka says so. Raises ``LogError``."""
@@ -142,7 +157,6 @@ class Node:
     def run(self) -> None:
         """Serve until told to stop and every gateway has gone. Raises as ``begin`` does."""
         self.begin()
-        self._catch_up()
         self._status.ready()
         backend, matcher = self.backend, self.matcher
         while not self._wakeup.stopping or backend.links:
@@ -162,12 +176,15 @@ class Node:
             self._tick()
             backend.flush()
             matcher.wake_readers()
+        self._ended = True
+        self._say_of_itself(Kind.END, [])
+        self._await_own(END_WAIT_S)
         self.close()
 
     def close(self) -> None:
         """Let go of all."""
         with contextlib.suppress(OSError):
-            self._places.keep(self._place)
+            self._places.keep(self._place, self._lives)
         self.backend.close()
         self._log.close()
         self.matcher.close()
@@ -199,6 +216,9 @@ class Node:
         self._sent += 1
         entry = Entry(self._life, self._sent, self._terms, about, link, streams, frames)
         self._log.append(entry.encode())
+
+    def _say_of_itself(self, kind: Kind, streams: list[tuple[int, int]]) -> None:
+        self._append(kind, streams, b"", self._life)
 
     def _control(self, link: EntryLink, body: bytes) -> None:
         """Take a frame that is for this node: a stream is opened or closed."""
@@ -248,9 +268,9 @@ class Node:
         own = {a for link in self.backend.links for a in link.cancel_on_disconnect}
         said = self._presence.say(own, now_s)
         if said is not None:
-            accounts = said.accounts
-            streams = [(0, account) for account in accounts or ()]
-            self._append(int(accounts is not None), streams, b"", self._life)
+            accounts = [(0, account) for account in said.accounts or ()]
+            kind = Kind.PRESENT if said.accounts is None else Kind.SPEAKS_FOR
+            self._say_of_itself(kind, accounts)
         gone = self._presence.gone()
         if gone is not None:
             life, found = gone
@@ -268,12 +288,13 @@ class Node:
 
     # Out of the log ------------------------------------------------------------------------------
 
-    def _catch_up(self) -> None:
-        """Carry out what the log had at the start, before any gateway is answered."""
-        while self._place.offset + 1 < self._end:
+    def _catch_up(self, done: Callable[[], bool]) -> None:
+        """Carry out what the log has until it is enough; no gateway is answered meanwhile."""
+        while not done():
             if self._wakeup.stopping:
                 raise LogError("stopped before the log was carried out")
             self._wakeup.wait(KEEP_S)
+            self._log.serve()
             self._carry_out()
 
     def _carry_out(self) -> None:
@@ -282,7 +303,7 @@ class Node:
             self._step(appended)
         now_s = time.monotonic()
         if now_s > self._kept_s + KEEP_S:
-            self._places.keep(self._place)
+            self._places.keep(self._place, self._lives)
             self._kept_s = now_s
             self._status.set("waiting_entries", self._log.waiting)
         while self._tests and self._tests[0][0] <= self._done:
@@ -296,29 +317,60 @@ class Node:
             entry = decode(appended.data)
         except EntryError as error:
             raise LogError(f"{self._log.where}: offset {appended.offset}: {error}") from None
+        ruling = self._lives.judge(entry)
+        self._check(entry, ruling, appended.offset)
+        self._place = place
+        self._status.add("entries", 1)
+        if ruling != Ruling.COUNTS:
+            self._status.add("void_entries", 1)
+            return
         if place.time_ns > self._steps.time_ns:
-            if entry.terms != self._terms:
-                raise LogError(
-                    f"{self._log.where}: offset {appended.offset} was sent by a node that has "
-                    "other instruments, or numbers of shards and client order ids; all nodes must "
-                    "have the same, and are stopped where that is changed"
-                )
             own = self._by_number.get(entry.link) if entry.life == self._life else None
             self._steps.carry_out(entry, place.time_ns, self.backend.links, own)
             self.backend.flush()
         if entry.life == self._life:
             self._done = entry.number
-        if entry.about == entry.life:
-            accounts = [account for _, account in entry.streams] if entry.link else None
-            self._presence.heard(entry.life, accounts)
-        elif entry.about:
+        self._note_presence(entry)
+
+    def _check(self, entry: Entry, ruling: Ruling, offset: int) -> None:
+        """Raise ``LogError`` where this node is not to go on."""
+        there, own = f"{self._log.where}: offset {offset}", entry.life == self._life
+        counts = ruling == Ruling.COUNTS and entry.kind != Kind.FORGET
+        if (own and ruling == Ruling.OTHER_TERMS) or (counts and entry.terms != self._terms):
+            raise LogError(
+                f"{there}: nodes have other instruments than this one, or numbers of shards and "
+                "client order ids; all must have the same, and are stopped where that is changed"
+            )
+        if own and ruling == Ruling.OTHER_DIRECTORY:
+            raise LogError(
+                f"{there}: node {self._number} there is another data directory: this one needs "
+                "another cluster.node, or kafka.prefix where it is of another cluster; if that "
+                f"directory is gone for good: shardbook cluster forget {self._number}"
+            )
+        if self._done and not self._ended and self._lives.of(self._number) != self._life:
+            raise LogError(
+                f"{there}: another process has begun as node {self._number}, or it was forgotten: "
+                "this one ends"
+            )
+
+    def _note_presence(self, entry: Entry) -> None:
+        """Take note of whom matchers speak for."""
+        kind = entry.kind
+        if kind == Kind.SPEAKS_FOR:
+            self._presence.heard(entry.life, [account for _, account in entry.streams])
+        elif kind == Kind.PRESENT:
+            self._presence.heard(entry.life, None)
+        elif kind == Kind.CANCELS:
             self._presence.settled(entry.about)
-        self._place = place
-        self._status.add("entries", 1)
+        elif kind == Kind.END:
+            self._presence.settled(entry.life)
 
     def _drain(self) -> None:
         """Wait until all that was entered here is carried out: a gateway says its last."""
-        deadline_s = time.monotonic() + DRAIN_S
+        self._await_own(DRAIN_S)
+
+    def _await_own(self, most_s: float) -> None:
+        deadline_s = time.monotonic() + most_s
         while self._done < self._sent and time.monotonic() < deadline_s:
             self._log.serve()
             self._wakeup.wait(FULL_WAIT_S)

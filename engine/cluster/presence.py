@@ -61,8 +61,14 @@ class Presence:
             self._others[life] = (self._others[life][0], self._beats)
 
     def settled(self, life: int) -> None:
-        """Take note that the log has the cancels of one that has gone."""
+        """Take note that the log has the cancels of one that has gone.
+
+        Where that is this one, which others have not heard for long, they know nothing of it now:
+        it says anew whom it speaks for.
+        """
         self._others.pop(life, None)
+        if life == self._life:
+            self._said = frozenset()
 
     def gone(self) -> tuple[int, list[int]] | None:
         """Return one that has gone, and whose orders are to be cancelled for it."""

@@ -190,6 +190,7 @@ class ShardExport:
         follower = Follower(self._plan, self.shard, position, self._table_path())
         try:
             self._check(there, follower, same=position == wanted)
+            self._check_past(there, follower)
         except BaseException:
             follower.close()
             raise
@@ -222,6 +223,22 @@ class ShardExport:
                 f"{self._where}: shard {self.shard}: trade {there.trades} is there as the last one "
                 f"of command {there.position}, the journal has {trades}: it goes on from before "
                 "what Kafka has"
+            )
+
+    def _check_past(self, there: Position | None, follower: Follower) -> None:
+        """Raise where other nodes have trades that this one has not."""
+        known = 0 if there is None else there.trades
+        if (
+            not self._plan.config.cluster.enabled
+            or follower.shard.book.counters().trade_sequence <= known
+        ):
+            return
+        later = read_trades(self._plan.log_dir, after=make_id(self.shard, known))
+        first = next((t.trade_id for t in later if shard_of(t.trade_id) == self.shard), 0)
+        if first != make_id(self.shard, known + 1):
+            raise KafkaLinkError(
+                f"{self._where}: shard {self.shard}: trade {known} is there as the last one, and "
+                "this node has not the next: a node that has been there for longer has to write it"
             )
 
     def _instruments(self) -> list[tuple[str, str, bytes]]:

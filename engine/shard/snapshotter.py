@@ -29,6 +29,7 @@ from engine.journal.snapshot import (
 from engine.plan import Plan
 from engine.shard.follower import Follower
 from engine.shard.holds import held_positions, let_go
+from engine.shard.snapshot_store import publish
 from engine.storage import LockedError, Storage, lock_directory
 from engine.trade_log.log import logged_sequences
 from ipc.memory.mapping import MappingError, check_run_directory
@@ -99,6 +100,7 @@ def _take(plan: Plan, shard: int, directory: Path, storage: Storage) -> Taken:
     finally:
         follower.close()
     path = write_snapshot(directory, snapshot, storage)
+    publish(plan, shard, path)
     removed = prune(plan, shard, logged, storage)
     return Taken(path, sequence, sequence - after, len(snapshot.resting), removed)
 

@@ -29,6 +29,9 @@ def add(command: AddCommand) -> None:
     add_place(
         actions.add_parser("status", help="logs, trades, and who writes them, as Kafka knows")
     )
+    forget = actions.add_parser("forget", help="free the numbers of nodes that are gone for good")
+    forget.add_argument("nodes", type=whole(0, 63), nargs="+", metavar="NODE")
+    forget.add_argument("--config", type=Path, metavar="FILE", help="default: the one that ships")
     demo = actions.add_parser("demo", help="some nodes on this machine, with topics of their own")
     demo.add_argument("--brokers", metavar="HOST:PORT", help="default: those of the configuration")
     demo.add_argument("--nodes", type=whole(1, 16), default=3, metavar="N", help="default: 3")
@@ -56,6 +59,11 @@ def _cluster(options: argparse.Namespace) -> int:
 
             for found in shard_statuses(config.kafka, config.engine.matchers):
                 say(found.line())
+            return 0
+        if options.action == "forget":
+            from engine.cluster.forget import forget
+
+            forget(config.kafka, config.engine.matchers, options.nodes)
             return 0
         if options.action == "demo":
             return _demo(config, options)
