@@ -18,7 +18,8 @@ from engine.trade_log import lines
 from engine.trade_log.segments import MAX_SEAL_BYTES
 from frontend.client.array_exchange import MAX_UNANSWERED, MAX_UNDER_WAY
 from frontend.client.session import MAX_REPORTS
-from frontend.http import reads, searches, socket_protocol, sockets
+from frontend.gateway.channels import HELD_A_TURN
+from frontend.http import connection, orders, reads, searches, socket_protocol, sockets
 from frontend.http.candles import MAX_MINUTES
 from frontend.http.log_limits import LINES_A_MINUTE
 from frontend.http.queries import MAX_QUERY_FIELDS
@@ -134,7 +135,13 @@ FIXED = {
     "fragments of a message": (socket_protocol.MAX_FRAGMENTS,),
     "ops under way": (sockets.MAX_PENDING_OPS,),
     "ops before a login": (sockets.MAX_OPS_BEFORE_LOGIN,),
-    "bytes of a connection that are parsed": (socket_protocol.PIECE_BYTES, sockets.OPS_A_TURN),
+    "bytes of a connection that are parsed": (
+        connection.PIECE_BYTES,
+        socket_protocol.PIECE_BYTES,
+        sockets.OPS_A_TURN,
+    ),
+    "orders of a batch that are entered": (orders.BATCH_A_TURN,),
+    "sessions of accounts that were held": (HELD_A_TURN,),
     "commands that wait for the disk": (durability.MOST_WAITING,),
     "journal segments that wait to be closed": (segment_closer.MOST_WAITING,),
     "header of a journal segment or snapshot": (
