@@ -17,6 +17,10 @@ from ipc.memory.ring import GatingReader
 from ipc.memory.status import StatusReader, StatusWriter
 
 
+IDLE_WAIT_S = 0.05
+"""A doorbell that was rung a moment ago is not rung again."""
+
+
 class TallySection(Section, frozen=True):
     """``[roles.tally]``."""
 
@@ -50,7 +54,7 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
         for ring in rings:
             ring.set_waiting(True)
         if not any(ring.available() for ring in rings):
-            wakeup.wait(None)
+            wakeup.wait(IDLE_WAIT_S)
         for ring in rings:
             ring.set_waiting(False)
     processes = StatusReader(plan.status_path).processes()

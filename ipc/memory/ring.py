@@ -393,7 +393,8 @@ class GatingReader(_Ring):
         """Ask the writer for the doorbell, or not any more.
 
         Look at ``available`` once more between asking and sleeping: what was published before the
-        writer could see the wish is seen there.
+        writer could see the wish is seen there. And look again after a while: who was woken a
+        moment ago, and sleeps already, is not woken anew.
         """
         self.words[self._line + _WAITING] = int(waiting)
         full_fence()
