@@ -23,6 +23,7 @@ from engine.roles import GatewayNumber, Member, slots
 from engine.shard.account_sequences import AccountSequences
 from frontend.roles import FRONTEND, ROLES
 from ipc.links.backend import Backend, Link
+from ipc.memory.order_table import create_table
 from ipc.memory.ring import REPORTS, RingWriter, create_ring
 from ipc.memory.status import StatusReader, create_status
 from ipc.records import COMMAND, REPORT, TRADE
@@ -203,6 +204,7 @@ def staged(config: Config, absent: Sequence[int] = ()) -> Iterator[Stage]:
         for shard in plan.shards:
             for path in (plan.report_ring_path(shard), plan.kept_reports_path(shard)):
                 create_ring(path, shard, 1024, 0, 0, REPORTS)
+            create_table(plan.table_path(shard), shard, 1_024)
         stage = Stage(plan)
         for shard, scripted in enumerate(stage.shards):
             if shard not in absent:

@@ -16,7 +16,6 @@ from engine.sections import Section
 from ipc.memory.ring import GatingReader
 from ipc.memory.status import StatusReader, StatusWriter
 
-
 IDLE_WAIT_S = 0.05
 """A doorbell that was rung a moment ago is not rung again."""
 

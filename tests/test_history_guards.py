@@ -124,7 +124,7 @@ def test_an_open_order_of_another_shard_is_left_alone(tmp_path: Path, store: Sto
         rows["order_id"], rows["created_ns"] = make_id(shard, 5), 1
         rows["status"] = OrdStatus.NEW
         opened.write(Cursor(shard, "", 1, 5, 0, 0, 0), Rows(rows, trades, reports, 1))
-    opened.begin(Cursor(0, "", 9, 7, 0, 0, 0), np.zeros(0, ORDER_ROW), "a gap")
+    opened.begin(Cursor(0, "", 9, 7, 0, 0, 0), np.zeros(0, ORDER_ROW), "a gap", {})
     assert opened.cursors()[0].lost_orders == 1  # its own is lost sight of
     opened.close()
     found = store.ask(plan, "SELECT status FROM order_rows ORDER BY order_id")

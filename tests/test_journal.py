@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from engine.books.contract import Records
 from engine.journal import batches
 from engine.journal.batches import crc_of_words, scan
-from engine.journal.format import JournalError
+from engine.journal.format import VERSION, JournalError
 from engine.journal.reader import End, JournalReader, segments_of
 from engine.journal.segment_closer import SegmentCloser
 from engine.journal.shard_config import InstrumentConfig, ShardConfig, differences
@@ -227,7 +227,9 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[8] += 1
     path.write_bytes(data)
-    with pytest.raises(JournalError, match="byte 8: has version 8, this program reads 7"):
+    with pytest.raises(
+        JournalError, match=f"byte 8: has version {VERSION + 1}, this program reads {VERSION}"
+    ):
         read(tmp_path)
 
 

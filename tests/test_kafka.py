@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -162,6 +163,23 @@ def test_every_trade_is_there_once_as_the_log_has_it(
     written(plan, 500, 2)
     with exported(plan) as exporter:  # it goes on where Kafka is
         assert exporter.shards[0].commands == 500
+    assert in_kafka(plan, broker) == lines_of(plan)
+
+
+@servers
+def test_an_exporter_whose_product_has_died_leaves_the_rest_to_the_next(
+    tmp_path: Path, broker: Brokers, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(tmp_path, broker, prefix)
+    written(plan)
+    monkeypatch.setattr(exporting, "BATCH_COMMANDS", 300)
+    exporter = Exporter(plan)
+    exporter.run(lambda: True, time.sleep, lambda: True)
+    left = exporter.shards[0].commands
+    exporter.close()
+    assert 0 < left <= 600
+    with exported(plan) as exporter:
+        assert exporter.shards[0].commands == 2_000 - left
     assert in_kafka(plan, broker) == lines_of(plan)
 
 

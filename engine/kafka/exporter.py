@@ -65,8 +65,14 @@ class Exporter:
         self._note(None)
         return done
 
-    def run(self, stopping: Callable[[], bool], pause: Callable[[float], object]) -> None:
-        """Export until told to stop and what is there by then is exported, or cannot be.
+    def run(
+        self,
+        stopping: Callable[[], bool],
+        pause: Callable[[float], object],
+        orphaned: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Export until told to stop and what is there by then is exported, or cannot be; where it
+        is ``orphaned`` too, no longer than a batch: its successor goes on from there.
 
         ``pause`` takes seconds. Raises as ``step`` does.
         """
@@ -74,7 +80,7 @@ class Exporter:
         while True:
             told = stopping()
             done = self.step()
-            if told and (done == 0 or self._failure is not None):
+            if told and (done == 0 or self._failure is not None or orphaned()):
                 return
             if self._failure is not None:
                 pause(retry_s)

@@ -18,6 +18,8 @@ class Wakeup(Protocol):
     """What it waits on beside the time: the word to stop."""
 
     stopping: bool
+    orphaned: bool
+    """Whether the product that it belongs to has died."""
 
     def wait(self, timeout_s: float | None) -> None:
         """Return at the word to stop, or after the timeout."""
@@ -49,10 +51,11 @@ def run(plan: Plan, index: int, status: StatusWriter, wakeup: Wakeup) -> None:
                 status.set("missing_trades", sum(export.missing for export in exporter.shards))
                 status.set("write_errors", exporter.failures)
                 status.set("away", int(exporter.away is not None))
+            wakeup.wait(0)  # far behind it never pauses, and is to notice who has died
             return wakeup.stopping
 
         try:
-            exporter.run(look, wakeup.wait)
+            exporter.run(look, wakeup.wait, lambda: wakeup.orphaned)
         finally:
             exporter.close()
     except (KafkaLinkError, JournalError, TradeLogError) as error:
