@@ -4,6 +4,7 @@ The C library keeps what is freed as holes between what is in use: after a flood
 nobody read that would be hundreds of megabytes for ever.
 """
 
+import gc
 import os
 from ctypes import CDLL
 
@@ -39,7 +40,7 @@ class Heap:
     def look(self, now_s: float) -> bool:
         """Give back what is held in vain, where the process has grown; return whether it was tried.
 
-        It takes half a millisecond where there is nothing, and some 40 a gigabyte.
+        It takes a millisecond where there is nothing, and some 40 a gigabyte.
         """
         before = resident_bytes()
         if before < GROWN * self._least_bytes:
@@ -47,6 +48,7 @@ class Heap:
             return False
         if now_s < self._next_s:
             return False
+        gc.collect()  # what ended in a circle, such as connections with what they had read
         give_back()
         after = resident_bytes()
         if before > GROWN * after:

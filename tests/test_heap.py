@@ -20,7 +20,15 @@ held = [bytes(3_000) for _ in range(50_000)]
 assert not heap.look(2.0 + PAUSE_S / 2)
 assert heap.look(2.0 + 2 * PAUSE_S)  # in use: nothing comes of it
 assert not heap.look(2.0 + 3.5 * PAUSE_S)
+import gc
+gc.set_threshold(1_000_000)
+held = []
+for _ in range(20_000):
+    circle = [bytes(3_000)]
+    circle.append(circle)
+del circle
 assert heap.look(2.0 + 4.5 * PAUSE_S)
+assert resident_bytes() < least + 30_000_000
 """
 
 

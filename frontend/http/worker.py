@@ -40,7 +40,7 @@ from ipc.links.tls import server_context
 from ipc.memory.status import StatusWriter
 
 TICK_S = 1.0
-GARBAGE = 20_000, 20, 20
+GARBAGE = 20_000, 10, 5
 """How much is made before what is young, and then what is older, is looked through: a batch of
 orders makes some 10,000 objects that all end with it."""
 RECEIVE_BUFFER_BYTES = 64 << 10
